@@ -1,0 +1,143 @@
+"""Every failure: its exit code, one clear line and the next step.
+
+    TklbError
+    ├── set-up 10-19    NotInitialised Locked ProfileInvalid ConfigInvalid NotRoot
+    ├── programs 20-29  ProgramMissing ProgramFailed
+    ├── target 30-39    TargetUnreachable TargetFull SnapshotUnknown TargetDamaged AccessRefused TargetForeign
+    ├── key 40-49       KeyUnusable
+    ├── machine 50-59   PackagesFailed NoSpace
+    ├── restore 60-69   RestoreRefused
+    └── UsageWrong 2, InternalError 1, Interrupted 130
+
+`message` is a format string; the keyword arguments of the constructor fill it. Exit status 3 is no error:
+the work is done, and its report names what was skipped.
+"""
+
+from typing import ClassVar
+
+COMPLETE = 0
+INCOMPLETE = 3
+
+
+class TklbError(Exception):
+    """A failure as a fact and a next step. `code` is the exit status."""
+
+    code: ClassVar[int] = 1
+    message: ClassVar[str] = "{reason}"
+    hint: ClassVar[str] = ""
+
+    def __init__(self, **facts: object) -> None:
+        self.facts = facts
+        super().__init__(self.message.format(**{key: _shown(value) for key, value in facts.items()}))
+
+    @property
+    def name(self) -> str:
+        """The class name: stable, for machines."""
+        return type(self).__name__
+
+
+def _shown(value: object) -> object:
+    if not isinstance(value, bytes | str):
+        return value
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class InternalError(TklbError):
+    code, message = 1, "unexpected failure: {reason}"
+    hint = "this is a bug of tklb: please report it with the log file of this run"
+
+
+class UsageWrong(TklbError):
+    code, message = 2, "{reason}"
+    hint = "see `tklb --help` and `tklb COMMAND --help`"
+
+
+class NotInitialised(TklbError):
+    code, message = 10, "this machine is not set up for tklb: {reason}"
+    hint = "run `tklb init`, or `tklb restore --target URL --key FILE` on a fresh machine"
+
+
+class Locked(TklbError):
+    code, message = 11, "another tklb run holds the lock: {holder}"
+    hint = "wait until it has ended; a lock left by a dead process is taken over by itself"
+
+
+class ProfileInvalid(TklbError):
+    code, message = 12, "profile {profile}: {reason}"
+    hint = "see `tklb profile list` and `tklb profile lint DIR`"
+
+
+class ConfigInvalid(TklbError):
+    code, message = 13, "{file}: {reason}"
+    hint = "correct the file (tklb.toml(5) lists every key), then repeat the command"
+
+
+class NotRoot(TklbError):
+    code, message = 14, "{command} must be run as root"
+    hint = "repeat the command with sudo"
+
+
+class ProgramMissing(TklbError):
+    code, message = 20, "the program {program} is not installed"
+    hint = "run `scripts/install`, which brings all that tklb needs"
+
+
+class ProgramFailed(TklbError):
+    code, message = 21, "{program} failed: {reason}"
+    hint = "mend what it says, then repeat the command; the log of this run has all it printed"
+
+
+class TargetUnreachable(TklbError):
+    code, message = 30, "cannot reach {address}: {reason}"
+    hint = "check that the address is right and there, then repeat the command"
+
+
+class TargetFull(TklbError):
+    code, message = 31, "no space left on {address}"
+    hint = "free some space there, then repeat the command; nothing unfinished was kept"
+
+
+class SnapshotUnknown(TklbError):
+    code, message = 32, "no snapshot {snapshot} on {address}"
+    hint = "`tklb list` shows the snapshots there are"
+
+
+class TargetDamaged(TklbError):
+    code, message = 33, "{address} is damaged or was tampered with: {reason}"
+    hint = "do not delete anything there; restore an older snapshot or from another copy"
+
+
+class AccessRefused(TklbError):
+    code, message = 34, "access to {address} was refused: {reason}"
+    hint = "check owner, mode or credentials, then repeat the command"
+
+
+class TargetForeign(TklbError):
+    code, message = 35, "{address} holds the snapshots of another machine ({host})"
+    hint = "give this machine a target of its own, or take that one over with `tklb init --force`"
+
+
+class KeyUnusable(TklbError):
+    code, message = 41, "no usable key: {reason}"
+    hint = "give the key file written by `tklb key escrow` on the backed-up machine with --key FILE"
+
+
+class PackagesFailed(TklbError):
+    code, message = 51, "the package manager is not usable: {reason}"
+    hint = "mend it (`dpkg --configure -a`, `apt-get -f install`), then repeat the command"
+
+
+class NoSpace(TklbError):
+    code, message = 52, "no space left for {path}: {reason}"
+    hint = "free some space, then repeat the command; nothing unfinished was kept"
+
+
+class RestoreRefused(TklbError):
+    code, message = 60, "restore refused: {reason}"
+    hint = "look at the plan with --dry-run; --yes confirms it where no terminal can be asked"
+
+
+class Interrupted(TklbError):
+    code, message = 130, "interrupted"
+    hint = "repeat the command; nothing unfinished was kept"
