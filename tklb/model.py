@@ -1,10 +1,14 @@
 """The nouns. Values only: nothing here asks or changes anything. Paths are bytes, times aware UTC or integer ns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple, Self
+
+
+# how far a run is: what it does, how much is done, of how much (0: not known)
+Progress = Callable[[str, int, int], None]
 
 
 class Secret:
@@ -240,6 +244,7 @@ class StepKind(StrEnum):
     MARK = "mark-package"
     ACCOUNTS = "merge-accounts"
     WRITE = "write-file"
+    LINK = "link-file"
     METADATA = "set-metadata"
     DELETE = "delete-file"
     SERVICE = "restart-service"
@@ -253,15 +258,22 @@ class Step:
     item: bytes
     detail: str = ""
     entry: FileEntry | None = None  # files: what shall stand there, ids already mapped
+    was: FileEntry | None = None  # files: what stood there when the plan was made
+    partner: bytes | None = None  # LINK: the path it becomes another name of
+    package: Package | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """What a restore would do, in order. `folder_times` (path, mtime in ns) are set when all else in a folder is done;
+    alone they are no difference, so a plan that has nothing else is empty."""
+
     snapshot: str
     steps: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     merge: AccountMerge | None = None
+    folder_times: tuple[tuple[bytes, int], ...] = ()
 
     @property
     def is_empty(self) -> bool:
