@@ -1,6 +1,4 @@
-"""Settings all tests share: takes the command line and environment, gives hypothesis profiles and skips; touches nothing."""
-
-from __future__ import annotations
+"""What all tests share. Takes CI from the environment, gives hypothesis its profile; touches nothing."""
 
 import os
 
