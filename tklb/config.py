@@ -52,6 +52,15 @@ class Paths:
         return self.state / "stage"
 
     @property
+    def last(self) -> Path:
+        """The records of the newest snapshot."""
+        return self.state / "last"
+
+    @property
+    def last_run(self) -> Path:
+        return self.state / "last-run.json"
+
+    @property
     def index(self) -> Path:
         return self.state / "index.mtree"
 

@@ -1,7 +1,7 @@
 """Every failure: its exit code, one clear line and the next step.
 
     TklbError
-    ├── set-up 10-19    NotInitialised Locked ProfileInvalid ConfigInvalid NotRoot
+    ├── set-up 10-19    NotInitialised Locked ProfileInvalid ConfigInvalid NotRoot AlreadyInitialised
     ├── programs 20-29  ProgramMissing ProgramFailed
     ├── target 30-39    TargetUnreachable TargetFull SnapshotUnknown TargetDamaged AccessRefused TargetForeign
     ├── key 40-49       KeyUnusable
@@ -76,6 +76,11 @@ class ConfigInvalid(TklbError):
 class NotRoot(TklbError):
     code, message = 14, "{command} must be run as root"
     hint = "repeat the command with sudo"
+
+
+class AlreadyInitialised(TklbError):
+    code, message = 15, "this machine is set up for tklb already: there is {file}"
+    hint = "`tklb init --force` writes it anew; the key stays"
 
 
 class ProgramMissing(TklbError):

@@ -105,6 +105,15 @@ class PackageDelta:
         return not (self.added or self.removed or self.upgraded or self.marked)
 
 
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of the package manager's configuration that travels with the packages."""
+
+    path: bytes
+    content: bytes
+    mode: int
+
+
 # ---------------------------------------------------------------- users and groups
 
 

@@ -1,0 +1,139 @@
+"""The commands of every day: init, delta, why, backup, list, status."""
+
+import click
+
+from tklb.cli.command import Output, example, need_root, now, paths, shared_options
+from tklb.cli.logfile import run_log
+from tklb.errors import COMPLETE, INCOMPLETE
+from tklb.model import Skipped
+from tklb.view.progress import progress_line
+
+PARTS = ("files", "packages", "users", "databases")
+skip_option = click.option("--skip", multiple=True, type=click.Choice(PARTS), help="Leave this part out; repeatable.")
+
+
+@click.command(epilog=example("tklb init --target file:///mnt/usb/backups", "tklb init --profile debian-12-core"))
+@click.option("--target", metavar="URL", help="Where snapshots go (file:///var/backups/tklb).")
+@click.option("--profile", metavar="ID|DIR", help="The profile of this machine; found out when not given.")
+@click.option("--force", is_flag=True, help="Write the configuration anew, or take a target over; the key stays.")
+@shared_options
+@click.pass_obj
+def init(output: Output, target: str | None, profile: str | None, force: bool) -> int:
+    """Make the key, pick the profile and write the configuration."""
+    need_root()
+    from tklb.config import DEFAULT_TARGET
+    from tklb.flow.setting import initialise
+
+    where = paths()
+    with run_log(where, "init", now()):
+        config = initialise(where, target or DEFAULT_TARGET, profile, force)
+    lines = (
+        f"profile  {config.profile}",
+        f"target   {config.target}",
+        f"key      {where.secret}",
+        "Next: `tklb backup`. And keep a copy of the key off this machine: `tklb key escrow --no-passphrase FILE`.",
+    )
+    output.value({"profile": config.profile, "target": config.target, "key": str(where.secret)}, lines)
+    return COMPLETE
+
+
+@click.command(epilog=example("tklb delta", "tklb delta --json -- /srv -/srv/cache"))
+@click.argument("override", nargs=-1)
+@shared_options
+@click.pass_obj
+def delta(output: Output, override: tuple[str, ...]) -> int:
+    """Show what makes this server this server, like `git status` for a machine; touches nothing."""
+    need_root()
+    from tklb.flow.setting import open_setting
+    from tklb.flow.survey import file_changes, survey
+    from tklb.view.delta import delta_lines, write_delta_json
+
+    with progress_line(output.progress) as progress:
+        setting = open_setting(paths(), now, progress)
+        seen = survey(setting, override)
+        changes = file_changes(setting, seen)
+        if output.json:
+            write_delta_json(changes, seen.package_delta, seen.account_delta)
+        else:
+            for line in delta_lines(changes, seen.package_delta, seen.account_delta):
+                click.echo(line)
+    return _ending(output, seen.skipped)
+
+
+@click.command(epilog=example("tklb why /etc/apache2/apache2.conf"))
+@click.argument("path", type=click.Path(path_type=bytes))
+@shared_options
+@click.pass_obj
+def why(output: Output, path: bytes) -> int:
+    """Say which rule, package or profile entry makes PATH part of the delta, or not."""
+    need_root()
+    from tklb.flow.explain import explain
+    from tklb.flow.setting import open_setting
+    from tklb.view.words import path_fields, printable
+
+    verdict = explain(open_setting(paths(), now), path)
+    value = {**path_fields(verdict.path), "in_delta": verdict.in_delta, "reasons": list(verdict.reasons)}
+    state = "part of the delta" if verdict.in_delta else "not part of the delta"
+    output.value(value, (f"{printable(verdict.path)}: {state}", *(f"  {reason}" for reason in verdict.reasons)))
+    return COMPLETE
+
+
+@click.command(epilog=example("tklb backup", "tklb backup --dry-run", "tklb backup -- -/srv/scratch"))
+@click.option("--full", is_flag=True, help="Start a new chain instead of an increment.")
+@click.option("--dry-run", is_flag=True, help="Say what would be taken; take nothing.")
+@skip_option
+@click.argument("override", nargs=-1)
+@shared_options
+@click.pass_obj
+def backup(output: Output, full: bool, dry_run: bool, skip: tuple[str, ...], override: tuple[str, ...]) -> int:
+    """Take a snapshot of the delta; of nothing when nothing changed."""
+    need_root()
+    from tklb.flow.backup import Request, rehearse, take
+    from tklb.flow.setting import open_setting
+    from tklb.view.results import backup_json, backup_lines
+
+    where = paths()
+    request = Request(full=full, skip=frozenset(skip), overrides=override)
+    with run_log(where, "backup", now(), wanted=not dry_run), progress_line(output.progress) as progress:
+        setting = open_setting(where, now, progress)
+        result = rehearse(setting, request) if dry_run else take(setting, request)
+    output.value(backup_json(result), backup_lines(result))
+    return _ending(output, result.skipped)
+
+
+@click.command("list", epilog=example("tklb list", "tklb list --json"))
+@shared_options
+@click.pass_obj
+def list_snapshots(output: Output) -> int:
+    """List the snapshots of the target."""
+    need_root()
+    from tklb.flow.inspect import snapshots
+    from tklb.flow.setting import open_setting
+    from tklb.view.results import list_lines, record_json
+
+    records = snapshots(open_setting(paths(), now))
+    output.value([record_json(record) for record in records], list_lines(records))
+    return COMPLETE
+
+
+@click.command(epilog=example("tklb status", "tklb status --json || mail -s 'backup' root"))
+@shared_options
+@click.pass_obj
+def status(output: Output) -> int:
+    """Say how the backups of this machine are; the exit status says it too."""
+    need_root()
+    from tklb.flow.inspect import condition
+    from tklb.flow.setting import open_setting
+    from tklb.view.results import status_json, status_lines
+
+    state = condition(open_setting(paths(), now))
+    output.value(status_json(state), status_lines(state, now()))
+    return state.exit_status
+
+
+def _ending(output: Output, skipped: list[Skipped] | tuple[Skipped, ...]) -> int:
+    from tklb.view.words import printable
+
+    for item in skipped:
+        output.say(f"skipped {printable(item.item)}: {item.reason}")
+    return INCOMPLETE if skipped else COMPLETE

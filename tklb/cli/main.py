@@ -1,0 +1,103 @@
+"""The command group, and the boundary where every failure becomes one line, a hint and an exit status."""
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import FrameType
+
+import click
+
+import tklb
+from tklb.cli.command import Output, shared_options
+from tklb.errors import InternalError, Interrupted, NoSpace, TklbError, UsageWrong
+from tklb.view.words import printable
+
+log = logging.getLogger(__name__)
+
+# name of a command -> module and function; imported only when called, so that every start is fast
+COMMANDS = {
+    "init": "daily:init",
+    "delta": "daily:delta",
+    "why": "daily:why",
+    "backup": "daily:backup",
+    "list": "daily:list_snapshots",
+    "restore": "recovery:restore",
+    "status": "daily:status",
+    "key": "admin:key",
+    "profile": "admin:profile",
+    "internal": "internal:internal",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, function = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(import_module(f"tklb.cli.{module}"), function)
+        return command
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExamples:\n  tklb init\n  tklb backup\n  tklb restore --target file:///mnt/usb --key server.key",
+)
+@click.version_option(tklb.__version__, prog_name="tklb")
+@shared_options
+def cli() -> None:
+    """Back up what makes this server this server, and bring it back on a fresh one."""
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Carry out one command line; return the exit status."""
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status = cli.main(list(arguments), prog_name="tklb", standalone_mode=False, obj=Output())
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except click.ClickException as exc:
+        return _tell(UsageWrong(reason=exc.format_message()), arguments)
+    except (KeyboardInterrupt, click.Abort):
+        return _tell(Interrupted(), arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except TklbError as exc:
+        log.debug("failed", exc_info=True)
+        return _tell(exc, arguments)
+    except Exception as exc:
+        log.debug("failed", exc_info=True)
+        return _tell(_understood(exc), arguments)
+    return int(status or 0)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _understood(exc: Exception) -> TklbError:
+    if isinstance(exc, OSError) and exc.errno in (28, 122):  # ENOSPC, EDQUOT
+        name = os.fsencode(exc.filename) if isinstance(exc.filename, str | bytes) else b"a file"
+        return NoSpace(path=printable(name), reason=exc.strerror)
+    return InternalError(reason=f"{type(exc).__name__}: {exc}")
+
+
+def _tell(error: TklbError, arguments: Sequence[str]) -> int:
+    """Say what failed and what to do next: to people on stderr, to machines on stdout."""
+    log.error("%s: %s", error.name, error)
+    if "--json" in arguments:
+        fields = {"code": error.code, "name": error.name, "message": str(error), "hint": error.hint}
+        sys.stdout.write(json.dumps({"error": fields}) + "\n")
+    sys.stderr.write(f"tklb: {error}\n" + (f"  hint: {error.hint}\n" if error.hint else ""))
+    return error.code

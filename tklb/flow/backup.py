@@ -1,0 +1,90 @@
+"""Take a snapshot: look, stage, compare with the last one, push, check what was read, seal.
+
+A snapshot exists from the moment its ledger record does. Until then everything may be thrown away, and is.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from tklb import snapshot
+from tklb.durable import fresh_folder, remove_tree, run_lock, sync_folder
+from tklb.errors import COMPLETE, INCOMPLETE, TklbError
+from tklb.flow.difference import Difference, since_last
+from tklb.flow.inspect import RunNote, note_run
+from tklb.flow.push import push
+from tklb.flow.setting import Setting
+from tklb.flow.stage import Staged, fill_stage
+from tklb.flow.survey import Survey, file_changes, survey
+from tklb.model import Change, Counts, Kind, Skipped
+
+ALL_PARTS = frozenset(snapshot.PARTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    full: bool = False
+    skip: frozenset[str] = frozenset()
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run did. `snapshot` is the one taken, or the one that still holds where nothing changed."""
+
+    snapshot: str
+    kind: Kind
+    counts: Counts
+    stored_bytes: int
+    seconds: float
+    skipped: tuple[Skipped, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def take(setting: Setting, request: Request) -> Result:
+    """Take a snapshot, and remember how that ended."""
+    began = setting.clock()
+    try:
+        with run_lock(setting.paths.lock):
+            result = _take(setting, request, began)
+    except TklbError as exc:
+        note_run(setting.paths, RunNote(began, exc.code, str(exc)))
+        raise
+    note_run(setting.paths, RunNote(began, INCOMPLETE if result.skipped else COMPLETE))
+    return result
+
+
+def rehearse(setting: Setting, request: Request) -> Result:
+    """Say what a full snapshot would hold; touch nothing."""
+    began = setting.clock()
+    seen = survey(setting, request.overrides)
+    totals = dict.fromkeys(Change, 0)
+    amount = 0
+    for change in file_changes(setting, seen) if "files" not in request.skip else ():
+        totals[change.change] += 1
+        amount += (change.now.size or 0) if change.now else 0
+    counts = Counts(
+        files_changed=totals[Change.NEW] + totals[Change.EDITED],
+        files_metadata=totals[Change.METADATA],
+        files_deleted=totals[Change.DELETED],
+        bytes=amount,
+        delta_files=sum(totals.values()) - totals[Change.DELETED],
+        delta_bytes=amount,
+    )
+    return _result(setting, began, "", Kind.FULL, _with_accounts(counts, seen, request.skip), seen)
+
+
+def _take(setting: Setting, request: Request, began: datetime) -> Result:
+    paths = setting.paths
+    last = last_records(setting)
+    with fresh_folder(paths.stage) as stage, fresh_folder(paths.cache / "work") as work:
+        seen = survey(setting, request.overrides)
+        staged = fill_stage(setting, seen, stage, ALL_PARTS - request.skip)
+        difference = since_last(last, stage, work)
+        counts = _with_accounts(_counted(difference, staged), seen, request.skip)
+        if last and difference.is_empty and not request.full:
+            return _result(setting, began, last.snapshot, Kind.NONE, Counts(), seen)
+        record = push(setting, Push(stage, work, counts, difference, tuple(seen.skipped), full=request.full or not last))
+        keep_records(paths, stage)
+    result = _result(setting, began, record.snapshot, record.kind, counts, seen)
+    return replace(result, stored_bytes=record.stored_bytes, skipped=record.skipped)

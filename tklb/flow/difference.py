@@ -1,0 +1,47 @@
+"""What moved since the last snapshot: the two manifests merged, and the names whose content the engine must take anew."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tklb import snapshot
+from tklb.delta.files import compare
+from tklb.model import Change, FileChange
+
+
+@dataclass(slots=True)
+class Difference:
+    """Counts since the last snapshot; `edited` lists, NUL-separated, the files whose content moved."""
+
+    edited: Path
+    changed: int = 0
+    metadata: int = 0
+    deleted: int = 0
+    bytes: int = 0
+    records_moved: bool = True
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.changed or self.metadata or self.deleted or self.records_moved)
+
+
+def since_last(last: Path | None, stage: Path, work: Path) -> Difference:
+    """Compare the stage with the records of the last snapshot; without any, everything is new."""
+    difference = Difference(edited=work / "edited")
+    base = snapshot.read_manifest(last) if last else iter(())
+    with difference.edited.open("xb") as edited:
+        for change in compare(base, snapshot.read_manifest(stage)):
+            _count(difference, change)
+            if change.change in (Change.NEW, Change.EDITED):
+                edited.write(change.path[1:] + b"\0")
+    difference.records_moved = last is None or not snapshot.same_records(last, stage)
+    return difference
+
+
+def _count(difference: Difference, change: FileChange) -> None:
+    if change.change is Change.DELETED:
+        difference.deleted += 1
+    elif change.change is Change.METADATA:
+        difference.metadata += 1
+    else:
+        difference.changed += 1
+        difference.bytes += (change.now.size or 0) if change.now else 0

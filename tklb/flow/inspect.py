@@ -1,0 +1,98 @@
+"""What is on the target, and how the backups of this machine are."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tklb.config import Paths
+from tklb.durable import write_atomic
+from tklb.errors import COMPLETE, INCOMPLETE, TklbError
+from tklb.flow.setting import Setting
+from tklb.model import Record
+from tklb.store.ledger import read_ledger
+from tklb.store.target import open_target
+
+LATE_AFTER = timedelta(hours=48)
+
+
+@dataclass(frozen=True, slots=True)
+class RunNote:
+    """How the last backup run ended. `status` is its exit status."""
+
+    time: datetime
+    status: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How the backups of this machine are. `exit_status` is what `tklb status` ends with."""
+
+    state: str  # ok late never failing
+    target: str
+    profile: str
+    last: Record | None
+    checked: datetime | None  # when a backup last ran to its end
+    snapshots: int
+    stored_bytes: int
+    problems: tuple[str, ...]
+    exit_status: int
+
+
+def snapshots(setting: Setting) -> tuple[Record, ...]:
+    """Every sealed snapshot of the target, oldest first. Raises what cannot be trusted about the target."""
+    target = open_target(setting.config.target)
+    return read_ledger(target, setting.secret, setting.paths.ledger).records
+
+
+def condition(setting: Setting) -> Condition:
+    """Judge the last run, the age of the last snapshot and whether the target can be read."""
+    note = read_note(setting.paths)
+    records: tuple[Record, ...] = ()
+    problems: list[str] = []
+    status = COMPLETE
+    try:
+        records = snapshots(setting)
+    except TklbError as exc:
+        problems.append(str(exc))
+        status = exc.code
+    last = records[-1] if records else None
+    if note and note.error:
+        problems.append(f"the last backup failed: {note.error}")
+        status = status or note.status
+    state = "failing" if problems else _state(setting, last, note)
+    if last and last.skipped:
+        problems.append(f"the last snapshot skipped {len(last.skipped)} items")
+    return Condition(
+        state=state,
+        target=setting.config.target,
+        profile=setting.profile.id,
+        last=last,
+        checked=note.time if note and not note.error else None,
+        snapshots=len(records),
+        stored_bytes=sum(record.stored_bytes for record in records),
+        problems=tuple(problems),
+        exit_status=status or (COMPLETE if state == "ok" and not problems else INCOMPLETE),
+    )
+
+
+def note_run(paths: Paths, note: RunNote) -> None:
+    """Remember how a backup run ended, for `tklb status`."""
+    fields = {"time": note.time.isoformat(), "status": note.status, "error": note.error}
+    write_atomic(paths.last_run, json.dumps(fields).encode())
+
+
+def read_note(paths: Paths) -> RunNote | None:
+    """How the last backup run ended; None before the first."""
+    try:
+        fields = json.loads(paths.last_run.read_bytes())
+        return RunNote(datetime.fromisoformat(fields["time"]), int(fields["status"]), str(fields["error"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _state(setting: Setting, last: Record | None, note: RunNote | None) -> str:
+    if last is None:
+        return "never"
+    seen = max(last.time, note.time) if note else last.time
+    return "late" if setting.clock() - seen > LATE_AFTER else "ok"

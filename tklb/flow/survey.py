@@ -1,0 +1,104 @@
+"""Look at the machine and say what is the owner's: the delta of files, packages, users and groups.
+
+Touches nothing. The files stream, however many; everything else is small and held.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tklb.delta import mtree
+from tklb.delta.files import compare
+from tklb.delta.packages import diff_packages
+from tklb.delta.rules import Override, Rules, parse_override
+from tklb.delta.users import diff_accounts
+from tklb.flow.setting import ROOT, Setting
+from tklb.model import AccountDelta, Accounts, Change, FileChange, FileEntry, Package, PackageDelta, Skipped
+from tklb.profile import install_state
+from tklb.system.accounts import read_accounts
+from tklb.system.apt import local_packages
+from tklb.system.dpkg import installed
+from tklb.system.scan import file_digest, scan
+
+Present = Callable[[Iterator[FileEntry]], Iterator[FileEntry]]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What differs. `skipped` fills while the changes are read; `rules` decide what counts."""
+
+    rules: Rules
+    packages: tuple[Package, ...]
+    packages_base: tuple[Package, ...]
+    package_delta: PackageDelta
+    local: frozenset[str]  # packages that no source offers: their files are taken as files
+    accounts: Accounts
+    account_delta: AccountDelta
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def survey(setting: Setting, overrides: Iterable[str] = ()) -> Survey:
+    """Ask for packages and accounts, and settle the rules for the files. Raises UsageWrong for a malformed override."""
+    wanted = [parse_override(text) for text in (*setting.config.overrides, *overrides)]
+    unwanted = _left_out(wanted, "package")
+    packages = tuple(package for package in installed(ROOT) if package.name.encode() not in unwanted)
+    base = setting.profile.packages()
+    delta = diff_packages(base, packages)
+    local = local_packages(ROOT, delta, setting.paths.cache)
+    accounts = _accounts_without(read_accounts(ROOT), _left_out(wanted, "user"))
+    return Survey(
+        rules=setting.profile.rules_for(ROOT, local).with_overrides(wanted),
+        packages=packages,
+        packages_base=base,
+        package_delta=delta,
+        local=local,
+        accounts=accounts,
+        account_delta=diff_accounts(setting.profile.accounts(), accounts),
+    )
+
+
+def file_changes(setting: Setting, seen: Survey, present: Present = iter) -> Iterator[FileChange]:
+    """Stream the differences between install state and machine, in path order.
+
+    `present` may watch and enrich the scanned entries on their way. What could not be read is in `seen.skipped`
+    and is not taken for deleted.
+    """
+    installed_state = install_state(setting.profile, ROOT, seen.packages, seen.local)
+    base = (entry for entry in installed_state if seen.rules.decide(entry.path).included)
+    known = read_listing(setting.paths.index)
+    now = present(scan(ROOT, seen.rules, known=known, skipped=seen.skipped, own=setting.paths.own))
+    for change in compare(base, now, _digest):
+        if change.change is not Change.DELETED or not _is_hidden(change.path, seen.skipped):
+            yield change
+
+
+def read_listing(path: Path) -> Iterator[FileEntry]:
+    """Stream a listing of ours; an absent or torn one gives what can be read of it."""
+    try:
+        with path.open("rb") as stream:
+            yield from mtree.parse(stream)
+    except (FileNotFoundError, ValueError):
+        return
+
+
+def _digest(entry: FileEntry, algorithm: str) -> str | None:
+    try:
+        return file_digest(entry.path, algorithm)
+    except OSError:
+        return None  # the scan or the stage names it
+
+
+def _is_hidden(path: bytes, skipped: Iterable[Skipped]) -> bool:
+    return any(path == item.item or path.startswith(item.item + b"/") for item in skipped)
+
+
+def _accounts_without(accounts: Accounts, names: frozenset[bytes]) -> Accounts:
+    def kept(lines: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return tuple(line for line in lines if line.split(b":", 1)[0] not in names)
+
+    users = ("passwd", "shadow", "subuid", "subgid")
+    return replace(accounts, **{name: kept(getattr(accounts, name)) for name in users}) if names else accounts
+
+
+def _left_out(overrides: Iterable[Override], kind: str) -> frozenset[bytes]:
+    return frozenset(override.value for override in overrides if override.kind == kind and not override.include)

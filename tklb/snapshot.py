@@ -1,0 +1,157 @@
+"""THE STAGE: what a snapshot holds beside the files themselves, written before the engine runs and read after it.
+
+duplicity loses what a delta needs (hard links, xattrs, nanoseconds, names of owners), so a folder of plain text
+records travels inside every snapshot:
+
+    manifest.mtree     every entry of the delta with its whole metadata and SHA-256
+    deleted            paths of the install state that are gone, one escaped path a line
+    hard-links         one group of escaped paths a line, parted by spaces
+    packages           what is installed; packages.base: what the install state had
+    sources/           the extra apt sources and keyrings, as files below their own paths
+    accounts/          passwd group shadow gshadow subuid subgid
+    machine.json       whose snapshot it is, and which parts it holds
+    README             how to use all this by hand
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from tklb.delta import mtree
+from tklb.delta.packages import format_packages, parse_packages
+from tklb.durable import PRIVATE_FILE, private_folder
+from tklb.errors import TargetDamaged
+from tklb.model import Accounts, FileEntry, Package, SourceFile
+
+MANIFEST = "manifest.mtree"
+PARTS = ("files", "packages", "users", "databases")
+
+_README = """\
+This folder belongs to tklb. The files around it are the files of the machine, decoded by duplicity.
+manifest.mtree lists them with their whole metadata (mtree(5)); `deleted` names what had been removed;
+`packages`, `sources/` and `accounts/` are what they say. All of it is plain text.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Whose snapshot it is. `parts` are those taken, of files, packages, users, databases."""
+
+    hostname: str
+    host: str
+    release: str
+    architecture: str
+    profile: str
+    services: tuple[str, ...] = ()
+    parts: tuple[str, ...] = PARTS
+    format: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All of a stage but the manifest, which streams."""
+
+    machine: Machine
+    deleted: tuple[bytes, ...] = ()
+    hard_links: tuple[tuple[bytes, ...], ...] = ()
+    packages: tuple[Package, ...] = ()
+    packages_base: tuple[Package, ...] = ()
+    sources: tuple[SourceFile, ...] = ()
+    accounts: Accounts = Accounts()
+
+
+def write(stage: Path, contents: Contents) -> None:
+    """Write all records but the manifest into an existing private folder."""
+    _put(stage / "README", _README.encode())
+    _put(stage / "machine.json", (json.dumps(asdict(contents.machine), indent=1, sort_keys=True) + "\n").encode())
+    _put(stage / "deleted", b"".join(mtree.escape(path) + b"\n" for path in contents.deleted))
+    _put(stage / "hard-links", b"".join(b" ".join(map(mtree.escape, group)) + b"\n" for group in contents.hard_links))
+    _put(stage / "packages", format_packages(contents.packages))
+    _put(stage / "packages.base", format_packages(contents.packages_base))
+    for field in fields(Accounts):
+        _put(stage / "accounts" / field.name, _joined(getattr(contents.accounts, field.name)))
+    for source in contents.sources:
+        place = stage / "sources" / os.fsdecode(source.path.lstrip(b"/"))
+        _put(place, source.content, source.mode)
+
+
+def read(stage: Path) -> Contents:
+    """Read the records of a decoded snapshot. Raises TargetDamaged where they are not whole."""
+    try:
+        return Contents(
+            machine=_machine((stage / "machine.json").read_bytes()),
+            deleted=tuple(map(mtree.unescape, _lines(stage / "deleted"))),
+            hard_links=tuple(tuple(map(mtree.unescape, line.split(b" "))) for line in _lines(stage / "hard-links")),
+            packages=parse_packages((stage / "packages").read_bytes()),
+            packages_base=parse_packages((stage / "packages.base").read_bytes()),
+            sources=tuple(_sources(stage / "sources")),
+            accounts=Accounts(**{field.name: _lines(stage / "accounts" / field.name) for field in fields(Accounts)}),
+        )
+    except (OSError, ValueError, TypeError) as exc:
+        raise TargetDamaged(address="the snapshot", reason=f"its records cannot be read: {exc}") from exc
+
+
+def read_manifest(stage: Path) -> Iterator[FileEntry]:
+    """Stream the entries of a stage's manifest in path order; an absent one is empty."""
+    path = stage / MANIFEST
+    if path.exists():
+        with path.open("rb") as stream:
+            yield from mtree.parse(stream)
+
+
+def record_files(stage: Path) -> tuple[Path, ...]:
+    """Every file of the stage, sorted."""
+    return tuple(sorted(path for path in stage.rglob("*") if path.is_file() and not path.is_symlink()))
+
+
+def digest(stage: Path) -> str:
+    """SHA-256 over names and contents of all records: equal means the same snapshot."""
+    total = hashlib.sha256()
+    for path in record_files(stage):
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(os.fsencode(path.relative_to(stage)) + b"\0" + content.encode() + b"\n")
+    return total.hexdigest()
+
+
+def same_records(one: Path, other: Path) -> bool:
+    """Whether two stages hold the same records, the manifest apart."""
+    names = [
+        tuple(path.relative_to(stage) for path in record_files(stage) if path.name != MANIFEST) for stage in (one, other)
+    ]
+    return names[0] == names[1] and all((one / n).read_bytes() == (other / n).read_bytes() for n in names[0])
+
+
+def _put(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
+    # not made durable: a stage lost to a power cut is made again by the next run
+    private_folder(path.parent)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(content)
+
+
+def _joined(lines: Iterable[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _lines(path: Path) -> tuple[bytes, ...]:
+    return tuple(path.read_bytes().split(b"\n")[:-1])
+
+
+def _machine(text: bytes) -> Machine:
+    values = json.loads(text)
+    known = {field.name for field in fields(Machine)}
+    if not isinstance(values, dict) or values.get("format") != 1 or not known >= values.keys():
+        raise ValueError("machine.json is of a form this version does not know")
+    for name in ("services", "parts"):
+        values[name] = tuple(map(str, values.get(name, ())))
+    return Machine(**values)
+
+
+def _sources(folder: Path) -> Iterator[SourceFile]:
+    for path in record_files(folder):
+        place = b"/" + os.fsencode(path.relative_to(folder))
+        yield SourceFile(place, path.read_bytes(), path.stat().st_mode & 0o777)

@@ -1,0 +1,1 @@
+"""What people read, and the same values as JSON for machines."""
