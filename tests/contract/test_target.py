@@ -1,0 +1,222 @@
+"""What every kind of target does, the fake one that other tests may use among them; then what is special to folders."""
+
+import contextlib
+import hashlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.contract.memory_target import MemoryTarget
+from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable, UsageWrong
+from tklb.store.local import LocalTarget
+from tklb.store.target import LEDGER, VOLUMES, Target, local_path, make_target, open_target
+
+Maker = Callable[[Path], Target]
+KINDS: dict[str, Maker] = {
+    "local": lambda folder: make_target(f"file://{folder}/target"),
+    "memory": lambda folder: MemoryTarget(),
+}
+
+
+@pytest.fixture(params=sorted(KINDS))
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+    return KINDS[request.param](tmp_path)
+
+
+def stored(target: Target, folder: Path, name: str, content: bytes) -> None:
+    source = folder / "source"
+    source.write_bytes(content)
+    target.put(name, source)
+
+
+def test_what_is_put_comes_back(target: Target, tmp_path: Path) -> None:
+    content = os.urandom(3_000_000)
+    stored(target, tmp_path, "volumes/a.gpg", content)
+    target.get("volumes/a.gpg", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == content
+    assert (tmp_path / "copy").stat().st_mode & 0o7777 == 0o600
+    assert target.read("volumes/a.gpg", len(content)) == content
+
+
+def test_put_replaces_whole(target: Target, tmp_path: Path) -> None:
+    stored(target, tmp_path, "ledger/1", b"long content")
+    stored(target, tmp_path, "ledger/1", b"short")
+    assert target.read("ledger/1", 100) == b"short"
+
+
+def test_size_is_known_and_the_digest_is_right_where_it_is(target: Target, tmp_path: Path) -> None:
+    stored(target, tmp_path, "volumes/a", b"abc")
+    known = target.stat("volumes/a")
+    assert known is not None
+    assert known.size == 3
+    assert known.sha256 in (None, hashlib.sha256(b"abc").hexdigest())
+    assert target.stat("volumes/b") is None
+
+
+def test_list_is_sorted_and_knows_its_prefix(target: Target, tmp_path: Path) -> None:
+    for name in ("volumes/b", "volumes/a", "ledger/c"):
+        stored(target, tmp_path, name, b"x")
+    assert target.list(VOLUMES) == ("volumes/a", "volumes/b")
+    assert target.list(LEDGER) == ("ledger/c",)
+
+
+def test_delete_takes_away_once_and_for_all(target: Target, tmp_path: Path) -> None:
+    stored(target, tmp_path, "volumes/a", b"x")
+    target.delete("volumes/a")
+    target.delete("volumes/a")
+    assert target.list(VOLUMES) == ()
+
+
+def test_missing_object_is_damage(target: Target, tmp_path: Path) -> None:
+    with pytest.raises(TargetDamaged, match="volumes/a is missing"):
+        target.get("volumes/a", tmp_path / "copy")
+    with pytest.raises(TargetDamaged, match="ledger/a is missing"):
+        target.read("ledger/a", 10)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_object_that_is_too_long_is_not_read(target: Target, tmp_path: Path) -> None:
+    stored(target, tmp_path, "ledger/a", b"12345")
+    with pytest.raises(TargetDamaged, match="longer than 4 bytes"):
+        target.read("ledger/a", 4)
+
+
+def test_get_never_replaces_a_file(target: Target, tmp_path: Path) -> None:
+    stored(target, tmp_path, "volumes/a", b"x")
+    (tmp_path / "copy").write_text("mine")
+    with pytest.raises(Exception, match="File exists"):
+        target.get("volumes/a", tmp_path / "copy")
+    assert (tmp_path / "copy").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a", "volumes/", "volumes/../x", "volumes/a/b", "/etc/passwd", "volumes/.a", "ledger/\n"]
+)
+def test_names_that_lead_elsewhere_are_refused(target: Target, tmp_path: Path, name: str) -> None:
+    (tmp_path / "source").write_bytes(b"x")
+    for attempt in (
+        lambda: target.put(name, tmp_path / "source"),
+        lambda: target.get(name, tmp_path / "copy"),
+        lambda: target.read(name, 10),
+        lambda: target.stat(name),
+        lambda: target.delete(name),
+    ):
+        with pytest.raises(ValueError, match="no object name"):
+            attempt()
+
+
+# ---------------------------------------------------------------- addresses
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("file:///var/backups/tklb", "/var/backups/tklb"),
+        ("FILE:///srv//a/./b/", "/srv/a/b"),
+        ("file:///mnt/a%20b/c d", "/mnt/a b/c d"),
+        ("file:///srv/%C3%A9", "/srv/é"),
+    ],
+)
+def test_file_addresses(address: str, path: str) -> None:
+    assert local_path(address) == Path(path)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "/var/backups", "backups", "file:", "file://", "file:///", "file:////", "file://host/path", "file:/srv", "file:///..",
+     "file:///a/../b", "file:///a%00b", "s3://bucket/x", "sftp://me:secret@host/x", "mailto:", "://"],
+)  # fmt: skip
+def test_other_addresses_are_refused_with_an_example(address: str) -> None:
+    with pytest.raises(UsageWrong, match="file:///var/backups/tklb") as caught:
+        open_target(address)
+    assert "secret" not in str(caught.value)
+
+
+@given(st.text())
+def test_any_text_is_an_address_or_wrong_usage(text: str) -> None:
+    with contextlib.suppress(UsageWrong):
+        assert local_path(text).is_absolute()
+
+
+# ---------------------------------------------------------------- folders
+
+
+def test_folder_is_made_private_by_make_alone(tmp_path: Path) -> None:
+    with pytest.raises(TargetUnreachable, match="no tklb target"):
+        open_target(f"file://{tmp_path}/deep/target")
+    made = make_target(f"file://{tmp_path}/deep/target")
+    assert isinstance(made, LocalTarget)
+    for part in ("", "volumes", "ledger"):
+        assert (tmp_path / "deep/target" / part).stat().st_mode & 0o7777 == 0o700
+    assert open_target(f"file://{tmp_path}/deep/target").spool == tmp_path / "deep/target/volumes"
+
+
+def test_making_a_target_twice_keeps_what_is_there(tmp_path: Path) -> None:
+    stored(make_target(f"file://{tmp_path}/t"), tmp_path, "volumes/a", b"x")
+    assert make_target(f"file://{tmp_path}/t").list(VOLUMES) == ("volumes/a",)
+
+
+def test_empty_mount_point_is_no_target(tmp_path: Path) -> None:
+    with pytest.raises(TargetUnreachable, match="mounted"):
+        open_target(f"file://{tmp_path}")
+
+
+def test_file_or_link_in_place_of_a_folder_is_no_target(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TargetUnreachable):
+        make_target(f"file://{tmp_path}/file")
+    make_target(f"file://{tmp_path}/t")
+    (tmp_path / "t/ledger").rmdir()
+    (tmp_path / "t/ledger").symlink_to("/etc")
+    with pytest.raises(TargetUnreachable):
+        open_target(f"file://{tmp_path}/t")
+
+
+def test_link_and_folder_among_the_objects_are_none(tmp_path: Path) -> None:
+    target = make_target(f"file://{tmp_path}/t")
+    (tmp_path / "t/volumes/link").symlink_to("/etc/passwd")
+    (tmp_path / "t/volumes/folder").mkdir()
+    assert target.list(VOLUMES) == ()
+    assert target.stat("volumes/link") is None
+    for name in ("link", "folder"):
+        with pytest.raises((TargetDamaged, TargetUnreachable)):
+            target.get(f"volumes/{name}", tmp_path / "copy")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount")
+    (tmp_path / "disk").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", tmp_path / "disk"], check=True)
+    yield tmp_path / "disk"
+    subprocess.run(["umount", tmp_path / "disk"], check=True)
+
+
+def test_full_disk_is_named_and_nothing_half_written_stays(small_disk: Path, tmp_path: Path) -> None:
+    target = make_target(f"file://{small_disk}/t")
+    (tmp_path / "source").write_bytes(bytes(2_000_000))
+    with pytest.raises(TargetFull):
+        target.put("volumes/a", tmp_path / "source")
+    assert os.listdir(small_disk / "t/volumes") == []
+
+
+def test_full_disk_of_this_machine_is_not_blamed_on_the_target(small_disk: Path, tmp_path: Path) -> None:
+    target = make_target(f"file://{tmp_path}/t")
+    stored(target, tmp_path, "volumes/a", bytes(2_000_000))
+    with pytest.raises(NoSpace):
+        target.get("volumes/a", small_disk / "copy")
+    assert os.listdir(small_disk) == []
+
+
+def test_disk_mounted_read_only_is_refused(small_disk: Path, tmp_path: Path) -> None:
+    target = make_target(f"file://{small_disk}/t")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    (tmp_path / "source").write_bytes(b"x")
+    with pytest.raises(AccessRefused):
+        target.put("volumes/a", tmp_path / "source")

@@ -1,0 +1,142 @@
+"""A target that is a folder of this machine: a disk, or whatever is mounted there.
+
+Takes and gives objects as files, mode 0600 in folders 0700, written beside, synced and renamed. Touches that folder.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from tklb.durable import PRIVATE_FILE, PRIVATE_FOLDER, replacing
+from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable
+from tklb.store.target import LEDGER, VOLUMES, Stored, check_name
+
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_BLOCK = 1 << 20
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class LocalTarget:
+    """See Target. The spool is the target's own folder of volumes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def open(cls, folder: Path) -> "LocalTarget":
+        """The target in `folder`. An empty mount point is no target: the disk is missing then."""
+        target = cls(folder)
+        with target._told():
+            for part in (folder / VOLUMES, folder / LEDGER):
+                if not stat.S_ISDIR(os.lstat(part).st_mode):
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return target
+
+    @classmethod
+    def make(cls, folder: Path) -> "LocalTarget":
+        """The target in `folder`, which is made with all above it; what is there already is left as it is."""
+        target = cls(folder)
+        with target._told():
+            for part in (folder, folder / VOLUMES, folder / LEDGER):
+                part.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        return cls.open(folder)
+
+    @property
+    def address(self) -> str:
+        return f"file://{self.folder}"
+
+    @property
+    def spool(self) -> Path:
+        return self.folder / VOLUMES.rstrip("/")
+
+    def put(self, name: str, source: Path) -> None:
+        try:
+            with self._told(), opened(source) as origin, replacing(self._path(name), PRIVATE_FILE) as copy:
+                shutil.copyfileobj(origin, copy, _BLOCK)
+        except NoSpace as exc:
+            raise TargetFull(address=self.address) from exc
+
+    def get(self, name: str, destination: Path) -> None:
+        with self._told(), self._object(name) as origin, _private_file(destination) as copy:
+            shutil.copyfileobj(origin, copy, _BLOCK)
+
+    def read(self, name: str, limit: int) -> bytes:
+        with self._told(), self._object(name) as origin:
+            content = origin.read(limit + 1)
+        if len(content) > limit:
+            raise self._damaged(name, f"is longer than {limit} bytes")
+        return content
+
+    def list(self, prefix: str) -> tuple[str, ...]:
+        with self._told(), os.scandir(self.folder / prefix) as entries:
+            return tuple(sorted(prefix + entry.name for entry in entries if entry.is_file(follow_symlinks=False)))
+
+    def stat(self, name: str) -> Stored | None:
+        with self._told():
+            try:
+                status = os.lstat(self._path(name))
+            except FileNotFoundError:
+                return None
+        return Stored(status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+    def delete(self, name: str) -> None:
+        with self._told():
+            self._path(name).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / check_name(name)
+
+    def _object(self, name: str) -> IO[bytes]:
+        try:
+            return opened(self._path(name))
+        except FileNotFoundError as exc:
+            raise self._damaged(name, "is missing") from exc
+
+    def _damaged(self, name: str, reason: str) -> TargetDamaged:
+        return TargetDamaged(address=self.address, reason=f"{name} {reason}")
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Give a failure of the system its name."""
+        try:
+            yield
+        except OSError as exc:
+            raise self._failure(exc) from exc
+
+    def _failure(self, exc: OSError) -> Exception:
+        if exc.errno in _FULL:
+            return TargetFull(address=self.address)
+        if exc.errno in _REFUSED:
+            return AccessRefused(address=self.address, reason=exc.strerror)
+        if exc.errno in (errno.ENOENT, errno.ENOTDIR):
+            reason = "there is no tklb target (is its disk mounted?)"
+            return TargetUnreachable(address=self.address, reason=reason)
+        return TargetUnreachable(address=self.address, reason=exc.strerror)
+
+
+def opened(path: Path) -> IO[bytes]:
+    """Open a plain file for reading, and nothing else that somebody may have put in its place."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "no plain file")
+    return open(descriptor, "rb", buffering=0)
+
+
+@contextlib.contextmanager
+def _private_file(path: Path) -> Iterator[IO[bytes]]:
+    """Give a new file, which is taken away again where the block fails. Raises NoSpace for its own file system."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE)
+    try:
+        with open(descriptor, "wb") as stream:
+            yield stream
+    except OSError as exc:
+        path.unlink(missing_ok=True)
+        if exc.errno in _FULL:
+            raise NoSpace(path=path, reason=exc.strerror) from exc
+        raise
