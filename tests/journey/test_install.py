@@ -1,0 +1,177 @@
+"""tklb put into fresh root file systems, and taken away again without a trace but keys and backups.
+
+Takes the lab's roots, each made barer by what tklb brings itself; touches clones of them and the folder of wheels.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.box import Box
+from tests.lab.roots import layer, root
+
+HOUSE = Path(__file__).parents[2]
+# apt's and dpkg's own books, and what the kernel and ldconfig keep
+BOOKS = ("var/lib/apt", "var/lib/dpkg", "var/cache", "var/log/", "dev", "proc", "sys", "run", "etc/ld.so.cache")
+BROUGHT = ("python3", "gpg", "ca-certificates", "libpython3-stdlib")
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+
+@pytest.fixture(params=["core", "trixie-core"])
+def bare(request: pytest.FixtureRequest) -> Iterator[Box]:
+    """A machine without Python, gpg and certificates."""
+    clean = root(request.param)
+    bared = layer("bare", [clean], take_away_what_tklb_brings)
+    with Box([bared, clean], hostname="bare", binds={HOUSE: "/mnt"}) as machine:
+        shutil.copy("/etc/resolv.conf", machine.root / "etc/resolv.conf")
+        yield machine
+
+
+@pytest.fixture
+def box() -> Iterator[Box]:
+    """A machine with tklb."""
+    with Box([root("core")], hostname="ready") as machine:
+        first = install(machine)
+        assert first.returncode == 0, first.stderr
+        yield machine
+
+
+def take_away_what_tklb_brings(machine: Box) -> None:
+    machine.run(["apt-get", "-qy", "autoremove", "--purge", *BROUGHT])
+
+
+def install(machine: Box, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [HOUSE / "scripts/install", "--root", machine.root, *arguments]
+    return subprocess.run(command, env=os.environ | (env or {}), capture_output=True, text=True, check=False)
+
+
+def tree(machine: Box) -> dict[str, tuple[int, int, int, str]]:
+    """Mode, owner, size or link of every path that is not in a book of apt's."""
+    seen = {}
+    for folder, folders, files in os.walk(machine.root):
+        for name in folders + files:
+            path = Path(folder, name)
+            inside = path.relative_to(machine.root).as_posix()
+            status = path.lstat()
+            size = status.st_size if path.is_file() else 0
+            link = os.readlink(path) if path.is_symlink() else ""
+            if not inside.startswith(BOOKS):
+                seen[inside] = (status.st_mode, status.st_uid, size, link)
+    return seen
+
+
+def stamps(machine: Box) -> dict[Path, tuple[int, int]]:
+    ours = (path for place in ("opt/tklb", "usr/local", "etc/tklb") for path in (machine.root / place).rglob("*"))
+    return {path: (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in ours}
+
+
+def test_comes_runs_and_goes(bare: Box) -> None:
+    before = tree(bare)
+    first = install(bare)
+    assert first.returncode == 0, first.stderr
+    assert bare.run(["tklb", "--version"]).stdout.startswith("tklb")
+    assert (bare.root / "opt/tklb/share/profiles/debian-12-core/profile.toml").exists()
+
+    installed = stamps(bare)
+    assert install(bare).returncode == 0
+    assert stamps(bare) == installed
+
+    gone = install(bare, "--uninstall")
+    assert gone.returncode == 0, gone.stderr
+    after = tree(bare)
+    # netbase makes the file and leaves it to the administrator
+    assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} <= {"etc/hosts"}
+
+
+def test_quickstart_takes_a_first_backup_of_a_bare_machine(bare: Box) -> None:
+    subprocess.run([HOUSE / "scripts/install", "--fetch"], check=True)
+    first = bare.run(["/mnt/scripts/quickstart"], timeout=600)
+    assert "== The snapshots" in first.stdout
+    assert [snapshot["kind"] for snapshot in json.loads(bare.run(["tklb", "list", "--json"]).stdout)] == ["full"]
+    assert json.loads(bare.run(["tklb", "status", "--json"]).stdout)["state"] == "ok"
+    assert (bare.root / "var/lib/tklb/secret").stat().st_mode & 0o777 == 0o600
+
+    bare.run(["/mnt/scripts/quickstart"])
+    assert len(json.loads(bare.run(["tklb", "list", "--json"]).stdout)) == 1
+
+
+def test_damaged_installation_is_mended(box: Box) -> None:
+    module = box.root / "opt/tklb/lib/tklb/errors.py"
+    whole = module.read_bytes()
+    module.write_bytes(b"")
+    (box.root / "usr/local/bin/tklb").unlink()
+    assert install(box).returncode == 0
+    assert module.read_bytes() == whole
+    assert box.run(["tklb", "--version"]).stdout.startswith("tklb")
+
+
+def test_uninstall_keeps_keys_backups_and_edits(box: Box) -> None:
+    kept = ["var/lib/tklb/secret", "var/backups/tklb/volumes/one", "etc/tklb/overrides", "etc/tklb/hooks.d/mine"]
+    lost = ["var/lib/tklb/stage/one", "var/cache/tklb/one", "var/log/tklb/one"]
+    for name in kept + lost:
+        (box.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (box.root / name).write_text("the owner's\n")
+    gone = install(box, "--uninstall")
+    assert gone.returncode == 0
+    assert all((box.root / name).exists() for name in kept)
+    assert not any((box.root / name).parent.exists() for name in lost)
+    assert "var/lib/tklb/secret" in gone.stderr
+    assert "etc/tklb/overrides" in gone.stderr
+
+
+def test_unedited_configuration_goes(box: Box) -> None:
+    box.run(["tklb", "init"])
+    assert install(box, "--uninstall").returncode == 0
+    assert not (box.root / "etc/tklb").exists()
+    assert (box.root / "var/lib/tklb/secret").exists()
+
+
+def test_packages_others_have_come_to_need_stay(bare: Box) -> None:
+    install(bare)
+    bare.run(["apt-get", "-qy", "install", "--no-install-recommends", "lsb-release", "python3-yaml"])
+    gone = install(bare, "--uninstall")
+    assert "kept packages that others need" in gone.stderr
+    assert bare.run(["python3", "-c", "import yaml"]).returncode == 0
+
+
+def test_running_backup_is_not_disturbed(box: Box) -> None:
+    lock = box.root / "var/lib/tklb/lock"
+    lock.parent.mkdir(mode=0o700, exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        refused = install(box, "--uninstall")
+    assert refused.returncode == 1
+    assert "a tklb run is going on" in refused.stderr
+    assert (box.root / "opt/tklb/manifest").exists()
+
+
+def test_carried_wheels_need_no_index_and_damaged_ones_are_refused(box: Box, tmp_path: Path) -> None:
+    carried = tmp_path / "wheels"
+    shutil.copytree(HOUSE / "wheels", carried)
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": "/dev/null"}
+    (box.root / "opt/tklb/stamp").unlink()
+    assert install(box, "--wheels", str(carried), env=nowhere).returncode == 0
+
+    for wheel in carried.glob("*/click-*.whl"):
+        wheel.write_bytes(wheel.read_bytes()[:-1] + b"x")
+    (box.root / "opt/tklb/stamp").unlink()
+    refused = install(box, "--wheels", str(carried), env=nowhere)
+    assert refused.returncode == 1
+    assert "the wheels could not be fetched" in refused.stderr
+    assert box.run(["tklb", "--version"]).returncode == 0
+
+
+def test_what_is_no_root_file_system_is_refused(tmp_path: Path) -> None:
+    refused = subprocess.run(
+        [HOUSE / "scripts/install", "--root", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "no Debian root file system" in refused.stderr
+    assert not list(tmp_path.iterdir())
