@@ -1,0 +1,1 @@
+"""What differs: listings, rules and comparisons. Pure: values in, values out; no disk, no clock."""

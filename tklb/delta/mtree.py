@@ -1,0 +1,196 @@
+"""mtree(5) v2.0 text <-> entries, streaming.
+
+Takes lines and gives entries, or the other way; touches nothing. A record of ours is a line that every mtree reader
+knows, then a comment line `#+ ...` with what mtree(5) has no keyword for (time of change, inode, extended attributes,
+holes), which other readers skip. A record stands for itself: whole path, no /set.
+
+Sources: mtree(5) of FreeBSD and libarchive, mtree(8) of NetBSD, and what their programs really write: the digits after
+the dot of a time are an integer of nanoseconds, and both may write them without leading zeros.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from tklb.delta.keywords import (
+    KINDS,
+    READ,
+    READ_BESIDE,
+    WRITTEN,
+    WRITTEN_BESIDE,
+    Keyword,
+    escape,
+    read_xattr,
+    unescape,
+    write_xattr,
+)
+from tklb.model import FileEntry
+
+__all__ = ["EXTRA", "HEADER", "escape", "format_entry", "format_parent", "name_of", "parse", "path_of", "unescape"]
+
+HEADER = b"#mtree v2.0\n"
+EXTRA = b"#+"  # starts the comment line that belongs to the entry above it
+_PARENT = b"parent"  # the tag of a folder that is named only because mtree(8) wants every parent named
+_SILENT = tuple(FileEntry._field_defaults.values())
+_SPARSE, _XATTRS = FileEntry._fields.index("sparse"), FileEntry._fields.index("xattrs")
+
+
+def format_entry(entry: FileEntry, keywords: frozenset[str] | None = None) -> bytes:
+    """Give the record of one entry, one or two lines.
+
+    `keywords` limits it to some of: mode uid gid uname gname size time nlink link device sha256digest md5digest,
+    ctime dev inode sparse xattr. The type is always there.
+    """
+    words = [name_of(entry.path), *_words(entry, WRITTEN, keywords)]
+    extra = [*_words(entry, WRITTEN_BESIDE, keywords)]
+    if entry.sparse and (keywords is None or "sparse" in keywords):
+        extra.append(b"sparse")
+    if entry.xattrs is not None and (keywords is None or "xattr" in keywords):
+        extra += [write_xattr(name, value) for name, value in entry.xattrs] or [b"xattr=none"]
+    line = b" ".join(words) + b"\n"
+    return line + b" ".join([EXTRA, *extra]) + b"\n" if extra else line
+
+
+def format_parent(path: bytes) -> bytes:
+    """Give the record of a folder that is no entry; parse() leaves it out again."""
+    return name_of(path) + b" type=dir tags=" + _PARENT + b"\n"
+
+
+def name_of(path: bytes) -> bytes:
+    """Give the first word of the record of `path`."""
+    return b"." if path == b"/" else b"." + escape(path)
+
+
+def path_of(name: bytes) -> bytes:
+    """Give the path whose record starts with the word `name`, as name_of() wrote it."""
+    return unescape(name[1:]) or b"/"
+
+
+def parse(lines: Iterable[bytes]) -> Iterator[FileEntry]:
+    """Read a listing of ours, bsdtar's, NetBSD's or FreeBSD's, in its own order; sockets are left out.
+
+    Raises ValueError naming the line.
+    """
+    reader = _Reader()
+    for number, line in _logical(lines):
+        try:
+            entry = reader.take(line)
+        except ValueError as exc:
+            raise ValueError(f"line {number}: {exc}") from None
+        if entry is not None:
+            yield entry
+    entry = reader.flush()
+    if entry is not None:
+        yield entry
+
+
+def _words(entry: FileEntry, table: Iterable[Keyword], keywords: frozenset[str] | None) -> Iterator[bytes]:
+    for name, place, write, _ in table:
+        value = entry[place]
+        if value is not None and (keywords is None or place == 1 or name.decode("ascii") in keywords):
+            yield name + b"=" + write(value)
+
+
+def _logical(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Join continued lines; leave out empty ones and comments that are not ours."""
+    start, held = 0, b""
+    for number, raw in enumerate(lines, 1):
+        line = held + raw.rstrip(b"\r\n")
+        if line.endswith(b"\\") and _is_continued(line):
+            start, held = start or number, line[:-1] + b" "
+            continue
+        text = line.strip(b" \t")
+        if text and (not text.startswith(b"#") or text.startswith(EXTRA + b" ")):
+            yield start or number, text
+        start, held = 0, b""
+    if held.strip(b" \t"):
+        yield start, held.strip(b" \t")
+
+
+def _is_continued(line: bytes) -> bool:
+    return not line.lstrip(b" \t").startswith(b"#") and (len(line) - len(line.rstrip(b"\\"))) % 2 == 1
+
+
+class _Reader:
+    """Where a listing stands: the folder that relative names are in, the defaults, the entry not yet given out."""
+
+    __slots__ = ("_defaults", "_folder", "_held")
+
+    def __init__(self) -> None:
+        self._folder: tuple[bytes, ...] = ()
+        self._defaults: dict[bytes, bytes] = {}
+        self._held: list[object] | None = None
+
+    def take(self, line: bytes) -> FileEntry | None:
+        """Read one line; give the entry that it ends, if any."""
+        first, *words = line.split()
+        if first == EXTRA:
+            self._add_extra(words)
+        elif first == b"/set":
+            self._defaults.update(map(_pair, words))
+        elif first == b"/unset":
+            for word in self._defaults.copy() if b"all" in words else words:
+                self._defaults.pop(word, None)
+        elif first == b"..":
+            if not self._folder:
+                raise ValueError("'..' leads out of the root")
+            self._folder = self._folder[:-1]
+        else:
+            done = self.flush()
+            self._held = self._entry(first, {**self._defaults, **dict(map(_pair, words))})
+            return done
+        return None
+
+    def flush(self) -> FileEntry | None:
+        held, self._held = self._held, None
+        return None if held is None else FileEntry(*held)  # type: ignore[arg-type]
+
+    def _entry(self, name: bytes, pairs: dict[bytes, bytes]) -> list[object] | None:
+        kind = pairs.get(b"type", b"")
+        path = self._enter(unescape(name), is_folder=kind == b"dir")
+        if kind == b"socket" or pairs.get(b"tags") == _PARENT:
+            return None
+        if kind.decode("ascii", "replace") not in KINDS:
+            raise ValueError("an entry without a type that is known")
+        fields: list[object] = [path, "", *_SILENT]
+        for key, value in pairs.items():
+            if key in READ:
+                fields[READ[key].place] = _read(READ[key], value)
+        return fields
+
+    def _enter(self, name: bytes, *, is_folder: bool) -> bytes:
+        """Give the whole path of `name`, and remember what later relative names are relative to."""
+        if b"\0" in name:
+            raise ValueError("a name with a NUL byte")
+        parts = tuple(part for part in name.split(b"/") if part not in (b"", b"."))
+        if b".." in parts:
+            raise ValueError("a name with '..' in it")
+        if b"/" not in name and parts:
+            parts = self._folder + parts
+        self._folder = parts if is_folder else parts[:-1]
+        return b"/" + b"/".join(parts)
+
+    def _add_extra(self, words: list[bytes]) -> None:
+        if self._held is None:
+            return
+        xattrs = []
+        for word in words:
+            key, value = _pair(word)
+            if key in READ_BESIDE:
+                self._held[READ_BESIDE[key].place] = _read(READ_BESIDE[key], value)
+            elif key.startswith(b"xattr."):
+                xattrs.append(read_xattr(word))
+            self._held[_SPARSE] = self._held[_SPARSE] or key == b"sparse"
+        if xattrs or b"xattr=none" in words:
+            self._held[_XATTRS] = tuple(sorted(xattrs))
+
+
+def _pair(word: bytes) -> tuple[bytes, bytes]:
+    key, _, value = word.partition(b"=")
+    return key, value
+
+
+def _read(keyword: Keyword, value: bytes) -> object:
+    try:
+        return keyword.read(value)
+    except ValueError as exc:
+        said = (keyword.name + b"=" + value[:80]).decode("ascii", "backslashreplace")
+        raise ValueError(f"{said}: {exc}") from None

@@ -1,0 +1,257 @@
+"""Which paths count. Pure: rules and names in, decisions out; never asks what exists.
+
+A rule includes or excludes what its pattern matches and all below. A pattern is an absolute path; within a component
+`*`, `?` and `[...]` stand for characters (never for a slash), the component `**` for any number of components, and a
+backslash takes the meaning from the character after it. A pattern also matches the very path it spells, so a file
+named `a[1]` needs no backslash.
+
+The nearest rule above a path decides: the one that matches the longest leading part of it, counted in components. At
+equal depth an override beats a rule of the profile, an exact path a glob, and leaving out beats taking in. The order of
+rules never matters. What no rule matches is left out.
+"""
+
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Self
+
+from tklb.errors import UsageWrong
+
+_GLOB_SIGNS = re.compile(rb"[*?\[\\]")
+_BACKSLASHED = re.compile(r"\\(.)", re.DOTALL)
+Component = bytes | re.Pattern[str] | None  # None: any number of components
+
+
+class Rule(NamedTuple):
+    """Take in, or leave out, what `pattern` matches and all below; `is_literal`: no sign in it has a meaning."""
+
+    include: bool
+    pattern: bytes
+    is_override: bool = False
+    is_literal: bool = False
+
+
+class Decision(NamedTuple):
+    included: bool
+    rule: Rule | None  # None: no rule matches
+
+
+class _Lead(NamedTuple):
+    """A rule, and what of its pattern is still to be matched below some folder."""
+
+    rest: tuple[Component, ...]
+    rank: tuple[bool, bool, bool]  # override, exact, exclude: the greater decides
+    rule: Rule
+
+
+class Folder:
+    """What the rules say about one folder: its own decision, and what they have to say about things in it.
+
+    Rules are matched component by component on the way down, so nothing is matched twice.
+    """
+
+    __slots__ = ("_globs", "_names", "decision")
+
+    def __init__(self, decision: Decision, leads: Iterable[_Lead]) -> None:
+        self.decision = decision
+        self._names: dict[bytes, list[_Lead]] = {}
+        self._globs: list[_Lead] = []
+        for lead in leads:
+            if isinstance(head := lead.rest[0], bytes):
+                self._names.setdefault(head, []).append(lead)
+            else:
+                self._globs.append(lead)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all below is decided as the folder is."""
+        return not self._names and not self._globs
+
+    @property
+    def may_hold(self) -> bool:
+        """Whether something in the folder, at any depth, may be taken in, or the folder itself is."""
+        return self.decision.included or any(lead.rule.include for lead in self._leads())
+
+    @property
+    def only_names(self) -> tuple[bytes, ...] | None:
+        """The only names in it that may count, sorted, where it is left out and no glob takes in; else None."""
+        if self.decision.included or any(lead.rule.include for lead in self._globs):
+            return None
+        return tuple(sorted(self._names))
+
+    def enter(self, name: bytes) -> "Folder":
+        """Give what the rules say about `name` in this folder."""
+        if not self._globs and name not in self._names:
+            return Folder(self.decision, ())
+        best: _Lead | None = None
+        further = []
+        for lead in self._matching(name):
+            if lead.rest:
+                further.append(lead)
+            elif best is None or lead.rank > best.rank:
+                best = lead
+        decision = self.decision if best is None else Decision(best.rule.include, best.rule)
+        return Folder(decision, dict.fromkeys(further))
+
+    def _leads(self) -> Iterator[_Lead]:
+        for leads in self._names.values():
+            yield from leads
+        yield from self._globs
+
+    def _matching(self, name: bytes) -> Iterator[_Lead]:
+        """Give the leads that go on behind `name`; those whose pattern ends there have no rest."""
+        for lead in self._names.get(name, ()):
+            yield lead._replace(rest=lead.rest[1:])
+        if not self._globs:
+            return
+        text = name.decode("utf-8", "surrogateescape")
+        for lead in self._globs:
+            yield from _step(lead, name, text)
+
+
+class Rules:
+    """All rules of a run. `rules` may come in any order."""
+
+    __slots__ = ("_root", "rules")
+
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self.rules = tuple(sorted(set(rules)))
+        leads = [lead for rule in self.rules for lead in _leads_of(rule)]
+        own = [lead for lead in leads if not lead.rest]
+        best = max(own, key=lambda lead: lead.rank, default=None)
+        decision = Decision(False, None) if best is None else Decision(best.rule.include, best.rule)
+        self._root = Folder(decision, [lead for lead in leads if lead.rest])
+
+    def root(self) -> Folder:
+        """Where a walk begins: the folder /."""
+        return self._root
+
+    def decide(self, path: bytes) -> Decision:
+        """Say whether an absolute path counts, and by which rule."""
+        return self.at(path).decision
+
+    def may_hold(self, path: bytes) -> bool:
+        """Say whether the folder `path`, or anything below it, may count."""
+        return self.at(path).may_hold
+
+    def at(self, path: bytes) -> Folder:
+        folder = self._root
+        for name in components(path):
+            folder = folder.enter(name)
+        return folder
+
+    def with_overrides(self, overrides: Iterable[Rule]) -> Self:
+        """Give these rules with `overrides` added as such."""
+        return type(self)((*self.rules, *(rule._replace(is_override=True) for rule in overrides)))
+
+
+def components(path: bytes) -> tuple[bytes, ...]:
+    """Split an absolute path; doubled or closing slashes do not count. Raises ValueError for any other path."""
+    parts = tuple(part for part in path.split(b"/") if part)
+    if not path.startswith(b"/") or b"\0" in path or b"." in parts or b".." in parts:
+        raise ValueError(f"not an absolute path: {path.decode('utf-8', 'backslashreplace')}")
+    return parts
+
+
+def translate(glob: bytes) -> re.Pattern[str]:
+    """Give the expression of one component. `?` is one character of UTF-8, or one byte that is none."""
+    text = glob.decode("utf-8", "surrogateescape")
+    return re.compile(fnmatch.translate(_BACKSLASHED.sub(_as_class, text)))
+
+
+def _as_class(match: re.Match[str]) -> str:
+    sign = match[1]
+    return f"[{sign}]" if sign in "*?[\\" else sign
+
+
+def _leads_of(rule: Rule) -> Iterator[_Lead]:
+    """Give the ways to read a pattern: as the path it spells, and as a glob where it has signs of one."""
+    names = components(rule.pattern)
+    yield _Lead(names, (rule.is_override, True, not rule.include), rule)
+    if rule.is_literal or not _GLOB_SIGNS.search(rule.pattern):
+        return
+    if names[-1] == b"**":  # a rule holds for all below anyhow, so this is what is in the folder
+        names = (*names[:-1], b"*")
+    yield _Lead(tuple(map(_component, names)), (rule.is_override, False, not rule.include), rule)
+
+
+def _component(part: bytes) -> Component:
+    if part == b"**":
+        return None
+    return translate(part) if _GLOB_SIGNS.search(part) else part
+
+
+def _step(lead: _Lead, name: bytes, text: str) -> Iterator[_Lead]:
+    """Match one name against the head of a pattern; `**` may take it, or leave it to what follows."""
+    head, rest = lead.rest[0], lead.rest[1:]
+    if head is None:
+        yield lead
+        yield from _step(lead._replace(rest=rest), name, text)
+    elif head == name if isinstance(head, bytes) else head.fullmatch(text):
+        yield lead._replace(rest=rest)
+
+
+# ---------------------------------------------------------------- overrides
+
+KINDS = ("mysql", "pgsql", "package", "user")
+_ITEMS = {
+    "mysql": re.compile(r"[^/\0]+(/[^/\0]+)?"),
+    "pgsql": re.compile(r"[^/\0]+(/[^/\0]+)?"),
+    "package": re.compile(r"[a-z0-9*?\[][a-z0-9+.:*?\[\]!-]*"),
+    "user": re.compile(r"[^-/:\s\0][^/:\s\0]*"),
+}
+
+
+class Override(NamedTuple):
+    """What the owner says about one thing. `kind` is path, mysql, pgsql, package or user."""
+
+    kind: str
+    include: bool
+    value: bytes
+
+    @property
+    def rule(self) -> Rule:
+        """The rule it is; what is no path is matched like one, `DB/TABLE` as /DB/TABLE."""
+        return Rule(self.include, self.value if self.kind == "path" else b"/" + self.value, is_override=True)
+
+
+def parse_override(text: str | bytes) -> Override:
+    """Read `/path`, `mysql:DB[/TABLE]`, `pgsql:DB[/TABLE]`, `package:NAME` or `user:NAME`, or the same behind a `-`.
+
+    All may hold globs. Raises UsageWrong.
+    """
+    raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    include, body = not raw.startswith(b"-"), raw.removeprefix(b"-")
+    if body.startswith(b"/"):
+        try:
+            return Override("path", include, b"/" + b"/".join(components(body)))
+        except ValueError as exc:
+            raise UsageWrong(reason=str(exc)) from None
+    kind, _, value = body.decode("utf-8", "surrogateescape").partition(":")
+    if kind not in _ITEMS or not _ITEMS[kind].fullmatch(value) or {".", ".."} & set(value.split("/")):
+        said = raw.decode("utf-8", "backslashreplace")
+        raise UsageWrong(reason=f"`{said}` is no override: it is neither a path nor {':NAME, '.join(KINDS)}:NAME")
+    return Override(kind, include, value.encode("utf-8", "surrogateescape"))
+
+
+class Selection:
+    """A list of overrides, asked about things of every kind."""
+
+    __slots__ = ("_has_includes", "_rules")
+
+    def __init__(self, overrides: Iterable[Override]) -> None:
+        overrides = tuple(overrides)
+        self._has_includes = any(override.include for override in overrides)
+        self._rules = {
+            kind: Rules(override.rule for override in overrides if override.kind == kind) for kind in ("path", *KINDS)
+        }
+
+    def says(self, kind: str, name: bytes) -> bool | None:
+        """Say whether `name` is taken in or left out; None where no override is about it."""
+        decision = self._rules[kind].decide(name if kind == "path" else b"/" + name)
+        return None if decision.rule is None else decision.included
+
+    def allows(self, kind: str, name: bytes) -> bool:
+        """Say whether `name` is within limits; where none takes anything in, all is that none leaves out."""
+        said = self.says(kind, name)
+        return not self._has_includes if said is None else said

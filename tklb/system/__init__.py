@@ -1,0 +1,1 @@
+"""Ask and change the machine: the doers that the flows call. They decide nothing."""
