@@ -1,0 +1,1 @@
+"""THE WAY BACK: plan (pure), apply (one match over steps)."""

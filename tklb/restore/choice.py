@@ -1,0 +1,100 @@
+"""What of a snapshot is wanted on this machine: --skip, --limit, --as.
+
+Takes overrides in the grammar of backups, says yes or no. Pure.
+"""
+
+from dataclasses import dataclass
+
+from tklb.delta.rules import Override, Rule, Rules
+from tklb.model import Accounts, Role
+
+_GLOB = b"*?["
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The wish of whoever restores. `skip` holds some of files, packages, users, databases.
+
+    Limits with nothing but `-` leave out; any other names all that is wanted. `own` are the folders of our own state.
+    """
+
+    role: Role = Role.REPLACEMENT
+    skip: frozenset[str] = frozenset()
+    limit: tuple[Override, ...] = ()
+    remove_packages: bool = False
+    own: tuple[bytes, ...] = ()
+
+    @property
+    def is_limited(self) -> bool:
+        return any(item.include for item in self.limit)
+
+    @property
+    def asked_paths(self) -> tuple[bytes, ...]:
+        """The paths asked for by name: no glob among them."""
+        return tuple(
+            item.value for item in self.limit
+            if item.kind == "path" and item.include and not any(char in item.value for char in _GLOB)
+        )  # fmt: skip
+
+    def part(self, name: str) -> bool:
+        """Whether any of `files`, `packages` or `users` is wanted."""
+        kind = {"files": "path", "packages": "package", "users": "user"}[name]
+        return name not in self.skip and (not self.is_limited or any(i.include for i in self.limit if i.kind == kind))
+
+    def paths(self) -> Rules:
+        """The rules that decide which files are wanted."""
+        rules = tuple(Rule(item.include, item.value) for item in self.limit if item.kind == "path")
+        return Rules(rules if self.is_limited else (Rule(True, b"/"), *rules))
+
+    def wants_name(self, kind: str, name: bytes) -> bool:
+        """Whether the package or user of that name is wanted."""
+        named = {item.value: item.include for item in self.limit if item.kind == kind}
+        return named.get(name, not self.is_limited)
+
+
+def accounts_for(choice: Choice, merged: Accounts, here: Accounts) -> Accounts:
+    """The account files with the wanted users as `merged` has them, and all others as they are `here`.
+
+    Groups come when they come for all, or when a wanted user is in them; as members they get wanted users only.
+    """
+    if not any(item.kind == "user" for item in choice.limit):
+        return merged
+    users = _Wanted(choice, merged, here)
+    return Accounts(
+        passwd=users.lines(merged.passwd, here.passwd),
+        shadow=users.lines(merged.shadow, here.shadow),
+        subuid=users.lines(merged.subuid, here.subuid),
+        subgid=users.lines(merged.subgid, here.subgid),
+        group=users.groups(merged.group, here.group),
+        gshadow=users.groups(merged.gshadow, here.gshadow),
+    )
+
+
+class _Wanted:
+    def __init__(self, choice: Choice, merged: Accounts, here: Accounts) -> None:
+        self._names = {name for name in map(name_of, merged.passwd) if choice.wants_name("user", name)}
+        self._known = self._names | set(map(name_of, here.passwd))
+        numbers = {
+            line.split(b":")[3] for line in merged.passwd if name_of(line) in self._names and line.count(b":") > 3
+        }
+        self._primary = {name_of(line) for line in merged.group if not numbers.isdisjoint(line.split(b":")[2:3])}
+        self._all_groups = not choice.is_limited
+
+    def lines(self, merged: tuple[bytes, ...], here: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        kept = tuple(line for line in here if name_of(line) not in self._names)
+        return (*kept, *(line for line in merged if name_of(line) in self._names))
+
+    def groups(self, merged: tuple[bytes, ...], here: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        present = {name_of(line): line for line in here}
+        return tuple(line for line in (self._group(line, present.get(name_of(line))) for line in merged) if line)
+
+    def _group(self, merged: bytes, here: bytes | None) -> bytes | None:
+        head, _, members = merged.rpartition(b":")
+        known = [name for name in members.split(b",") if name in self._known]
+        if self._all_groups or name_of(merged) in self._primary or self._names.intersection(known):
+            return head + b":" + b",".join(known)
+        return here
+
+
+def name_of(line: bytes) -> bytes:
+    return line.split(b":", 1)[0]

@@ -1,0 +1,275 @@
+"""Which file steps bring a machine to what a manifest says.
+
+Takes the manifest's entries (sorted by path), the deleted paths and a view of the machine; gives steps, and the
+values that say what was left out and why. Pure: the machine is asked through `Present`. Only steps are kept, so a
+million unchanged entries cost nothing.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tklb.model import FileEntry, Skipped, Step, StepKind
+from tklb.restore.identity import Guard, Identity
+from tklb.restore.owners import Ids
+from tklb.restore.words import Tally, shown
+
+_SECOND = 1_000_000_000
+
+Inode = tuple[int | None, int | None]
+
+
+class Present(Protocol):
+    """The machine as it is. No path is ever followed through a symbolic link."""
+
+    def entry(self, path: bytes) -> FileEntry | None:
+        """What stands at `path`, without digests; None where nothing does or a parent is no folder."""
+
+    def names(self, path: bytes) -> tuple[bytes, ...]:
+        """The names in the folder `path`."""
+
+    def digest(self, path: bytes, algorithm: str) -> str | None:
+        """The digest of a file, or None where it cannot be read."""
+
+    def blocked(self, path: bytes) -> bytes | None:
+        """The nearest parent of `path` that is there and is no folder (a symbolic link, a file), or None."""
+
+
+def differences(want: FileEntry, have: FileEntry) -> tuple[str, ...]:
+    """What of the metadata differs, of two entries of one kind. A folder's mtime is none of it."""
+    found = []
+    if want.uid not in (None, have.uid) or want.gid not in (None, have.gid):
+        found.append("owner")
+    if want.kind != "link" and want.mode not in (None, have.mode):
+        found.append("mode")
+    if want.xattrs is not None and want.xattrs != (have.xattrs or ()):
+        found.append("attributes")
+    if want.kind != "dir" and not same_time(want.mtime_ns, have.mtime_ns):
+        found.append("time")
+    return tuple(found)
+
+
+def same_time(want: int | None, have: int | None) -> bool:
+    """Whether a file system shows the time it was given: some keep whole seconds only."""
+    if want is None or want == have:
+        return True
+    return have is not None and have % _SECOND == 0 and want // _SECOND == have // _SECOND
+
+
+@dataclass(slots=True)
+class LinkGroup:
+    """Names of one inode on the backed-up machine. `leader` is the name that the others link to here."""
+
+    paths: tuple[bytes, ...]
+    leader: bytes | None = None
+    inode: Inode | None = None  # of the leader, where it is on the machine already
+    dressed: bool = False  # its metadata is seen to
+
+
+@dataclass(slots=True)
+class FilePlanner:
+    """Collects the file steps. Call `want` for every entry in path order, then `finish` once."""
+
+    present: Present
+    ids: Ids
+    identity: Identity
+    deleted: tuple[bytes, ...]  # sorted
+    groups: Mapping[bytes, LinkGroup]  # by every path of each group
+    standing: Set[bytes]  # the paths of groups that this restore brings back itself
+    amended: Mapping[bytes, str]
+    packages_come: bool = False  # packages are to be installed, and may bring what was deleted
+    steps: list[Step] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    kept: Tally[Guard] = field(default_factory=Tally)  # what stays by which guard
+    replaced: list[Step] = field(default_factory=list)  # files of this machine that get other content
+    _quiet: dict[bytes, int] = field(default_factory=dict)  # unchanged folders of the manifest and their mtime
+    _times: dict[bytes, int] = field(default_factory=dict)
+    _opened: set[bytes] = field(default_factory=set)  # what is no folder now and will be one
+    _gone: set[bytes] = field(default_factory=set)  # deletions planned
+    _back: set[bytes] = field(default_factory=set)  # deleted paths that the manifest has as something else
+
+    def want(self, entry: FileEntry) -> None:
+        """Plan what brings `entry` about."""
+        if self._is_deleted(entry.path):
+            self._back.add(entry.path)
+        have = self.present.entry(entry.path)
+        if have is None and (barrier := self.present.blocked(entry.path)) not in (None, *self._opened):
+            assert barrier is not None
+            self._skip(entry.path, f"{shown(barrier)} is no folder on this machine; links are never followed")
+            return
+        try:
+            wanted = self.ids.mapped(entry)
+        except ValueError as exc:
+            self._skip(entry.path, f"its access control list is malformed: {exc}")
+            return
+        if entry.path in self.amended:
+            wanted = wanted._replace(sha256=self.amended[entry.path], size=None)
+        step = self._step(wanted, have)
+        guard = self.identity.guard_of(entry.path) if step else None
+        if guard:
+            self.kept.note(guard, entry.path)
+        elif step is None or self._makes_room(step):
+            self._note_folder(wanted, have, step)
+            if step:
+                self._add(step)
+
+    def finish(self, chosen: Callable[[bytes], bool]) -> tuple[tuple[bytes, int], ...]:
+        """Plan the deletions among the chosen paths, and give the folder times to set when all is done."""
+        left = [path for path in self.deleted if path not in self._gone and chosen(path)]
+        self._delete(path for path in reversed(left) if path not in self._back)
+        for step in self.steps:
+            parent = parent_of(step.item)
+            if parent in self._quiet:
+                self._times[parent] = self._quiet[parent]
+        return tuple(sorted(self._times.items(), reverse=True))
+
+    # ------------------------------------------------------------ one entry
+
+    def _step(self, want: FileEntry, have: FileEntry | None) -> Step | None:
+        group = self.groups.get(want.path) if want.kind == "file" else None
+        if group is None:
+            return self._own_step(want, have, (want.path,))
+        if group.leader is None:
+            self._find_partner(group, want)
+        if group.leader is None:
+            step = self._own_step(want, have, group.paths)
+            written = step is not None and step.kind is StepKind.WRITE
+            group.leader, group.dressed = want.path, True
+            group.inode = None if have is None or written else (have.dev, have.ino)
+            return step
+        if have and have.kind == "file" and (have.dev, have.ino) == group.inode:
+            differing = () if group.dressed else differences(want, have)
+            group.dressed = True
+            return Step(StepKind.METADATA, want.path, " ".join(differing), want, have) if differing else None
+        group.dressed = True
+        return Step(StepKind.LINK, want.path, f"to {shown(group.leader)}", want, have, group.leader)
+
+    def _own_step(self, want: FileEntry, have: FileEntry | None, names: tuple[bytes, ...]) -> Step | None:
+        if have is None:
+            return Step(StepKind.WRITE, want.path, f"new {want.kind}", want)
+        if have.kind != want.kind:
+            return Step(StepKind.WRITE, want.path, f"{want.kind} in place of {have.kind}", want, have)
+        if not self._same_content(want, have):
+            return Step(StepKind.WRITE, want.path, "content", want, have)
+        differing = differences(want, have)
+        if not differing:
+            return None
+        if self._has_other_names(have, names):
+            # to change the inode would change a file that is none of this snapshot's
+            return Step(StepKind.WRITE, want.path, "a file of its own", want, have)
+        return Step(StepKind.METADATA, want.path, " ".join(differing), want, have)
+
+    def _same_content(self, want: FileEntry, have: FileEntry) -> bool:
+        if want.kind == "link":
+            return want.link == have.link
+        if want.kind in ("block", "char"):
+            return want.device == have.device
+        if want.kind != "file":
+            return True
+        if want.size not in (None, have.size):
+            return False
+        if want.sha256 is None:
+            return same_time(want.mtime_ns, have.mtime_ns)
+        return self.present.digest(have.path, "sha256") == want.sha256
+
+    def _has_other_names(self, have: FileEntry, names: Iterable[bytes]) -> bool:
+        """Whether the inode has names on this machine beside `names`."""
+        if have.kind != "file" or (have.nlink or 1) == 1:
+            return False
+        entries = (self.present.entry(name) for name in names)
+        shared = sum(1 for entry in entries if entry and (entry.dev, entry.ino) == (have.dev, have.ino))
+        return shared != have.nlink
+
+    def _find_partner(self, group: LinkGroup, want: FileEntry) -> None:
+        """Make the first unchanged file of the install state the leader, where this machine has the same file."""
+        others = [path for path in group.paths if path not in self.standing]
+        for path in others:
+            have = self.present.entry(path)
+            if have and have.kind == "file" and self._may_lead(have, group, want):
+                group.leader, group.inode = path, (have.dev, have.ino)
+                return
+        if others:
+            self.warnings.append(f"{shown(want.path)} is no hard link to {shown(others[0])} here: that one differs")
+
+    def _may_lead(self, have: FileEntry, group: LinkGroup, want: FileEntry) -> bool:
+        if not self._same_content(want, have):
+            return False
+        return not (differences(want, have) and self._has_other_names(have, group.paths))
+
+    def _makes_room(self, step: Step) -> bool:
+        """Plan what must go before `step`; say no where a folder that holds more than was deleted is in the way."""
+        assert step.entry is not None
+        if step.was is None or step.was.kind == step.entry.kind:
+            return True
+        if step.entry.kind == "dir":
+            self._opened.add(step.item)
+        if step.was.kind != "dir":
+            return True
+        below = self.deleted[bisect_left(self.deleted, step.item + b"/") : bisect_left(self.deleted, step.item + b"0")]
+        self._delete(reversed(below))
+        left = self._still_in(step.item)
+        if left:
+            self._skip(step.item, f"a folder is in the way that still holds {shown(left[0])}")
+        return not left
+
+    # ------------------------------------------------------------ deletions
+
+    def _delete(self, paths: Iterable[bytes]) -> None:
+        """Plan deletions; `paths` come in reverse order, so that a folder follows what it holds."""
+        for path in paths:
+            have = self.present.entry(path)
+            if have is None:
+                self._delete_unseen(path)
+            elif guard := self.identity.guard_of(path, deletion=True):
+                self.kept.note(guard, path)
+            elif have.kind == "dir" and (left := self._still_in(path)):
+                self.warnings.append(f"kept: {shown(path)} was deleted, but still holds {shown(left[0])} here")
+            else:
+                self._gone.add(path)
+                self.steps.append(Step(StepKind.DELETE, path, have.kind, was=have))
+
+    def _delete_unseen(self, path: bytes) -> None:
+        barrier = self.present.blocked(path)
+        if barrier is not None and not self._is_deleted(barrier):
+            self._skip(path, f"not deleted: {shown(barrier)} is no folder on this machine; links are never followed")
+        elif self.packages_come and barrier is None:
+            self.steps.append(Step(StepKind.DELETE, path, "if a package brings it"))
+
+    def _still_in(self, folder: bytes) -> list[bytes]:
+        """What a folder will hold when the deletions planned so far are done."""
+        return [name for name in self.present.names(folder) if join(folder, name) not in self._gone]
+
+    # ------------------------------------------------------------ notes
+
+    def _note_folder(self, want: FileEntry, have: FileEntry | None, step: Step | None) -> None:
+        if want.kind != "dir" or want.mtime_ns is None:
+            return
+        changes = step is not None or have is None or not same_time(want.mtime_ns, have.mtime_ns)
+        (self._times if changes else self._quiet)[want.path] = want.mtime_ns
+
+    def _add(self, step: Step) -> None:
+        self.steps.append(step)
+        if step.kind is StepKind.WRITE and step.was and step.was.kind == "file":
+            self.replaced.append(step)
+
+    def _skip(self, path: bytes, reason: str) -> None:
+        self.skipped.append(Skipped(path, reason))
+
+    def _is_deleted(self, path: bytes) -> bool:
+        place = bisect_left(self.deleted, path)
+        return place < len(self.deleted) and self.deleted[place] == path
+
+
+def link_groups(groups: Iterable[tuple[bytes, ...]]) -> dict[bytes, LinkGroup]:
+    """Every path of the groups with the group it belongs to."""
+    return {path: group for group in map(LinkGroup, groups) for path in group.paths}
+
+
+def parent_of(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0] or b"/"
+
+
+def join(folder: bytes, name: bytes) -> bytes:
+    return folder.rstrip(b"/") + b"/" + name

@@ -1,0 +1,229 @@
+"""The plan of a restore: what brings this machine to what the snapshot says, in order, and what is left out and why.
+
+Takes a snapshot's records, a view of this machine and the wish of whoever restores; gives a Plan. Pure: the machine is
+asked through `Here` and `Present`. What `--dry-run` shows is what is carried out; only when packages came in is the
+rest planned anew, since their scripts make users and files.
+
+The order, and why:
+  1. packages first: their scripts make the system users whose ids then win, and files that the delta overwrites;
+  2. users and groups: before files, so that no file ever belongs to a number that means somebody else;
+  3. files, parents before what is in them: owners mapped from the recorded ids, each once;
+  4. deletions: after files, when what replaces them is in place; a folder after what it holds;
+  5. services last: they start on a whole machine, never on half of one.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tklb.delta.packages import diff_packages, native_architecture, plan_packages, select
+from tklb.delta.users import diff_accounts, merge_accounts
+from tklb.model import AccountMerge, Accounts, FileEntry, Package, Plan, Skipped, Step, StepKind
+from tklb.restore.choice import Choice, accounts_for
+from tklb.restore.files import FilePlanner, LinkGroup, Present, link_groups
+from tklb.restore.identity import Identity
+from tklb.restore.owners import Ids, OwnerWatch, nameless_ids, numbers
+from tklb.restore.words import shown
+from tklb.snapshot import Contents, Machine
+
+Lookup = Callable[[bytes], FileEntry | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a snapshot gives. `manifest` streams its entries in path order, as often as it is called."""
+
+    snapshot: str
+    contents: Contents
+    manifest: Callable[[], Iterator[FileEntry]]
+    amended: Mapping[bytes, str] = field(default_factory=dict)  # changed while being read: path, SHA-256 as stored
+    base: Lookup | None = None  # install state of the backed-up machine's profile, where it is at hand
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """This machine."""
+
+    machine: Machine
+    accounts: Accounts
+    packages: tuple[Package, ...]
+    files: Present
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A plan in the making."""
+
+    saved: Saved
+    here: Here
+    choice: Choice
+    steps: list[Step] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    folder_times: tuple[tuple[bytes, int], ...] = ()
+    groups: dict[bytes, LinkGroup] = field(init=False)
+    standing: set[bytes] = field(default_factory=set)  # names of hard links that the restore brings back itself
+
+    def __post_init__(self) -> None:
+        self.groups = link_groups(self.saved.contents.hard_links)
+
+    def wants(self, part: str) -> bool:
+        return self.choice.part(part) and part in self.saved.contents.machine.parts
+
+
+def make_plan(saved: Saved, here: Here, choice: Choice) -> Plan:
+    """Plan the restore of `saved` onto `here`. An empty plan says that all is as it should be already."""
+    draft = _Draft(saved, here, choice)
+    nameless = nameless_ids(_watched(draft), saved.contents.accounts)
+    merge = merge_accounts(saved.contents.accounts, here.accounts, choice.role, *nameless)
+    _compare_machines(draft)
+    if draft.wants("packages"):
+        _plan_packages(draft)
+    accounts = _plan_accounts(draft, merge) if draft.wants("users") else here.accounts
+    if draft.wants("files"):
+        _plan_files(draft, merge, OwnerWatch(nameless, accounts))
+    _plan_services(draft)
+    return Plan(
+        snapshot=saved.snapshot,
+        steps=tuple(draft.steps),
+        warnings=tuple(draft.warnings),
+        skipped=tuple(draft.skipped),
+        merge=AccountMerge(accounts, merge.uid_map, merge.gid_map, merge.warnings),
+        folder_times=draft.folder_times,
+    )
+
+
+def _watched(draft: _Draft) -> Iterator[FileEntry]:
+    rules = draft.choice.paths()
+    for entry in draft.saved.manifest():
+        if entry.path in draft.groups and rules.decide(entry.path).included:
+            draft.standing.add(entry.path)
+        yield entry
+
+
+def _compare_machines(draft: _Draft) -> None:
+    there, here = draft.saved.contents.machine, draft.here.machine
+    for what, one, other in (
+        ("release", there.release, here.release),
+        ("architecture", there.architecture, here.architecture),
+        ("profile", there.profile, here.profile),
+    ):
+        if one != other:
+            draft.warnings.append(f"the snapshot is of another {what}: {one}; this machine is {other}")
+
+
+# ---------------------------------------------------------------- 1. packages
+
+
+def _plan_packages(draft: _Draft) -> None:
+    contents, choice = draft.saved.contents, draft.choice
+    delta = diff_packages(contents.packages_base, contents.packages)
+    wanted = select(delta, lambda name: choice.wants_name("package", name.encode()))
+    plan = plan_packages(wanted, draft.here.packages, native_architecture(contents.packages))
+    _plan_sources(draft)
+    draft.steps += [Step(StepKind.INSTALL, name.encode()) for name in plan.install]
+    if choice.remove_packages:
+        draft.steps += [Step(StepKind.REMOVE, name.encode()) for name in plan.removals]
+    else:
+        draft.warnings += [f"package {name} was removed there and stays here" for name in plan.removals]
+    draft.steps += [_mark(*mark) for mark in plan.marks]
+    draft.skipped += plan.left_out
+
+
+def _mark(name: str, auto: bool, held: bool) -> Step:
+    detail = ("auto" if auto else "manual") + (" held" if held else "")
+    return Step(StepKind.MARK, name.encode(), detail, package=Package(name, "", "", auto, held))
+
+
+def _plan_sources(draft: _Draft) -> None:
+    """Package sources of another release would mix the two; those stay away."""
+    there, here = draft.saved.contents.machine, draft.here.machine
+    for source in draft.saved.contents.sources:
+        if draft.here.files.digest(source.path, "sha256") == hashlib.sha256(source.content).hexdigest():
+            continue
+        if there.release == here.release:
+            draft.steps.append(Step(StepKind.SOURCE, source.path))
+        else:
+            draft.skipped.append(Skipped(source.path, f"a package source for {there.release}"))
+
+
+# ---------------------------------------------------------------- 2. users and groups
+
+
+def _plan_accounts(draft: _Draft, merge: AccountMerge) -> Accounts:
+    accounts = accounts_for(draft.choice, merge.accounts, draft.here.accounts)
+    if accounts != draft.here.accounts:
+        draft.steps.append(Step(StepKind.ACCOUNTS, b"users and groups", _account_words(draft.here.accounts, accounts)))
+        draft.warnings += merge.warnings
+    return accounts
+
+
+def _account_words(here: Accounts, merged: Accounts) -> str:
+    delta = diff_accounts(here, merged)
+    lists = (
+        ("new users", delta.users_added),
+        ("users changed", delta.users_changed),
+        ("new groups", delta.groups_added),
+        ("groups changed", delta.groups_changed),
+    )
+    return "; ".join(f"{words}: {' '.join(map(shown, names))}" for words, names in lists if names)
+
+
+# ---------------------------------------------------------------- 3. and 4. files and deletions
+
+
+def _plan_files(draft: _Draft, merge: AccountMerge, owners: OwnerWatch) -> None:
+    saved, here, rules = draft.saved, draft.here, draft.choice.paths()
+    chosen = rules.decide
+    planner = FilePlanner(
+        present=here.files,
+        ids=Ids(merge.uid_map, merge.gid_map, numbers(here.accounts.passwd), numbers(here.accounts.group)),
+        identity=Identity(draft.choice.role, draft.choice.asked_paths, draft.choice.own),
+        deleted=tuple(sorted(saved.contents.deleted)),
+        groups=draft.groups,
+        standing=draft.standing,
+        amended=saved.amended,
+        packages_come=any(step.kind is StepKind.INSTALL for step in draft.steps),
+    )
+    for entry in saved.manifest():
+        if chosen(entry.path).included:
+            planner.want(entry)
+            owners.see(entry)
+    draft.folder_times = planner.finish(lambda path: chosen(path).included)
+    draft.steps += planner.steps
+    draft.skipped += planner.skipped
+    draft.warnings += planner.warnings
+    draft.warnings += [f"kept: {paths} {guard.reason}" for guard, paths in planner.kept.lines()]
+    draft.warnings += owners.lines()
+    draft.warnings += [
+        f"{shown(path)} changed while it was backed up" for path in sorted(saved.amended) if chosen(path).included
+    ]
+    if saved.contents.machine.release != here.machine.release:
+        draft.warnings += [line for step in planner.replaced if (line := _three_ways(draft, step.item))]
+
+
+def _three_ways(draft: _Draft, path: bytes) -> str | None:
+    """Say what is lost when a file edited on one release lands on another: the change the newer default brought."""
+    there, here = draft.saved.contents.machine.release, draft.here.machine.release
+    if draft.saved.base is None:
+        return f"{shown(path)} of {there} replaces that of {here}; whether its default changed is not known"
+    base = draft.saved.base(path)
+    if base is None:
+        return f"{shown(path)} is the owner's on {there} and replaces the one that {here} brings"
+    shipped = base.sha256 or base.md5
+    if shipped and draft.here.files.digest(path, "sha256" if base.sha256 else "md5") == shipped:
+        return None
+    return f"{shown(path)} was edited on {there}, and {here} brings another default: the edited one replaces it"
+
+
+# ---------------------------------------------------------------- 5. services
+
+
+def _plan_services(draft: _Draft) -> None:
+    services = draft.saved.contents.machine.services
+    if not draft.steps or not services:
+        return
+    if draft.choice.is_limited:
+        draft.warnings.append(f"not restarted, as only a part is restored: {', '.join(services)}")
+    else:
+        draft.steps += [Step(StepKind.SERVICE, name.encode()) for name in services]

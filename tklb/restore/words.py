@@ -1,0 +1,30 @@
+"""Paths as people read them, and many of a kind in one line. Pure."""
+
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def shown(path: bytes) -> str:
+    """A path as text: what cannot be printed is escaped."""
+    text = path.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Tally(Generic[Key]):
+    """Counts paths by what they have in common, and remembers the first of each."""
+
+    def __init__(self) -> None:
+        self._first: dict[Key, bytes] = {}
+        self._count: dict[Key, int] = {}
+
+    def note(self, key: Key, path: bytes) -> None:
+        self._first.setdefault(key, path)
+        self._count[key] = self._count.get(key, 0) + 1
+
+    def lines(self) -> Iterator[tuple[Key, str]]:
+        """Every key with `first path (and N more)`, in the order they were met."""
+        for key, path in self._first.items():
+            more = self._count[key] - 1
+            yield key, shown(path) + (f" (and {more} more)" if more else "")
