@@ -18,6 +18,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ FORM = 1  # raise it when what is built from the same recipe changes
 EPOCH = "1735689600"  # 2025-01-01: what honours SOURCE_DATE_EPOCH (dates in shadow, …) says the same in every build
 # Identity: a machine gets these when it first starts (or from its installer), a clean root has none of them.
 BORN_LATER = ("etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/fstab", "var/lib/dbus/machine-id")
+UNUSED = 24 * 3600  # seconds
 POLICY = "usr/sbin/policy-rc.d"
 
 
@@ -49,29 +51,41 @@ def root(name: str) -> Path:
     return folder
 
 
-def layer(key: str, lowers: Sequence[Path], make: Callable[[Box], object]) -> Path:
-    """What `make(box)` changes on top of `lowers`, as a folder to lay over them; made once per key and lowers."""
+def layer(key: str, lowers: Sequence[Path], make: Callable[[Box], object], hostname: str = "box") -> Path:
+    """What `make(box)` changes on top of `lowers`, as a folder to lay over them; made once per key and lowers.
+
+    The key's first word names the folder. Siblings of that name that nobody asked for in a day are removed.
+    """
     digest = hashlib.sha256("\n".join([key, *map(str, lowers)]).encode()).hexdigest()[:16]
     folder = LAB / "layers" / f"{key.split(' ', maxsplit=1)[0]}-{digest}"
     with _making(folder) as draft:
         if draft is not None:
-            with Box(lowers, on="disk", steady=False, keep=True) as box:
-                allow_no_services(box.root)
-                make(box)
-                (box.root / POLICY).unlink(missing_ok=True)
-            _move_upper(box, draft)
+            _forget_unused(folder)
+            _make_layer(lowers, make, hostname, draft)
     return folder
+
+
+def _make_layer(lowers: Sequence[Path], make: Callable[[Box], object], hostname: str, draft: Path) -> None:
+    box = Box(lowers, hostname=hostname, on="disk", steady=False, keep=True)
+    try:
+        with box:
+            make(box)
+        box.upper.rename(draft)
+    finally:
+        shutil.rmtree(box.folder, ignore_errors=True)
+
+
+def _forget_unused(folder: Path) -> None:
+    for lock in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*.lock"):
+        if time.time() - lock.stat().st_mtime > UNUSED:
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 def allow_no_services(folder: Path) -> None:
     """Package scripts inside must start nothing: there is no init to take care of it."""
     (folder / POLICY).write_text("#!/bin/sh\nexit 101\n")
     (folder / POLICY).chmod(0o755)
-
-
-def _move_upper(box: Box, draft: Path) -> None:
-    box.upper.rename(draft)
-    shutil.rmtree(box.folder)
 
 
 def _recipe(name: str) -> dict[str, Any]:
@@ -89,7 +103,7 @@ def _making(folder: Path) -> Iterator[Path | None]:
     """Give a draft's path to fill while nobody else does, or None if `folder` is there; then rename it into place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = folder.with_name(f"{folder.name}.draft")
-    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:  # its mtime says when this was last asked for
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():
             yield None
@@ -113,7 +127,10 @@ def _bootstrap(recipe: dict[str, Any], draft: Path) -> None:
     options = ["--mode=root", "--format=directory", "--variant=important", "--skip=cleanup/apt/lists"]
     packages = f"--include={','.join(recipe['packages'])}"
     hooks = [f'--customize-hook=chroot "$1" {shlex.join(shlex.split(command))}' for command in recipe.get("setup", ())]
-    command = ["mmdebstrap", *options, packages, *hooks, recipe["suite"], os.fspath(draft), *_mirrors(recipe["suite"])]
+    # In a mount namespace of its own, so that nothing of the host's /dev is below the draft if this is killed.
+    alone = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    command = [*alone, "mmdebstrap", *options, packages, *hooks, recipe["suite"], os.fspath(draft)]
+    command += _mirrors(recipe["suite"])
     done = subprocess.run(
         command, env=ENVIRONMENT | {"SOURCE_DATE_EPOCH": EPOCH}, capture_output=True, text=True, check=False
     )

@@ -1,0 +1,131 @@
+"""Appliances: clones of clean roots that have started for the first time, with services, HTTP and tklb.
+
+    with clone("lamp", hostname="a", tklb=True) as a:
+        a.start("apache2")
+        assert a.http_get("/").status == 200
+
+A clone takes some tens of milliseconds; its changes are gone when the `with` ends. What is slow (host keys,
+installing tklb) is made once and laid over the root as a layer. Takes and touches what `box` and `roots` do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.lab.box import Box
+from tests.lab.roots import allow_no_services, layer, root
+
+TREE = Path(__file__).parents[2]
+INSTALLED = ("tklb", "profiles", "hooks", "man", "scripts/install", "requirements.txt", "pyproject.toml")
+RESOLVER = "10.0.2.3"  # slirp4netns answers there
+GET = """
+import json, sys, urllib.error, urllib.request
+request = urllib.request.Request(sys.argv[1], headers={"Host": sys.argv[2]})
+try:
+    answer = urllib.request.urlopen(request, timeout=30)
+except urllib.error.HTTPError as error:
+    answer = error
+sys.stdout.buffer.write(json.dumps([answer.status, dict(answer.headers)]).encode() + b"\\n" + answer.read())
+"""
+
+
+class Answer(NamedTuple):
+    """What an HTTP server inside said."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Appliance(Box):
+    """A running clone: `Box` with the things an administrator does to a server."""
+
+    def start(self, *services: str) -> None:
+        """Start services by their init scripts (there is no systemd inside); returns when they say they run."""
+        for service in services:
+            self.run([f"/etc/init.d/{service}", "start"])
+
+    def stop(self, *services: str) -> None:
+        """Stop services by their init scripts."""
+        for service in services:
+            self.run([f"/etc/init.d/{service}", "stop"])
+
+    def http_get(self, path: str, *, host: str = "localhost", port: int = 80) -> Answer:
+        """Ask the appliance's own web server, from inside."""
+        done = self.run(["python3", "-c", GET, f"http://127.0.0.1:{port}{path}", host], text=False)
+        head, _, body = done.stdout.partition(b"\n")
+        status, headers = json.loads(head)
+        return Answer(status, headers, body)
+
+    def install_tklb(self) -> None:
+        """Run scripts/install on this very clone; `clone(tklb=True)` has the same for nothing."""
+        install_tklb(self)
+
+
+def clone(
+    name: str,
+    *,
+    hostname: str = "a",
+    tklb: bool = False,
+    on: str = "memory",
+    binds: Mapping[Path, str] | None = None,
+    layers: Sequence[Path] = (),
+) -> Appliance:
+    """A machine of profile `name` (short name or id) that has just been installed; for a `with`.
+
+    `tklb`: with the working tree's tklb installed. `binds`: host folders shared with it (a target of A and B).
+    `layers`: more folders to lay over it, the topmost first; see `roots.layer`.
+    """
+    return Appliance([*layers, *stack(name, hostname, tklb=tklb)], hostname=hostname, on=on, binds=binds or {})
+
+
+def stack(name: str, hostname: str, *, tklb: bool = False) -> tuple[Path, ...]:
+    """The lower folders of a fresh machine, the topmost first."""
+    clean = root(name)
+    started = layer(f"started-{hostname}", [clean], first_start, hostname)
+    if not tklb:
+        return started, clean
+    return layer(f"tklb {tree_digest()}", [clean], install_tklb), started, clean
+
+
+def first_start(box: Box) -> None:
+    """What an installer and the first start give a machine: its identity, and a ban on starting services."""
+    allow_no_services(box.root)
+    name, etc = box.hostname, box.root / "etc"
+    (etc / "hostname").write_text(f"{name}\n")
+    (etc / "hosts").write_text(f"127.0.0.1\tlocalhost\n127.0.1.1\t{name}.example.org\t{name}\n::1\tlocalhost\n")
+    (etc / "resolv.conf").write_text(f"nameserver {RESOLVER}\n")
+    (etc / "machine-id").write_text(hashlib.md5(name.encode()).hexdigest() + "\n")
+    disk = hashlib.sha1(name.encode()).hexdigest()
+    (etc / "fstab").write_text(
+        f"UUID={disk[:8]}-{disk[8:12]}-{disk[12:16]}-{disk[16:20]}-{disk[20:32]} / ext4 errors=remount-ro 0 1\n"
+    )
+    (etc / "network/interfaces").write_text("auto lo eth0\niface lo inet loopback\niface eth0 inet dhcp\n")
+    box.run(["ssh-keygen", "-A"])
+    if (box.root / "usr/sbin/make-ssl-cert").exists():
+        box.run(["make-ssl-cert", "generate-default-snakeoil"])
+
+
+def install_tklb(box: Box) -> None:
+    """Put the working tree's tklb into a box with its own installer."""
+    done = subprocess.run(
+        [TREE / "scripts/install", "--root", box.root], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def tree_digest() -> str:
+    """Digest of all that the installer puts into a machine."""
+    digest = hashlib.sha256()
+    for name in INSTALLED:
+        top = TREE / name
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_file() and "__pycache__" not in path.parts:
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+                digest.update(f"{path.relative_to(TREE)} {path.stat().st_mode & 0o111} {content}\n".encode())
+    return digest.hexdigest()
