@@ -1,0 +1,62 @@
+"""Digests of file contents. Takes a name and gives hex; reads the file once, without following a link."""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CHUNK = 1 << 20
+_TRIES = 2
+
+
+class ContentChanged(OSError):
+    """A file that changed while it was being read, twice."""
+
+    def __init__(self, path: bytes) -> None:
+        super().__init__(errno.EBUSY, "changed while being read", path)
+
+
+def file_digest(path: bytes, algorithm: str) -> str:
+    """Give the digest (`sha256` or `md5`, lowercase hex) of a regular file. Raises OSError, ContentChanged."""
+    return digest_with_status(path, algorithm)[0]
+
+
+def digest_with_status(name: bytes, algorithm: str, folder: int | None = None) -> tuple[str, os.stat_result]:
+    """Give the digest of a regular file and the status that goes with just this content.
+
+    `folder` is the descriptor that `name` is relative to. One change while reading is forgiven. Raises OSError,
+    ContentChanged.
+    """
+    for _ in range(_TRIES):
+        descriptor = _open(name, folder)
+        try:
+            before = os.fstat(descriptor)
+            if not stat.S_ISREG(before.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", name)
+            content = hashlib.new(algorithm, usedforsecurity=False)
+            for chunk in _chunks(descriptor):
+                content.update(chunk)
+            after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
+            after.st_size,
+            after.st_mtime_ns,
+            after.st_ctime_ns,
+        ):
+            return content.hexdigest(), after
+    raise ContentChanged(name)
+
+
+def _open(name: bytes, folder: int | None) -> int:
+    try:
+        return os.open(name, _OPEN | os.O_NOATIME, dir_fd=folder)
+    except PermissionError:  # only the owner and root may leave the time of access alone
+        return os.open(name, _OPEN, dir_fd=folder)
+
+
+def _chunks(descriptor: int) -> Iterator[bytes]:
+    while chunk := os.read(descriptor, _CHUNK):
+        yield chunk

@@ -1,0 +1,190 @@
+"""What is there: a tree as sorted entries, or as the text of a listing.
+
+Takes a root, rules and, where there is one, the listing of an earlier scan; reads statuses, names of owners, link
+targets, extended attributes and, when asked, contents. Touches nothing. What cannot be seen is named, never fatal.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tklb.delta.rules import Rules
+from tklb.model import FileEntry, Skipped
+from tklb.system.digest import digest_with_status
+from tklb.system.walk import Seen, walk
+
+KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "dir",
+    stat.S_IFLNK: "link",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFBLK: "block",
+    stat.S_IFCHR: "char",
+}
+_DESCRIPTORS = b"/proc/self/fd/%d/%b"  # a way to name a file by its folder, for calls that take no descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class NameTable:
+    """Who owns an id, by the account files of the scanned root; the first name of an id counts, as in getpwuid(3)."""
+
+    users: dict[int, bytes]
+    groups: dict[int, bytes]
+
+
+def scan(
+    root: bytes,
+    rules: Rules,
+    *,
+    skipped: list[Skipped],
+    known: Iterable[FileEntry] = (),
+    own: tuple[bytes, ...] = (),
+    digest: bool = False,
+) -> Iterator[FileEntry]:
+    """Give all below `root` that `rules` take in, in plain byte order of the paths inside the root.
+
+    `own` are paths inside the root that are passed over, as kernel file systems are. `known` is the sorted listing of
+    an earlier scan: where the status is still the same, digests and extended attributes come from there. `digest` adds
+    the SHA-256 of every file. What cannot be read is appended to `skipped`. Raises OSError where `root` is no folder.
+    """
+    examiner = _Examiner(read_names(root), skipped, digest=digest)
+    earlier = _Earlier(known)
+    for seen in walk(root, rules, own, skipped):
+        bare = examiner.bare(seen)
+        if bare is not None:
+            yield earlier.completed(bare, digest=digest) or examiner.completed(bare, seen)
+
+
+def read_names(root: bytes) -> NameTable:
+    """Read the account files below `root`, never following a link; absent files name nobody."""
+    return NameTable(_names(root, b"passwd"), _names(root, b"group"))
+
+
+def _names(root: bytes, file: bytes) -> dict[int, bytes]:
+    names: dict[int, bytes] = {}
+    for line in _read(root, file).split(b"\n"):
+        fields = line.split(b":")
+        if len(fields) > 3 and fields[0] and fields[2].isdigit():
+            names.setdefault(int(fields[2]), fields[0])
+    return names
+
+
+def _read(root: bytes, file: bytes) -> bytes:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with contextlib.ExitStack() as stack:
+        folder = None
+        try:
+            for name, more in ((root, os.O_DIRECTORY), (b"etc", os.O_DIRECTORY)):
+                follow = flags if folder is not None else flags & ~os.O_NOFOLLOW
+                folder = os.open(name, follow | more, dir_fd=folder)
+                stack.callback(os.close, folder)
+            with open(os.open(file, flags, dir_fd=folder), "rb") as stream:
+                return stream.read()
+        except OSError:
+            return b""
+
+
+class _Earlier:
+    """The listing of an earlier scan, read along with the present one."""
+
+    def __init__(self, known: Iterable[FileEntry]) -> None:
+        self._known = iter(known)
+        self._next = next(self._known, None)
+
+    def completed(self, bare: FileEntry, *, digest: bool) -> FileEntry | None:
+        """Give `bare` with what the earlier scan knew of it; None where it knew another file, or not enough."""
+        while self._next is not None and self._next.path < bare.path:
+            self._next = next(self._known, None)
+        known = self._next
+        if known is None or known.path != bare.path or known.xattrs is None:
+            return None
+        entry = bare._replace(sha256=known.sha256, md5=known.md5, xattrs=known.xattrs)
+        is_same = entry._replace(uname=known.uname, gname=known.gname) == known
+        return entry if is_same and (known.sha256 or not digest or known.kind != "file") else None
+
+
+class _Examiner:
+    """Turns a status into an entry."""
+
+    def __init__(self, names: NameTable, skipped: list[Skipped], *, digest: bool) -> None:
+        self._names = names
+        self._skipped = skipped
+        self._digest = digest
+        self._has_descriptors = os.path.isdir("/proc/self/fd")
+
+    def bare(self, seen: Seen) -> FileEntry | None:
+        """Give what the status says; None for a socket, or where a link vanished."""
+        path, status, folder, name = seen
+        kind = KINDS.get(stat.S_IFMT(status.st_mode))
+        if kind is None:
+            return None
+        link = None
+        if kind == "link":
+            try:
+                link = os.readlink(name, dir_fd=folder)
+            except OSError as exc:
+                self._skip(path, exc)
+                return None
+        return self._entry(path, kind, status, link)
+
+    def completed(self, bare: FileEntry, seen: Seen) -> FileEntry:
+        """Add what must be read: extended attributes and the digest."""
+        path, status, folder, name = seen
+        entry = bare
+        if self._digest and bare.kind == "file":
+            try:
+                sha256, status = digest_with_status(name, "sha256", folder)
+                entry = self._entry(path, "file", status, None)._replace(sha256=sha256)
+            except OSError as exc:
+                self._skip(path, exc)
+        return entry._replace(xattrs=self._xattrs(seen))
+
+    def _entry(self, path: bytes, kind: str, status: os.stat_result, link: bytes | None) -> FileEntry:
+        is_file = kind == "file"
+        size = status.st_size
+        return FileEntry(
+            path,
+            kind,
+            stat.S_IMODE(status.st_mode),
+            status.st_uid,
+            status.st_gid,
+            self._names.users.get(status.st_uid),
+            self._names.groups.get(status.st_gid),
+            size if is_file else None,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+            link,
+            (os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in ("block", "char") else None,
+            status.st_dev,
+            status.st_ino,
+            None if kind == "dir" else status.st_nlink,
+            sparse=is_file and status.st_blocks * 512 < size,
+        )
+
+    def _xattrs(self, seen: Seen) -> tuple[tuple[bytes, bytes], ...] | None:
+        path, _, folder, name = seen
+        place = _DESCRIPTORS % (folder, name) if self._has_descriptors else path
+        try:
+            names = os.listxattr(place, follow_symlinks=False)
+            return tuple(sorted(self._values(place, names))) if names else ()
+        except OSError as exc:
+            if exc.errno == errno.EOPNOTSUPP:
+                return ()
+            self._skip(path, exc)
+            return None
+
+    @staticmethod
+    def _values(place: bytes, names: list[str]) -> Iterator[tuple[bytes, bytes]]:
+        for name in names:
+            try:
+                yield os.fsencode(name), os.getxattr(place, name, follow_symlinks=False)
+            except OSError as exc:
+                if exc.errno != errno.ENODATA:  # else it was taken away just now
+                    raise
+
+    def _skip(self, path: bytes, exc: OSError) -> None:
+        reason = "vanished while being looked at" if exc.errno == errno.ENOENT else exc.strerror or str(exc)
+        self._skipped.append(Skipped(path, reason))
