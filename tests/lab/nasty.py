@@ -1,0 +1,174 @@
+"""Every nasty name and every nasty kind of metadata, in one folder of a box.
+
+Takes a `Ground` with the users `alice` and `bob` and the group `editors`; touches FOLDER and one new name in /etc.
+Every item is a function of its own, so that a failing round trip tells which one it was.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Callable
+
+from tests.lab.ground import CAP_NET_BIND_SERVICE, CAP_NET_RAW, Ground
+
+FOLDER = b"/srv/nasty"
+NAMELESS = 54321
+NS = 1_000_000_000
+NAMES = (
+    b"new\nline", b"tab\there", b" leading and trailing ", b"back\\slash", b"back\\012slash", b"\xff\xfe not utf-8",
+    b"caf\xc3\xa9", b"cafe\xcc\x81", b"*", b"?", b"[a-z]", b"[!x]", b"{a,b}", b"**", b"'single'", b'"double"',
+    b"`tick`", b"$HOME", b"$(id)", b"-rf", b"--help", b"-", b"~", b"#comment", b"semi;colon", b"pipe|", b"a&b",
+    b"<angle>", b"per%cent", b"%s%n", b"co:lon", b"eq=ual", b"com,ma", b"!bang", b"...", b".hidden", b" ",
+    b"\x01\x02\x1b[31m", b"\x7f", b"\r", b"carriage\rreturn", b"null", b"set", b"time=1.0", b"type=dir", b"a" * 255,
+    b"\xe2\x82\xac" * 85, b"\xe2\x80\xaetxt.exe", b"a.", b"CON", b"@", b"%40", b"\\", b"\\x41", b"\\101",
+    b"dup+ity.difftar.gz",
+)  # fmt: skip
+
+
+def names(ground: Ground) -> None:
+    for number, name in enumerate(NAMES):
+        ground.file(FOLDER + b"/names/" + name, b"content %d\n" % number, owner="alice")
+        ground.folder(FOLDER + b"/folders/" + name)
+        ground.file(FOLDER + b"/folders/" + name + b"/" + name, b"inside %d\n" % number)
+        ground.link(FOLDER + b"/links/" + name, name)
+
+
+def depth(ground: Ground) -> None:
+    ground.file(FOLDER + b"/deep" + b"/d" * 100 + b"/leaf", b"deep\n")
+    ground.file(FOLDER + b"/long" + (b"/" + b"l" * 200) * 12 + b"/leaf", b"long\n")
+
+
+def modes(ground: Ground) -> None:
+    for mode in (0o4755, 0o2755, 0o6755, 0o1644, 0o4644, 0o2644, 0o7777, 0o000, 0o400, 0o200, 0o111, 0o666):
+        ground.file(FOLDER + b"/modes/file-%04o" % mode, b"%o\n" % mode, mode, "bob")
+        ground.folder(FOLDER + b"/modes/folder-%04o" % mode, mode, "bob")
+    for mode in (0o555, 0o000, 0o500):
+        inside = ground.folder(FOLDER + b"/modes/closed-%04o" % mode)
+        ground.file(inside + b"/kept", b"in a read-only folder\n", 0o444)
+        os.chmod(ground.path(inside), mode)
+
+
+def owners(ground: Ground) -> None:
+    for owner in ("alice", "bob", "collector", "worker", "nobody"):
+        ground.file(FOLDER + b"/owners/of-" + owner.encode(), b"mine\n")
+        ground.own(FOLDER + b"/owners/of-" + owner.encode(), owner, "nogroup" if owner == "nobody" else "editors")
+    ground.file(FOLDER + b"/owners/nameless", b"whose?\n")
+    ground.own(FOLDER + b"/owners/nameless", NAMELESS, NAMELESS + 1)
+    ground.folder(FOLDER + b"/owners/nameless-folder", owner=NAMELESS)
+    ground.own(ground.link(FOLDER + b"/owners/link-of-alice", b"nameless"), "alice")
+
+
+def acls(ground: Ground) -> None:
+    shared = ground.file(FOLDER + b"/acl/shared", b"shared\n", 0o640, "alice")
+    ground.acl(shared, "u::rw- user:bob:rw- user:collector:r-- g::r-- group:editors:rw- mask::rw- o::---")
+    ground.acl(ground.file(FOLDER + b"/acl/nameless"), f"u::rw- user:{NAMELESS}:r-- g::r-- mask::r-- o::---")
+    ground.acl(ground.file(FOLDER + b"/acl/masked"), "u::rwx user:bob:rwx g::rwx group:editors:rwx mask::r-- o::---")
+    folder = ground.folder(FOLDER + b"/acl/folder", 0o2770, "alice")
+    ground.acl(folder, "u::rwx user:bob:r-x g::rwx mask::rwx o::---")
+    ground.acl(folder, "u::rwx user:bob:rwx g::r-x group:editors:r-x mask::rwx o::---", "default")
+    ground.file(folder + b"/heir", b"inherits\n")
+
+
+def xattrs(ground: Ground) -> None:
+    labelled = ground.file(FOLDER + b"/xattr/labelled", b"labelled\n")
+    ground.xattr(labelled, "user.comment", b"plain words")
+    ground.xattr(labelled, "user.binary", bytes(range(256)))
+    ground.xattr(labelled, "user.empty", b"")
+    ground.xattr(labelled, "user.long", b"v" * 2000)
+    ground.xattr(labelled, b"user.caf\xc3\xa9 =\n\\", b"odd name")
+    ground.xattr(labelled, "trusted.secret", b"for root's eyes\0\xff")
+    ground.xattr(ground.folder(FOLDER + b"/xattr/folder"), "user.on-folder", b"yes")
+    ground.xattr(ground.link(FOLDER + b"/xattr/link", b"labelled"), "trusted.on-link", b"yes")
+
+
+def capabilities(ground: Ground) -> None:
+    tool = ground.file(FOLDER + b"/caps/tool", b"#!/bin/true\n", 0o755)
+    ground.capability(tool, [CAP_NET_RAW])
+    setuid = ground.file(FOLDER + b"/caps/tool-setgid", b"#!/bin/true\n", 0o2755, "bob")
+    ground.capability(setuid, [CAP_NET_RAW, CAP_NET_BIND_SERVICE])
+
+
+def hard_links(ground: Ground) -> None:
+    first = ground.file(FOLDER + b"/hard/first", b"one content, four names\n", 0o640, "alice")
+    for name in (b"/hard/second", b"/hard/sub/third", b"/hard/a first in order\n"):
+        os.makedirs(os.path.dirname(ground.path(FOLDER + name)), exist_ok=True)
+        os.link(ground.path(first), ground.path(FOLDER + name))
+    same = ground.file(FOLDER + b"/hard/same content, another file", b"one content, four names\n")
+    os.link(ground.path(same), ground.path(FOLDER + b"/hard/pair"))
+    ground.link(FOLDER + b"/hard/symlink", b"first")
+    os.link(ground.path(FOLDER + b"/hard/symlink"), ground.path(FOLDER + b"/hard/symlink too"), follow_symlinks=False)
+    os.mkfifo(ground.path(FOLDER + b"/hard/fifo"))
+    os.link(ground.path(FOLDER + b"/hard/fifo"), ground.path(FOLDER + b"/hard/fifo too"))
+    os.link(ground.path(b"/etc/protocols"), ground.path(b"/etc/protocols-of-ours"))
+
+
+def sparse_files(ground: Ground) -> None:
+    folder = ground.folder(FOLDER + b"/sparse")
+    for name, size, islands in ((b"all-hole", 5 << 20, ()), (b"islands", 20 << 20, (0, 7 << 20, 13 << 20))):
+        with open(ground.path(folder + b"/" + name), "wb") as out:
+            for offset in islands:
+                out.seek(offset)
+                out.write(b"island" * 1000)
+            out.truncate(size)
+    ground.file(folder + b"/zeros-but-not-sparse", b"\0" * 100_000)
+
+
+def symlinks(ground: Ground) -> None:
+    targets = {
+        b"dangling": b"no/such/file", b"absolute": b"/etc/hostname", b"relative": b"../sparse", b"up": b"..",
+        b"loop": b"loop", b"loop-a": b"loop-b", b"loop-b": b"loop-a", b"trailing": b"../sparse/", b"dots": b"./././x",
+        b"not-utf8": b"\xff\xfe", b"newline": b"a\nb", b"spaces": b" a b ", b"long": b"x/" * 1000, b"root": b"/",
+        b"outside": b"../../../../../../../../etc/shadow", b"backslash": b"a\\nb",
+    }  # fmt: skip
+    for name, target in targets.items():
+        ground.link(FOLDER + b"/symlinks/" + name, target)
+    ground.time(FOLDER + b"/symlinks/dangling", 1_111_111_111_222_333_444)
+
+
+def special_files(ground: Ground) -> None:
+    folder = ground.folder(FOLDER + b"/special")
+    os.mkfifo(ground.path(folder + b"/fifo"), 0o620)
+    os.mknod(ground.path(folder + b"/null"), stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mknod(ground.path(folder + b"/loop"), stat.S_IFBLK | 0o660, os.makedev(7, 5))
+    os.mknod(ground.path(folder + b"/high"), stat.S_IFCHR | 0o600, os.makedev(300, 70_000))
+    ground.own(folder + b"/loop", "root", "disk")
+    # A socket is made by binding, whose address is short: reach it through a descriptor of its folder.
+    reach = os.open(ground.path(folder), os.O_PATH)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"/proc/self/fd/{reach}/socket")
+    os.close(reach)
+
+
+def empties(ground: Ground) -> None:
+    ground.folder(FOLDER + b"/empty/folder/in/folder", 0o700, "alice")
+    ground.file(FOLDER + b"/empty/file")
+
+
+def times(ground: Ground) -> None:
+    moments = {b"nanosecond": 1_234_567_890_123_456_789, b"before-1970": -300_000_000 * NS + 123_456_789}
+    moments |= {b"just-before-1970": -1, b"epoch": 0, b"after-2038": 4_102_444_800 * NS + 1}
+    for name, moment in moments.items():
+        ground.time(ground.file(FOLDER + b"/times/" + name, b"when?\n"), moment)
+        ground.time(ground.folder(FOLDER + b"/times/folder-" + name), moment)
+
+
+def same_but_for_ctime(ground: Ground) -> None:
+    """An edit of a shipped file that keeps its size and mtime."""
+    before = os.lstat(ground.path(b"/etc/issue.net"))
+    with open(ground.path(b"/etc/issue.net"), "r+b") as issue:
+        issue.write(b"d")
+    ground.time(b"/etc/issue.net", before.st_mtime_ns)
+
+
+ITEMS: tuple[Callable[[Ground], None], ...] = (
+    names, depth, modes, owners, acls, xattrs, capabilities, hard_links, sparse_files, symlinks, special_files, empties,
+    times, same_but_for_ctime,
+)  # fmt: skip
+
+
+def make(ground: Ground) -> None:
+    """Make them all."""
+    for item in ITEMS:
+        item(ground)
