@@ -3,9 +3,9 @@
 Takes overrides in the grammar of backups, says yes or no. Pure.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from tklb.delta.rules import Override, Rule, Rules
+from tklb.delta.rules import Override, Selection
 from tklb.model import Accounts, Role
 
 _GLOB = b"*?["
@@ -23,6 +23,10 @@ class Choice:
     limit: tuple[Override, ...] = ()
     remove_packages: bool = False
     own: tuple[bytes, ...] = ()
+    _selection: Selection = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_selection", Selection(self.limit))
 
     @property
     def is_limited(self) -> bool:
@@ -41,15 +45,9 @@ class Choice:
         kind = {"files": "path", "packages": "package", "users": "user"}[name]
         return name not in self.skip and (not self.is_limited or any(i.include for i in self.limit if i.kind == kind))
 
-    def paths(self) -> Rules:
-        """The rules that decide which files are wanted."""
-        rules = tuple(Rule(item.include, item.value) for item in self.limit if item.kind == "path")
-        return Rules(rules if self.is_limited else (Rule(True, b"/"), *rules))
-
-    def wants_name(self, kind: str, name: bytes) -> bool:
-        """Whether the package or user of that name is wanted."""
-        named = {item.value: item.include for item in self.limit if item.kind == kind}
-        return named.get(name, not self.is_limited)
+    def allows(self, kind: str, name: bytes) -> bool:
+        """Whether the path, package or user of that name is wanted."""
+        return not self.limit or self._selection.allows(kind, name)
 
 
 def accounts_for(choice: Choice, merged: Accounts, here: Accounts) -> Accounts:
@@ -72,7 +70,7 @@ def accounts_for(choice: Choice, merged: Accounts, here: Accounts) -> Accounts:
 
 class _Wanted:
     def __init__(self, choice: Choice, merged: Accounts, here: Accounts) -> None:
-        self._names = {name for name in map(name_of, merged.passwd) if choice.wants_name("user", name)}
+        self._names = {name for name in map(name_of, merged.passwd) if choice.allows("user", name)}
         self._known = self._names | set(map(name_of, here.passwd))
         numbers = {
             line.split(b":")[3] for line in merged.passwd if name_of(line) in self._names and line.count(b":") > 3

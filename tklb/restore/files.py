@@ -6,7 +6,8 @@ million unchanged entries cost nothing.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -76,7 +77,7 @@ class FilePlanner:
     identity: Identity
     deleted: tuple[bytes, ...]  # sorted
     groups: Mapping[bytes, LinkGroup]  # by every path of each group
-    standing: Set[bytes]  # the paths of groups that this restore brings back itself
+    standing: AbstractSet[bytes]  # the paths of groups that this restore brings back itself
     amended: Mapping[bytes, str]
     packages_come: bool = False  # packages are to be installed, and may bring what was deleted
     steps: list[Step] = field(default_factory=list)
@@ -265,6 +266,12 @@ class FilePlanner:
 def link_groups(groups: Iterable[tuple[bytes, ...]]) -> dict[bytes, LinkGroup]:
     """Every path of the groups with the group it belongs to."""
     return {path: group for group in map(LinkGroup, groups) for path in group.paths}
+
+
+def is_plain(path: bytes) -> bool:
+    """Whether a path is absolute, and made of names only."""
+    names = path[1:].split(b"/")
+    return path == b"/" or (path.startswith(b"/") and b"\0" not in path and {b"", b".", b".."}.isdisjoint(names))
 
 
 def parent_of(path: bytes) -> bytes:

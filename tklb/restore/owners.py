@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tklb.delta.acl import remap_acl
+from tklb.delta.xattrs import ACLS, is_carried
 from tklb.model import Accounts, FileEntry
 from tklb.restore.words import Tally, shown
-
-ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +26,11 @@ class Ids:
     groups: Mapping[bytes, int] = field(default_factory=dict)
 
     def mapped(self, entry: FileEntry) -> FileEntry:
-        """`entry` with owner, group and ACL entries mapped. Raises ValueError for a malformed ACL."""
+        """`entry` with owner, group and ACL entries mapped, less what does not travel. Raises ValueError for a bad ACL."""
         xattrs = entry.xattrs and tuple(
-            (name, remap_acl(value, self.uids, self.gids) if name in ACLS else value) for name, value in entry.xattrs
+            (name, remap_acl(value, self.uids, self.gids) if name in ACLS else value)
+            for name, value in entry.xattrs
+            if is_carried(name)
         )
         return entry._replace(
             uid=_mapped(entry.uid, entry.uname, self.uids, self.users),
@@ -58,8 +59,10 @@ def nameless_ids(manifest: Iterable[FileEntry], accounts: Accounts) -> tuple[fro
     """The uids and gids that files and ACLs of the manifest use and that no name of `accounts` owns."""
     uids, gids = _Recorder(), _Recorder()
     for entry in manifest:
-        uids.seen.add(entry.uid or 0)
-        gids.seen.add(entry.gid or 0)
+        if entry.uname is None:
+            uids.seen.add(entry.uid or 0)
+        if entry.gname is None:
+            gids.seen.add(entry.gid or 0)
         for name, value in entry.xattrs or ():
             if name in ACLS:
                 _record_acl(value, uids, gids)
@@ -92,28 +95,18 @@ def _record_acl(value: bytes, uids: _Recorder, gids: _Recorder) -> None:
 
 
 class OwnerWatch:
-    """Notes files whose owner will not be who it was: a number that has a name only here, a name that is not here.
+    """Notes files whose owner has no name on this machine, of which `accounts` are those it will have."""
 
-    `accounts` are those this machine will have.
-    """
-
-    def __init__(self, nameless: tuple[frozenset[int], frozenset[int]], accounts: Accounts) -> None:
-        self._nameless = nameless
-        self._names = numbers(accounts.passwd), numbers(accounts.group)
-        self._owners = tuple({number: name for name, number in names.items()} for names in self._names)
-        self._found: Tally[str] = Tally()
+    def __init__(self, accounts: Accounts) -> None:
+        self._users, self._groups = numbers(accounts.passwd), numbers(accounts.group)
+        self._found: Tally[tuple[str, bytes]] = Tally()
 
     def see(self, entry: FileEntry) -> None:
-        self._see(0, "user", entry.path, entry.uid, entry.uname)
-        self._see(1, "group", entry.path, entry.gid, entry.gname)
-
-    def _see(self, which: int, what: str, path: bytes, number: int | None, name: bytes | None) -> None:
-        if number in self._nameless[which] and (owner := self._owners[which].get(number or 0)) is not None:
-            line = f"{what} id {number} had no name on the backed-up machine and is {shown(owner)} here"
-            self._found.note(line, path)
-        elif name is not None and name not in self._names[which]:
-            line = f"{what} {shown(name)} is not on this machine, its files keep a number without a name"
-            self._found.note(line, path)
+        if entry.uname is not None and entry.uname not in self._users:
+            self._found.note(("user", entry.uname), entry.path)
+        if entry.gname is not None and entry.gname not in self._groups:
+            self._found.note(("group", entry.gname), entry.path)
 
     def lines(self) -> Iterator[str]:
-        return (f"{line}: {paths}" for line, paths in self._found.lines())
+        for (what, name), paths in self._found.lines():
+            yield f"{what} {shown(name)} is not on this machine; its files keep a number without a name: {paths}"

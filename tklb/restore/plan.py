@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 
 from tklb.delta.packages import diff_packages, native_architecture, plan_packages, select
 from tklb.delta.users import diff_accounts, merge_accounts
+from tklb.errors import RestoreRefused
 from tklb.model import AccountMerge, Accounts, FileEntry, Package, Plan, Skipped, Step, StepKind
 from tklb.restore.choice import Choice, accounts_for
-from tklb.restore.files import FilePlanner, LinkGroup, Present, link_groups
+from tklb.restore.files import FilePlanner, LinkGroup, Present, is_plain, link_groups
 from tklb.restore.identity import Identity
 from tklb.restore.owners import Ids, OwnerWatch, nameless_ids, numbers
 from tklb.restore.words import shown
@@ -75,14 +76,19 @@ def make_plan(saved: Saved, here: Here, choice: Choice) -> Plan:
     """Plan the restore of `saved` onto `here`. An empty plan says that all is as it should be already."""
     draft = _Draft(saved, here, choice)
     nameless = nameless_ids(_watched(draft), saved.contents.accounts)
-    merge = merge_accounts(saved.contents.accounts, here.accounts, choice.role, *nameless)
+    try:
+        merge = merge_accounts(saved.contents.accounts, here.accounts, choice.role, *nameless)
+    except ValueError as exc:
+        raise RestoreRefused(reason=f"the users and groups of both machines cannot be one: {exc}") from exc
     _compare_machines(draft)
     if draft.wants("packages"):
         _plan_packages(draft)
     accounts = _plan_accounts(draft, merge) if draft.wants("users") else here.accounts
     if draft.wants("files"):
-        _plan_files(draft, merge, OwnerWatch(nameless, accounts))
+        _plan_files(draft, merge, OwnerWatch(accounts))
     _plan_services(draft)
+    if draft.steps:
+        draft.warnings += merge.warnings
     return Plan(
         snapshot=saved.snapshot,
         steps=tuple(draft.steps),
@@ -94,9 +100,8 @@ def make_plan(saved: Saved, here: Here, choice: Choice) -> Plan:
 
 
 def _watched(draft: _Draft) -> Iterator[FileEntry]:
-    rules = draft.choice.paths()
     for entry in draft.saved.manifest():
-        if entry.path in draft.groups and rules.decide(entry.path).included:
+        if entry.path in draft.groups and is_plain(entry.path) and draft.choice.allows("path", entry.path):
             draft.standing.add(entry.path)
         yield entry
 
@@ -118,7 +123,7 @@ def _compare_machines(draft: _Draft) -> None:
 def _plan_packages(draft: _Draft) -> None:
     contents, choice = draft.saved.contents, draft.choice
     delta = diff_packages(contents.packages_base, contents.packages)
-    wanted = select(delta, lambda name: choice.wants_name("package", name.encode()))
+    wanted = select(delta, lambda name: choice.allows("package", name.encode()))
     plan = plan_packages(wanted, draft.here.packages, native_architecture(contents.packages))
     _plan_sources(draft)
     draft.steps += [Step(StepKind.INSTALL, name.encode()) for name in plan.install]
@@ -154,7 +159,6 @@ def _plan_accounts(draft: _Draft, merge: AccountMerge) -> Accounts:
     accounts = accounts_for(draft.choice, merge.accounts, draft.here.accounts)
     if accounts != draft.here.accounts:
         draft.steps.append(Step(StepKind.ACCOUNTS, b"users and groups", _account_words(draft.here.accounts, accounts)))
-        draft.warnings += merge.warnings
     return accounts
 
 
@@ -173,30 +177,31 @@ def _account_words(here: Accounts, merged: Accounts) -> str:
 
 
 def _plan_files(draft: _Draft, merge: AccountMerge, owners: OwnerWatch) -> None:
-    saved, here, rules = draft.saved, draft.here, draft.choice.paths()
-    chosen = rules.decide
+    saved, here, choice = draft.saved, draft.here, draft.choice
     planner = FilePlanner(
         present=here.files,
         ids=Ids(merge.uid_map, merge.gid_map, numbers(here.accounts.passwd), numbers(here.accounts.group)),
-        identity=Identity(draft.choice.role, draft.choice.asked_paths, draft.choice.own),
-        deleted=tuple(sorted(saved.contents.deleted)),
+        identity=Identity(choice.role, choice.asked_paths, choice.own),
+        deleted=tuple(sorted(filter(is_plain, saved.contents.deleted))),
         groups=draft.groups,
         standing=draft.standing,
         amended=saved.amended,
         packages_come=any(step.kind is StepKind.INSTALL for step in draft.steps),
     )
     for entry in saved.manifest():
-        if chosen(entry.path).included:
+        if not is_plain(entry.path):
+            draft.skipped.append(Skipped(entry.path, "its path is none of a machine's"))
+        elif choice.allows("path", entry.path):
             planner.want(entry)
             owners.see(entry)
-    draft.folder_times = planner.finish(lambda path: chosen(path).included)
+    draft.folder_times = planner.finish(lambda path: choice.allows("path", path))
     draft.steps += planner.steps
     draft.skipped += planner.skipped
     draft.warnings += planner.warnings
     draft.warnings += [f"kept: {paths} {guard.reason}" for guard, paths in planner.kept.lines()]
     draft.warnings += owners.lines()
     draft.warnings += [
-        f"{shown(path)} changed while it was backed up" for path in sorted(saved.amended) if chosen(path).included
+        f"{shown(path)} changed while it was backed up" for path in sorted(saved.amended) if choice.allows("path", path)
     ]
     if saved.contents.machine.release != here.machine.release:
         draft.warnings += [line for step in planner.replaced if (line := _three_ways(draft, step.item))]
