@@ -1,6 +1,6 @@
 """Every nasty name and every nasty kind of metadata, in one folder of a box.
 
-Takes a `Ground` with the users `alice` and `bob` and the group `editors`; touches FOLDER and one new name in /etc.
+Takes a `Ground` with the accounts that `lived_in.add_people` makes; touches FOLDER, a new name in /etc and one edit there.
 Every item is a function of its own, so that a failing round trip tells which one it was.
 """
 
@@ -51,9 +51,11 @@ def modes(ground: Ground) -> None:
 
 
 def owners(ground: Ground) -> None:
-    for owner in ("alice", "bob", "collector", "worker", "nobody"):
+    for owner in ("alice", "bob", "collector", "lonely", "first", "second", "solo", "worker", "acme-agent", "nobody"):
         ground.file(FOLDER + b"/owners/of-" + owner.encode(), b"mine\n")
         ground.own(FOLDER + b"/owners/of-" + owner.encode(), owner, "nogroup" if owner == "nobody" else "editors")
+    for group in ("collector", "first", "second", "solo", "worker", "acme-agent", "machines"):
+        ground.own(ground.file(FOLDER + b"/owners/group-" + group.encode()), "root", group)
     ground.file(FOLDER + b"/owners/nameless", b"whose?\n")
     ground.own(FOLDER + b"/owners/nameless", NAMELESS, NAMELESS + 1)
     ground.folder(FOLDER + b"/owners/nameless-folder", owner=NAMELESS)
@@ -62,7 +64,10 @@ def owners(ground: Ground) -> None:
 
 def acls(ground: Ground) -> None:
     shared = ground.file(FOLDER + b"/acl/shared", b"shared\n", 0o640, "alice")
-    ground.acl(shared, "u::rw- user:bob:rw- user:collector:r-- g::r-- group:editors:rw- mask::rw- o::---")
+    ground.acl(
+        shared,
+        "u::rw- user:bob:rw- user:collector:r-- user:first:r-- user:second:rw- user:solo:r-- g::r-- group:editors:rw- mask::rw- o::---",
+    )
     ground.acl(ground.file(FOLDER + b"/acl/nameless"), f"u::rw- user:{NAMELESS}:r-- g::r-- mask::r-- o::---")
     ground.acl(ground.file(FOLDER + b"/acl/masked"), "u::rwx user:bob:rwx g::rwx group:editors:rwx mask::r-- o::---")
     folder = ground.folder(FOLDER + b"/acl/folder", 0o2770, "alice")
