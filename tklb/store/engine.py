@@ -1,0 +1,240 @@
+"""duplicity: files in, encrypted volumes out, and back. It encodes; the ledger alone says what is valid.
+
+Takes names below a source folder and the spool, gives new volumes with size and SHA-256 and says what it read; or
+takes checked volumes and gives their files. Touches the spool, the cache (which may be deleted at any time) and, on
+the way back, the stage. Every run is a process under a watchdog (child.py, worker.py), works in a folder of its own
+beside the volumes, and never sees them: a set is made whole, synced, and only then moved among the others.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from threading import Event
+
+from tklb.durable import fresh_folder, private_folder, remove_tree, sync_folder
+from tklb.errors import Interrupted, ProgramFailed
+from tklb.model import Secret, Shard, Skipped, Volume, snapshot_id
+from tklb.store import archive, dialect
+from tklb.store.child import Job, Line, Moved, run_duplicity
+from tklb.store.dialect import Folders
+from tklb.store.launch import front_launcher
+from tklb.store.objects import copy_checked, file_sha256
+
+_INCOMING = ".incoming-"
+_LAST = "manifest.gpg"  # without it a set is none: it comes last
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One set to be made.
+
+    `names` is a file of NUL-separated paths below `source`, without leading slashes: all that the snapshot holds.
+    What the chain has and this list has not is deleted in the new set. `forced`, of the same form, lists the files to
+    be read though size and second of change may be what they were. `base` are the volumes of the snapshot that is
+    continued; without any, a new chain begins. `time` is the label of the set, and the snapshot's id.
+    """
+
+    spool: Path
+    names: Path
+    time: datetime
+    base: tuple[Volume, ...] = ()
+    source: bytes = b"/"
+    forced: Path | None = None
+    prefix: str = ""
+    volume_megabytes: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a push made and read. Paths are absolute.
+
+    `as_read` has every regular file whose content this set stored, and its SHA-256; `changed` those of them that
+    changed under the reader; `skipped` what could not be stored: there the set has nothing, what an older set has, or
+    a part.
+    """
+
+    volumes: tuple[Volume, ...]
+    as_read: Mapping[bytes, str]
+    changed: tuple[bytes, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """`cache` is ours alone; a run in which nothing moves for `patience` seconds is ended."""
+
+    cache: Path
+    secret: Secret
+    patience: float = 900.0
+
+    def push(self, order: Push, moved: Moved = lambda _count: None) -> Pushed:
+        """Make one set; `moved` is told the bytes read so far, about twice a second.
+
+        Afterwards the volumes are durable; they count when a seal names them.
+        Raises ProgramFailed, TargetFull, NoSpace (the cache), TargetDamaged (the base).
+        """
+        chain = tuple(volume for volume in order.base if _prefix(volume.name) == order.prefix)
+        with fresh_folder(order.spool / f"{_INCOMING}{_key(order.prefix)}") as incoming:
+            folders = self._folders(incoming, order.prefix)
+            wanted = dialect.Set(
+                prefix=order.prefix,
+                time=order.time,
+                full=not chain,
+                megabytes=order.volume_megabytes,
+                synchronise=_show_chain(folders, order.spool, chain),
+            )
+            arguments = dialect.backup_arguments(folders, order.source, wanted)
+            job = Job(folders, arguments, self.secret, self.patience, moved, order.names, order.forced)
+            lines = run_duplicity(job)
+            volumes = _take_in(folders.volumes, order, chain)
+            archive.remember(folders.archive, (*chain, *volumes))
+        return _pushed(volumes, lines)
+
+    def pull(self, volumes: Path, stage: Path, shard: Shard, moved: Moved = lambda _count: None) -> None:
+        """Decode one shard into `stage`: an empty folder inside a private one, for its mode becomes the source's.
+
+        `volumes` holds what restore_volumes() picks, each checked, and nothing else. Owners come back as numbers.
+        Raises ProgramFailed on any complaint of the engine, TargetFull, NoSpace.
+        """
+        with fresh_folder(self.cache / f"pull-{_key(shard.prefix)}") as work:
+            folders = self._folders(work, shard.prefix, volumes)
+            arguments = dialect.restore_arguments(folders, stage, shard.prefix, shard.time)
+            run_duplicity(Job(folders, arguments, self.secret, self.patience, moved))
+
+    def _folders(self, work: Path, prefix: str, volumes: Path | None = None) -> Folders:
+        private_folder(self.cache)
+        return Folders(
+            volumes=volumes or private_folder(work / "volumes"),
+            archive=private_folder((work if volumes else self.cache) / f"archive-{_key(prefix)}"),
+            temporary=private_folder(work / "temporary"),
+            front=front_launcher(self.cache / f"gpg-{_key(prefix)}"),
+        )
+
+
+def push_all(engine: Engine, orders: Sequence[Push], moved: Moved = lambda _count: None) -> tuple[Pushed, ...]:
+    """Make several sets side by side, one for each shard; `moved` is told the sum. The first failure ends them all."""
+    if len(orders) == 1:
+        return (engine.push(orders[0], moved),)
+    done, stop = [0] * len(orders), Event()
+
+    def push(number: int) -> Pushed:
+        def count(bytes_read: int) -> None:
+            if stop.is_set():
+                raise Interrupted
+            done[number] = bytes_read
+            moved(sum(done))
+
+        return engine.push(orders[number], count)
+
+    with ThreadPoolExecutor(max_workers=len(orders)) as threads:
+        running = [threads.submit(push, number) for number in range(len(orders))]
+        try:
+            wait(running, return_when=FIRST_EXCEPTION)
+            stop.set()
+            return tuple(future.result() for future in running)
+        finally:
+            stop.set()
+
+
+def clean_spool(spool: Path, sealed: Collection[str]) -> tuple[str, ...]:
+    """Take away what a killed run left in the spool: never resumed, never offered. Gives the names that went.
+
+    `sealed` are the names of the volumes of all snapshots; files that are no volumes are left alone.
+    """
+    keep = frozenset(sealed)
+    gone = []
+    for entry in sorted(os.scandir(spool), key=lambda entry: entry.name):
+        if entry.name.startswith(_INCOMING):
+            remove_tree(Path(entry.path))
+        elif entry.name not in keep and dialect.VOLUME_NAME.fullmatch(entry.name):
+            os.unlink(entry.path)
+        else:
+            continue
+        gone.append(entry.name)
+    return tuple(gone)
+
+
+def restore_volumes(volumes: Iterable[Volume]) -> tuple[Volume, ...]:
+    """Those of a snapshot's volumes that decoding it takes: signatures are only for making increments."""
+    return tuple(volume for volume in volumes if not _is_signature(volume.name))
+
+
+def _show_chain(folders: Folders, spool: Path, chain: Sequence[Volume]) -> bool:
+    """Let duplicity see the chain it continues, and give whether it must read it.
+
+    Where the archive is good, names are enough: empty files. Where it is not, manifests and signatures are copied,
+    each checked against the seal. What a volume holds it never needs to know.
+    """
+    trusted = bool(chain) and archive.is_trusted(folders.archive, chain)
+    if not trusted:
+        archive.forget(folders.archive)
+    for volume in chain:
+        shown = folders.volumes / volume.name
+        if trusted or _is_content(volume.name):
+            shown.touch(mode=0o600)
+        else:
+            copy_checked(spool / volume.name, shown, volume)
+    return bool(chain) and not trusted
+
+
+def _take_in(made: Path, order: Push, chain: Sequence[Volume]) -> tuple[Volume, ...]:
+    """Move a finished set into the spool, durably, its manifest last."""
+    old = {volume.name for volume in chain}
+    names = sorted((name for name in os.listdir(made) if name not in old), key=lambda name: (_LAST in name, name))
+    _check_set(names, order)
+    with ThreadPoolExecutor(max_workers=2) as threads:
+        volumes = tuple(threads.map(lambda name: _settled(made / name), names))
+    for name in names:
+        os.rename(made / name, order.spool / name)
+    sync_folder(order.spool)
+    return volumes
+
+
+def _check_set(names: Sequence[str], order: Push) -> None:
+    """Raise ProgramFailed where this is not exactly one whole set of the right label."""
+    found = [dialect.VOLUME_NAME.fullmatch(name) for name in names]
+    parts = sorted(match["part"] for match in found if match and match["prefix"] == order.prefix)
+    numbered = [f"vol{number}.difftar" for number in range(1, len(names) - 1)]
+    labelled = all(f"{snapshot_id(order.time)}." in name for name in names)
+    if not labelled or parts != sorted(["manifest", "sigtar", *numbered]):
+        raise ProgramFailed(program="duplicity", reason=f"it left no whole set, but {', '.join(names) or 'nothing'}")
+
+
+def _settled(path: Path) -> Volume:
+    """Make a finished volume durable and name it."""
+    with open(path, "rb", buffering=0) as stream:
+        os.fsync(stream.fileno())
+        return Volume(path.name, os.fstat(stream.fileno()).st_size, file_sha256(stream))
+
+
+def _pushed(volumes: tuple[Volume, ...], lines: Iterable[Line]) -> Pushed:
+    as_read: dict[bytes, str] = {}
+    changed, skipped = [], []
+    for line in lines:
+        if line.kind == b"failed":
+            skipped.append(Skipped(line.path, line.text))
+        elif line.kind in (b"stored", b"changed"):
+            as_read[line.path] = line.text
+            if line.kind == b"changed":
+                changed.append(line.path)
+    return Pushed(volumes, as_read, tuple(changed), tuple(skipped))
+
+
+def _key(prefix: str) -> str:
+    return prefix.rstrip("-") or "a"
+
+
+def _prefix(name: str) -> str | None:
+    match = dialect.VOLUME_NAME.fullmatch(name)
+    return match["prefix"] if match else None
+
+
+def _is_content(name: str) -> bool:
+    return name.endswith(".difftar.gpg")
+
+
+def _is_signature(name: str) -> bool:
+    return name.endswith(".sigtar.gpg")

@@ -1,0 +1,124 @@
+"""The sealed objects themselves: find out which are missing or not what they were, and fetch them, each checked.
+
+Takes what a record names and a target; nothing is given on that differs from the seal in a single bit. Touches the
+private folder it fetches into.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tklb.errors import TargetDamaged
+from tklb.model import Volume
+from tklb.store.target import VOLUMES, Target
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """`kind` is one of missing, truncated, damaged, unexpected."""
+
+    volume: str
+    kind: str
+
+
+def check_objects(
+    target: Target, volumes: Iterable[Volume], folder: Path | None = None, moved: Callable[[int], None] = lambda _: None
+) -> tuple[Problem, ...]:
+    """What is wrong with sealed objects: by presence and size, or by content where a private `folder` is given.
+
+    `moved` is told the bytes read so far. Objects that no seal names are another matter: unexpected().
+    """
+    problems = []
+    done = 0
+    for volume in volumes:
+        known = target.stat(VOLUMES + volume.name)
+        if known is None:
+            problems.append(Problem(volume.name, "missing"))
+        elif known.size != volume.size:
+            problems.append(Problem(volume.name, "truncated" if known.size < volume.size else "damaged"))
+        elif folder and not _is_whole(target, volume, folder / "checked"):
+            problems.append(Problem(volume.name, "damaged"))
+        done += volume.size
+        moved(done)
+    return tuple(problems)
+
+
+def unexpected(target: Target, sealed: Iterable[str]) -> tuple[Problem, ...]:
+    """What lies among the volumes and no seal names. A restore never looks at it."""
+    known = {VOLUMES + name for name in sealed}
+    extra = (name for name in target.list(VOLUMES) if name not in known)
+    return tuple(Problem(name.removeprefix(VOLUMES), "unexpected") for name in extra)
+
+
+def fetch_volumes(
+    target: Target, volumes: Iterable[Volume], folder: Path, moved: Callable[[int], None] = lambda _: None
+) -> None:
+    """Bring volumes into an empty private folder, each compared with its seal; `moved` is told the bytes so far.
+
+    Raises TargetDamaged at the first that is missing or differs, TargetUnreachable, NoSpace.
+    """
+    done = 0
+    for volume in volumes:
+        fetched = folder / volume.name
+        if not _linked(target, volume, fetched):
+            target.get(VOLUMES + volume.name, fetched)
+        _check(fetched, volume, target.address)
+        done += volume.size
+        moved(done)
+
+
+def copy_checked(source: Path, destination: Path, volume: Volume) -> None:
+    """Copy an object of a local spool, and compare the copy with its seal. Raises TargetDamaged."""
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as exc:
+        raise TargetDamaged(address=source.parent, reason=f"{volume.name} is missing") from exc
+    with open(descriptor, "rb", buffering=0) as origin, open(destination, "xb") as copy:
+        while block := origin.read(_BLOCK):
+            copy.write(block)
+    _check(destination, volume, str(source.parent))
+
+
+def file_sha256(stream: IO[bytes]) -> str:
+    """The digest of an unbuffered stream from where it stands, in lowercase hex."""
+    return hashlib.file_digest(stream, hashlib.sha256).hexdigest()  # type: ignore[arg-type]
+
+
+def _check(path: Path, volume: Volume, address: str) -> None:
+    with open(path, "rb", buffering=0) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size != volume.size:
+            raise TargetDamaged(address=address, reason=f"{volume.name} has {size} bytes of {volume.size}")
+        if file_sha256(stream) != volume.sha256:
+            raise TargetDamaged(address=address, reason=f"{volume.name} is not what was sealed")
+
+
+def _is_whole(target: Target, volume: Volume, place: Path) -> bool:
+    try:
+        fetch_volumes(target, (volume,), place.parent)
+    except TargetDamaged:
+        return False
+    finally:
+        (place.parent / volume.name).unlink(missing_ok=True)
+    return True
+
+
+def _linked(target: Target, volume: Volume, fetched: Path) -> bool:
+    """Link instead of copying where nobody but root can change the object between the check and the use."""
+    if target.spool is None:
+        return False
+    source = target.spool / volume.name
+    try:
+        status = os.lstat(source)
+        safe = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+        if safe:
+            os.link(source, fetched, follow_symlinks=False)
+        return safe
+    except OSError:
+        return False
