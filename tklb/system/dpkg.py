@@ -36,7 +36,7 @@ def installed(root: bytes = b"/") -> tuple[Package, ...]:
 def records(root: bytes = b"/") -> Iterator[Record]:
     """What the status file has of each installed package, in its order."""
     automatic = _automatic(root)
-    for stanza in _read(root, b"var/lib/dpkg/status").split(b"\n\n"):
+    for stanza in _status(root).split(b"\n\n"):
         want, _, state = _field(stanza, b"Status").partition(b" ")
         if not state or state.split()[-1] in _GONE:
             continue
@@ -51,6 +51,10 @@ def records(root: bytes = b"/") -> Iterator[Record]:
             _field(stanza, b"Provides"),
             tuple(_conffiles(stanza)),
         )
+
+
+def _status(root: bytes) -> bytes:
+    return _read(root, b"var/lib/dpkg/status")
 
 
 def _automatic(root: bytes) -> dict[str, set[str]]:
@@ -83,6 +87,57 @@ def _conffiles(stanza: bytes) -> Iterator[tuple[bytes, str, bool]]:
             yield path, digest.decode() if _MD5.fullmatch(digest) else "", b"obsolete" in words[len(words) - flags :]
 
 
+def unfinished(root: bytes = b"/") -> tuple[str, ...]:
+    """Names of packages that dpkg has begun and not ended to install, configure or remove. Sorted."""
+    found = re.findall(
+        rb"^Package: (\S+)\n(?:.+\n)*?Status: \S+ (?:\S+ (?:half-|unpacked)|reinstreq )", _status(root), re.MULTILINE
+    )
+    return tuple(sorted(name.decode("ascii", "replace") for name in found))
+
+
+def base_packages(root: bytes = b"/") -> tuple[Package, ...]:
+    """Those that every Debian has (required, important, standard), and what they need or recommend. Sorted."""
+    every = tuple(records(root))
+    providers: dict[bytes, list[Record]] = {}
+    for record in every:
+        for name in (record.package.name.encode(), *_relation_names(record.provides)):
+            providers.setdefault(name, []).append(record)
+    reached: dict[Package, None] = {}
+    waiting = [record for record in every if record.base]
+    while waiting:
+        record = waiting.pop()
+        if record.package not in reached:
+            reached[record.package] = None
+            for name in _relation_names(record.relations):
+                waiting += providers.get(name, ())
+    return tuple(sorted(reached))
+
+
+def _relation_names(relations: bytes) -> Iterator[bytes]:
+    """The package names in a relation field, of all alternatives."""
+    for word in relations.replace(b"|", b",").split(b","):
+        yield word.strip().partition(b" ")[0].partition(b":")[0].partition(b"(")[0]
+
+
+def listed_files(root: bytes, labels: Iterable[str]) -> tuple[bytes, ...]:
+    """What is there of the files, links and the like of some packages (`name` or `name:architecture`). Sorted."""
+    chosen = set(labels)
+    whereabouts = _Whereabouts(root)
+    found = set()
+    for record in records(root):
+        package = record.package
+        if package.name in chosen or f"{package.name}:{package.architecture}" in chosen:
+            for path in _read(_stem(root, package) + b".list").split(b"\n"):
+                here = whereabouts.of(path, package.name)
+                if path[:1] == b"/" and _is_no_folder(_below(root, here)):
+                    found.add(here)
+    return tuple(sorted(found))
+
+
+def _is_no_folder(path: bytes) -> bool:
+    return os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path))
+
+
 def package_files(
     root: bytes = b"/",
     packages: Iterable[Package] | None = None,
@@ -105,6 +160,16 @@ def package_files(
             lines += (path + b"\0" + known for path, known in shipped if wanted(path))
     lines.sort()
     yield from _entries(root, lines)
+
+
+def shipped_by(root: bytes, below: Iterable[bytes] = (b"/",)) -> dict[bytes, tuple[str, ...]]:
+    """Path -> names of the packages that shipped it, for all paths in `below`. Sorted names."""
+    search = _Search(_Whereabouts(root), below)
+    found: dict[bytes, set[str]] = {}
+    for record in records(root):
+        for path, _ in search.shipped(root, record):
+            found.setdefault(path, set()).add(record.package.name)
+    return {path: tuple(sorted(names)) for path, names in found.items()}
 
 
 class _Search:

@@ -1,0 +1,141 @@
+"""Build a profile from a clean root file system.
+
+Takes a root and a recipe, writes the profile's folder. The same content gives the same bytes: no times, no inode
+numbers, everything sorted. A root that somebody has lived in is refused, naming what gives it away.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from tklb.delta import mtree
+from tklb.delta.packages import format_packages
+from tklb.durable import write_atomic
+from tklb.errors import ProfileInvalid
+from tklb.model import FileEntry, Skipped
+from tklb.profile.detect import os_release
+from tklb.profile.folder import Profile, load, tagged
+from tklb.profile.generated import ucf_owners
+from tklb.profile.recipe import Recipe, parse_recipe
+from tklb.system import dpkg
+from tklb.system.digest import file_digest
+from tklb.system.scan import scan
+
+_KEYWORDS = frozenset(
+    {"mode", "uid", "gid", "uname", "gname", "size", "link", "device", "sha256digest", "xattr"}
+)  # fmt: skip
+_DEFAULTS = b"/set uid=0 gid=0 uname=root gname=root\n"
+_BORN_LATER = (  # made anew on every machine: none of these may be in the ground that all are measured by
+    "etc/ssh/ssh_host_*_key", "etc/ssl/private/ssl-cert-snakeoil.key", "usr/sbin/policy-rc.d", "root/.bash_history",
+    "root/.ssh/authorized_keys", "home/*", "etc/hostname", "etc/fstab",
+)  # fmt: skip
+_MOST_OWNERS = 4  # a folder that more packages share stays when some of them go
+_SHOWN = 5  # signs named in the refusal
+
+
+def build(root: bytes, recipe: Path, out: Path | None = None) -> Profile:
+    """Write the profile of `root` into `out` (None: a folder named after the id) and load it. Raises ProfileInvalid."""
+    text = recipe.read_bytes()
+    try:
+        parsed = parse_recipe(text)
+    except ValueError as exc:
+        raise ProfileInvalid(profile=recipe, reason=exc) from exc
+    signs = tuple(_signs_of_life(root, parsed, text))
+    if signs:
+        more = f" and {len(signs) - _SHOWN} more" if len(signs) > _SHOWN else ""
+        raise ProfileInvalid(profile=parsed.id, reason=f"the root is not clean: {'; '.join(signs[:_SHOWN])}{more}")
+    folder = out if out is not None else Path(parsed.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "profile.toml": text,
+        "packages": format_packages(dpkg.installed(root)),
+        "passwd": _content(root, b"etc/passwd"),
+        "group": _content(root, b"etc/group"),
+    }
+    for name, content in contents.items():
+        write_atomic(folder / name, content, 0o644)
+    write_atomic(folder / "files.mtree", mtree.HEADER + _DEFAULTS, 0o644)
+    profile = load(folder)
+    write_atomic(folder / "files.mtree", b"".join(_listing(root, profile)), 0o644)
+    return load(folder)
+
+
+def _listing(root: bytes, profile: Profile) -> Iterator[bytes]:
+    skipped: list[Skipped] = []
+    entries = list(scan(root, profile.rules, skipped=skipped, digest=True))
+    nameless = [Skipped(entry.path, "no name owns it") for entry in entries if None in (entry.uname, entry.gname)]
+    for item in (*skipped, *nameless):
+        raise ProfileInvalid(profile=profile.id, reason=f"{os.fsdecode(item.item)}: {item.reason}")
+    owners = _owners(root, entries)
+    yield mtree.HEADER
+    yield _DEFAULTS
+    for entry in entries:
+        bare = entry._replace(xattrs=entry.xattrs or None, mode=None if entry.kind == "link" else entry.mode)
+        if entry.uid == 0 and entry.uname == b"root":
+            bare = bare._replace(uid=None, uname=None)
+        if entry.gid == 0 and entry.gname == b"root":
+            bare = bare._replace(gid=None, gname=None)
+        yield tagged(mtree.format_entry(bare, _KEYWORDS), owners.get(entry.path, ()))
+
+
+def _owners(root: bytes, entries: list[FileEntry]) -> dict[bytes, set[str]]:
+    """Which packages an entry goes with: those that ship it, that made it, that a link leads to, or all in a folder."""
+    found = {path: set(names) for path, names in dpkg.shipped_by(root).items()}
+    for path, name in ucf_owners(root).items():
+        found.setdefault(path, {name})
+    children: dict[bytes, list[bytes]] = {}
+    for entry in reversed(entries):
+        children.setdefault(os.path.dirname(entry.path), []).append(entry.path)
+        if entry.path in found:
+            continue
+        if entry.link is not None:
+            target = os.path.normpath(os.path.join(os.path.dirname(entry.path), entry.link))
+            owners = found.get(target) or found.get(b"/usr" + target, set())
+        elif entry.path.startswith(b"/etc/ssl/certs/"):
+            owners = {"ca-certificates"}
+        else:
+            named = [found.get(path, set()) for path in children.get(entry.path, ())]
+            owners = set().union(*named) if all(named) else set()
+        found[entry.path] = owners
+    return {path: names for path, names in found.items() if len(names) <= _MOST_OWNERS}
+
+
+def _signs_of_life(root: bytes, recipe: Recipe, text: bytes) -> Iterator[str]:
+    present = {package.name for package in dpkg.installed(root)}
+    if not present:
+        yield "it is no Debian root file system"
+        return
+    if recipe.release and os_release(root) != recipe.release:
+        yield f"it is {os_release(root) or 'of no known release'}, not {recipe.release}"
+    yield from (f"package {name} is not installed" for name in recipe.packages if name not in present)
+    yield from (f"package {name} is not fully installed" for name in dpkg.unfinished(root))
+    for pattern in _BORN_LATER:
+        yield from (f"/{found} is there" for found in _present(root, pattern))
+    if _content(root, b"etc/machine-id").strip():
+        yield "/etc/machine-id is set"
+    for line in _content(root, b"etc/passwd").splitlines():
+        fields = line.split(b":")
+        if len(fields) == 7 and fields[2].isdigit() and 1000 <= int(fields[2]) < 60000:
+            yield f"there is a user {os.fsdecode(fields[0])}"
+    for entry in dpkg.package_files(root, below=(b"/etc",)):
+        if entry.md5 and entry.path not in text and _differs(root, entry):
+            yield f"{os.fsdecode(entry.path)} was edited"
+
+
+def _present(root: bytes, pattern: str) -> Iterator[PurePosixPath]:
+    top = Path(os.fsdecode(root))
+    yield from (PurePosixPath(found.relative_to(top)) for found in sorted(top.glob(pattern)))
+
+
+def _differs(root: bytes, entry: FileEntry) -> bool:
+    try:
+        return file_digest(os.path.join(root, entry.path.lstrip(b"/")), "md5") != entry.md5
+    except OSError:
+        return True
+
+
+def _content(root: bytes, path: bytes) -> bytes:
+    try:
+        return Path(os.fsdecode(os.path.join(root, path))).read_bytes()
+    except OSError:
+        return b""

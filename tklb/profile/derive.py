@@ -1,0 +1,64 @@
+"""The install state as the package manager knows it, for machines and packages that no profile was built for.
+
+Takes a root file system and which packages count, gives sorted entries. Reads dpkg's database, the registries of
+the tools that package scripts call (generated.py), and the files' metadata; changes nothing.
+
+dpkg records neither mode nor owner. What packages ship is root's and, but for the few below, 0644 or 0755 for files
+and 0755 for folders; anything else is taken for the owner's doing, so a mode that a package script set turns up as
+a change of metadata, which is harmless, and a chmod between 0644 and 0755 goes unseen.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+
+from tklb.model import FileEntry, Package
+from tklb.profile.generated import generated
+from tklb.system.dpkg import package_files
+
+_PRIVATE_FOLDERS = (b"/root", b"/root/.ssh", b"/etc/ssl/private", b"/etc/polkit-1/rules.d", b"/var/spool/rsyslog")
+_KNOWN = {
+    b"/etc/sudoers": (0o440, b"root"),
+    b"/etc/sudoers.d/README": (0o440, b"root"),
+    b"/var/local": (0o2775, b"staff"),
+    b"/var/mail": (0o2775, b"mail"),
+    b"/var/spool/cron/crontabs": (0o1730, b"crontab"),
+}
+
+
+def derived(
+    root: bytes,
+    packages: Iterable[Package] | None,
+    below: Iterable[bytes],
+    wanted: Callable[[bytes], bool],
+) -> Iterator[FileEntry]:
+    """What the packages (None: all) and their scripts put below some folders, as far as it is wanted. Sorted."""
+    found = {entry.path: entry for entry in generated(root) if wanted(entry.path)}
+    for entry in package_files(root, packages, below, wanted):
+        found.setdefault(entry.path, entry)
+    for path in list(found):
+        parent = path.rpartition(b"/")[0]
+        while parent and parent not in found and wanted(parent):
+            found[parent] = FileEntry(parent, "dir")
+            parent = parent.rpartition(b"/")[0]
+    return (_with_metadata(root, found[path]) for path in sorted(found))
+
+
+def _with_metadata(root: bytes, entry: FileEntry) -> FileEntry:
+    if entry.mode is not None:
+        return entry
+    mode, gname = _KNOWN.get(entry.path, (None, b"root"))
+    owned = entry._replace(mode=mode, uid=0, uname=b"root", gid=0 if gname == b"root" else None, gname=gname)
+    if entry.kind == "link":
+        return owned._replace(mode=None)
+    return owned if mode else owned._replace(mode=_likely_mode(root, entry))
+
+
+def _likely_mode(root: bytes, entry: FileEntry) -> int:
+    if entry.kind == "dir":
+        return 0o700 if entry.path in _PRIVATE_FOLDERS else 0o755
+    try:
+        found = stat.S_IMODE(os.lstat(os.path.join(root, entry.path.lstrip(b"/"))).st_mode)
+    except OSError:
+        return 0o644
+    return found if found == 0o755 else 0o644

@@ -1,0 +1,177 @@
+"""A profile as a folder: profile.toml, files.mtree, packages, passwd, group. Load, find, check.
+
+Takes folders, gives Profile values; reads only. The folder may come from a stranger: every file is capped in size and
+must be a plain file. files.mtree is streamed; `tags=deb:NAME` in it names the package an entry came with.
+"""
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tklb.delta import mtree
+from tklb.delta.packages import parse_packages
+from tklb.delta.rules import Rule, Rules
+from tklb.errors import ProfileInvalid
+from tklb.model import Accounts, FileEntry, Package
+from tklb.profile import builtin
+from tklb.profile.recipe import LIMIT, Recipe, parse_recipe
+from tklb.system import dpkg
+
+LIMITS: Mapping[str, int] = {
+    "profile.toml": LIMIT,
+    "files.mtree": 1 << 28,
+    "packages": 1 << 23,
+    "passwd": 1 << 22,
+    "group": 1 << 22,
+}
+LAST_RESORT = "debian"
+_OWNED = re.compile(rb"^(\S+) .* tags=(\S*)$", re.MULTILINE)
+_OWNER = b"deb:"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The install state of a machine type. `digest`: SHA-256 over all of the folder's files."""
+
+    recipe: Recipe
+    folder: Path
+    digest: str
+
+    @property
+    def id(self) -> str:
+        return self.recipe.id
+
+    @property
+    def summary(self) -> str:
+        return self.recipe.summary
+
+    @property
+    def release(self) -> str:
+        return self.recipe.release
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        return self.recipe.services
+
+    @property
+    def rules(self) -> Rules:
+        """Its own rules and the built-in ones."""
+        return Rules((*self.recipe.rules, *builtin.RULES))
+
+    def rules_for(self, root: bytes, local: frozenset[str]) -> Rules:
+        """The rules, and the files of `local`: packages (`name` or `name:architecture`) that no source offers.
+
+        dpkg's files of such a package count wherever they lie, as nothing else brings them back.
+        """
+        paths = dpkg.listed_files(root, local) if local else ()
+        return Rules((*self.rules.rules, *(Rule(True, path, is_literal=True) for path in paths)))
+
+    def recorded_packages(self) -> tuple[Package, ...]:
+        """The packages whose files files.mtree has. Raises ProfileInvalid."""
+        try:
+            return parse_packages(_read(self.folder, "packages"))
+        except ValueError as exc:
+            raise ProfileInvalid(profile=self.id, reason=f"packages: {exc}") from exc
+
+    def packages(self, root: bytes = b"/") -> tuple[Package, ...]:
+        """The packages of the install state. Without a built one: those that every Debian has, and what they need."""
+        return dpkg.base_packages(root) if self.recipe.derived else self.recorded_packages()
+
+    def accounts(self, root: bytes = b"/") -> Accounts:
+        """The accounts of the install state. Without a built one: those that every Debian is born with."""
+        if self.recipe.derived:
+            masters = os.path.join(root, b"usr/share/base-passwd")
+            return Accounts(_lines(masters, "passwd.master"), _lines(masters, "group.master"))
+        return Accounts(_lines(self.folder, "passwd"), _lines(self.folder, "group"))
+
+    def entries(self) -> Iterator[FileEntry]:
+        """What files.mtree has, sorted. Raises ProfileInvalid."""
+        try:
+            with open(self.folder / "files.mtree", "rb") as stream:
+                yield from mtree.parse(stream)
+        except ValueError as exc:
+            raise ProfileInvalid(profile=self.id, reason=f"files.mtree: {exc}") from exc
+
+    def owners(self) -> dict[bytes, frozenset[str]]:
+        """Path -> names of the packages it came with, where they are known."""
+        text = _read(self.folder, "files.mtree")
+        return {
+            mtree.path_of(name): frozenset(
+                tag.removeprefix(_OWNER).decode("ascii", "replace")
+                for tag in tags.split(b",")
+                if tag.startswith(_OWNER)
+            )
+            for name, tags in _OWNED.findall(text)
+        }
+
+
+def tagged(line: bytes, owners: Iterable[str]) -> bytes:
+    """A record of files.mtree with its owners, as a keyword that mtree(8) knows."""
+    tags = b",".join(_OWNER + name.encode() for name in sorted(owners))
+    return line[:-1] + b" tags=" + tags + b"\n" if tags else line
+
+
+def load(folder: Path) -> Profile:
+    """Read a profile; its listing is read later, when it is needed. Raises ProfileInvalid."""
+    digest = hashlib.sha256()
+    for name in LIMITS:
+        content = _read(folder, name)
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    try:
+        recipe = parse_recipe(_read(folder, "profile.toml"))
+    except ValueError as exc:
+        raise ProfileInvalid(profile=folder, reason=f"profile.toml: {exc}") from exc
+    return Profile(recipe, folder, digest.hexdigest())
+
+
+def shipped(folder: Path | None = None) -> tuple[Profile, ...]:
+    """The profiles in `folder`; None: those that came with the program. Sorted by id. Raises ProfileInvalid."""
+    places = [folder] if folder is not None else list(_shipping_places())
+    found = [item.parent for place in places for item in sorted(place.glob("*/profile.toml"))]
+    return tuple(sorted((load(item) for item in found), key=lambda profile: profile.id))
+
+
+def _shipping_places() -> Iterator[Path]:
+    """In a checkout the folder beside the package; installed, `share` beside the folder the package is in."""
+    around = Path(__file__).resolve().parents[2]
+    candidates = (around / "profiles", around.parent / "share" / "profiles")
+    yield from (place for place in candidates if place.is_dir())
+
+
+def find(folder: Path | None, name: str) -> Profile:
+    """The profile of an id, or in a folder named by its path. Raises ProfileInvalid."""
+    if "/" in name:
+        return load(Path(name))
+    for profile in shipped(folder):
+        if profile.id == name:
+            return profile
+    raise ProfileInvalid(profile=name, reason="there is none of that name")
+
+
+def _read(folder: Path, name: str) -> bytes:
+    """A file of the profile: a plain one, not a link, not too large. Raises ProfileInvalid."""
+    try:
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as exc:
+        raise ProfileInvalid(profile=folder, reason=f"{name}: {exc.strerror}") from exc
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ProfileInvalid(profile=folder, reason=f"{name}: not a plain file")
+        content = stream.read(LIMITS[name] + 1)
+    if len(content) > LIMITS[name]:
+        raise ProfileInvalid(profile=folder, reason=f"{name}: larger than {LIMITS[name]} bytes")
+    return content
+
+
+def _lines(folder: Path | bytes, name: str) -> tuple[bytes, ...]:
+    if isinstance(folder, Path):
+        return tuple(_read(folder, name).splitlines())
+    try:
+        with open(os.path.join(folder, name.encode()), "rb") as stream:
+            return tuple(stream.read().splitlines())
+    except OSError:
+        return ()

@@ -1,0 +1,93 @@
+"""Check a profile folder and name every problem. Reads only; the folder may come from a stranger."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tklb.delta.rules import components
+from tklb.errors import ProfileInvalid
+from tklb.profile.folder import LIMITS, Profile, load
+
+_ALLOWED = (*LIMITS, "recipe.toml", "README.md")
+_ACCOUNT = {
+    "passwd": re.compile(rb"[^:\s]+:[x*]?:\d+:\d+:[^:]*:[^:]*:[^:]*"),
+    "group": re.compile(rb"[^:\s]+:[x*]?:\d+:[^:]*"),
+}
+_MOST_NAMED = 20  # problems of one file
+
+
+def lint(folder: Path) -> tuple[str, ...]:
+    """Every problem of the profile in `folder`; none: it is well-formed."""
+    try:
+        profile = load(folder)
+    except ProfileInvalid as exc:
+        return (str(exc),)
+    problems = [*_strangers(folder), *_files(profile), *_packages(profile), *_accounts(profile)]
+    return tuple(problems)
+
+
+def figures(profile: Profile) -> Mapping[str, object]:
+    """What there is to say about a profile, for people and as JSON."""
+    return {
+        "id": profile.id,
+        "summary": profile.summary,
+        "release": profile.release,
+        "folder": str(profile.folder),
+        "digest": profile.digest,
+        "files": sum(1 for _ in profile.entries()),
+        "packages": len(profile.recorded_packages()),
+        "include": [path.decode() for path in profile.recipe.include],
+        "exclude": [path.decode() for path in profile.recipe.exclude],
+        "services": list(profile.services),
+        "databases": list(profile.recipe.engines),
+    }
+
+
+def _strangers(folder: Path) -> Iterator[str]:
+    for item in sorted(folder.iterdir()):
+        if item.name not in _ALLOWED or item.is_symlink() or not item.is_file():
+            yield f"{item.name}: not part of a profile"
+
+
+def _files(profile: Profile) -> Iterator[str]:
+    rules, last, count = profile.rules, b"", 0
+    try:
+        for entry in profile.entries():
+            shown = entry.path.decode("utf-8", "backslashreplace")
+            if count == _MOST_NAMED:
+                yield "files.mtree: more problems are not named"
+                return
+            components(entry.path)
+            for problem in (
+                "not in the order of paths" if entry.path <= last else "",
+                "left out by the rules" if not rules.decide(entry.path).included else "",
+                "a file without SHA-256" if entry.kind == "file" and entry.sha256 is None else "",
+                "a link without target" if entry.kind == "link" and entry.link is None else "",
+                "times are no install state" if entry.mtime_ns is not None or entry.ctime_ns is not None else "",
+                "no owner's name" if None in (entry.uname, entry.gname) else "",
+                "no mode" if entry.kind != "link" and entry.mode is None else "",
+            ):
+                if problem:
+                    count += 1
+                    yield f"files.mtree: {shown}: {problem}"
+            last = entry.path
+    except (ProfileInvalid, ValueError) as exc:
+        yield str(exc)
+
+
+def _packages(profile: Profile) -> Iterator[str]:
+    try:
+        recorded = {package.name for package in profile.recorded_packages()}
+    except ProfileInvalid as exc:
+        yield str(exc)
+        return
+    if not profile.recipe.derived:
+        yield from (f"packages: {name} is missing" for name in profile.recipe.packages if name not in recorded)
+
+
+def _accounts(profile: Profile) -> Iterator[str]:
+    accounts = {name: (profile.folder / name).read_bytes().splitlines() for name in _ACCOUNT}
+    for name, lines in accounts.items():
+        for number, line in enumerate(lines, 1):
+            if not _ACCOUNT[name].fullmatch(line):
+                yield f"{name}: line {number} is malformed, or holds a password"

@@ -1,0 +1,140 @@
+"""profile.toml, which is the recipe a profile was built from: its keys, strictly.
+
+Takes TOML text, gives a frozen Recipe. Pure. A profile may come from a stranger: unknown keys, wrong types, paths
+outside the schema and oversized files are refused; `[root]` says how the clean root was made and is never run here.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tklb.delta.rules import Rule, Rules, components
+from tklb.profile.builtin import NEVER
+
+LIMIT = 256 * 1024  # bytes of a profile.toml
+
+_KEYS: Mapping[str, Mapping[str, type]] = {
+    "": {"id": str, "summary": str, "release": str, "derived": bool},
+    "root": {"suite": str, "base": str, "packages": list, "setup": list, "write": dict},
+    "files": {"include": list, "exclude": list},
+    "services": {"restart": list},
+    "databases": {"engines": list},
+}
+_WORD = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
+_SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]{0,127}")
+_ENGINES = ("mysql", "pgsql")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a profile says of itself. `packages`: those that make the machine type, beyond what comes with them."""
+
+    id: str
+    summary: str
+    release: str  # os-release ID-VERSION_ID; "" fits every one
+    include: tuple[bytes, ...]
+    exclude: tuple[bytes, ...]
+    services: tuple[str, ...]
+    engines: tuple[str, ...]
+    packages: tuple[str, ...]
+    derived: bool  # no built install state: what the package manager knows is all
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return (*(Rule(True, path) for path in self.include), *(Rule(False, path) for path in self.exclude))
+
+
+def parse_recipe(text: bytes) -> Recipe:
+    """Raise ValueError naming the key that is wrong."""
+    if len(text) > LIMIT:
+        raise ValueError(f"larger than {LIMIT} bytes")
+    try:
+        parsed = tomllib.loads(text.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise ValueError(f"no TOML: {exc}") from exc
+    _check_keys(parsed)
+    recipe = Recipe(
+        id=_word(parsed, "id"),
+        summary=_line(parsed.get("summary", "")),
+        release=_word(parsed, "release") if parsed.get("release") else "",
+        include=_paths(parsed, "include"),
+        exclude=_paths(parsed, "exclude"),
+        services=_words(parsed, "services", "restart", _SERVICE),
+        engines=_words(parsed, "databases", "engines", re.compile("|".join(_ENGINES))),
+        packages=_words(parsed, "root", "packages", _WORD),
+        derived=parsed.get("derived", False),
+    )
+    _check_rules(recipe)
+    return recipe
+
+
+def _check_keys(parsed: Mapping[str, object]) -> None:
+    tables = {name: value for name, value in parsed.items() if name in _KEYS and name}
+    if unknown := sorted(parsed.keys() - tables.keys() - _KEYS[""].keys()):
+        raise ValueError(f"unknown key `{unknown[0]}`")
+    top = {name: value for name, value in parsed.items() if name not in tables}
+    for table, content in {"": top, **tables}.items():
+        if not isinstance(content, dict):
+            raise ValueError(f"`{table}` must be a table")  # noqa: TRY004 - wrong input, not a wrong call
+        for key, value in content.items():
+            name, kind = ".".join(filter(None, (table, key))), _KEYS[table].get(key)
+            if kind is None:
+                raise ValueError(f"unknown key `{name}`")
+            if type(value) is not kind or not _holds_text(value):
+                raise ValueError(f"`{name}` must be of type {kind.__name__}, and what is in it text")
+
+
+def _holds_text(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(item, str) for item in value.values())
+    return not isinstance(value, list) or all(isinstance(item, str) for item in value)
+
+
+def _word(parsed: Mapping[str, object], key: str) -> str:
+    value = str(parsed.get(key, ""))
+    if not _WORD.fullmatch(value):
+        raise ValueError(f"`{key}` must be a word of a-z, 0-9, `.`, `+`, `-`")
+    return value
+
+
+def _line(value: object) -> str:
+    text = str(value)
+    if len(text) > 200 or not text.isprintable():
+        raise ValueError("`summary` must be one line of at most 200 characters")
+    return text
+
+
+def _words(parsed: Mapping[str, object], table: str, key: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
+    values = _list(parsed, table, key)
+    for value in values:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"`{table}.{key}`: {value!r} is not allowed")
+    return values
+
+
+def _paths(parsed: Mapping[str, object], key: str) -> tuple[bytes, ...]:
+    values = tuple(value.encode() for value in _list(parsed, "files", key))
+    for value in values:
+        try:
+            components(value)
+        except ValueError as exc:
+            raise ValueError(f"`files.{key}`: {exc}") from exc
+    return values
+
+
+def _list(parsed: Mapping[str, object], table: str, key: str) -> tuple[str, ...]:
+    content = parsed.get(table, {})
+    assert isinstance(content, dict)
+    return tuple(content.get(key, ()))
+
+
+def _check_rules(recipe: Recipe) -> None:
+    if not recipe.include:
+        raise ValueError("`files.include` is empty: nothing would ever be backed up")
+    rules = Rules(recipe.rules)
+    for path in recipe.include:
+        if any(path.startswith(never + b"/") or path == never for never in NEVER):
+            raise ValueError(f"`files.include`: {path.decode()} never travels as a file")
+        if not rules.decide(path).included:
+            raise ValueError(f"`files.include`: {path.decode()} is left out again by another rule")

@@ -1,0 +1,104 @@
+"""The install state of this machine: what the profile recorded, brought up to the packages that are there now.
+
+Takes a profile, a root file system and its packages, gives sorted entries; reads only. A packaged file that nobody
+edited is install state even where its package came, or got another version, after the profile was built.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+from tklb.delta.packages import label, native_architecture
+from tklb.delta.rules import Rules, components
+from tklb.model import FileEntry, Package
+from tklb.profile.derive import derived
+from tklb.profile.folder import Profile
+
+_CHOSEN = b"/etc/alternatives/"  # in automatic mode these follow the packages that are there
+
+
+def install_state(
+    profile: Profile,
+    root: bytes,
+    packages: tuple[Package, ...],
+    local: frozenset[str] = frozenset(),
+    rules: Rules | None = None,
+) -> Iterator[FileEntry]:
+    """What the machine would be had nobody touched it. Sorted.
+
+    `packages` are those installed, `local` the labels among them that no source offers: their files are no install
+    state. `rules` are those of the run where they differ from the profile's: what an override takes in beyond the
+    profile is judged by the package manager's knowledge. Raises ProfileInvalid.
+    """
+    recorded = {_identity(package) for package in profile.recorded_packages()}
+    native = native_architecture(packages)
+    offered = tuple(package for package in packages if label(package, native) not in local)
+    fresh = tuple(package for package in offered if _identity(package) not in recorded)
+    changed = {name for name, _, _ in recorded.symmetric_difference(map(_identity, packages))}
+    known = {} if not changed else _by_path(root, fresh, profile.recipe.include, profile.rules)
+    if rules is not None:
+        known |= _beyond(root, profile, rules, offered)
+    if not changed and not known:
+        return profile.entries()
+    return _merged(root, profile, known, changed)
+
+
+def _identity(package: Package) -> tuple[str, str, str]:
+    return package.name, package.version, package.architecture
+
+
+def _by_path(root: bytes, packages: Iterable[Package], below: Iterable[bytes], rules: Rules) -> dict[bytes, FileEntry]:
+    found = derived(root, packages, map(plain_part, below), _wanted(rules))
+    return {entry.path: entry for entry in found}
+
+
+def _beyond(root: bytes, profile: Profile, rules: Rules, packages: tuple[Package, ...]) -> dict[bytes, FileEntry]:
+    """What packages put where only an override looks."""
+    below = [rule.pattern for rule in rules.rules if rule.include and rule.is_override]
+    if not below:
+        return {}
+    own = profile.rules
+    found = _by_path(root, packages, below, rules)
+    return {path: entry for path, entry in found.items() if not own.decide(path).included}
+
+
+def _wanted(rules: Rules) -> Callable[[bytes], bool]:
+    return lambda path: rules.decide(path).included
+
+
+def plain_part(pattern: bytes) -> bytes:
+    """The leading components of a pattern that have no sign in them."""
+    plain = []
+    for part in components(pattern):
+        if any(sign in part for sign in (b"*", b"?", b"[", b"\\")):
+            break
+        plain.append(part)
+    return b"/" + b"/".join(plain)
+
+
+def _merged(root: bytes, profile: Profile, known: dict[bytes, FileEntry], changed: set[str]) -> Iterator[FileEntry]:
+    """Both in one order. A recorded path whose package went or changed, and that is gone, went with its package."""
+    owners = profile.owners() if changed else {}
+    waiting = iter(sorted(known))
+    upcoming = next(waiting, None)
+    for entry in profile.entries():
+        while upcoming is not None and upcoming < entry.path:
+            yield known[upcoming]
+            upcoming = next(waiting, None)
+        newer = known[entry.path] if upcoming == entry.path else None
+        if newer is not None:
+            upcoming = next(waiting, None)
+        packages = owners.get(entry.path, frozenset())
+        if newer is not None and (packages & changed or entry.path.startswith(_CHOSEN)):
+            yield _replaced(entry, newer)
+        elif not packages or packages - changed or os.path.lexists(os.path.join(root, entry.path.lstrip(b"/"))):
+            yield entry
+    while upcoming is not None:
+        yield known[upcoming]
+        upcoming = next(waiting, None)
+
+
+def _replaced(recorded: FileEntry, newer: FileEntry) -> FileEntry:
+    """The package manager knows the newer content, the profile mode and owner."""
+    if recorded.kind != newer.kind:
+        return newer
+    return newer._replace(**{name: getattr(recorded, name) for name in ("mode", "uid", "gid", "uname", "gname")})
