@@ -17,10 +17,12 @@ What is a change, and what is not:
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from tklb.model import Change, FileChange, FileEntry, Skipped
 
 Digest = Callable[[FileEntry, str], str | None]
+Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
 def compare(
@@ -36,42 +38,60 @@ def compare(
     could not see: what is missing at and below these paths is not called deleted. Raises ValueError when an input is
     out of order.
     """
-    olds, news = _ordered(base, "base"), _ordered(now, "new")
+    for old, new in merge(base, now):
+        yield from changes_of_pair(old, new, digest, unseen)
+
+
+def merge(base: Iterable[Row], now: Iterable[Row]) -> Iterator[tuple[Row | None, Row | None]]:
+    """Pair the rows of two listings by path, which each has first. Raises ValueError when one is out of order."""
+    olds, news = iter(base), iter(now)
     old, new = next(olds, None), next(news, None)
     while old is not None or new is not None:
-        if new is None or (old is not None and old.path < new.path):
-            assert old is not None
-            if not _is_within(old.path, unseen):
-                yield FileChange(old.path, Change.DELETED, old, None)
+        before = old, new
+        if new is None or (old is not None and old[0] < new[0]):
+            yield old, None
             old = next(olds, None)
-        elif old is None or new.path < old.path:
-            yield FileChange(new.path, Change.NEW, None, new)
+        elif old is None or new[0] < old[0]:
+            yield None, new
             new = next(news, None)
         else:
-            yield from compare_entries(old, new, digest)
+            yield before
             old, new = next(olds, None), next(news, None)
+        _check_order(before[0], old, "base")
+        _check_order(before[1], new, "new")
 
 
-def compare_entries(old: FileEntry, new: FileEntry, digest: Digest | None = None) -> Iterator[FileChange]:
-    """Give the changes, none to two, of one path that both listings have."""
-    if old.kind != new.kind:
+def changes_of_pair(
+    old: FileEntry | None, new: FileEntry | None, digest: Digest | None, unseen: Sequence[Skipped]
+) -> Iterator[FileChange]:
+    """Give the changes, none to two, of one path."""
+    if old is None:
+        assert new is not None
+        yield FileChange(new.path, Change.NEW, None, new)
+    elif new is None:
+        if not _is_within(old.path, unseen):
+            yield FileChange(old.path, Change.DELETED, old, None)
+    elif old.kind != new.kind:
         yield FileChange(old.path, Change.DELETED, old, None)
         yield FileChange(new.path, Change.NEW, None, new)
-        return
+    else:
+        change = _change_within_kind(old, new, digest)
+        if change is not None:
+            yield FileChange(new.path, change, old, new)
+
+
+def _change_within_kind(old: FileEntry, new: FileEntry, digest: Digest | None) -> Change | None:
     has_new_metadata = _has_new_metadata(old, new)
     if _is_edited(old, new, digest, is_explained=has_new_metadata):
-        yield FileChange(new.path, Change.EDITED, old, new)
-    elif has_new_metadata or _is_touched(old, new) or _is_relinked(old, new):
-        yield FileChange(new.path, Change.METADATA, old, new)
+        return Change.EDITED
+    if has_new_metadata or _is_touched(old, new) or _is_relinked(old, new):
+        return Change.METADATA
+    return None
 
 
-def _ordered(entries: Iterable[FileEntry], name: str) -> Iterator[FileEntry]:
-    last = b""
-    for entry in entries:
-        if entry.path <= last:
-            raise ValueError(f"the {name} listing is not sorted: {entry.path!r} after {last!r}")
-        last = entry.path
-        yield entry
+def _check_order(before: Row | None, after: Row | None, name: str) -> None:
+    if before is not None and after is not None and after is not before and after[0] <= before[0]:
+        raise ValueError(f"the {name} listing is not sorted: {after[0]!r} after {before[0]!r}")
 
 
 def _is_within(path: bytes, unseen: Sequence[Skipped]) -> bool:

@@ -24,11 +24,12 @@ from tklb.delta.keywords import (
 )
 from tklb.model import FileEntry
 
-__all__ = ["EXTRA", "HEADER", "escape", "format_entry", "format_parent", "name_of", "parse", "path_of", "unescape"]
+__all__ = ["EXTRA", "HEADER", "escape", "format_entry", "format_parent", "is_parent", "name_of", "parse", "path_of"]
+__all__ += ["unescape"]
 
 HEADER = b"#mtree v2.0\n"
 EXTRA = b"#+"  # starts the comment line that belongs to the entry above it
-_PARENT = b"parent"  # the tag of a folder that is named only because mtree(8) wants every parent named
+_PARENT = b" tags=parent"  # the tag of a folder that is named only because mtree(8) wants every parent named
 _SILENT = tuple(FileEntry._field_defaults.values())
 _SPARSE, _XATTRS = FileEntry._fields.index("sparse"), FileEntry._fields.index("xattrs")
 
@@ -51,7 +52,12 @@ def format_entry(entry: FileEntry, keywords: frozenset[str] | None = None) -> by
 
 def format_parent(path: bytes) -> bytes:
     """Give the record of a folder that is no entry; parse() leaves it out again."""
-    return name_of(path) + b" type=dir tags=" + _PARENT + b"\n"
+    return name_of(path) + b" type=dir" + _PARENT + b"\n"
+
+
+def is_parent(record: bytes) -> bool:
+    """Say whether format_parent() wrote this."""
+    return record.endswith(_PARENT + b"\n")
 
 
 def name_of(path: bytes) -> bytes:
@@ -146,7 +152,7 @@ class _Reader:
     def _entry(self, name: bytes, pairs: dict[bytes, bytes]) -> list[object] | None:
         kind = pairs.get(b"type", b"")
         path = self._enter(unescape(name), is_folder=kind == b"dir")
-        if kind == b"socket" or pairs.get(b"tags") == _PARENT:
+        if kind == b"socket" or pairs.get(b"tags") == b"parent":
             return None
         if kind.decode("ascii", "replace") not in KINDS:
             raise ValueError("an entry without a type that is known")

@@ -50,7 +50,7 @@ def scan(
     an earlier scan: where the status is still the same, digests and extended attributes come from there. `digest` adds
     the SHA-256 of every file. What cannot be read is appended to `skipped`. Raises OSError where `root` is no folder.
     """
-    examiner = _Examiner(read_names(root), skipped, digest=digest)
+    examiner = Examiner(read_names(root), skipped, digest=digest)
     earlier = _Earlier(known)
     for seen in walk(root, rules, own, skipped):
         bare = examiner.bare(seen)
@@ -106,7 +106,7 @@ class _Earlier:
         return entry if is_same and (known.sha256 or not digest or known.kind != "file") else None
 
 
-class _Examiner:
+class Examiner:
     """Turns a status into an entry."""
 
     def __init__(self, names: NameTable, skipped: list[Skipped], *, digest: bool) -> None:
@@ -140,7 +140,7 @@ class _Examiner:
                 entry = self._entry(path, "file", status, None)._replace(sha256=sha256)
             except OSError as exc:
                 self._skip(path, exc)
-        return entry._replace(xattrs=self._xattrs(seen))
+        return entry._replace(xattrs=self.xattrs(seen))
 
     def _entry(self, path: bytes, kind: str, status: os.stat_result, link: bytes | None) -> FileEntry:
         is_file = kind == "file"
@@ -164,7 +164,8 @@ class _Examiner:
             sparse=is_file and status.st_blocks * 512 < size,
         )
 
-    def _xattrs(self, seen: Seen) -> tuple[tuple[bytes, bytes], ...] | None:
+    def xattrs(self, seen: Seen) -> tuple[tuple[bytes, bytes], ...] | None:
+        """Read the extended attributes, sorted; None where they cannot be read."""
         path, _, folder, name = seen
         place = _DESCRIPTORS % (folder, name) if self._has_descriptors else path
         try:
