@@ -28,7 +28,7 @@ class TklbError(Exception):
 
     def __init__(self, **facts: object) -> None:
         self.facts = facts
-        super().__init__(self.message.format(**{key: _shown(value) for key, value in facts.items()}))
+        super().__init__(self.message.format(**{key: _told(value) for key, value in facts.items()}))
 
     @property
     def name(self) -> str:
@@ -36,11 +36,14 @@ class TklbError(Exception):
         return type(self).__name__
 
 
-def _shown(value: object) -> object:
-    if not isinstance(value, bytes | str):
-        return value
-    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def shown(name: bytes | str) -> str:
+    """A name as one line of printable text; what is not UTF-8 or not printable is escaped."""
+    text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _told(value: object) -> object:
+    return shown(value) if isinstance(value, bytes | str) else value
 
 
 class InternalError(TklbError):

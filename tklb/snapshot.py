@@ -9,6 +9,7 @@ records travels inside every snapshot:
     packages           what is installed; packages.base: what the install state had
     sources/           the extra apt sources and keyrings, as files below their own paths
     accounts/          passwd group shadow gshadow subuid subgid
+    profile/           the profile the delta was taken against
     machine.json       whose snapshot it is, and which parts it holds
     README             how to use all this by hand
 """
@@ -27,6 +28,7 @@ from tklb.errors import TargetDamaged
 from tklb.model import Accounts, FileEntry, Package, SourceFile
 
 MANIFEST = "manifest.mtree"
+PROFILE = "profile"
 PARTS = ("files", "packages", "users", "databases")
 
 _README = """\
@@ -120,7 +122,8 @@ def digest(stage: Path) -> str:
 def same_records(one: Path, other: Path) -> bool:
     """Whether two stages hold the same records, the manifest apart."""
     names = [
-        tuple(path.relative_to(stage) for path in record_files(stage) if path.name != MANIFEST) for stage in (one, other)
+        tuple(path.relative_to(stage) for path in record_files(stage) if path.name != MANIFEST)
+        for stage in (one, other)
     ]
     return names[0] == names[1] and all((one / n).read_bytes() == (other / n).read_bytes() for n in names[0])
 

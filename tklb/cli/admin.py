@@ -29,7 +29,10 @@ def escrow(output: Output, no_passphrase: bool, file: Path) -> int:
         raise UsageWrong(reason="say --no-passphrase: this version writes the bare key only")
     secret = read_secret(paths().secret)
     write_key_file(file, secret)
-    lines = (f"key {fingerprint(secret)} written to {file}", "Keep it away from this machine, and where few can read it.")
+    lines = (
+        f"key {fingerprint(secret)} written to {file}",
+        "Keep it away from this machine, and where few can read it.",
+    )
     output.value({"file": str(file), "fingerprint": fingerprint(secret)}, lines)
     return COMPLETE
 
@@ -59,7 +62,7 @@ def list_profiles(output: Output) -> int:
 @click.pass_obj
 def show(output: Output, name: str) -> int:
     """Show the rules and figures of a profile."""
-    from tklb.profile import find, figures
+    from tklb.profile import figures, find
 
     value = figures(find(paths().profiles, name))
     lines = []
@@ -71,7 +74,9 @@ def show(output: Output, name: str) -> int:
 
 
 @profile.command(epilog=example("tklb profile detect"))
-@click.option("--root", type=click.Path(exists=True, file_okay=False, path_type=bytes), default=b"/", help="Where / is.")
+@click.option(
+    "--root", type=click.Path(exists=True, file_okay=False, path_type=bytes), default=b"/", help="Where / is."
+)
 @shared_options
 @click.pass_obj
 def detect(output: Output, root: bytes) -> int:
@@ -97,10 +102,18 @@ def lint(output: Output, folder: Path) -> int:
 
 
 @profile.command(epilog=example("tklb profile build --root /mnt/clean --recipe recipe.toml --out profiles/mine"))
-@click.option("--root", required=True, type=click.Path(exists=True, file_okay=False, path_type=bytes),
-              help="A clean root file system.")
-@click.option("--recipe", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="What the profile covers: id, release, rules, services.")
+@click.option(
+    "--root",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=bytes),
+    help="A clean root file system.",
+)
+@click.option(
+    "--recipe",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What the profile covers: id, release, rules, services.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where to; a folder named after the id when not given.")
 @shared_options
 @click.pass_obj

@@ -13,7 +13,10 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from tklb.config import Paths, paths_from
-from tklb.errors import NotRoot
+from tklb.errors import COMPLETE, INCOMPLETE, NotRoot, shown
+from tklb.model import Skipped
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +81,15 @@ def need_root() -> None:
     """Raise NotRoot unless this process may read and write everything."""
     if os.geteuid() != 0:
         raise NotRoot(command=click.get_current_context().command_path)
+
+
+def ending(output: Output, skipped: Iterable[Skipped]) -> int:
+    """Name what was skipped; give the exit status that says so."""
+    named = tuple(skipped)
+    for item in named:
+        log.warning("skipped %s: %s", shown(item.item), item.reason)
+        output.say(f"skipped {shown(item.item)}: {item.reason}")
+    return INCOMPLETE if named else COMPLETE
 
 
 def _listen(loudness: int) -> None:

@@ -2,10 +2,9 @@
 
 import click
 
-from tklb.cli.command import Output, example, need_root, now, paths, shared_options
+from tklb.cli.command import Output, ending, example, need_root, now, paths, shared_options
 from tklb.cli.logfile import run_log
-from tklb.errors import COMPLETE, INCOMPLETE
-from tklb.model import Skipped
+from tklb.errors import COMPLETE, shown
 from tklb.view.progress import progress_line
 
 PARTS = ("files", "packages", "users", "databases")
@@ -57,7 +56,7 @@ def delta(output: Output, override: tuple[str, ...]) -> int:
         else:
             for line in delta_lines(changes, seen.package_delta, seen.account_delta):
                 click.echo(line)
-    return _ending(output, seen.skipped)
+    return ending(output, seen.skipped)
 
 
 @click.command(epilog=example("tklb why /etc/apache2/apache2.conf"))
@@ -69,12 +68,12 @@ def why(output: Output, path: bytes) -> int:
     need_root()
     from tklb.flow.explain import explain
     from tklb.flow.setting import open_setting
-    from tklb.view.words import path_fields, printable
+    from tklb.view.words import path_fields
 
     verdict = explain(open_setting(paths(), now), path)
     value = {**path_fields(verdict.path), "in_delta": verdict.in_delta, "reasons": list(verdict.reasons)}
     state = "part of the delta" if verdict.in_delta else "not part of the delta"
-    output.value(value, (f"{printable(verdict.path)}: {state}", *(f"  {reason}" for reason in verdict.reasons)))
+    output.value(value, (f"{shown(verdict.path)}: {state}", *(f"  {reason}" for reason in verdict.reasons)))
     return COMPLETE
 
 
@@ -98,7 +97,7 @@ def backup(output: Output, full: bool, dry_run: bool, skip: tuple[str, ...], ove
         setting = open_setting(where, now, progress)
         result = rehearse(setting, request) if dry_run else take(setting, request)
     output.value(backup_json(result), backup_lines(result))
-    return _ending(output, result.skipped)
+    return ending(output, result.skipped)
 
 
 @click.command("list", epilog=example("tklb list", "tklb list --json"))
@@ -129,11 +128,3 @@ def status(output: Output) -> int:
     state = condition(open_setting(paths(), now))
     output.value(status_json(state), status_lines(state, now()))
     return state.exit_status
-
-
-def _ending(output: Output, skipped: list[Skipped] | tuple[Skipped, ...]) -> int:
-    from tklb.view.words import printable
-
-    for item in skipped:
-        output.say(f"skipped {printable(item.item)}: {item.reason}")
-    return INCOMPLETE if skipped else COMPLETE

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from tklb.cli.command import Output, example, shared_options
-from tklb.errors import COMPLETE, INCOMPLETE, UsageWrong
+from tklb.cli.command import Output, ending, example, shared_options
+from tklb.errors import COMPLETE, UsageWrong, shown
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -18,7 +18,9 @@ def internal() -> None:
 
 
 @internal.command(epilog=example("tklb internal scan --digest /etc /srv", "tklb internal scan --root /mnt/clean /"))
-@click.option("--root", type=click.Path(exists=True, file_okay=False, path_type=bytes), default=b"/", help="Where / is.")
+@click.option(
+    "--root", type=click.Path(exists=True, file_okay=False, path_type=bytes), default=b"/", help="Where / is."
+)
 @click.option("--digest", is_flag=True, help="Read every file and give its SHA-256.")
 @click.argument("path", nargs=-1, required=True, type=click.Path(path_type=bytes))
 @shared_options
@@ -29,19 +31,16 @@ def scan(output: Output, root: bytes, digest: bool, path: tuple[bytes, ...]) -> 
     from tklb.delta.rules import Rule, Rules
     from tklb.model import Skipped
     from tklb.system.scan import scan_lines
-    from tklb.view.words import printable
 
     for name in path:
         if not name.startswith(b"/"):
-            raise UsageWrong(reason=f"{printable(name)} is not an absolute path")
+            raise UsageWrong(reason=f"{shown(name)} is not an absolute path")
     skipped: list[Skipped] = []
     out = sys.stdout.buffer
     out.write(HEADER)
     out.writelines(scan_lines(root, Rules(tuple(Rule(True, name) for name in path)), digest=digest, skipped=skipped))
     out.flush()
-    for item in skipped:
-        output.say(f"skipped {printable(item.item)}: {item.reason}")
-    return INCOMPLETE if skipped else COMPLETE
+    return ending(output, skipped)
 
 
 @internal.command(epilog=example("tklb internal compare base.mtree now.mtree"))

@@ -13,8 +13,7 @@ import click
 
 import tklb
 from tklb.cli.command import Output, shared_options
-from tklb.errors import InternalError, Interrupted, NoSpace, TklbError, UsageWrong
-from tklb.view.words import printable
+from tklb.errors import InternalError, Interrupted, NoSpace, TklbError, UsageWrong, shown
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +88,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def _understood(exc: Exception) -> TklbError:
     if isinstance(exc, OSError) and exc.errno in (28, 122):  # ENOSPC, EDQUOT
         name = os.fsencode(exc.filename) if isinstance(exc.filename, str | bytes) else b"a file"
-        return NoSpace(path=printable(name), reason=exc.strerror)
+        return NoSpace(path=shown(name), reason=exc.strerror)
     return InternalError(reason=f"{type(exc).__name__}: {exc}")
 
 

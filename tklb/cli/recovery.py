@@ -1,16 +1,21 @@
 """The way back: restore."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from tklb.cli.command import Output, example, need_root, now, paths, shared_options
+from tklb.cli.command import Output, ending, example, need_root, now, paths, shared_options
 from tklb.cli.daily import skip_option
 from tklb.cli.logfile import run_log
-from tklb.errors import COMPLETE, INCOMPLETE, Interrupted, RestoreRefused
-from tklb.model import Plan, Role
+from tklb.errors import RestoreRefused
+from tklb.model import Report, Role
 from tklb.view.progress import progress_line
+
+if TYPE_CHECKING:
+    from tklb.flow.restore import Restoring
 
 _SHOWN = 200  # steps of a plan that a person is asked to look at
 
@@ -28,16 +33,33 @@ _SHOWN = 200  # steps of a plan that a person is asked to look at
 @click.option("--key", metavar="FILE", type=click.Path(path_type=Path), help="Key file of the backed-up machine.")
 @skip_option
 @click.option("--limit", metavar="ITEM", multiple=True, help="Bring back only this: /path, package:NAME, user:NAME.")
-@click.option("--as", "role", type=click.Choice([str(role) for role in Role]), default="replacement", show_default=True,
-              help="Take over the identity of the backed-up machine, or keep this one's.")
+@click.option(
+    "--as",
+    "role",
+    type=click.Choice([str(role) for role in Role]),
+    default="replacement",
+    show_default=True,
+    help="Take over the identity of the backed-up machine, or keep this one's.",
+)
 @click.option("--into", metavar="DIR", type=click.Path(path_type=Path), help="Only decode into DIR, apply nothing.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask before the plan is carried out.")
 @click.option("--remove-packages", is_flag=True, help="Remove the packages that the backed-up machine had removed.")
 @shared_options
 @click.pass_obj
-def restore(output: Output, snapshot: str, target: str | None, key: Path | None, role: str, into: Path | None,
-            dry_run: bool, yes: bool, remove_packages: bool, skip: tuple[str, ...], limit: tuple[str, ...]) -> int:
+def restore(
+    output: Output,
+    snapshot: str,
+    target: str | None,
+    key: Path | None,
+    role: str,
+    into: Path | None,
+    dry_run: bool,
+    yes: bool,
+    remove_packages: bool,
+    skip: tuple[str, ...],
+    limit: tuple[str, ...],
+) -> int:
     """Bring a snapshot back onto this machine: plan, show, ask, apply.
 
     SNAPSHOT is an id of `tklb list`, a time (the newest snapshot not after it) or `latest`.
@@ -46,10 +68,52 @@ def restore(output: Output, snapshot: str, target: str | None, key: Path | None,
     from tklb.flow.restore import Request, extract, restoring
 
     where = paths()
-    request = Request(snapshot=snapshot, target=target, key=key, role=Role(role), skip=frozenset(skip), limits=limit,
-                      remove_packages=remove_packages)
+    request = Request(
+        snapshot=snapshot,
+        target=target,
+        key=key,
+        role=Role(role),
+        skip=frozenset(skip),
+        limits=limit,
+        remove_packages=remove_packages,
+    )
     with run_log(where, "restore", now(), wanted=not dry_run), progress_line(output.progress) as progress:
         if into is not None:
-            return _extracted(output, extract(where, request, into, now, progress))
-        with restoring(where, request, now, progress) as run:
+            return _extracted(output, into, extract(where, request, into, progress))
+        with restoring(where, request, progress) as run:
             return _carried_out(output, run, dry_run, yes)
+
+
+def _carried_out(output: Output, run: "Restoring", dry_run: bool, yes: bool) -> int:
+    from tklb.view.results import plan_json, plan_lines, report_json, report_lines
+
+    plan = run.plan
+    if dry_run or plan.is_empty:
+        output.value(plan_json(plan), plan_lines(plan))
+        return ending(output, plan.skipped)
+    _confirm(plan_lines(plan, _SHOWN), output, yes)
+    report = run.apply()
+    output.value(report_json(plan, report), report_lines(plan, report))
+    return ending(output, (*plan.skipped, *report.skipped))
+
+
+def _confirm(lines: Iterable[str], output: Output, yes: bool) -> None:
+    for line in lines:
+        output.say(line)
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise RestoreRefused(reason="nobody confirmed the plan")
+    if not click.confirm("Carry this out?", err=True):
+        raise RestoreRefused(reason="you said no")
+
+
+def _extracted(output: Output, into: Path, report: Report) -> int:
+    from tklb.view.results import skipped_json
+
+    name = report.done[0]
+    output.value(
+        {"snapshot": name, "into": str(into), "skipped": skipped_json(report.skipped)},
+        (f"snapshot {name} decoded into {into}",),
+    )
+    return ending(output, report.skipped)

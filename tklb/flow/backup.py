@@ -5,14 +5,14 @@ A snapshot exists from the moment its ledger record does. Until then everything 
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 from tklb import snapshot
-from tklb.durable import fresh_folder, remove_tree, run_lock, sync_folder
+from tklb.durable import fresh_folder, run_lock
 from tklb.errors import COMPLETE, INCOMPLETE, TklbError
+from tklb.flow.chain import keep_records, open_chain
 from tklb.flow.difference import Difference, since_last
 from tklb.flow.inspect import RunNote, note_run
-from tklb.flow.push import push
+from tklb.flow.push import Order, push
 from tklb.flow.setting import Setting
 from tklb.flow.stage import Staged, fill_stage
 from tklb.flow.survey import Survey, file_changes, survey
@@ -75,16 +75,52 @@ def rehearse(setting: Setting, request: Request) -> Result:
 
 
 def _take(setting: Setting, request: Request, began: datetime) -> Result:
-    paths = setting.paths
-    last = last_records(setting)
-    with fresh_folder(paths.stage) as stage, fresh_folder(paths.cache / "work") as work:
+    chain = open_chain(setting)
+    last = chain.last_records(setting.paths)
+    with fresh_folder(setting.paths.stage) as stage, fresh_folder(setting.paths.cache / "work") as work:
         seen = survey(setting, request.overrides)
         staged = fill_stage(setting, seen, stage, ALL_PARTS - request.skip)
         difference = since_last(last, stage, work)
+        if chain.head and last and difference.is_empty and not request.full:
+            return _result(setting, began, chain.head.snapshot, Kind.NONE, Counts(), seen)
         counts = _with_accounts(_counted(difference, staged), seen, request.skip)
-        if last and difference.is_empty and not request.full:
-            return _result(setting, began, last.snapshot, Kind.NONE, Counts(), seen)
-        record = push(setting, Push(stage, work, counts, difference, tuple(seen.skipped), full=request.full or not last))
-        keep_records(paths, stage)
+        order = Order(stage, work, difference, counts, tuple(seen.skipped), full=request.full or last is None)
+        record = push(setting, chain, order)
+        keep_records(setting.paths, stage)
     result = _result(setting, began, record.snapshot, record.kind, counts, seen)
     return replace(result, stored_bytes=record.stored_bytes, skipped=record.skipped)
+
+
+def _counted(difference: Difference, staged: Staged) -> Counts:
+    return Counts(
+        files_changed=difference.changed,
+        files_metadata=difference.metadata,
+        files_deleted=difference.deleted,
+        bytes=difference.size,
+        delta_files=staged.entries,
+        delta_bytes=staged.size,
+    )
+
+
+def _with_accounts(counts: Counts, seen: Survey, skip: frozenset[str]) -> Counts:
+    packages, accounts = seen.package_delta, seen.account_delta
+    has_packages, has_users = "packages" not in skip, "users" not in skip
+    return replace(
+        counts,
+        packages_added=len(packages.added) * has_packages,
+        packages_removed=len(packages.removed) * has_packages,
+        users_added=len(accounts.users_added) * has_users,
+        users_changed=len(accounts.users_changed) * has_users,
+    )
+
+
+def _result(setting: Setting, began: datetime, name: str, kind: Kind, counts: Counts, seen: Survey) -> Result:
+    return Result(
+        snapshot=name,
+        kind=kind,
+        counts=counts,
+        stored_bytes=0,
+        seconds=(setting.clock() - began).total_seconds(),
+        skipped=tuple(seen.skipped),
+        warnings=tuple(f"no apt source offers {name}: its files are taken as files" for name in sorted(seen.local)),
+    )

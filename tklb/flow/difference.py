@@ -16,7 +16,7 @@ class Difference:
     changed: int = 0
     metadata: int = 0
     deleted: int = 0
-    bytes: int = 0
+    size: int = 0  # bytes of the files whose content moved
     records_moved: bool = True
 
     @property
@@ -44,4 +44,4 @@ def _count(difference: Difference, change: FileChange) -> None:
         difference.metadata += 1
     else:
         difference.changed += 1
-        difference.bytes += (change.now.size or 0) if change.now else 0
+        difference.size += (change.now.size or 0) if change.now else 0

@@ -1,10 +1,12 @@
 """Who and where: all that a story on an initialised machine starts from."""
 
+import os
 import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from tklb import config as configuration
 from tklb.config import Config, Paths
@@ -62,20 +64,20 @@ def initialise(paths: Paths, target: str, profile_name: str | None, force: bool)
         make_target(target)
         private_folder(paths.state)
         if not paths.secret.exists():
-            write_secret(paths.secret, make_secret())
+            write_secret(paths.secret, make_secret(os.urandom))
         if not paths.host.exists():
             write_atomic(paths.host, f"{uuid.uuid4().hex}\n".encode())
-        adopt_profile(paths, profile)
+        adopt_profile(paths, profile.folder)
         config = Config(target=target, profile=profile.id)
         paths.config.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_atomic(paths.toml, configuration.render(config).encode())
     return config
 
 
-def adopt_profile(paths: Paths, profile: Profile) -> None:
+def adopt_profile(paths: Paths, folder: Path) -> None:
     """Keep a copy of the profile in use: the install state must not change under a chain."""
     fresh = paths.profile.with_name("profile.new")
     remove_tree(fresh)
-    shutil.copytree(profile.folder, fresh, symlinks=True)
+    shutil.copytree(folder, fresh, symlinks=True)
     remove_tree(paths.profile)
     fresh.rename(paths.profile)

@@ -5,6 +5,7 @@ The index remembers inode, times and digest of everything in scope, so that the 
 
 import os
 import platform
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,10 +18,9 @@ from tklb.delta import mtree
 from tklb.durable import PRIVATE_FILE, replacing
 from tklb.flow.setting import ROOT, Setting
 from tklb.flow.survey import Survey, file_changes
-from tklb.model import Accounts, Change, FileEntry, Skipped
+from tklb.model import Accounts, FileEntry
 from tklb.profile import os_release
 from tklb.system.apt import extra_sources
-from tklb.system.scan import file_digest
 
 _SETTLED_NS = 2_000_000_000  # what moved less than this before it was read is read again next time
 _EVERY = 1000  # entries between two reports of progress
@@ -33,7 +33,7 @@ class Staged:
     """What the walk saw of the delta."""
 
     entries: int = 0
-    bytes: int = 0
+    size: int = 0  # bytes
     deleted: list[bytes] = field(default_factory=list)
     links: dict[Inode, list[bytes]] = field(default_factory=dict)  # every path in scope of a file with more names
     linked: set[Inode] = field(default_factory=set)  # those of them that the delta has
@@ -44,16 +44,18 @@ def fill_stage(setting: Setting, seen: Survey, stage: Path, parts: frozenset[str
     staged = _stage_files(setting, seen, stage) if "files" in parts else Staged()
     has_packages = "packages" in parts
     contents = snapshot.Contents(
-        machine=_machine(setting, parts),
+        machine=this_machine(setting.host, setting.profile.id, setting.profile.services, parts),
         deleted=tuple(staged.deleted),
-        hard_links=tuple(sorted(tuple(group) for inode, group in staged.links.items()
-                                if inode in staged.linked and len(group) > 1)),
+        hard_links=tuple(
+            sorted(tuple(group) for inode, group in staged.links.items() if inode in staged.linked and len(group) > 1)
+        ),
         packages=seen.packages if has_packages else (),
         packages_base=seen.packages_base if has_packages else (),
         sources=extra_sources(ROOT) if has_packages else (),
         accounts=seen.accounts if "users" in parts else Accounts(),
     )
     snapshot.write(stage, contents)
+    shutil.copytree(setting.profile.folder, stage / snapshot.PROFILE)
     return staged
 
 
@@ -64,32 +66,24 @@ def _stage_files(setting: Setting, seen: Survey, stage: Path) -> Staged:
         manifest = streams.enter_context(_private_stream(stage / snapshot.MANIFEST))
         index.write(mtree.HEADER)
         manifest.write(mtree.HEADER)
-        for change in file_changes(setting, seen, lambda entries: _watched(setting, seen, entries, index, staged)):
+        for change in file_changes(setting, seen, lambda entries: _noted(setting, entries, index, staged)):
             if change.now is None:
                 staged.deleted.append(change.path)
                 continue
             manifest.write(mtree.format_entry(change.now))
             staged.entries += 1
-            staged.bytes += change.now.size or 0
+            staged.size += change.now.size or 0
             if _has_more_names(change.now):
                 staged.linked.add((change.now.dev, change.now.ino))
     return staged
 
 
-def _watched(
-    setting: Setting, seen: Survey, entries: Iterator[FileEntry], index: IO[bytes], staged: Staged
-) -> Iterator[FileEntry]:
-    """Give every file its digest, note it in the index, and remember the names of hard links."""
+def _noted(setting: Setting, entries: Iterator[FileEntry], index: IO[bytes], staged: Staged) -> Iterator[FileEntry]:
+    """Note every entry in the index on its way, and remember the names of hard links."""
     unsettled = int(setting.clock().timestamp() * 1e9) - _SETTLED_NS
     for number, entry in enumerate(entries):
         if number % _EVERY == 0:
             setting.progress("looking at files", number, 0)
-        if entry.kind == "file" and entry.sha256 is None:
-            try:
-                entry = entry._replace(sha256=file_digest(entry.path, "sha256"))
-            except OSError as exc:
-                seen.skipped.append(Skipped(entry.path, _why(exc)))
-                continue
         if entry.ctime_ns is not None and entry.ctime_ns < unsettled:
             index.write(mtree.format_entry(entry))
         if _has_more_names(entry):
@@ -101,21 +95,18 @@ def _has_more_names(entry: FileEntry) -> bool:
     return entry.kind == "file" and (entry.nlink or 1) > 1
 
 
-def _why(exc: OSError) -> str:
-    return "vanished while being read" if isinstance(exc, FileNotFoundError) else exc.strerror or str(exc)
-
-
 def _private_stream(path: Path) -> IO[bytes]:
     return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE), "wb")
 
 
-def _machine(setting: Setting, parts: frozenset[str]) -> snapshot.Machine:
+def this_machine(host: str, profile: str, services: tuple[str, ...], parts: frozenset[str]) -> snapshot.Machine:
+    """The facts of the machine this runs on, beside those that the caller knows."""
     return snapshot.Machine(
         hostname=socket.gethostname(),
-        host=setting.host,
+        host=host,
         release=os_release(ROOT),
         architecture=platform.machine(),
-        profile=setting.profile.id,
-        services=setting.profile.services,
+        profile=profile,
+        services=services,
         parts=tuple(sorted(parts)),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from tklb.delta import mtree
 from tklb.delta.files import compare
 from tklb.delta.packages import diff_packages
-from tklb.delta.rules import Override, Rules, parse_override
+from tklb.delta.rules import Rules, Selection, parse_override
 from tklb.delta.users import diff_accounts
 from tklb.flow.setting import ROOT, Setting
 from tklb.model import AccountDelta, Accounts, Change, FileChange, FileEntry, Package, PackageDelta, Skipped
@@ -20,7 +20,7 @@ from tklb.system.apt import local_packages
 from tklb.system.dpkg import installed
 from tklb.system.scan import file_digest, scan
 
-Present = Callable[[Iterator[FileEntry]], Iterator[FileEntry]]
+Watch = Callable[[Iterator[FileEntry]], Iterator[FileEntry]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,16 @@ class Survey:
 def survey(setting: Setting, overrides: Iterable[str] = ()) -> Survey:
     """Ask for packages and accounts, and settle the rules for the files. Raises UsageWrong for a malformed override."""
     wanted = [parse_override(text) for text in (*setting.config.overrides, *overrides)]
-    unwanted = _left_out(wanted, "package")
-    packages = tuple(package for package in installed(ROOT) if package.name.encode() not in unwanted)
+    selection = Selection(wanted)
+    packages = tuple(p for p in installed(ROOT) if selection.says("package", p.name.encode()) is not False)
     base = setting.profile.packages()
     delta = diff_packages(base, packages)
     local = local_packages(ROOT, delta, setting.paths.cache)
-    accounts = _accounts_without(read_accounts(ROOT), _left_out(wanted, "user"))
+    accounts = _accounts_without(read_accounts(ROOT), selection)
     return Survey(
-        rules=setting.profile.rules_for(ROOT, local).with_overrides(wanted),
+        rules=setting.profile.rules_for(ROOT, local).with_overrides(
+            override.rule for override in wanted if override.kind == "path"
+        ),
         packages=packages,
         packages_base=base,
         package_delta=delta,
@@ -57,17 +59,18 @@ def survey(setting: Setting, overrides: Iterable[str] = ()) -> Survey:
     )
 
 
-def file_changes(setting: Setting, seen: Survey, present: Present = iter) -> Iterator[FileChange]:
+def file_changes(setting: Setting, seen: Survey, watch: Watch | None = None) -> Iterator[FileChange]:
     """Stream the differences between install state and machine, in path order.
 
-    `present` may watch and enrich the scanned entries on their way. What could not be read is in `seen.skipped`
-    and is not taken for deleted.
+    `watch` sees every scanned entry on its way; every file is read then, and has its digest. What could not be
+    read is in `seen.skipped` and is not taken for deleted.
     """
     installed_state = install_state(setting.profile, ROOT, seen.packages, seen.local)
     base = (entry for entry in installed_state if seen.rules.decide(entry.path).included)
     known = read_listing(setting.paths.index)
-    now = present(scan(ROOT, seen.rules, known=known, skipped=seen.skipped, own=setting.paths.own))
-    for change in compare(base, now, _digest):
+    own, digest = setting.paths.own, watch is not None
+    now = scan(ROOT, seen.rules, known=known, skipped=seen.skipped, own=own, digest=digest)
+    for change in compare(base, watch(now) if watch else now, digest_of):
         if change.change is not Change.DELETED or not _is_hidden(change.path, seen.skipped):
             yield change
 
@@ -81,7 +84,7 @@ def read_listing(path: Path) -> Iterator[FileEntry]:
         return
 
 
-def _digest(entry: FileEntry, algorithm: str) -> str | None:
+def digest_of(entry: FileEntry, algorithm: str) -> str | None:
     try:
         return file_digest(entry.path, algorithm)
     except OSError:
@@ -92,13 +95,11 @@ def _is_hidden(path: bytes, skipped: Iterable[Skipped]) -> bool:
     return any(path == item.item or path.startswith(item.item + b"/") for item in skipped)
 
 
-def _accounts_without(accounts: Accounts, names: frozenset[bytes]) -> Accounts:
+def _accounts_without(accounts: Accounts, selection: Selection) -> Accounts:
+    """The account files without the users that were left out; groups stay."""
+
     def kept(lines: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        return tuple(line for line in lines if line.split(b":", 1)[0] not in names)
+        return tuple(line for line in lines if selection.says("user", line.split(b":", 1)[0]) is not False)
 
-    users = ("passwd", "shadow", "subuid", "subgid")
-    return replace(accounts, **{name: kept(getattr(accounts, name)) for name in users}) if names else accounts
-
-
-def _left_out(overrides: Iterable[Override], kind: str) -> frozenset[bytes]:
-    return frozenset(override.value for override in overrides if override.kind == kind and not override.include)
+    users = {name: kept(getattr(accounts, name)) for name in ("passwd", "shadow", "subuid", "subgid")}
+    return replace(accounts, **users)

@@ -4,8 +4,9 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 
+from tklb.errors import shown
 from tklb.model import AccountDelta, Change, FileChange, PackageDelta
-from tklb.view.words import path_fields, printable, size
+from tklb.view.words import path_fields, size
 
 _SIGNS = {Change.NEW: "+", Change.EDITED: "~", Change.METADATA: "m", Change.DELETED: "-"}
 
@@ -18,7 +19,7 @@ def delta_lines(changes: Iterable[FileChange], packages: PackageDelta, accounts:
         counts[change.change] += 1
         amount = change.now.size if change.now else None
         total += amount or 0
-        yield f"{_SIGNS[change.change]} {printable(change.path)}" + (f"  {size(amount)}" if amount else "")
+        yield f"{_SIGNS[change.change]} {shown(change.path)}" + (f"  {size(amount)}" if amount else "")
     yield from _package_lines(packages)
     yield from _account_lines(accounts)
     listed = ", ".join(f"{count} {change}" for change, count in counts.items() if count) or "no changes"
@@ -47,7 +48,7 @@ def package_fields(delta: PackageDelta) -> dict[str, list[object]]:
 
 def account_fields(delta: AccountDelta) -> dict[str, dict[str, list[str]]]:
     def names(found: tuple[bytes, ...]) -> list[str]:
-        return [printable(name) for name in found]
+        return [shown(name) for name in found]
 
     return {
         "users": {
@@ -73,7 +74,8 @@ def _package_lines(delta: PackageDelta) -> Iterator[str]:
     yield from (f"- package {package.name}" for package in delta.removed)
     yield from (f"~ package {now.name} {base.version} -> {now.version}" for base, now in delta.upgraded)
     yield from (
-        f"m package {now.name} {'auto' if now.auto else 'manual'}{', held' if now.held else ''}" for _, now in delta.marked
+        f"m package {now.name} {'auto' if now.auto else 'manual'}{', held' if now.held else ''}"
+        for _, now in delta.marked
     )
 
 
@@ -86,4 +88,4 @@ def _account_lines(delta: AccountDelta) -> Iterator[str]:
         ("~", "group", delta.groups_changed),
         ("-", "group", delta.groups_removed),
     ):
-        yield from (f"{sign} {noun} {printable(name)}" for name in names)
+        yield from (f"{sign} {noun} {shown(name)}" for name in names)

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from tklb.errors import shown
 from tklb.flow.backup import Result
 from tklb.flow.inspect import Condition
 from tklb.model import Kind, Plan, Record, Report, Skipped, Step
 from tklb.view.tables import table
-from tklb.view.words import age, moment, path_fields, plural, printable, size
+from tklb.view.words import age, moment, path_fields, plural, size
 
 Json = dict[str, object]
 
@@ -84,7 +85,7 @@ def list_lines(records: Iterable[Record]) -> Iterator[str]:
             size(record.counts.delta_bytes),
             size(record.stored_bytes),
             record.profile,
-            printable(record.hostname.encode()),
+            shown(record.hostname.encode()),
             f"{len(record.skipped)} skipped" if record.skipped else "",
         )
         for record in records
@@ -137,15 +138,21 @@ def plan_json(plan: Plan) -> Json:
 
 def plan_lines(plan: Plan, limit: int | None = None) -> Iterator[str]:
     """The plan as it will be carried out; `limit` cuts the list for a terminal, and says so."""
-    shown = plan.steps if limit is None else plan.steps[:limit]
-    for step in shown:
-        yield f"{step.kind:16} {printable(step.item)}" + (f"  ({step.detail})" if step.detail else "")
-    if len(plan.steps) > len(shown):
-        yield f"... and {plural(len(plan.steps) - len(shown), 'step')} more (all with --dry-run)"
+    steps = plan.steps if limit is None else plan.steps[:limit]
+    for step in steps:
+        yield f"{step.kind:16} {shown(step.item)}" + (f"  ({step.detail})" if step.detail else "")
+    if len(plan.steps) > len(steps):
+        yield f"... and {plural(len(plan.steps) - len(steps), 'step')} more (all with --dry-run)"
     yield from (f"warning: {warning}" for warning in plan.warnings)
-    yield f"{plural(len(plan.steps), 'step')} to bring back {plan.snapshot}" if plan.steps else (
-        f"nothing to do: this machine is as snapshot {plan.snapshot} has it"
-    )
+    if plan.is_empty:
+        yield f"nothing to do: this machine is as snapshot {plan.snapshot} has it"
+    else:
+        yield f"{plural(len(plan.steps), 'step')} to bring back {plan.snapshot}"
+
+
+def report_lines(plan: Plan, report: Report) -> Iterator[str]:
+    yield from (f"warning: {warning}" for warning in report.warnings)
+    yield f"{plan.snapshot} is back: {plural(len(report.done), 'step')} done, {len(report.skipped)} skipped"
 
 
 def report_json(plan: Plan, report: Report) -> Json:

@@ -1,13 +1,9 @@
-"""Bytes, sizes and times as text. Names are hostile: nothing unprintable reaches a terminal."""
+"""Bytes, sizes and times as text."""
 
 import base64
 from datetime import datetime, timedelta
 
-
-def printable(name: bytes) -> str:
-    """A name as one line of text; what is not UTF-8 or not printable is escaped."""
-    text = name.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+from tklb.errors import shown
 
 
 def path_fields(path: bytes, key: str = "path") -> dict[str, str]:
@@ -15,7 +11,7 @@ def path_fields(path: bytes, key: str = "path") -> dict[str, str]:
     try:
         return {key: path.decode("utf-8")}
     except UnicodeDecodeError:
-        return {key: printable(path), f"{key}_b64": base64.b64encode(path).decode("ascii")}
+        return {key: shown(path), f"{key}_b64": base64.b64encode(path).decode("ascii")}
 
 
 def size(count: int) -> str:

@@ -1,0 +1,57 @@
+"""The chain of this machine's snapshots: what the target has, and the records of the newest that are kept here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tklb import snapshot
+from tklb.config import Paths
+from tklb.durable import remove_tree, sync_folder
+from tklb.errors import TargetForeign
+from tklb.flow.setting import Setting
+from tklb.model import Record
+from tklb.store.ledger import read_ledger
+from tklb.store.target import Target, open_target
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What the target has: its sealed snapshots, oldest first."""
+
+    target: Target
+    records: tuple[Record, ...]
+
+    @property
+    def head(self) -> Record | None:
+        return self.records[-1] if self.records else None
+
+    def last_records(self, paths: Paths) -> Path | None:
+        """The folder with the records of the newest snapshot; None where this machine has not got them.
+
+        A run that was killed between its seal and its tidying left them in the stage.
+        """
+        head = self.head
+        if head is None:
+            return None
+        if _holds(paths.stage, head):
+            keep_records(paths, paths.stage)
+        return paths.last if _holds(paths.last, head) else None
+
+
+def open_chain(setting: Setting) -> Chain:
+    """Read the ledger of the target. Raises TargetForeign where another machine's snapshots are there."""
+    target = open_target(setting.config.target)
+    records = read_ledger(target, setting.secret, setting.paths.ledger).records
+    if records and records[-1].host != setting.host:
+        raise TargetForeign(address=target.address, host=records[-1].hostname)
+    return Chain(target, records)
+
+
+def keep_records(paths: Paths, stage: Path) -> None:
+    """Make the records of a sealed snapshot those the next run compares with."""
+    remove_tree(paths.last)
+    stage.rename(paths.last)
+    sync_folder(paths.last.parent)
+
+
+def _holds(folder: Path, record: Record) -> bool:
+    return folder.is_dir() and snapshot.digest(folder) == record.content_digest

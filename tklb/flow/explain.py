@@ -1,0 +1,64 @@
+"""Why a path is part of the delta, or is not: the deciding rule, the owning package, the install state, the difference."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tklb.delta.files import compare_entries
+from tklb.delta.rules import Decision, Rule, Rules
+from tklb.errors import shown
+from tklb.flow.setting import ROOT, Setting
+from tklb.flow.survey import Survey, digest_of, survey
+from tklb.model import Change, FileEntry
+from tklb.profile import install_state
+from tklb.system.dpkg import owner_of
+from tklb.system.scan import scan
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    path: bytes
+    in_delta: bool
+    reasons: tuple[str, ...]
+
+
+def explain(setting: Setting, path: bytes) -> Verdict:
+    """Judge one absolute path as a backup would."""
+    seen = survey(setting)
+    decision = seen.rules.decide(path)
+    reasons = [_of_rule(decision)]
+    package = owner_of(ROOT, path)
+    if package:
+        reasons.append(f"package {package} brings it")
+    if not decision.included:
+        return Verdict(path, False, tuple(reasons))
+    base, now = _installed(setting, seen, path), _present(path)
+    changes = tuple(_changes(base, now))
+    reasons.append("the install state has it" if base else "the install state does not have it")
+    reasons.append("it is not there now" if now is None else f"it is there now, a {now.kind}")
+    reasons += [f"compared: {change}" for change in changes] or ["compared: no difference"]
+    return Verdict(path, bool(changes), tuple(reasons))
+
+
+def _of_rule(decision: Decision) -> str:
+    if decision.rule is None:
+        return "no rule covers it"
+    return f"{'included' if decision.rule.include else 'left out'} by the rule {shown(decision.rule.pattern)}"
+
+
+def _installed(setting: Setting, seen: Survey, path: bytes) -> FileEntry | None:
+    states = install_state(setting.profile, ROOT, seen.packages, seen.local)
+    return next((entry for entry in states if entry.path == path), None)
+
+
+def _present(path: bytes) -> FileEntry | None:
+    found = scan(ROOT, Rules((Rule(True, path),)), skipped=[], own=())
+    return next((entry for entry in found if entry.path == path), None)
+
+
+def _changes(base: FileEntry | None, now: FileEntry | None) -> Iterator[Change]:
+    if base and now:
+        yield from (change.change for change in compare_entries(base, now, digest_of))
+    elif base:
+        yield Change.DELETED
+    elif now:
+        yield Change.NEW

@@ -1,0 +1,127 @@
+"""From stage to sealed snapshot: hand the files to the engine, check what it read, seal.
+
+Until the seal is written nothing of it counts; what a failed run leaves among the volumes goes with the next push.
+"""
+
+import os
+import zlib
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from tklb import snapshot
+from tklb.flow.chain import Chain
+from tklb.flow.difference import Difference
+from tklb.flow.setting import Setting
+from tklb.flow.stage import this_machine
+from tklb.model import Counts, Kind, Record, Shard, Skipped, snapshot_id, snapshot_time
+from tklb.store.engine import Engine, Push, Pushed, clean_spool, prefix_of, push_all, shards_that_pay
+from tklb.store.ledger import seal
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A staged snapshot, ready to go."""
+
+    stage: Path
+    work: Path
+    difference: Difference
+    counts: Counts
+    skipped: tuple[Skipped, ...]
+    full: bool
+
+
+def push(setting: Setting, chain: Chain, order: Order) -> Record:
+    """Encode the stage and the files it names, and seal. Raises what engine and target raise; then nothing was taken."""
+    spool = chain.target.spool
+    assert spool is not None, "a target without a spool of its own cannot be opened yet"
+    clean_spool(spool, {volume.name for record in chain.records for volume in record.volumes})
+    base = None if order.full else chain.head
+    name = _label(setting.clock(), chain.head)
+    shards = _shards(setting, order, base)
+    pushes = [
+        Push(
+            spool=spool,
+            names=names,
+            forced=order.difference.edited,
+            time=snapshot_time(name),
+            base=base.volumes if base else (),
+            prefix=prefix,
+            volume_megabytes=setting.config.volume_megabytes,
+        )
+        for prefix, names in _name_lists(order, shards).items()
+    ]
+    engine = Engine(setting.paths.cache, setting.secret)
+    pushed = push_all(engine, pushes, lambda done: setting.progress("storing", done, order.difference.size))
+    record = _record(setting, chain, order, base, name, shards, pushed)
+    return seal(chain.target, setting.secret, setting.paths.ledger, record)
+
+
+def _record(
+    setting: Setting,
+    chain: Chain,
+    order: Order,
+    base: Record | None,
+    name: str,
+    shards: tuple[str, ...],
+    pushed: tuple[Pushed, ...],
+) -> Record:
+    amended = _amended(order.stage, pushed)
+    own = tuple(volume for push in pushed for volume in push.volumes)
+    lost = tuple(item for push in pushed for item in push.skipped)
+    named = {item.item for item in lost}
+    moved = tuple(Skipped(path, "changed while being read") for path in sorted(amended.keys() - named))
+    machine = this_machine(setting.host, setting.profile.id, setting.profile.services, frozenset())
+    return Record(
+        sequence=chain.head.sequence + 1 if chain.head else 1,
+        snapshot=name,
+        kind=Kind.INCREMENTAL if base else Kind.FULL,
+        previous="",
+        host=setting.host,
+        hostname=machine.hostname,
+        profile=setting.profile.id,
+        profile_digest=setting.profile.digest,
+        release=machine.release,
+        stage=str(setting.paths.stage)[1:],
+        volumes=(*(base.volumes if base else ()), *own),
+        own_volumes=tuple(volume.name for volume in own),
+        shards=tuple(Shard(prefix, snapshot_time(name)) for prefix in shards),
+        counts=order.counts,
+        content_digest=snapshot.digest(order.stage),
+        amended=tuple(sorted(amended.items())),
+        skipped=(*order.skipped, *lost, *moved),
+    )
+
+
+def _label(now: datetime, head: Record | None) -> str:
+    """The id of the new snapshot: now, but always later than the last one, whatever the clock says."""
+    return snapshot_id(max(now, head.time + timedelta(seconds=1)) if head else now)
+
+
+def _shards(setting: Setting, order: Order, base: Record | None) -> tuple[str, ...]:
+    if base:
+        return tuple(shard.prefix for shard in base.shards)
+    count = setting.config.shards or shards_that_pay(order.counts.delta_bytes)
+    return tuple(map(prefix_of, range(count)))
+
+
+def _name_lists(order: Order, shards: tuple[str, ...]) -> dict[str, Path]:
+    """Write the list of each shard. A name's shard follows from the name alone, so that it never moves in a chain."""
+    lists = {prefix: order.work / f"names-{number}" for number, prefix in enumerate(shards)}
+    with ExitStack() as streams:
+        outs = [streams.enter_context(path.open("xb")) for path in lists.values()]
+        for path in snapshot.record_files(order.stage):
+            outs[0].write(os.fsencode(path)[1:] + b"\0")
+        for entry in snapshot.read_manifest(order.stage):
+            outs[zlib.crc32(entry.path) % len(outs)].write(entry.path[1:] + b"\0")
+    return lists
+
+
+def _amended(stage: Path, pushed: tuple[Pushed, ...]) -> dict[bytes, str]:
+    """The files whose content, as the engine read it, is not what the manifest says."""
+    read: dict[bytes, str] = {}
+    for push in pushed:
+        read.update(push.as_read)
+    expected = ((entry.path, entry.sha256) for entry in snapshot.read_manifest(stage) if entry.path in read)
+    return {path: read[path] for path, sha256 in expected if sha256 != read[path]}

@@ -1,0 +1,124 @@
+"""The way back, told: find the snapshot, decode it privately, plan, let it be shown and confirmed, apply, take over.
+
+Nothing of this machine is touched before `apply`.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tklb import snapshot
+from tklb.config import Paths
+from tklb.delta.rules import parse_override
+from tklb.durable import fresh_folder, private_folder, run_lock, write_atomic
+from tklb.errors import RestoreRefused
+from tklb.flow.chain import keep_records
+from tklb.flow.fetch import Source, decode, find_snapshot
+from tklb.flow.setting import ROOT, adopt_profile
+from tklb.flow.stage import this_machine
+from tklb.model import Plan, Progress, Report, Role, Skipped
+from tklb.profile import detect
+from tklb.restore.apply import apply
+from tklb.restore.choice import Choice
+from tklb.restore.plan import Here, Saved, make_plan
+from tklb.system.accounts import read_accounts
+from tklb.system.apply_file import Applier
+from tklb.system.dpkg import installed
+from tklb.system.present import LiveFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    snapshot: str = "latest"
+    target: str | None = None
+    key: Path | None = None
+    role: Role = Role.REPLACEMENT
+    skip: frozenset[str] = frozenset()
+    limits: tuple[str, ...] = ()
+    remove_packages: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Restoring:
+    """A restore that is planned and not yet done. `apply` carries the plan out."""
+
+    plan: Plan
+    apply: Callable[[], Report]
+
+
+@contextmanager
+def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Restoring]:
+    """Decode the snapshot and plan its restore; the decoded files are gone when the block ends."""
+    choice = Choice(
+        role=request.role,
+        skip=request.skip,
+        limit=tuple(parse_override(item) for item in request.limits),
+        remove_packages=request.remove_packages,
+        own=paths.own,
+    )
+    with ExitStack() as held:
+        held.enter_context(run_lock(paths.lock))
+        work = held.enter_context(fresh_folder(paths.state / "restore"))
+        source = find_snapshot(paths, request.snapshot, request.target, request.key)
+        folders = decode(source, work, paths, progress)
+        records = folders[0] / source.record.stage
+        saved = _saved(source, records)
+        files = held.enter_context(LiveFiles(ROOT))
+
+        def planned() -> Plan:
+            here = Here(
+                this_machine("", detect(ROOT, paths.profiles).id, (), frozenset()),
+                read_accounts(ROOT),
+                installed(ROOT),
+                files,
+            )
+            return make_plan(saved, here, choice)
+
+        def carried_out() -> Report:
+            report = apply(plan, saved, folders, planned, progress)
+            if request.role is Role.REPLACEMENT and not choice.is_limited:
+                take_over(paths, source, records)
+            return report
+
+        plan = planned()
+        yield Restoring(plan, carried_out)
+
+
+def extract(paths: Paths, request: Request, into: Path, progress: Progress) -> Report:
+    """Only decode: put the files of a snapshot, with their whole metadata, below `into`; our records lie among them.
+
+    Raises RestoreRefused where `into` is there and not empty.
+    """
+    if os.path.lexists(into) and (not into.is_dir() or into.is_symlink() or any(into.iterdir())):
+        raise RestoreRefused(reason=f"{into} is there and is no empty folder")
+    with run_lock(paths.lock), fresh_folder(paths.state / "restore") as work:
+        source = find_snapshot(paths, request.snapshot, request.target, request.key)
+        folders = decode(source, work, paths, progress)
+        records = folders[0] / source.record.stage
+        private_folder(into)
+        skipped: list[Skipped] = []
+        with Applier(os.fsencode(into), tuple(map(os.fsencode, folders))) as applier:
+            for entry in snapshot.read_manifest(records):
+                skipped += applier.write(entry)
+        shutil.copytree(records, into / source.record.stage)
+    return Report(done=(source.record.snapshot,), skipped=tuple(skipped))
+
+
+def take_over(paths: Paths, source: Source, records: Path) -> None:
+    """Make this machine the one that continues the chain: its key, host id, profile and last records."""
+    write_atomic(paths.secret, source.secret.reveal().encode() + b"\n")
+    write_atomic(paths.host, f"{source.record.host}\n".encode())
+    adopt_profile(paths, records / snapshot.PROFILE)
+    keep_records(paths, records)
+
+
+def _saved(source: Source, records: Path) -> Saved:
+    return Saved(
+        snapshot=source.record.snapshot,
+        contents=snapshot.read(records),
+        manifest=lambda: snapshot.read_manifest(records),
+        amended=dict(source.record.amended),
+    )
