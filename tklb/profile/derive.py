@@ -16,13 +16,23 @@ from tklb.model import FileEntry, Package
 from tklb.profile.generated import generated
 from tklb.system.dpkg import package_files
 
-_PRIVATE_FOLDERS = (b"/root", b"/root/.ssh", b"/etc/ssl/private", b"/etc/polkit-1/rules.d", b"/var/spool/rsyslog")
+_PLAIN = {"dir": (0o755,), "file": (0o644, 0o755)}
+# What package scripts give other modes or groups than the usual ones, in this release or that.
 _KNOWN = {
+    b"/etc/credstore": (0o700, b"root"),
+    b"/etc/credstore.encrypted": (0o700, b"root"),
+    b"/etc/polkit-1/rules.d": (0o700, b"root"),
+    b"/etc/security/opasswd": (0o600, b"root"),
+    b"/etc/ssl/private": (0o700, b"root"),
     b"/etc/sudoers": (0o440, b"root"),
     b"/etc/sudoers.d/README": (0o440, b"root"),
+    b"/root": (0o700, b"root"),
+    b"/root/.ssh": (0o700, b"root"),
+    b"/usr/local/share/fonts": (0o2775, b"staff"),
     b"/var/local": (0o2775, b"staff"),
     b"/var/mail": (0o2775, b"mail"),
     b"/var/spool/cron/crontabs": (0o1730, b"crontab"),
+    b"/var/spool/rsyslog": (0o700, b"root"),
 }
 
 
@@ -45,20 +55,18 @@ def derived(
 
 
 def _with_metadata(root: bytes, entry: FileEntry) -> FileEntry:
+    """dpkg-statoverride's word, else what is usual for the path, else what is usual."""
     if entry.mode is not None:
         return entry
-    mode, gname = _KNOWN.get(entry.path, (None, b"root"))
-    owned = entry._replace(mode=mode, uid=0, uname=b"root", gid=0 if gname == b"root" else None, gname=gname)
+    owned = entry._replace(uid=0, uname=b"root", gid=0, gname=b"root")
     if entry.kind == "link":
-        return owned._replace(mode=None)
-    return owned if mode else owned._replace(mode=_likely_mode(root, entry))
-
-
-def _likely_mode(root: bytes, entry: FileEntry) -> int:
-    if entry.kind == "dir":
-        return 0o700 if entry.path in _PRIVATE_FOLDERS else 0o755
+        return owned
     try:
-        found = stat.S_IMODE(os.lstat(os.path.join(root, entry.path.lstrip(b"/"))).st_mode)
+        found = os.lstat(os.path.join(root, entry.path.lstrip(b"/")))
+        is_plain = found.st_gid == 0 and stat.S_IMODE(found.st_mode) in _PLAIN[entry.kind]
     except OSError:
-        return 0o644
-    return found if found == 0o755 else 0o644
+        is_plain = False
+    if is_plain:
+        return owned._replace(mode=stat.S_IMODE(found.st_mode))
+    mode, gname = _KNOWN.get(entry.path, (_PLAIN[entry.kind][0], b"root"))
+    return owned._replace(mode=mode, gid=0 if gname == b"root" else None, gname=gname)

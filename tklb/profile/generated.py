@@ -55,7 +55,7 @@ def generated(root: bytes) -> Iterator[FileEntry]:
         if _exists(root, b"/usr/lib/systemd/system/" + unit):
             yield FileEntry(path, "link", link=_unit_file(root, path, b"system", unit))
     for path, content in _WRITTEN:
-        if _exists(root, path):
+        if _exists(root, path) and _link(root, path) is None:
             yield FileEntry(path, "file", sha256=hashlib.sha256(content).hexdigest())
     for copy, template in _COPIES:
         if content := _read(root, template):

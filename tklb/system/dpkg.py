@@ -23,7 +23,7 @@ class Record(NamedTuple):
 
     package: Package
     base: bool  # essential, required, important or standard: part of every Debian
-    relations: bytes  # Pre-Depends, Depends and Recommends, as written
+    relations: bytes  # Pre-Depends and Depends, as written
     provides: bytes
     conffiles: tuple[tuple[bytes, str, bool], ...]  # path, MD5 as shipped ("" unknown), obsolete
 
@@ -47,7 +47,7 @@ def records(root: bytes = b"/") -> Iterator[Record]:
             Package(name, version, architecture, auto, want == b"hold"),
             _field(stanza, b"Priority") in (b"required", b"important", b"standard")
             or _field(stanza, b"Essential") == b"yes",
-            b",".join(filter(None, (_field(stanza, key) for key in (b"Pre-Depends", b"Depends", b"Recommends")))),
+            b",".join(filter(None, (_field(stanza, key) for key in (b"Pre-Depends", b"Depends")))),
             _field(stanza, b"Provides"),
             tuple(_conffiles(stanza)),
         )
@@ -96,24 +96,31 @@ def unfinished(root: bytes = b"/") -> tuple[str, ...]:
 
 
 def base_packages(root: bytes = b"/") -> tuple[Package, ...]:
-    """Those that every Debian has (required, important, standard), and what they need or recommend. Sorted."""
+    """Those that every Debian has: required, important and standard ones, and what these depend on. Sorted."""
     every = tuple(records(root))
-    providers: dict[bytes, list[Record]] = {}
+    providers = {record.package.name.encode(): record for record in every}
     for record in every:
-        for name in (record.package.name.encode(), *_relation_names(record.provides)):
-            providers.setdefault(name, []).append(record)
+        for name in _names(record.provides):
+            providers.setdefault(name, record)
     reached: dict[Package, None] = {}
     waiting = [record for record in every if record.base]
     while waiting:
         record = waiting.pop()
         if record.package not in reached:
             reached[record.package] = None
-            for name in _relation_names(record.relations):
-                waiting += providers.get(name, ())
+            waiting += _met(record.relations, providers)
     return tuple(sorted(reached))
 
 
-def _relation_names(relations: bytes) -> Iterator[bytes]:
+def _met(relations: bytes, providers: dict[bytes, Record]) -> Iterator[Record]:
+    """For each relation the package that meets it: the first one named that is there."""
+    for alternatives in relations.split(b","):
+        name = next((name for name in _names(alternatives) if name in providers), None)
+        if name is not None:
+            yield providers[name]
+
+
+def _names(relations: bytes) -> Iterator[bytes]:
     """The package names in a relation field, of all alternatives."""
     for word in relations.replace(b"|", b",").split(b","):
         yield word.strip().partition(b" ")[0].partition(b":")[0].partition(b"(")[0]
