@@ -1,7 +1,7 @@
 """Every nasty name and every nasty kind of metadata, in one folder of a box.
 
-Takes a `Ground` with the accounts that `lived_in.add_people` makes; touches FOLDER, a new name in /etc and one edit there.
-Every item is a function of its own, so that a failing round trip tells which one it was.
+Takes a `Ground` with the accounts that `lived_in.add_people` makes; touches FOLDER, a new name in /etc and one
+edit there. Every item is a function of its own, so that a failing round trip tells which one it was.
 """
 
 from __future__ import annotations
@@ -64,10 +64,8 @@ def owners(ground: Ground) -> None:
 
 def acls(ground: Ground) -> None:
     shared = ground.file(FOLDER + b"/acl/shared", b"shared\n", 0o640, "alice")
-    ground.acl(
-        shared,
-        "u::rw- user:bob:rw- user:collector:r-- user:first:r-- user:second:rw- user:solo:r-- g::r-- group:editors:rw- mask::rw- o::---",
-    )
+    named = "user:bob:rw- user:collector:r-- user:first:r-- user:second:rw- user:solo:r-- group:editors:rw-"
+    ground.acl(shared, f"u::rw- {named} g::r-- mask::rw- o::---")
     ground.acl(ground.file(FOLDER + b"/acl/nameless"), f"u::rw- user:{NAMELESS}:r-- g::r-- mask::r-- o::---")
     ground.acl(ground.file(FOLDER + b"/acl/masked"), "u::rwx user:bob:rwx g::rwx group:editors:rwx mask::r-- o::---")
     folder = ground.folder(FOLDER + b"/acl/folder", 0o2770, "alice")
