@@ -19,7 +19,9 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from tklb.delta import mtree
 from tklb.delta.packages import format_packages, parse_packages
@@ -102,6 +104,12 @@ def read_manifest(stage: Path) -> Iterator[FileEntry]:
     if path.exists():
         with path.open("rb") as stream:
             yield from mtree.parse(stream)
+
+
+def open_manifest(stage: Path | None) -> BinaryIO:
+    """The text of a stage's manifest; an empty listing where there is none."""
+    path = stage and stage / MANIFEST
+    return path.open("rb") if path and path.exists() else BytesIO(mtree.HEADER)
 
 
 def record_files(stage: Path) -> tuple[Path, ...]:

@@ -43,6 +43,7 @@ def init(output: Output, target: str | None, profile: str | None, force: bool) -
 def delta(output: Output, override: tuple[str, ...]) -> int:
     """Show what makes this server this server, like `git status` for a machine; touches nothing."""
     need_root()
+    from tklb.delta.packages import native_architecture
     from tklb.flow.setting import open_setting
     from tklb.flow.survey import file_changes, survey
     from tklb.view.delta import delta_lines, write_delta_json
@@ -52,7 +53,7 @@ def delta(output: Output, override: tuple[str, ...]) -> int:
         seen = survey(setting, override)
         changes = file_changes(setting, seen)
         if output.json:
-            write_delta_json(changes, seen.package_delta, seen.account_delta)
+            write_delta_json(changes, seen.package_delta, native_architecture(seen.packages), seen.account_delta)
         else:
             for line in delta_lines(changes, seen.package_delta, seen.account_delta):
                 click.echo(line)

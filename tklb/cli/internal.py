@@ -27,19 +27,18 @@ def internal() -> None:
 @click.pass_obj
 def scan(output: Output, root: bytes, digest: bool, path: tuple[bytes, ...]) -> int:
     """Write an mtree(5) v2.0 listing of the PATHs inside the root to stdout."""
-    from tklb.delta.mtree import HEADER
+    from tklb.delta.listing import listing
     from tklb.delta.rules import Rule, Rules
     from tklb.model import Skipped
-    from tklb.system.scan import scan_lines
+    from tklb.system.records import scan_records
 
     for name in path:
         if not name.startswith(b"/"):
             raise UsageWrong(reason=f"{shown(name)} is not an absolute path")
     skipped: list[Skipped] = []
-    out = sys.stdout.buffer
-    out.write(HEADER)
-    out.writelines(scan_lines(root, Rules(tuple(Rule(True, name) for name in path)), digest=digest, skipped=skipped))
-    out.flush()
+    rules = Rules(tuple(Rule(True, name, is_literal=True) for name in path))
+    sys.stdout.buffer.writelines(listing(scan_records(root, rules, digest=digest, skipped=skipped)))
+    sys.stdout.buffer.flush()
     return ending(output, skipped)
 
 
@@ -49,7 +48,7 @@ def scan(output: Output, root: bytes, digest: bool, path: tuple[bytes, ...]) -> 
 @shared_options
 def compare(base: Path, now: Path) -> int:
     """Compare two listings: one JSON object a line, sorted by path."""
-    from tklb.delta.files import compare_listings
+    from tklb.delta.listing import compare_listings
     from tklb.view.words import path_fields
 
     with base.open("rb") as old, now.open("rb") as new:
@@ -86,11 +85,12 @@ def merge_users(old_passwd: Path, old_group: Path, new_passwd: Path, new_group: 
 @shared_options
 def merge_packages(base: Path, now: Path) -> int:
     """Compare two package lists in the form of a profile's `packages`."""
-    from tklb.delta.packages import merge_packages_json
+    from tklb.delta.packages import delta_names, diff_packages, native_architecture, parse_packages
 
     try:
-        merged = merge_packages_json(base.read_bytes(), now.read_bytes())
+        old, new = parse_packages(base.read_bytes()), parse_packages(now.read_bytes())
     except ValueError as exc:
         raise UsageWrong(reason=f"not a package list: {exc}") from exc
+    merged = delta_names(diff_packages(old, new), native_architecture(new))
     sys.stdout.write(json.dumps(merged) + "\n")
     return COMPLETE

@@ -1,10 +1,10 @@
-"""What moved since the last snapshot: the two manifests merged, and the names whose content the engine must take anew."""
+"""What moved since the last snapshot: two manifests merged, and the names whose content the engine takes anew."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from tklb import snapshot
-from tklb.delta.files import compare
+from tklb.delta.listing import compare_listings
 from tklb.model import Change, FileChange
 
 
@@ -27,9 +27,12 @@ class Difference:
 def since_last(last: Path | None, stage: Path, work: Path) -> Difference:
     """Compare the stage with the records of the last snapshot; without any, everything is new."""
     difference = Difference(edited=work / "edited")
-    base = snapshot.read_manifest(last) if last else iter(())
-    with difference.edited.open("xb") as edited:
-        for change in compare(base, snapshot.read_manifest(stage)):
+    with (
+        difference.edited.open("xb") as edited,
+        snapshot.open_manifest(last) as base,
+        snapshot.open_manifest(stage) as now,
+    ):
+        for change in compare_listings(base, now):
             _count(difference, change)
             if change.change in (Change.NEW, Change.EDITED):
                 edited.write(change.path[1:] + b"\0")

@@ -1,14 +1,13 @@
-"""Why a path is part of the delta, or is not: the deciding rule, the owning package, the install state, the difference."""
+"""Why a path is part of the delta, or is not: the deciding rule, its package, the install state, the difference."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tklb.delta.files import compare_entries
+from tklb.delta.files import changes_of_pair
 from tklb.delta.rules import Decision, Rule, Rules
 from tklb.errors import shown
 from tklb.flow.setting import ROOT, Setting
 from tklb.flow.survey import Survey, digest_of, survey
-from tklb.model import Change, FileEntry
+from tklb.model import FileEntry
 from tklb.profile import install_state
 from tklb.system.dpkg import owner_of
 from tklb.system.scan import scan
@@ -32,7 +31,7 @@ def explain(setting: Setting, path: bytes) -> Verdict:
     if not decision.included:
         return Verdict(path, False, tuple(reasons))
     base, now = _installed(setting, seen, path), _present(path)
-    changes = tuple(_changes(base, now))
+    changes = [change.change for change in changes_of_pair(base, now, digest_of, ())] if base or now else []
     reasons.append("the install state has it" if base else "the install state does not have it")
     reasons.append("it is not there now" if now is None else f"it is there now, a {now.kind}")
     reasons += [f"compared: {change}" for change in changes] or ["compared: no difference"]
@@ -53,12 +52,3 @@ def _installed(setting: Setting, seen: Survey, path: bytes) -> FileEntry | None:
 def _present(path: bytes) -> FileEntry | None:
     found = scan(ROOT, Rules((Rule(True, path),)), skipped=[], own=())
     return next((entry for entry in found if entry.path == path), None)
-
-
-def _changes(base: FileEntry | None, now: FileEntry | None) -> Iterator[Change]:
-    if base and now:
-        yield from (change.change for change in compare_entries(base, now, digest_of))
-    elif base:
-        yield Change.DELETED
-    elif now:
-        yield Change.NEW

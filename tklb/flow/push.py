@@ -33,7 +33,7 @@ class Order:
 
 
 def push(setting: Setting, chain: Chain, order: Order) -> Record:
-    """Encode the stage and the files it names, and seal. Raises what engine and target raise; then nothing was taken."""
+    """Encode the stage and the files it names, and seal. Where engine or target fail, nothing was taken."""
     spool = chain.target.spool
     assert spool is not None, "a target without a spool of its own cannot be opened yet"
     clean_spool(spool, {volume.name for record in chain.records for volume in record.volumes})

@@ -53,7 +53,7 @@ def open_setting(paths: Paths, clock: Clock, progress: Progress = silent) -> Set
 
 
 def initialise(paths: Paths, target: str, profile_name: str | None, force: bool) -> Config:
-    """Make key, host id, profile and configuration; raise AlreadyInitialised where they are there and `force` is not given.
+    """Make key, host id, profile and configuration. Raises AlreadyInitialised unless `force` is given.
 
     An existing key is never replaced: what it has encrypted would be lost.
     """

@@ -13,12 +13,13 @@ from tklb.delta.packages import diff_packages
 from tklb.delta.rules import Rules, Selection, parse_override
 from tklb.delta.users import diff_accounts
 from tklb.flow.setting import ROOT, Setting
-from tklb.model import AccountDelta, Accounts, Change, FileChange, FileEntry, Package, PackageDelta, Skipped
+from tklb.model import AccountDelta, Accounts, FileChange, FileEntry, Package, PackageDelta, Skipped
 from tklb.profile import install_state
 from tklb.system.accounts import read_accounts
 from tklb.system.apt import local_packages
+from tklb.system.digest import file_digest
 from tklb.system.dpkg import installed
-from tklb.system.scan import file_digest, scan
+from tklb.system.scan import scan
 
 Watch = Callable[[Iterator[FileEntry]], Iterator[FileEntry]]
 
@@ -70,9 +71,7 @@ def file_changes(setting: Setting, seen: Survey, watch: Watch | None = None) -> 
     known = read_listing(setting.paths.index)
     own, digest = setting.paths.own, watch is not None
     now = scan(ROOT, seen.rules, known=known, skipped=seen.skipped, own=own, digest=digest)
-    for change in compare(base, watch(now) if watch else now, digest_of):
-        if change.change is not Change.DELETED or not _is_hidden(change.path, seen.skipped):
-            yield change
+    return compare(base, watch(now) if watch else now, digest_of, seen.skipped)
 
 
 def read_listing(path: Path) -> Iterator[FileEntry]:
@@ -88,11 +87,7 @@ def digest_of(entry: FileEntry, algorithm: str) -> str | None:
     try:
         return file_digest(entry.path, algorithm)
     except OSError:
-        return None  # the scan or the stage names it
-
-
-def _is_hidden(path: bytes, skipped: Iterable[Skipped]) -> bool:
-    return any(path == item.item or path.startswith(item.item + b"/") for item in skipped)
+        return None  # not comparable, so it counts as edited; reading it for the snapshot names the trouble
 
 
 def _accounts_without(accounts: Accounts, selection: Selection) -> Accounts:

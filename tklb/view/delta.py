@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 
+from tklb.delta.packages import delta_names
 from tklb.errors import shown
 from tklb.model import AccountDelta, Change, FileChange, PackageDelta
 from tklb.view.words import path_fields, size
@@ -26,24 +27,17 @@ def delta_lines(changes: Iterable[FileChange], packages: PackageDelta, accounts:
     yield f"files: {listed}, {size(total)}"
 
 
-def write_delta_json(changes: Iterable[FileChange], packages: PackageDelta, accounts: AccountDelta) -> None:
+def write_delta_json(
+    changes: Iterable[FileChange], packages: PackageDelta, native: str, accounts: AccountDelta
+) -> None:
     """Write the JSON object to stdout, the files one by one."""
     out = sys.stdout
     out.write('{"files": [')
     for number, change in enumerate(changes):
         fields = {**path_fields(change.path), "change": change.change, "size": _size(change)}
         out.write((",\n" if number else "\n") + json.dumps(fields))
-    rest = {"packages": package_fields(packages), **account_fields(accounts), "databases": []}
+    rest = {"packages": delta_names(packages, native), **account_fields(accounts), "databases": []}
     out.write("\n], " + json.dumps(rest)[1:] + "\n")
-
-
-def package_fields(delta: PackageDelta) -> dict[str, list[object]]:
-    return {
-        "added": [package.name for package in delta.added],
-        "removed": [package.name for package in delta.removed],
-        "upgraded": [{"name": base.name, "from": base.version, "to": now.version} for base, now in delta.upgraded],
-        "marked": [{"name": now.name, "auto": now.auto, "held": now.held} for _, now in delta.marked],
-    }
 
 
 def account_fields(delta: AccountDelta) -> dict[str, dict[str, list[str]]]:
