@@ -17,7 +17,9 @@ import signal
 import stat
 import subprocess
 import sys
+from typing import Any
 
+Spec = dict[str, Any]  # what `box.Box` orders
 LIBC = ctypes.CDLL(None, use_errno=True)
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[platform.machine()]
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
@@ -38,7 +40,7 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
     check(LIBC.mount(source.encode(), target.encode(), kind.encode(), flags, options.encode()))
 
 
-def lay_overlay(spec: dict) -> None:
+def lay_overlay(spec: Spec) -> None:
     """`index` keeps hard links whole when one of them is written to; `xino` keeps inode numbers unique and steady."""
     folder = spec["folder"]
     if spec["on"] == "memory":
@@ -62,7 +64,7 @@ def make_devices() -> None:
     mount("tmpfs", "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
 
 
-def enter_root(spec: dict) -> None:
+def enter_root(spec: Spec) -> None:
     """Make the overlay this mount namespace's root, with /proc, /sys, /dev and /run as a booted machine has them."""
     os.umask(0)
     mount("none", "/", "", MS_REC | MS_PRIVATE)
@@ -81,7 +83,7 @@ def enter_root(spec: dict) -> None:
     os.umask(0o022)
 
 
-def be_init(spec: dict, ready: int) -> None:
+def be_init(spec: Spec, ready: int) -> None:
     """Process 1 of the appliance: reap, and wait to be killed (a plain process 1 ignores other signals)."""
     try:
         check(LIBC.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET))
@@ -101,7 +103,7 @@ def be_init(spec: dict, ready: int) -> None:
             signal.sigwait({signal.SIGCHLD})
 
 
-def start_init(spec: dict) -> int:
+def start_init(spec: Spec) -> int:
     """Return process 1's id as the host sees it. A go-between forks it: only *children* enter a new pid namespace."""
     numbers, tell_number = os.pipe()
     ready, tell_ready = os.pipe()
@@ -128,7 +130,7 @@ def start_init(spec: dict) -> int:
     return pid
 
 
-def start_network(pid: int) -> subprocess.Popen:
+def start_network(pid: int) -> subprocess.Popen[bytes]:
     """User-mode network: own loopback and ports, yet the outside (for apt) can be reached; 10.0.2.2 is the host."""
     ready, tell = os.pipe()
     command = ["slirp4netns", "--configure", "--mtu=65520", f"--ready-fd={tell}", str(pid), "tap0"]
@@ -141,7 +143,7 @@ def start_network(pid: int) -> subprocess.Popen:
     return network
 
 
-def clean_up(spec: dict, pid: int, network: subprocess.Popen | None) -> None:
+def clean_up(spec: Spec, pid: int, network: subprocess.Popen[bytes] | None) -> None:
     if network is not None:
         network.kill()
         network.wait()
@@ -160,7 +162,8 @@ def clean_up(spec: dict, pid: int, network: subprocess.Popen | None) -> None:
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    spec, pid, network = json.loads(sys.argv[1]), 0, None
+    spec: Spec = json.loads(sys.argv[1])
+    pid, network = 0, None
     try:
         lay_overlay(spec)
         pid = start_init(spec)

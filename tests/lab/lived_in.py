@@ -130,7 +130,8 @@ def configure(ground: Ground) -> None:
     """Edits, removals, changes of mode, owner, time and kind below /etc and /usr/local."""
     ground.append(b"/etc/ssh/sshd_config", b"\nPasswordAuthentication no\n")
     ground.append(b"/etc/locale.gen", b"de_DE.UTF-8 UTF-8\n")
-    ground.file(b"/etc/default/locale", b"LANG=de_DE.UTF-8\n")
+    locale = b"/etc/locale.conf" if ground.exists(b"/etc/locale.conf") else b"/etc/default/locale"
+    ground.file(locale, b"LANG=de_DE.UTF-8\n")
     ground.link(b"/etc/localtime", b"/usr/share/zoneinfo/Europe/Berlin")
     ground.file(b"/etc/timezone", b"Europe/Berlin\n")
     ground.file(b"/etc/sudoers.d/alice", b"alice ALL=(ALL) NOPASSWD: /usr/bin/systemctl\n", 0o440)

@@ -21,8 +21,10 @@ pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="dev
 
 NASTY = nasty.FOLDER
 TOPS = ["/srv", "/etc"]
-USERS = ("root:0", "nobody:65534", "alice:1000", "bob:1001", "alice-too:1000", "collector:102", "lonely:103")
-USERS += ("first:104", "second:105", "solo:106", "worker:999", "acme-agent:997")
+USERS = (
+    "root:0", "nobody:65534", "alice:1000", "bob:1001", "alice-too:1000", "collector:102", "lonely:103",
+    "first:104", "second:105", "solo:106", "worker:999", "acme-agent:997",
+)  # fmt: skip
 GROUPS = (*USERS[:-7], "nogroup:65534", "editors:1500", "disk:6", "machines:996", *USERS[-7:])
 
 
@@ -82,6 +84,11 @@ def turn_into_folder(path: bytes) -> None:
     os.mkdir(path)
 
 
+def turn_into_file(path: bytes) -> None:
+    os.unlink(path)
+    os.mknod(path, 0o600 | stat.S_IFREG)
+
+
 def retarget(path: bytes) -> None:
     os.unlink(path)
     os.symlink(b"elsewhere", path)
@@ -137,7 +144,7 @@ FAULTS: tuple[tuple[bytes, Callable[[bytes], object], str], ...] = (
     (b"/empty/folder/in/folder", os.rmdir, "missing"),
     (b"/special/socket", lambda path: os.mknod(path + b"-no-more", stat.S_IFREG | 0o644), "unexpected"),
     (b"/empty/file", turn_into_folder, "kind"),
-    (b"/special/fifo", lambda path: (os.unlink(path), os.mknod(path, 0o600 | stat.S_IFREG)), "kind"),
+    (b"/special/fifo", turn_into_file, "kind"),
     (b"/modes/file-4755", lambda path: os.chmod(path, 0o755), "mode"),
     (b"/modes/folder-7777", lambda path: os.chmod(path, 0o6777), "mode"),
     (b"/modes/closed-0000", lambda path: os.chmod(path, 0o500), "mode"),
