@@ -13,12 +13,12 @@ from tklb.delta.packages import format_packages
 from tklb.durable import write_atomic
 from tklb.errors import ProfileInvalid
 from tklb.model import FileEntry, Skipped
-from tklb.profile.detect import os_release
 from tklb.profile.folder import Profile, load, tagged
 from tklb.profile.generated import ucf_owners
 from tklb.profile.recipe import Recipe, parse_recipe
 from tklb.system import dpkg
 from tklb.system.digest import file_digest
+from tklb.system.release import os_release
 from tklb.system.scan import scan
 
 _KEYWORDS = frozenset(

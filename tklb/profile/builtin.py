@@ -20,8 +20,8 @@ _ACCOUNTS = (
 _SOURCES = tuple(
     f"/etc/apt/{name}"
     for name in (
-        "sources.list", "sources.list~", "sources.list.d", "keyrings", "trusted.gpg", "trusted.gpg~", "trusted.gpg.d",
-        "preferences", "preferences.d", "auth.conf", "auth.conf.d",
+        "sources.list", "sources.list.d/*.list", "sources.list.d/*.sources", "keyrings/*", "trusted.gpg",
+        "trusted.gpg.d/*", "preferences", "preferences.d/*", "auth.conf", "auth.conf.d/*",
     )
 )  # fmt: skip
 # The package managers' own records, and what they downloaded.

@@ -1,14 +1,12 @@
 """Which profile fits a machine: its release, then the package set that is nearest. Reads only."""
 
-import os
-import re
 from pathlib import Path
 
 from tklb.model import Package
 from tklb.profile.folder import LAST_RESORT, Profile, find, shipped
 from tklb.system.dpkg import installed
+from tklb.system.release import os_release
 
-_LINE = re.compile(r"""^(ID|VERSION_ID|VERSION_CODENAME)=["']?([A-Za-z0-9._-]*)["']?$""", re.MULTILINE)
 _MOST_MISSING = 1 / 3  # of a profile's packages: with more missing it describes another kind of machine
 
 
@@ -30,24 +28,3 @@ def detect(root: bytes = b"/", folder: Path | None = None) -> Profile:
 
 def _names(packages: tuple[Package, ...]) -> set[str]:
     return {package.name for package in packages}
-
-
-def os_release(root: bytes = b"/") -> str:
-    """`ID-VERSION_ID`, such as debian-12; just `ID` where a release has no number; "" where nothing says."""
-    fields = _fields(root)
-    return "-".join(filter(None, (fields.get("ID"), fields.get("VERSION_ID"))))
-
-
-def codename(root: bytes = b"/") -> str:
-    """The release's name in package sources, such as bookworm; "" where nothing says."""
-    return _fields(root).get("VERSION_CODENAME", "")
-
-
-def _fields(root: bytes) -> dict[str, str]:
-    for name in (b"etc/os-release", b"usr/lib/os-release"):
-        try:
-            with open(os.path.join(root, name), encoding="utf-8", errors="replace") as stream:
-                return dict(_LINE.findall(stream.read()))
-        except OSError:
-            continue
-    return {}
