@@ -26,12 +26,16 @@ _DEVICE_FORMATS = frozenset((b"native", b"linux", b"386bsd", b"4bsd", b"freebsd"
 
 def escape(name: bytes) -> bytes:
     """Write all but plain letters, digits and a few signs as octal: a glob sign or `#` means something to mtree(8)."""
-    return _UNSAFE.sub(lambda match: b"\\%03o" % match[0][0], name)
+    return _UNSAFE.sub(_octal, name) if _UNSAFE.search(name) else name
 
 
 def unescape(text: bytes) -> bytes:
     """Undo escape(), and vis(3) in the C style that NetBSD writes. Raises ValueError on a lone backslash at the end."""
     return _ESCAPE.sub(_unescaped, text) if b"\\" in text else text
+
+
+def _octal(match: re.Match[bytes]) -> bytes:
+    return b"\\%03o" % match[0][0]
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from tklb.delta.files import changes_of_pair, merge
-from tklb.delta.mtree import EXTRA, HEADER, format_entry, format_parent, is_parent, parse, path_of
+from tklb.delta.mtree import EXTRA, HEADER, format_entry, format_parent, is_parent, parse, unescape
 from tklb.model import FileChange, FileEntry, Skipped
 
+_STARTS = (b"./", b". ")
 Record = tuple[bytes, bytes]  # path; raw lines
 
 
@@ -20,13 +21,15 @@ def records(lines: Iterable[bytes]) -> Iterator[Record]:
     lines = iter(lines)
     path, raw = b"", b""
     for line in lines:
-        if line.startswith((b"./", b". ")):
+        if line.startswith(_STARTS):
             if raw and not is_parent(raw):
                 yield path, raw
-            path, raw = path_of(line[: line.find(b" ")]), line
-        elif line.startswith(EXTRA):
-            raw += line
-        elif not line.startswith(b"#"):  # not written by us: leave it, and what it may continue, to the parser
+            raw, path = line, line[1 : line.find(b" ")] or b"/"
+            if b"\\" in path:
+                path = unescape(path)
+        elif line.startswith(b"#"):
+            raw += line if raw and line.startswith(EXTRA) else b""
+        else:  # not written by us: leave it, and what it may continue, to the parser
             yield from map(record_of, parse(itertools.chain((raw, line), lines)))
             return
     if raw and not is_parent(raw):

@@ -7,7 +7,7 @@ no entry is built. Takes, reads and names what scan() does.
 import stat
 from collections.abc import Iterable, Iterator
 
-from tklb.delta.keywords import BILLION, escape, write_xattr
+from tklb.delta.keywords import escape, write_xattr
 from tklb.delta.listing import Record
 from tklb.delta.mtree import EXTRA, format_entry
 from tklb.delta.rules import Rules
@@ -15,7 +15,8 @@ from tklb.model import Skipped
 from tklb.system.scan import Examiner, read_names
 from tklb.system.walk import Seen, walk
 
-_PLAIN = b"%b%d time=%d.%09d nlink=%d\n" + EXTRA + b" ctime=%d.%09d dev=%d inode=%d"
+_EXTRA = EXTRA.decode()
+_DIGITS = 10  # of a time in nanoseconds after the first second
 _ENDS = b" \n"
 
 
@@ -62,20 +63,20 @@ class _Stems:
     def of(self, seen: Seen) -> bytes | None:
         """Give the stem; None for what is not recorded."""
         path, status, _, name = seen
-        mode, size = status.st_mode, status.st_size
-        if not stat.S_ISREG(mode) or status.st_blocks * 512 < size:
+        mode, inode, device, links, uid, gid, size = status[:7]
+        changed, altered = str(status.st_mtime_ns), str(status.st_ctime_ns)
+        if not stat.S_ISREG(mode) or status.st_blocks * 512 < size or len(changed) < _DIGITS or changed[0] == "-":
             bare = self._examiner.bare(seen)
             return None if bare is None else format_entry(bare)[:-1]
         folder = path[: -len(name)]
         if folder != self._folder:
             self._folder, self._escaped = folder, b"." + escape(folder)
-        key = mode, status.st_uid, status.st_gid
-        owner = self._owners.get(key) or self._owner(key, seen)
-        seconds, fraction = divmod(status.st_mtime_ns, BILLION)
-        changed, change_fraction = divmod(status.st_ctime_ns, BILLION)
-        return self._escaped + escape(name) + _PLAIN % (
-            owner, size, seconds, fraction, status.st_nlink, changed, change_fraction, status.st_dev, status.st_ino
-        )  # fmt: skip
+        owner = self._owners.get((mode, uid, gid)) or self._owner((mode, uid, gid), seen)
+        words = (
+            f"{size} time={changed[:-9]}.{changed[-9:]} nlink={links}\n"
+            f"{_EXTRA} ctime={altered[:-9]}.{altered[-9:]} dev={device} inode={inode}"
+        )
+        return self._escaped + escape(name) + owner + words.encode()
 
     def _owner(self, key: tuple[int, int, int], seen: Seen) -> bytes:
         """Give what all files with this mode and these owners have in common, up to the size."""

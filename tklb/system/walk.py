@@ -49,13 +49,7 @@ def walk(root: bytes, rules: Rules, own: Iterable[bytes], skipped: list[Skipped]
     What cannot be read, or vanishes meanwhile, is appended to `skipped`. Raises OSError where `root` is no folder.
     """
     barred = _barred(root, own)
-    if b"/" in barred.get(b"", ()):
-        return
-    walker = _Walker(skipped, barred)
-    try:
-        yield from walker.run(root, rules)
-    finally:
-        walker.close()
+    return iter(()) if b"/" in barred.get(b"", ()) else _Walker(skipped, barred).run(root, rules)
 
 
 def pseudo_mounts() -> tuple[bytes, ...]:
@@ -92,33 +86,36 @@ class _Walker:
         self._frames: list[_Frame] = []
 
     def run(self, root: bytes, rules: Rules) -> Iterator[Seen]:
-        top = rules.root()
-        descriptor = os.open(root, _OPEN_FOLDER & ~os.O_NOFOLLOW)
-        self._enter(descriptor, b"", top)
-        if top.decision.included:
-            yield b"/", os.fstat(descriptor), descriptor, b"."
-        while self._frames:
-            frame = self._frames[-1]
-            prefix, descriptor = frame.path + b"/", frame.descriptor
-            for key in frame.keys:
-                if key[-1] == _SLASH:
-                    if self._descend(frame, key[:-1]):
-                        break
-                    continue
-                try:
-                    status = os.lstat(key, dir_fd=descriptor)
-                except OSError as exc:
-                    self._skip(prefix + key, exc)
-                    continue
-                yield prefix + key, status, descriptor, key
-            else:
-                self._leave()
+        try:
+            yield from self._enter_root(root, rules.root())
+            while self._frames:
+                yield from self._things(self._frames[-1])
+        finally:
+            for frame in self._frames:
+                if frame.descriptor >= 0:
+                    os.close(frame.descriptor)
 
-    def close(self) -> None:
-        for frame in self._frames:
-            if frame.descriptor >= 0:
-                os.close(frame.descriptor)
-        self._frames.clear()
+    def _enter_root(self, root: bytes, rules: Folder) -> Iterator[Seen]:
+        descriptor = os.open(root, _OPEN_FOLDER & ~os.O_NOFOLLOW)
+        self._enter(descriptor, b"", rules)
+        if rules.decision.included:
+            yield b"/", os.fstat(descriptor), descriptor, b"."
+
+    def _things(self, frame: _Frame) -> Iterator[Seen]:
+        """Give what is in the folder, up to the next one to descend into; then the way leads on from there."""
+        prefix, descriptor = frame.path + b"/", frame.descriptor
+        for key in frame.keys:
+            if key[-1] == _SLASH:
+                if self._descend(frame, key[:-1]):
+                    return
+                continue
+            try:
+                status = os.lstat(key, dir_fd=descriptor)
+            except OSError as exc:
+                self._skip(prefix + key, exc)
+                continue
+            yield prefix + key, status, descriptor, key
+        self._leave()
 
     def _skip(self, path: bytes, exc: OSError) -> None:
         reason = "vanished while being looked at" if exc.errno == errno.ENOENT else exc.strerror or str(exc)
