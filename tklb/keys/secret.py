@@ -49,19 +49,12 @@ def read_secret(path: Path) -> Secret:
 
 
 def fingerprint(secret: Secret) -> str:
-    """A name for the secret that tells nothing about it: four groups of four hex digits."""
-    digits = _derived(secret, b"fingerprint").hex()
+    """A name for the secret that tells nothing about it: four groups of four hex digits.
+
+    The start of a block of HKDF-Expand (RFC 5869); no extract step, for the secret is uniformly random.
+    """
+    digits = hmac.digest(secret.reveal().encode("ascii"), b"tklb 1 fingerprint\x01", hashlib.sha256).hex()
     return "-".join(digits[start : start + 4] for start in range(0, 16, 4))
-
-
-def mac_key(secret: Secret) -> bytes:
-    """The key that authenticates ledger records: 32 bytes, of no use for reading anything."""
-    return _derived(secret, b"ledger mac")
-
-
-def _derived(secret: Secret, label: bytes) -> bytes:
-    """One block of HKDF-Expand (RFC 5869); no extract step, for the secret is uniformly random."""
-    return hmac.digest(secret.reveal().encode("ascii"), b"tklb 1 " + label + b"\x01", hashlib.sha256)
 
 
 def _guarded(path: Path) -> bytes:

@@ -24,6 +24,7 @@ from tklb.store.launch import front_launcher
 from tklb.store.objects import copy_checked, file_sha256
 
 _INCOMING = ".incoming-"
+_BYTES_A_SHARD = 64 << 20
 _LAST = "manifest.gpg"  # without it a set is none: it comes last
 
 
@@ -137,6 +138,16 @@ def push_all(engine: Engine, orders: Sequence[Push], moved: Moved = lambda _coun
             return tuple(future.result() for future in running)
         finally:
             stop.set()
+
+
+def prefix_of(number: int) -> str:
+    """The file prefix of a shard. The first has none, so that stock duplicity needs no option for it."""
+    return f"{'abcdefgh'[number]}-" if number else ""
+
+
+def shards_that_pay(amount: int) -> int:
+    """How many shards are worth their start for so many bytes: one a core, and so many bytes each at least."""
+    return max(1, min(len(os.sched_getaffinity(0)), 8, amount // _BYTES_A_SHARD))
 
 
 def clean_spool(spool: Path, sealed: Collection[str]) -> tuple[str, ...]:

@@ -1,0 +1,353 @@
+"""The ledger: what is sealed comes back, and nothing else is taken for a snapshot. gpg is the real one."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.contract.memory_target import MemoryTarget
+from tklb.errors import KeyUnusable, TargetDamaged
+from tklb.keys.secret import make_secret
+from tklb.model import Counts, Kind, Record, Shard, Skipped, Volume
+from tklb.store.entry import Foreign, authentication_key, entry_name, format_entry, open_entry, read_record
+from tklb.store.ledger import Ledger, forget_head, read_ledger, seal
+from tklb.store.target import LEDGER
+
+SECRET = make_secret(bytes)
+OTHER = make_secret(lambda count: b"\xff" * count)
+KEY = authentication_key(SECRET)
+
+
+def record(sequence: int, **other: object) -> Record:
+    snapshot = f"2026010{sequence}T000000Z"
+    volume = Volume(f"duplicity-full.{snapshot}.vol1.difftar.gpg", 1000 + sequence, f"{sequence:064x}")
+    made = Record(
+        sequence=sequence,
+        snapshot=snapshot,
+        kind=Kind.FULL,
+        previous="",
+        host="0123",
+        hostname="www",
+        profile="debian-12-core",
+        profile_digest="ab" * 32,
+        release="debian-12",
+        stage="var/lib/tklb/stage",
+        volumes=(volume,),
+        own_volumes=(volume.name,),
+        shards=(Shard("", datetime(2026, 1, sequence, tzinfo=UTC)),),
+        counts=Counts(files_changed=3, bytes=100),
+        content_digest="cd" * 32,
+    )
+    return replace(made, **other)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def target() -> MemoryTarget:
+    return MemoryTarget()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "ledger"
+
+
+def sealed(target: MemoryTarget, folder: Path, count: int) -> list[str]:
+    """Seal so many records; give the names of the entries."""
+    for sequence in range(1, count + 1):
+        seal(target, SECRET, folder, record(sequence))
+    return list(target.list(LEDGER))
+
+
+def read(target: MemoryTarget, folder: Path) -> Ledger:
+    return read_ledger(target, SECRET, folder)
+
+
+def sequences(ledger: Ledger) -> list[int]:
+    return [found.sequence for found in ledger.records]
+
+
+# ---------------------------------------------------------------- what is whole
+
+names = st.binary(min_size=1, max_size=20).map(lambda name: b"/" + name)
+texts = st.text(st.characters(codec="utf-8"), max_size=20)
+digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
+
+
+@given(st.lists(st.tuples(names, digests)), st.lists(st.builds(Skipped, names, texts)), st.lists(texts), texts)
+def test_entry_means_what_was_written(
+    amended: list[tuple[bytes, str]], skipped: list[Skipped], marks: list[str], hostname: str
+) -> None:
+    made = record(1, amended=tuple(amended), skipped=tuple(skipped), marks=tuple(marks), hostname=hostname)
+    entry = open_entry(entry_name(made), format_entry(made, KEY, lambda hidden: hidden), KEY)
+    assert read_record(entry, entry.sealed) == made
+
+
+def test_sealed_records_come_back_in_order_each_naming_the_one_before(target: MemoryTarget, folder: Path) -> None:
+    sealed(target, folder, 3)
+    ledger = read(target, folder)
+    ledger.check()
+    assert sequences(ledger) == [1, 2, 3]
+    assert ledger.records[0].previous == ""
+    assert len({found.previous for found in ledger.records}) == 3
+    assert replace(ledger.records[2], previous="") == record(3)
+
+
+def test_another_machine_with_the_key_reads_the_same(target: MemoryTarget, folder: Path, tmp_path: Path) -> None:
+    sealed(target, folder, 2)
+    assert read(target, tmp_path / "elsewhere") == read(target, folder)
+
+
+def test_empty_target_has_no_snapshots(target: MemoryTarget, folder: Path) -> None:
+    assert read(target, folder) == Ledger(target.address)
+
+
+def test_nothing_that_names_machine_or_files_is_readable(target: MemoryTarget, folder: Path) -> None:
+    seal(target, SECRET, folder, record(1, hostname="canary-host", amended=((b"/canary-path", "ab" * 32),)))
+    (content,) = target.objects.values()
+    for word in (b"canary", b"debian", b"stage", b'0123"', SECRET.reveal().encode()):
+        assert word not in content
+
+
+def test_opened_entries_are_kept_private_and_gpg_is_not_asked_again(
+    target: MemoryTarget, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed(target, folder, 2)
+    first = read(target, folder)
+    monkeypatch.setattr("tklb.run.PATH", "/nowhere")
+    assert read(target, folder) == first
+    assert folder.stat().st_mode & 0o7777 == 0o700
+    assert {path.stat().st_mode & 0o077 for path in folder.rglob("*")} == {0}
+    assert not {"sealing", "opening"} & {path.name for path in folder.iterdir()}
+
+
+def test_authentication_key_is_fixed_for_ever() -> None:
+    """A change here locks people out of their ledgers."""
+    assert KEY.hex() == "fb172255c75d39159832e3dcc2c391e895977aa698aba1b2480f3ea039ebb13f"
+
+
+# ---------------------------------------------------------------- what is not
+
+Harm = Callable[[MemoryTarget, list[str]], None]
+
+
+def flip(number: int, at: int) -> Harm:
+    def harm(target: MemoryTarget, entries: list[str]) -> None:
+        content = bytearray(target.objects[entries[number]])
+        content[at] ^= 1
+        target.objects[entries[number]] = bytes(content)
+
+    return harm
+
+
+def drop(number: int) -> Harm:
+    return lambda target, entries: target.delete(entries[number])
+
+
+def replay(number: int, name: str) -> Harm:
+    def harm(target: MemoryTarget, entries: list[str]) -> None:
+        target.objects[name] = target.objects[entries[number]]
+
+    return harm
+
+
+def swap(target: MemoryTarget, entries: list[str]) -> None:
+    first, second = target.objects[entries[0]], target.objects[entries[1]]
+    target.objects[entries[0]], target.objects[entries[1]] = second, first
+
+
+def truncate(target: MemoryTarget, entries: list[str]) -> None:
+    target.objects[entries[1]] = target.objects[entries[1]][:-90]
+
+
+@pytest.mark.parametrize(
+    ("harm", "good", "words"),
+    [
+        (flip(1, 40), [1, 3], "00000002"),
+        (flip(2, -5), [1, 2], "00000003"),
+        (flip(0, -90), [2, 3], "00000001"),
+        (drop(0), [2, 3], "entry 1"),
+        (drop(1), [1, 3], "entry 2"),
+        (drop(2), [1, 2], "set back"),
+        (truncate, [1, 3], "00000002"),
+        (swap, [3], "another place"),
+        (replay(0, "ledger/00000004-20260104T000000Z"), [1, 2, 3], "00000004"),
+        (replay(2, "ledger/00000002-20260103T000000Z"), [1, 2, 3], "another place"),
+    ],
+)
+def test_damage_is_named_and_what_is_whole_stays_usable(
+    target: MemoryTarget, folder: Path, harm: Harm, good: list[int], words: str
+) -> None:
+    entries = sealed(target, folder, 3)
+    harm(target, entries)
+    ledger = read(target, folder)
+    assert sequences(ledger) == good
+    assert any(words in problem for problem in ledger.problems)
+    with pytest.raises(TargetDamaged):
+        ledger.check()
+    with pytest.raises(TargetDamaged):
+        seal(target, SECRET, folder, record(4))
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_no_altered_byte_goes_unnoticed(data: st.DataObject) -> None:
+    content = format_entry(record(1), KEY, lambda hidden: hidden)
+    at = data.draw(st.integers(0, len(content) - 1))
+    altered = content[:at] + bytes((content[at] ^ data.draw(st.integers(1, 255)),)) + content[at + 1 :]
+    try:
+        entry = open_entry(entry_name(record(1)), altered, KEY)
+    except ValueError:
+        return
+    assert entry.plain == open_entry(entry_name(record(1)), content, KEY).plain  # white space after the seal
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_an_entry_or_value_error(content: bytes) -> None:
+    with pytest.raises(ValueError):
+        open_entry("ledger/00000001-20260101T000000Z", content, KEY)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.sampled_from(sorted(json.loads(format_entry(record(1), KEY, lambda hidden: hidden).split(b"\n")[0]))),
+    json_values,
+)
+def test_wrong_kinds_in_the_plain_part_are_refused_even_when_sealed(field: str, value: object) -> None:
+    """Who has the key could do it by mistake; nothing else may come of it than a refusal."""
+    entry = open_entry(entry_name(record(1)), format_entry(record(1), KEY, lambda hidden: hidden), KEY)
+    plain = PLAIN | {field: value}
+    try:
+        assert read_record(replace(entry, plain=plain), entry.sealed) is not None
+    except ValueError:
+        assert field in ("sequence", "snapshot", "previous", "volumes", "shards")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/passwd", "/etc/passwd", "duplicity-full.20260101T000000Z.vol1.difftar.gpg/../x", "x.gpg", "",
+     "duplicity-full.20260101T000000Z.vol1.difftar", "a-duplicity-full.20260101T000000Z.manifest.gpg"],
+)  # fmt: skip
+def test_volume_name_of_any_other_form_is_refused(name: str) -> None:
+    bad = record(1, volumes=(Volume(name, 1, "ab" * 32),), own_volumes=())
+    entry = open_entry(entry_name(bad), format_entry(bad, KEY, lambda hidden: hidden), KEY)
+    with pytest.raises(ValueError, match="not of the right form"):
+        read_record(entry, entry.sealed)
+
+
+def test_record_whose_volumes_contradict_each_other_is_refused() -> None:
+    twice = record(1).volumes * 2
+    for bad in (record(1, volumes=twice), record(1, own_volumes=("duplicity-x",))):
+        entry = open_entry(entry_name(bad), format_entry(bad, KEY, lambda hidden: hidden), KEY)
+        with pytest.raises(ValueError, match="contradict"):
+            read_record(entry, entry.sealed)
+
+
+def test_format_of_the_future_is_refused_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tklb.store.entry.FORMAT", 2)
+    future = format_entry(record(1), KEY, lambda hidden: hidden)
+    monkeypatch.setattr("tklb.store.entry.FORMAT", 1)
+    with pytest.raises(ValueError, match="format 2"):
+        open_entry(entry_name(record(1)), future, KEY)
+
+
+def test_key_that_does_not_fit_is_told_apart_from_damage(target: MemoryTarget, folder: Path) -> None:
+    entries = sealed(target, folder, 1)
+    with pytest.raises(KeyUnusable, match="does not fit"):
+        read_ledger(target, OTHER, folder)
+    with pytest.raises(Foreign):
+        open_entry(entries[0], target.objects[entries[0]], authentication_key(OTHER))
+    flip(0, 60)(target, entries)
+    with pytest.raises(TargetDamaged):
+        read(target, folder)
+
+
+def test_entry_of_another_key_among_ours_is_named(target: MemoryTarget, folder: Path, tmp_path: Path) -> None:
+    sealed(target, folder, 1)
+    theirs = MemoryTarget()
+    seal(theirs, OTHER, tmp_path / "theirs", record(1))
+    seal(theirs, OTHER, tmp_path / "theirs", record(2))
+    target.objects |= {name: content for name, content in theirs.objects.items() if "00000002" in name}
+    ledger = read(target, folder)
+    assert sequences(ledger) == [1]
+    assert "another key" in ledger.problems[0]
+
+
+def test_hidden_part_of_another_entry_is_refused(target: MemoryTarget, folder: Path) -> None:
+    """The seal covers both parts: exchanging the encrypted one breaks it."""
+    entries = sealed(target, folder, 2)
+    first, second = (json.loads(target.objects[name].split(b"\n")[0]) for name in entries)
+    forged = target.objects[entries[1]].replace(second["sealed"].encode(), first["sealed"].encode())
+    target.objects[entries[1]] = forged
+    assert sequences(read(target, folder)) == [1]
+
+
+def test_objects_that_are_no_entries_are_ignored(target: MemoryTarget, folder: Path) -> None:
+    sealed(target, folder, 1)
+    target.objects["ledger/README"] = b"x"
+    target.objects["ledger/00000002-20260102T000000Z.new"] = b"torn"
+    read(target, folder).check()
+    seal(target, SECRET, folder, record(2))
+    assert "ledger/00000002-20260102T000000Z.new" not in target.objects
+
+
+# ---------------------------------------------------------------- order and memory
+
+
+@pytest.mark.parametrize(
+    "late",
+    [record(2), record(4), record(3, snapshot="20260102T000000Z"), record(3, snapshot="20251231T235959Z"), record(1)],
+)
+def test_sequence_and_label_must_follow_the_last(target: MemoryTarget, folder: Path, late: Record) -> None:
+    sealed(target, folder, 2)
+    with pytest.raises(TargetDamaged):
+        seal(target, SECRET, folder, late)
+    assert sequences(read(target, folder)) == [1, 2]
+
+
+def test_target_set_back_is_noticed_by_a_machine_that_knows_better(
+    target: MemoryTarget, folder: Path, tmp_path: Path
+) -> None:
+    sealed(target, folder, 2)
+    older = dict(target.objects)
+    seal(target, SECRET, folder, record(3))
+    target.objects = older
+    assert any("set back" in problem for problem in read(target, folder).problems)
+    read(target, tmp_path / "elsewhere").check()
+    forget_head(target, folder)
+    read(target, folder).check()
+
+
+def test_another_history_of_the_same_length_is_noticed(target: MemoryTarget, folder: Path, tmp_path: Path) -> None:
+    sealed(target, folder, 2)
+    other = MemoryTarget()
+    seal(other, SECRET, tmp_path / "other", record(1, hostname="else"))
+    seal(other, SECRET, tmp_path / "other", record(2))
+    target.objects = other.objects
+    assert any("set back" in problem for problem in read(target, folder).problems)
+
+
+def test_machine_that_only_reads_remembers_too(target: MemoryTarget, folder: Path, tmp_path: Path) -> None:
+    entries = sealed(target, folder, 2)
+    reader = tmp_path / "reader"
+    read(target, reader)
+    target.delete(entries[1])
+    assert any("set back" in problem for problem in read(target, reader).problems)
+
+
+def test_entry_that_does_not_come_back_as_written_is_no_seal(
+    target: MemoryTarget, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, "put", lambda name, source: target.objects.update({name: source.read_bytes()[:-1]}))
+    with pytest.raises(TargetDamaged, match="did not come back"):
+        seal(target, SECRET, folder, record(1))

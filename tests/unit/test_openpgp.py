@@ -1,0 +1,78 @@
+"""Encrypting and opening with gpg: what comes back is whole, or it does not come back."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tklb.keys.secret import make_secret
+from tklb.store.openpgp import Unreadable, decrypt, encrypt
+
+SECRET = make_secret(bytes)
+OTHER = make_secret(lambda count: b"\xff" * count)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    folder.chmod(0o700)
+    return folder
+
+
+@settings(max_examples=20)
+@given(st.binary(max_size=100_000))
+def test_any_bytes_come_back(home: Path, content: bytes) -> None:
+    assert decrypt(encrypt(content, SECRET, home), SECRET, home, 100_000) == content
+
+
+def test_home_stays_empty_and_no_agent_is_left(home: Path) -> None:
+    decrypt(encrypt(b"x", SECRET, home), SECRET, home, 10)
+    assert list(home.iterdir()) == []
+
+
+def test_wrong_secret_opens_nothing(home: Path) -> None:
+    with pytest.raises(Unreadable):
+        decrypt(encrypt(b"x", SECRET, home), OTHER, home, 10)
+
+
+def test_message_longer_than_allowed_is_refused(home: Path) -> None:
+    message = encrypt(bytes(1_000_000), SECRET, home)
+    assert len(message) < 10_000
+    with pytest.raises(Unreadable):
+        decrypt(message, SECRET, home, 100_000)
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_altered_or_cut_message_is_refused(home: Path, data: st.DataObject) -> None:
+    message = encrypt(b"some content that matters", SECRET, home)
+    at = data.draw(st.integers(0, len(message) - 1))
+    how = data.draw(st.sampled_from(["flip", "cut", "drop"]))
+    if how == "flip":
+        altered = message[:at] + bytes((message[at] ^ data.draw(st.integers(1, 255)),)) + message[at + 1 :]
+    else:
+        altered = message[:at] if how == "cut" else message[:at] + message[at + 1 :]
+    with pytest.raises(Unreadable):
+        decrypt(altered, SECRET, home, 1000)
+
+
+def gpg(home: Path, *words: str, feed: bytes) -> bytes:
+    options = ["--batch", "--no-options", "--no-autostart", "--homedir", str(home), "--pinentry-mode", "loopback"]
+    key = ["--passphrase", SECRET.reveal(), "--s2k-count", "65536"]
+    return subprocess.run(["gpg", *options, *key, *words], input=feed, capture_output=True, check=True).stdout
+
+
+def test_plain_message_in_place_of_an_encrypted_one_is_refused(home: Path) -> None:
+    """Stock gpg prints it and ends with status 0."""
+    with pytest.raises(Unreadable):
+        decrypt(gpg(home, "--store", feed=b"forged"), SECRET, home, 1000)
+
+
+def test_message_without_integrity_protection_is_refused(home: Path) -> None:
+    """Made by hand: gpg since 2.2.8 will not write a packet without it."""
+    message = encrypt(b"content", SECRET, home)
+    at = message.index(b"\xd2")  # tag 18, symmetrically encrypted and integrity protected
+    with pytest.raises(Unreadable):
+        decrypt(message[:at] + b"\xc9" + message[at + 1 :], SECRET, home, 1000)
