@@ -219,10 +219,10 @@ json_values = st.recursive(
 )
 
 
-@given(
-    st.sampled_from(sorted(json.loads(format_entry(record(1), KEY, lambda hidden: hidden).split(b"\n")[0]))),
-    json_values,
-)
+PLAIN = json.loads(format_entry(record(1), KEY, lambda hidden: hidden).split(b"\n")[0])
+
+
+@given(st.sampled_from(sorted(PLAIN)), json_values)
 def test_wrong_kinds_in_the_plain_part_are_refused_even_when_sealed(field: str, value: object) -> None:
     """Who has the key could do it by mistake; nothing else may come of it than a refusal."""
     entry = open_entry(entry_name(record(1)), format_entry(record(1), KEY, lambda hidden: hidden), KEY)

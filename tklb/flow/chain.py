@@ -38,9 +38,11 @@ class Chain:
 
 
 def open_chain(setting: Setting) -> Chain:
-    """Read the ledger of the target. Raises TargetForeign where another machine's snapshots are there."""
+    """Read the ledger of the target. Raises TargetDamaged, TargetForeign where another machine's snapshots are there."""
     target = open_target(setting.config.target)
-    records = read_ledger(target, setting.secret, setting.paths.ledger).records
+    ledger = read_ledger(target, setting.secret, setting.paths.ledger)
+    ledger.check()
+    records = ledger.records
     if records and records[-1].host != setting.host:
         raise TargetForeign(address=target.address, host=records[-1].hostname)
     return Chain(target, records)
