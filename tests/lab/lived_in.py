@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
 
-from tests.lab import nasty, repository
+from tests.lab import nasty
 from tests.lab.appliance import Appliance, clone, stack
 from tests.lab.box import Box
 from tests.lab.ground import Ground
-from tests.lab.roots import layer
+from tests.lab.repository import repository_layer
+from tests.lab.roots import digest_of, layer
 
-FORM = 2  # raise it when a lived-in machine changes, so that kept layers are made anew
 START, YEAR = 1_700_000_000, 31_536_000  # seconds; files date from the year after
 WORDS = b"backup restore server delta volume signed daily report invoice draft total sum final meeting notes".split()
 # Bulk files go here; www is added where there is a web server.
@@ -52,13 +52,14 @@ def lived_in(
     binds: Mapping[Path, str] | None = None,
 ) -> Appliance:
     """A clone of profile `name` where somebody has lived, its changes kept as a layer between tests."""
-    lowers = (repository.layer_of(name), *stack(name, hostname))
-    life = layer(f"lived-{seed}-{files} {FORM}", lowers, lambda box: live(box, seed, files), hostname)
-    return clone(name, hostname=hostname, tklb=tklb, on=on, binds=binds, layers=(life, repository.layer_of(name)))
+    offered = repository_layer()
+    key = f"lived-{seed}-{files} {digest_of(__file__, nasty.__file__, str(Path(__file__).with_name('ground.py')))}"
+    life = layer(key, (offered, *stack(name, hostname)), lambda box: live(box, seed, files), hostname)
+    return clone(name, hostname=hostname, tklb=tklb, on=on, binds=binds, layers=(life, offered))
 
 
 def live(box: Box, seed: int = 1, files: int = 3000) -> None:
-    """Do everything; the box must have the layer `repository.layer_of`."""
+    """Do everything; the box must have the layer `repository_layer()`."""
     ground, random = Ground(box.root), Random(seed)
     add_people(box)
     use_packages(box, ground)

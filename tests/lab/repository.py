@@ -1,8 +1,8 @@
 """A signed apt repository and loose packages of our own, made inside a box with dpkg-deb and gpg.
 
-`layer_of(name)` is a layer with the repository at /usr/share/acme (outside what profiles cover): machines that lay
-it over themselves can all reach it, as they could the same server on the network. The source line that uses it is
-the owner's doing, see `lived_in`. Touches /usr/share/acme of the box.
+`repository_layer()` has it at /usr/share/acme (outside what profiles cover): machines of any release that lay it over
+themselves can all reach it, as they could the same server on the network. The source line that uses it is the owner's
+doing, see `lived_in`. Touches /usr/share/acme of the box.
 
 Packages: `acme-tools` needs `acme-common` (both in stable/), `acme-extra` (in extra/), `acme-agent` (offered nowhere,
 a loose .deb with a conffile and a system user made by its postinst).
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.lab.box import Box
 from tests.lab.ground import Ground
-from tests.lab.roots import layer, root
+from tests.lab.roots import digest_of, layer, root
 
 PLACE = b"/usr/share/acme"
 CONTROL = """Package: {name}
@@ -34,9 +34,9 @@ install -d -o acme-agent -g acme-agent /var/lib/acme-agent
 """
 
 
-def layer_of(name: str) -> Path:
-    """The layer for clones of profile `name`."""
-    return layer("acme 2", [root(name)], make)
+def repository_layer() -> Path:
+    """The layer, one and the same (with one key) for clones of every profile."""
+    return layer(f"acme {digest_of(__file__)}", [root("core")], make)
 
 
 def make(box: Box) -> None:

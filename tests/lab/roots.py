@@ -47,6 +47,7 @@ def root(name: str) -> Path:
     folder = LAB / "roots" / f"{recipe['id']}-{_key(recipe)}"
     with _making(folder) as draft:
         if draft is not None:
+            _forget_unused(folder)
             _build(recipe, draft)
     return folder
 
@@ -80,6 +81,11 @@ def _forget_unused(folder: Path) -> None:
         if time.time() - lock.stat().st_mtime > UNUSED:
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
             lock.unlink(missing_ok=True)
+
+
+def digest_of(*sources: str) -> str:
+    """Digest of source files, for the key of a layer that they make."""
+    return hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()
 
 
 def allow_no_services(folder: Path) -> None:
