@@ -1,0 +1,228 @@
+"""apt, dpkg and services, on a real Debian inside the lab, with an archive made for the purpose."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.boundary import repository
+from tests.lab.appliance import Appliance, clone
+
+pytestmark = pytest.mark.lab
+
+TREE = Path(__file__).parents[2]
+PRINTED = """
+import json, sys
+from pathlib import Path
+from tklb.errors import TklbError
+from tklb.model import PackageDelta, Skipped, SourceFile
+from tklb.system import apt, dpkg, services, sources
+def plain(value):
+    return value.decode() if isinstance(value, bytes) else list(value) if isinstance(value, (set, frozenset)) else [
+        getattr(value, name) for name in value.__slots__]
+try:
+    print(json.dumps(EXPRESSION, default=plain))
+except TklbError as exc:
+    print(json.dumps([exc.name, str(exc)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    for name in ("good-a", "good-b", "kept-off"):
+        repository.deb(folder, name)
+    repository.deb(folder, "no-way", fields="Depends: not-in-any-archive\n")
+    repository.deb(folder, "bad-post", scripts={"postinst": "exit 7"})
+    repository.deb(folder, "bad-pre", scripts={"preinst": "exit 7"})
+    repository.deb(folder, "asks", scripts={"postinst": "read answer && exit 1; exit 0"})
+    repository.deb(folder, "evicts", fields="Conflicts: nano\n")
+    repository.deb(folder, "needs-good-a", fields="Depends: good-a\n")
+    repository.deb(folder, "has-conf", files={"/etc/has.conf": "as shipped\n"}, conffiles=("/etc/has.conf",))
+    repository.deb(
+        folder,
+        "has-service",
+        files={
+            "/etc/init.d/has-service": "#!/bin/sh\n### BEGIN INIT INFO\n### END INIT INFO\necho $1 >>/run/has-service\n"
+        },
+        scripts={"postinst": "chmod 755 /etc/init.d/has-service; invoke-rc.d has-service start || exit 9"},
+    )
+    repository.index(folder)
+    outside = folder / "outside"
+    outside.mkdir()
+    repository.deb(outside, "from-a-file")
+    return folder
+
+
+@pytest.fixture
+def box(archive: Path) -> Iterator[Appliance]:
+    with clone("core", binds={TREE: "/src", archive: "/archive"}) as machine:
+        (machine.root / "etc/apt/sources.list").write_text("deb [trusted=yes] file:/archive ./\n")
+        machine.run(["apt-get", "update"])
+        (machine.root / "usr/sbin/policy-rc.d").unlink()
+        yield machine
+
+
+def ask(box: Appliance, expression: str) -> Any:
+    """Evaluate an expression of tklb.system inside."""
+    code = PRINTED.replace("EXPRESSION", expression)
+    done = box.run(["python3", "-c", code], env={"PYTHONPATH": "/src", "PYTHONDONTWRITEBYTECODE": "1"})
+    return json.loads(done.stdout)
+
+
+def state(box: Appliance, name: str) -> str:
+    done = box.run(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}", name], check=False)
+    return done.stdout.strip()
+
+
+def test_what_can_be_had_is_installed_and_the_rest_is_named_with_the_reason(box: Appliance) -> None:
+    names = ["good-a", "bad-pre", "no-way", "unheard-of", "rm -rf /", "evicts", "good-b", "nano-"]
+    left = ask(box, f"apt.install({names})")
+    reasons = dict(left)
+    assert sorted(reasons) == sorted(f"package:{name}" for name in names if not name.startswith("good"))
+    assert reasons["package:unheard-of"] == reasons["package:rm -rf /"] == "no package source offers it"
+    assert "not-in-any-archive" in reasons["package:no-way"]
+    assert [state(box, name) for name in ("good-a", "good-b", "nano")] == ["ii", "ii", "ii"]
+
+
+def test_a_package_whose_script_fails_does_not_stop_the_others(box: Appliance) -> None:
+    left = ask(box, "apt.install(['bad-post', 'good-a', 'needs-good-a'])")
+    assert [item for item, _ in left] == ["package:bad-post"]
+    assert [state(box, name) for name in ("good-a", "needs-good-a")] == ["ii", "ii"]
+    name, message = ask(box, "apt.install(['good-b'])")
+    assert (name, "bad-post" in message) == ("PackagesFailed", True)
+
+
+def test_no_prompt_can_hang_an_installation(box: Appliance) -> None:
+    (box.root / "etc/has.conf").write_text("the owner's\n")
+    assert ask(box, "apt.install(['asks', 'has-conf'])") == []
+    assert (box.root / "etc/has.conf").read_text() == "the owner's\n"
+
+
+def test_services_do_not_start_while_packages_come_in(box: Appliance) -> None:
+    policy = box.root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 0\n")
+    policy.chmod(0o755)
+    assert ask(box, "apt.install(['has-service'])") == []
+    assert box.run(["cat", "/run/has-service"], check=False).stdout == ""
+    assert policy.read_text() == "#!/bin/sh\nexit 0\n"
+    assert ask(box, "services.restart(['has-service', 'absent', '../../evil'])") == [
+        ["service:absent", "no service manager runs here that knows it"],
+        ["service:../../evil", "this is no name of a service"],
+    ]
+    assert "start" in box.run(["cat", "/run/has-service"]).stdout
+
+
+def test_a_policy_left_by_a_killed_run_is_taken_away(box: Appliance) -> None:
+    policy = box.root / "usr/sbin/policy-rc.d"
+    kill = "(lambda d: (d.__enter__(), __import__('os')._exit(0)))(services.denied())"
+    code = PRINTED.replace("EXPRESSION", kill)
+    policy.write_text("#!/bin/sh\nexit 0\n")
+    box.run(["python3", "-c", code], env={"PYTHONPATH": "/src", "PYTHONDONTWRITEBYTECODE": "1"})
+    assert "exit 101" in policy.read_text()
+    assert ask(box, "apt.install(['good-a'])") == []
+    assert policy.read_text() == "#!/bin/sh\nexit 0\n"
+
+
+def test_marks_are_set_as_wanted(box: Appliance) -> None:
+    marks = "[('good-a', True, False), ('good-b', False, True), ('absent', False, True)]"
+    assert ask(box, f"(apt.install(['good-a', 'good-b']), apt.mark({marks}))") == [[], []]
+    found = {words[0]: words[3:] for words in ask(box, "dpkg.installed()")}
+    assert (found["good-a"], found["good-b"]) == ([True, False], [False, True])
+    assert box.run(["apt-mark", "showhold"]).stdout.split() == ["good-b"]
+
+
+def test_a_removal_that_would_take_others_along_is_not_carried_out(box: Appliance) -> None:
+    ask(box, "apt.install(['needs-good-a', 'good-b'])")
+    assert ask(box, "apt.remove(['good-a', 'good-b', 'absent'])") == [
+        ["package:good-a", "others would go with it: needs-good-a"]
+    ]
+    assert (state(box, "good-a"), state(box, "good-b")) == ("ii", "")
+    assert ask(box, "apt.remove(['good-a', 'needs-good-a'])") == []
+
+
+def test_a_held_package_here_is_left_alone(box: Appliance) -> None:
+    box.run(["apt-mark", "hold", "nano"])
+    assert [item for item, _ in ask(box, "apt.install(['evicts', 'good-a'])")] == ["package:evicts"]
+    assert state(box, "nano") == "hi"
+
+
+def test_a_failing_source_is_a_warning(box: Appliance) -> None:
+    (box.root / "etc/apt/sources.list.d/gone.list").write_text("deb [trusted=yes] file:/nowhere ./\n")
+    warnings = ask(box, "apt.update()")
+    assert any("/nowhere" in warning for warning in warnings)
+    assert ask(box, "apt.install(['good-a'])") == []
+
+
+def test_a_dpkg_that_was_interrupted_is_refused(box: Appliance) -> None:
+    (box.root / "var/lib/dpkg/updates/0001").write_text("Package: nano\n")
+    assert ask(box, "apt.install(['good-a'])")[0] == "PackagesFailed"
+
+
+def test_a_package_from_a_file_is_told_from_one_that_a_source_offers(box: Appliance) -> None:
+    box.run(["apt-get", "install", "-qy", "good-a", "/archive/outside/from-a-file_1_all.deb"])
+    wanted = "PackageDelta(tuple(p for p in dpkg.installed() if p.name in ('good-a', 'from-a-file')))"
+    call = f"[apt.local_packages(b'/', {wanted}, Path('/tmp/cache')) for _ in (1, 2)]"
+    assert ask(box, call) == [["from-a-file"], ["from-a-file"]]
+    (box.root / "etc/apt/sources.list").write_text("")
+    assert sorted(ask(box, call)[0]) == ["from-a-file", "good-a"]
+    box.run(["rm", "-r", "/var/lib/apt/lists"])
+    assert ask(box, call) == [[], []]
+
+
+def test_the_owners_sources_travel_and_debians_own_stay(box: Appliance) -> None:
+    etc = box.root / "etc/apt"
+    (etc / "sources.list").write_text(
+        "deb http://deb.example.debian.org/debian bookworm main contrib\n"
+        "deb http://deb.example.debian.org/debian bookworm-updates main\n"
+        "# deb http://nobody.example.org/x ./\n"
+    )
+    (etc / "sources.list.d/shop.sources").write_text(
+        "Types: deb\nURIs: https://shop.example.org/apt\nSuites: stable\nComponents: main\n"
+        "Signed-By: /usr/share/keyrings/shop.gpg\n"
+    )
+    (box.root / "usr/share/keyrings/shop.gpg").write_bytes(b"\x99key")
+    (box.root / "usr/share/keyrings/other.gpg").write_bytes(b"\x99other")
+    (etc / "auth.conf.d").mkdir(exist_ok=True)
+    (etc / "auth.conf.d/shop.conf").write_text("machine shop.example.org login a password b\n")
+    (etc / "auth.conf.d/shop.conf").chmod(0o600)
+    found = {
+        path: (content, mode)
+        for path, content, mode in ask(
+            box, "[(f.path, f.content.decode('latin-1'), f.mode) for f in sources.extra_sources()]"
+        )
+    }
+    assert sorted(found) == [
+        "/etc/apt/auth.conf.d/shop.conf",
+        "/etc/apt/sources.list.d/shop.sources",
+        "/etc/apt/sources.list.d/tklb-restored.list",
+        "/usr/share/keyrings/shop.gpg",
+    ]
+    assert found["/etc/apt/auth.conf.d/shop.conf"][1] == 0o600
+    restored = found["/etc/apt/sources.list.d/tklb-restored.list"][0]
+    assert restored == "deb http://deb.example.debian.org/debian bookworm contrib\n"
+
+
+def test_source_files_are_put_in_place_whole(box: Appliance) -> None:
+    file = "SourceFile(b'/etc/apt/keyrings/new/k.gpg', b'key', 0o644)"
+    assert ask(box, f"sources.add_sources(b'/', [{file}])") == []
+    assert (box.root / "etc/apt/keyrings/new/k.gpg").read_bytes() == b"key"
+    box.run(["ln", "-s", "/tmp", "/etc/apt/evil"])
+    evil = "SourceFile(b'/etc/apt/evil/k.gpg', b'key', 0o644)"
+    assert ask(box, f"sources.add_sources(b'/', [{evil}])") == [["/etc/apt/evil/k.gpg", "its folder is a link"]]
+
+
+def test_the_lock_of_another_apt_is_waited_for(box: Appliance) -> None:
+    hold = (
+        "import fcntl, time; lock = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(lock, fcntl.LOCK_EX);"
+        "print(1, flush=True); time.sleep(3)"
+    )
+    holder = box.popen(["python3", "-c", hold], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    assert ask(box, "apt.install(['good-a'])") == []
+    holder.wait()
+    holder.stdout.close()
