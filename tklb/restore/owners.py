@@ -26,7 +26,7 @@ class Ids:
     groups: Mapping[bytes, int] = field(default_factory=dict)
 
     def mapped(self, entry: FileEntry) -> FileEntry:
-        """`entry` with owner, group and ACL entries mapped, less what does not travel. Raises ValueError for a bad ACL."""
+        """`entry` with owner, group and ACL entries mapped, less what does not travel. Raises ValueError: a bad ACL."""
         xattrs = entry.xattrs and tuple(
             (name, remap_acl(value, self.uids, self.gids) if name in ACLS else value)
             for name, value in entry.xattrs

@@ -212,7 +212,7 @@ class Applier:
     def _link_to(self, entry: FileEntry, partner: bytes, was: FileEntry | None) -> str | None:
         """Link; say why not where `partner` is not the same file, or the file system refuses."""
         try:
-            if self._live.digest(partner, "sha256") != entry.sha256:
+            if self._live.file_digest(partner, "sha256") != entry.sha256:
                 return "that one has another content here"
             with _handle(*self._live.place(partner), "file") as handle:
                 folder, name = self._live.place(entry.path)

@@ -68,7 +68,7 @@ class Beneath:
             raise OSError(errno.EINVAL, "not a plain file")
         return descriptor
 
-    def digest(self, path: bytes, algorithm: str) -> str:
+    def file_digest(self, path: bytes, algorithm: str) -> str:
         """The digest of the plain file `path`, in lowercase hex."""
         with open(self.open_file(path), "rb", buffering=0) as stream:
             return hashlib.file_digest(stream, algorithm).hexdigest()

@@ -59,8 +59,15 @@ class LiveFiles(Beneath):
         """The names in the folder `path`, sorted; none where it cannot be read."""
         try:
             return tuple(sorted(os.fsencode(name) for name in os.listdir(self.folder(path))))
-        except OSError:
+        except (OSError, ValueError):
             return ()
+
+    def digest(self, path: bytes, algorithm: str) -> str | None:
+        """The digest of the plain file `path`; None where it cannot be read."""
+        try:
+            return self.file_digest(path, algorithm)
+        except (OSError, ValueError):
+            return None
 
     def blocked(self, path: bytes) -> bytes | None:
         """The nearest parent of `path` that is there and is no folder (a symbolic link, a file), or None."""
