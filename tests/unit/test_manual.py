@@ -14,6 +14,7 @@ import pytest
 from tests.unit.test_shape import failures, manual
 from tklb import config
 from tklb.delta.rules import Rule, Rules
+from tklb.profile import recipe
 
 MAN = Path(__file__).parents[2] / "man"
 PAGES = sorted(path.name for path in MAN.iterdir())
@@ -26,13 +27,21 @@ def test_page_is_well_formed(check: str, page: str) -> None:
     assert done.stdout + done.stderr == ""
 
 
-def test_toml_page_lists_exactly_the_keys_there_are() -> None:
-    page = (MAN / "tklb.toml.5").read_text()
-    listed = set()
-    for section in re.split(r"^\.SS \[", page, flags=re.MULTILINE)[1:]:
-        name, text = section.split("]", 1)
-        listed |= {f"{name}.{key}" for key in re.findall(r'^\.BR (\w+) " \(\w+', text, re.MULTILINE)}
-    assert listed == {f"{section}.{key}" for section, keys in config._KEYS.items() for key in keys}
+def test_pages_list_exactly_the_keys_there_are() -> None:
+    assert listed("tklb.toml.5") == {f"{table}.{key}" for table, keys in config._KEYS.items() for key in keys}
+    keys_of_a_recipe = {f"{table}.{key}".lstrip(".") for table, keys in recipe._KEYS.items() for key in keys}
+    assert listed("tklb-profile.5") == keys_of_a_recipe
+
+
+def listed(page: str) -> set[str]:
+    """`table.key` of every key that is explained: `.BR key ", " key " (type)"` below `.SS [table]`."""
+    found, table = set(), ""
+    for line in (MAN / page).read_text().splitlines():
+        if line.startswith(".SS ["):
+            table = line[5:-1] + "."
+        elif heading := re.fullmatch(r"\.BR (.*)\((string|integer|boolean|list|table).*", line):
+            found |= {table + key for key in re.findall(r"\w+", heading[1])}
+    return found
 
 
 @pytest.mark.parametrize("error", failures(), ids=lambda error: error.__name__)
