@@ -265,11 +265,18 @@ class _Whereabouts:
         path = path if by == package else target
         return b"/usr" + path if path.startswith(self._merged) else path
 
-    def shipped_as(self, path: bytes) -> tuple[bytes, ...]:
-        """The names under which a package may have shipped what lies at `path`."""
-        bare = path.removeprefix(b"/usr")
-        names = (path, bare) if path != bare and bare.startswith(self._merged) else (path,)
-        return (*names, *(original for original, (target, _) in self._diverted.items() if target in names))
+    def shipped_as(self, path: bytes) -> Iterator[bytes]:
+        """The names under which packages may have shipped what lies at or below `path`."""
+        yield path
+        below = path.rstrip(b"/") + b"/"
+        for merged in self._merged:
+            if (b"/usr" + merged).startswith(below):
+                yield merged.rstrip(b"/")
+            elif path.startswith(b"/usr" + merged):
+                yield path.removeprefix(b"/usr")
+        for original, (target, _) in self._diverted.items():
+            if target == path or target.startswith(below):
+                yield original
 
 
 def _leads_into_usr(root: bytes, name: bytes) -> bool:
