@@ -119,7 +119,9 @@ class _Walker:
 
     def _skip(self, path: bytes, exc: OSError) -> None:
         reason = "vanished while being looked at" if exc.errno == errno.ENOENT else exc.strerror or str(exc)
-        self._skipped.append(Skipped(path, reason))
+        item = Skipped(path, reason)
+        if self._skipped[-1:] != [item]:  # a folder is met twice: as an entry, and to go into
+            self._skipped.append(item)
 
     def _descend(self, frame: _Frame, name: bytes) -> bool:
         path = frame.path + b"/" + name

@@ -1,0 +1,478 @@
+"""The scan on real trees: whole metadata, odd names, depths, races and what must never be looked at.
+
+Touches folders of its own; mounts below them and unmounts. Needs root, setfacl, setcap and mount.
+"""
+
+import contextlib
+import os
+import stat
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.boundary import nasty
+from tklb.delta.files import compare
+from tklb.delta.listing import Record, listing, record_of, records
+from tklb.delta.rules import Rule, Rules
+from tklb.model import FileEntry, Skipped
+from tklb.system import digest as digest_module
+from tklb.system.digest import ContentChanged, file_digest
+from tklb.system.records import scan_records
+from tklb.system.scan import read_names, scan
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes devices and sets owners")
+ALL = Rules([Rule(include=True, pattern=b"/")])
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> bytes:
+    tree = bytes(tmp_path / "tree")
+    os.mkdir(tree)
+    return tree
+
+
+@pytest.fixture
+def nasty_tree(tree: bytes) -> bytes:
+    nasty.make(tree)
+    return tree
+
+
+def entries(tree: bytes, rules: Rules = ALL, **more: object) -> dict[bytes, FileEntry]:
+    skipped: list[Skipped] = []
+    found = {entry.path: entry for entry in scan(tree, rules, skipped=skipped, **more)}  # type: ignore[arg-type]
+    assert not skipped
+    return found
+
+
+def by_hand(tree: bytes) -> dict[bytes, os.stat_result]:
+    """Give what is in a tree by other means."""
+    found = {b"/": os.lstat(tree)}
+    for folder, folders, files in os.walk(tree):
+        for name in (*folders, *files):
+            path = folder + b"/" + name
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                found[path[len(tree) :]] = os.lstat(path)
+    return found
+
+
+def rules(*lines: tuple[bool, bytes]) -> Rules:
+    return Rules([Rule(*line) for line in lines])
+
+
+# ---------------------------------------------------------------- what is recorded
+
+
+def test_every_path_but_sockets_is_given_in_byte_order(nasty_tree: bytes) -> None:
+    assert list(entries(nasty_tree)) == sorted(by_hand(nasty_tree))
+    assert b"/socket" in {b"/" + name for name in os.listdir(nasty_tree)}
+
+
+def test_the_status_is_recorded_whole(nasty_tree: bytes) -> None:
+    found = entries(nasty_tree)
+    for path, status in by_hand(nasty_tree).items():
+        entry = found[path]
+        assert (entry.mode, entry.uid, entry.gid) == (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+        assert (entry.mtime_ns, entry.ctime_ns) == (status.st_mtime_ns, status.st_ctime_ns)
+        assert (entry.dev, entry.ino) == (status.st_dev, status.st_ino)
+        assert entry.size == (status.st_size if stat.S_ISREG(status.st_mode) else None)
+        assert entry.nlink == (None if stat.S_ISDIR(status.st_mode) else status.st_nlink)
+    for name, moment in nasty.TIMES.items():
+        assert found[b"/" + name].mtime_ns == moment
+    assert found[b"/abs"].mtime_ns == -5
+
+
+def test_links_devices_pipes_and_holes_are_recorded(nasty_tree: bytes) -> None:
+    found = entries(nasty_tree)
+    for name, target in nasty.TARGETS.items():
+        assert (found[b"/" + name].kind, found[b"/" + name].link) == ("link", target)
+    assert (found[b"/chr"].kind, found[b"/chr"].device) == ("char", (259, 70000))
+    assert (found[b"/blk"].kind, found[b"/blk"].device) == ("block", (511, 1048575))
+    assert found[b"/fifo"].kind == "fifo"
+    assert found[b"/sparse"].sparse
+    assert [path for path, entry in found.items() if entry.sparse] == [b"/sparse"]
+    group = {path for path, entry in found.items() if entry.ino == found[b"/setuid"].ino}
+    assert group == {b"/setuid", b"/hard", b"/dir/hard"}
+    assert found[b"/hard"].nlink == 3
+
+
+def test_attributes_acls_and_capabilities_are_recorded(nasty_tree: bytes) -> None:
+    found = entries(nasty_tree)
+    assert found[b"/f"].xattrs == ()
+    assert found[b"/attributes"].xattrs == ((b"user.empty", b""), (b"user.odd=#\xc3\xa9", b"\0\n\xff"))
+    names = {path: [name for name, _ in found[path].xattrs or ()] for path in (b"/acl", b"/dir", b"/capable")}
+    assert names[b"/acl"] == [b"system.posix_acl_access"]
+    assert names[b"/dir"] == [b"system.posix_acl_default", b"trusted.x"]
+    assert names[b"/capable"] == [b"security.capability"]
+    for path in names:
+        for name, value in found[path].xattrs or ():
+            assert os.getxattr(nasty_tree + path, name) == value
+
+
+def test_digests_are_taken_when_asked(nasty_tree: bytes) -> None:
+    found = entries(nasty_tree, digest=True)
+    said = subprocess.run(["sha256sum", nasty_tree + b"/a#b"], capture_output=True, check=True).stdout
+    assert found[b"/a#b"].sha256 == said.split()[0].decode()
+    assert {entry.kind for entry in found.values() if entry.sha256} == {"file"}
+    assert {entry.kind for entry in found.values() if not entry.sha256} == {"dir", "link", "fifo", "char", "block"}
+
+
+@pytest.mark.parametrize("with_digest", [False, True])
+def test_records_are_what_the_entries_would_be_written_as(nasty_tree: bytes, with_digest: bool) -> None:
+    found = scan(nasty_tree, ALL, skipped=[], digest=with_digest)
+    assert list(scan_records(nasty_tree, ALL, skipped=[], digest=with_digest)) == list(map(record_of, found))
+
+
+def test_owners_are_named_by_the_files_of_the_root(tree: bytes) -> None:
+    os.mkdir(tree + b"/etc")
+    passwd = b"first:x:1234:1:::\nalias:x:1234:1:::\n\xff\xfe:x:7:1:::\nbroken\n:x:8:1::\nroot:x:zero:0\n"
+    nasty.write(tree + b"/etc/passwd", passwd)
+    nasty.write(tree + b"/etc/group", b"people:x:77:a,b\n+::::\n")
+    nasty.write(tree + b"/file")
+    os.chown(tree + b"/file", 1234, 77)
+    assert read_names(tree).users == {1234: b"first", 7: b"\xff\xfe"}
+    entry = entries(tree)[b"/file"]
+    assert (entry.uname, entry.gname) == (b"first", b"people")
+    assert (entries(tree)[b"/"].uname, entries(tree)[b"/"].gname) == (None, None)
+
+
+# ---------------------------------------------------------------- where it looks
+
+
+def test_nothing_outside_the_root_is_seen_through_links(tree: bytes, tmp_path: Path) -> None:
+    outside = bytes(tmp_path / "outside")
+    os.makedirs(outside + b"/etc")
+    nasty.write(outside + b"/etc/passwd", b"outsider:x:0:0:::\n")
+    for name, target in ((b"etc", outside + b"/etc"), (b"up", b".."), (b"root", b"/")):
+        os.symlink(target, tree + b"/" + name)
+    assert read_names(tree).users == {}
+    looking = rules((True, b"/etc/passwd"), (True, b"/up/outside"), (True, b"/root/etc"))
+    assert entries(tree, looking) == {}
+    assert {path: entry.kind for path, entry in entries(tree).items()} == {
+        b"/": "dir", b"/etc": "link", b"/up": "link", b"/root": "link",
+    }  # fmt: skip
+    os.unlink(tree + b"/etc")
+    os.mkdir(tree + b"/etc")
+    os.symlink(outside + b"/etc/passwd", tree + b"/etc/passwd")
+    assert read_names(tree).users == {}
+
+
+def test_only_what_rules_take_in_is_given_without_its_parents(tree: bytes) -> None:
+    for folder in (b"/a/b/c", b"/a/x", b"/a-b", b"/z"):
+        os.makedirs(tree + folder)
+        nasty.write(tree + folder + b"/file")
+    looking = rules((True, b"/a/b"), (False, b"/a/b/c"), (True, b"/a/b/c/file"), (True, b"/z*"), (True, b"/no/where"))
+    assert list(entries(tree, looking)) == [b"/a/b", b"/a/b/c/file", b"/z", b"/z/file"]
+
+
+def test_a_glob_or_literal_in_an_excluded_folder_is_found(tree: bytes) -> None:
+    for name in (b"keep.conf", b"a*", b"ab"):
+        os.makedirs(tree + b"/x/y", exist_ok=True)
+        nasty.write(tree + b"/x/y/" + name)
+    assert list(entries(tree, rules((True, b"/x"), (False, b"/x/y"), (True, b"/x/**/*.conf")))) == [
+        b"/x", b"/x/y/keep.conf",
+    ]  # fmt: skip
+    assert list(entries(tree, Rules([Rule(True, b"/x/y/a*", is_literal=True)]))) == [b"/x/y/a*"]
+
+
+def test_own_folders_are_passed_over(tree: bytes) -> None:
+    os.makedirs(tree + b"/var/lib/tklb/stage")
+    os.makedirs(tree + b"/var/lib/tklb-other")
+    found = entries(tree, own=(b"/var/lib/tklb",))
+    assert list(found) == [b"/", b"/var", b"/var/lib", b"/var/lib/tklb-other"]
+
+
+@contextlib.contextmanager
+def mounted(kind: str, at: bytes) -> Iterator[None]:
+    os.makedirs(at)
+    subprocess.run(["mount", "-t", kind, kind, at], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", at], check=True)
+
+
+def test_kernel_file_systems_are_never_entered_but_others_are(tree: bytes) -> None:
+    with mounted("proc", tree + b"/pro c\\"), mounted("sysfs", tree + b"/sys"), mounted("tmpfs", tree + b"/data"):
+        nasty.write(tree + b"/data/file")
+        assert list(entries(tree)) == [b"/", b"/data", b"/data/file"]
+        assert entries(tree, rules((True, b"/sys/kernel"), (True, b"/pro c\\\\/self"))) == {}
+        assert entries(tree + b"/sys") == {}
+        os.symlink(tree, tree + b" by link")
+        assert list(entries(tree + b" by link")) == [b"/", b"/data", b"/data/file"]
+
+
+def test_the_machine_is_scanned_without_its_kernel_file_systems() -> None:
+    found = entries(b"/", rules((True, b"/proc"), (True, b"/sys"), (True, b"/dev/pts"), (True, b"/etc/hostname")))
+    assert list(found) == [b"/etc/hostname"]
+
+
+@pytest.mark.parametrize(("depth", "name"), [(30, b"n" * 250), (450, b"deep")])
+def test_trees_deeper_than_any_path_are_walked(tree: bytes, depth: int, name: bytes) -> None:
+    folder = os.open(tree, os.O_RDONLY)
+    for _ in range(depth):
+        os.close(os.open(b"zz", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+        os.mkdir(name, dir_fd=folder)
+        inner = os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.setxattr(folder, b"user.deepest", b"1")
+    os.close(folder)
+    opened = len(os.listdir("/proc/self/fd"))
+    found = entries(tree, digest=True)
+    assert len(found) == 2 * depth + 1
+    assert list(found) == sorted(found)
+    assert found[(b"/" + name) * depth].xattrs == ((b"user.deepest", b"1"),)
+    assert len(os.listdir("/proc/self/fd")) == opened
+    subprocess.run(["rm", "-rf", tree], check=True)
+
+
+def test_a_scan_that_is_given_up_leaves_no_descriptor_open(nasty_tree: bytes) -> None:
+    opened = len(os.listdir("/proc/self/fd"))
+    walk = scan(nasty_tree, ALL, skipped=[])
+    next(walk)
+    walk.close()  # type: ignore[attr-defined]
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+def test_a_root_that_is_no_folder_is_an_error(tree: bytes) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(scan(tree + b"/absent", ALL, skipped=[]))
+
+
+def test_what_vanishes_meanwhile_is_named(tree: bytes) -> None:
+    for name in (b"a", b"b", b"c", b"d/x"):
+        os.makedirs(os.path.dirname(tree + b"/" + name), exist_ok=True)
+        nasty.write(tree + b"/" + name)
+    skipped: list[Skipped] = []
+    walk = scan(tree, ALL, skipped=skipped)
+    seen = [next(walk).path, next(walk).path]
+    os.unlink(tree + b"/b")
+    subprocess.run(["rm", "-r", tree + b"/d"], check=True)
+    seen += [entry.path for entry in walk]
+    assert seen == [b"/", b"/a", b"/c"]
+    assert skipped == [Skipped(path, "vanished while being looked at") for path in (b"/b", b"/d")]
+
+
+def test_a_folder_swapped_for_a_link_is_not_followed(tree: bytes, tmp_path: Path) -> None:
+    os.makedirs(tree + b"/a/inside")
+    nasty.write(tree + b"/a/secret")
+    outside = bytes(tmp_path / "outside")
+    os.mkdir(outside)
+    nasty.write(outside + b"/secret", b"not to be seen")
+    skipped: list[Skipped] = []
+    walk = scan(tree, ALL, skipped=skipped, digest=True)
+    assert [next(walk).path, next(walk).path] == [b"/", b"/a"]
+    os.rename(tree + b"/a", tree + b"/was a")
+    os.symlink(outside, tree + b"/a")
+    assert list(walk) == []
+    assert [item.item for item in skipped] == [b"/a"]
+
+
+def test_a_folder_swapped_while_we_are_in_it_is_read_to_its_end(tree: bytes, tmp_path: Path) -> None:
+    os.mkdir(tree + b"/a")
+    for name in (b"1", b"2"):
+        nasty.write(tree + b"/a/" + name)
+        os.setxattr(tree + b"/a/" + name, b"user.true", b"1")
+    outside = bytes(tmp_path / "outside")
+    os.mkdir(outside)
+    nasty.write(outside + b"/2", b"not to be seen")
+    walk = scan(tree, ALL, skipped=[], digest=True)
+    assert [next(walk).path for _ in range(3)] == [b"/", b"/a", b"/a/1"]
+    os.rename(tree + b"/a", tree + b"/was a")
+    os.symlink(outside, tree + b"/a")
+    [entry] = walk
+    assert (entry.path, entry.size, entry.xattrs) == (b"/a/2", 1, ((b"user.true", b"1"),))
+
+
+def test_folders_above_that_moved_are_named(tree: bytes) -> None:
+    """Deeper than what is kept open, the way back is through `..`, and must lead where we came from."""
+    depth = 230
+    os.makedirs(tree + b"/d" * depth)
+    nasty.write(tree + b"/z")
+    skipped: list[Skipped] = []
+    walk = scan(tree, ALL, skipped=skipped)
+    for entry in walk:
+        if len(entry.path) == 2 * depth:
+            break
+    os.mkdir(tree + b"/elsewhere")
+    os.rename(tree + b"/d" * 25, tree + b"/elsewhere/d")
+    assert b"/z" not in [entry.path for entry in walk]
+    assert Skipped(b"/", "moved while being looked at") in skipped
+
+
+@pytest.fixture
+def public_tree() -> Iterator[bytes]:
+    """A folder that everybody may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield os.fsencode(folder)
+
+
+def test_what_may_not_be_read_is_named_and_the_rest_goes_on(public_tree: bytes) -> None:
+    tree = public_tree
+    for folder in (b"/closed", b"/excluded", b"/open"):
+        os.mkdir(tree + folder)
+        nasty.write(tree + folder + b"/file")
+    nasty.write(tree + b"/secret", mode=0)
+    os.chmod(tree + b"/closed", 0)
+    os.chmod(tree + b"/excluded", 0)
+    skipped: list[Skipped] = []
+    os.seteuid(65534)
+    try:
+        looking = rules((True, b"/"), (False, b"/excluded"))
+        found = {entry.path: entry for entry in scan(tree, looking, skipped=skipped, digest=True)}
+    finally:
+        os.seteuid(0)
+    assert list(found) == [b"/", b"/closed", b"/open", b"/open/file", b"/secret"]
+    assert found[b"/secret"].sha256 is None
+    assert found[b"/open/file"].sha256
+    assert skipped == [Skipped(b"/closed", "Permission denied"), Skipped(b"/secret", "Permission denied")]
+
+
+def test_a_base_is_not_called_deleted_where_the_scan_could_not_look(public_tree: bytes) -> None:
+    os.mkdir(public_tree + b"/closed")
+    nasty.write(public_tree + b"/closed/file")
+    base = list(entries(public_tree).values())
+    os.chmod(public_tree + b"/closed", 0)
+    skipped: list[Skipped] = []
+    os.seteuid(65534)
+    try:
+        found = list(compare(base, scan(public_tree, ALL, skipped=skipped), unseen=skipped))
+    finally:
+        os.seteuid(0)
+    assert [(change.path, change.change.value) for change in found] == [(b"/closed", "metadata")]
+
+
+# ---------------------------------------------------------------- what an earlier scan knows
+
+
+def known_of(tree: bytes) -> tuple[list[FileEntry], list[Record]]:
+    """Give what an earlier scan knew, with digests and attributes that are plainly from there."""
+    known = [
+        entry._replace(sha256="ab" * 32 if entry.kind == "file" else None, xattrs=((b"user.known", b"1"),))
+        for entry in entries(tree).values()
+    ]
+    return known, list(records(listing(map(record_of, known))))
+
+
+def both_scans(tree: bytes, known: tuple[list[FileEntry], list[Record]], *, digest: bool) -> list[FileEntry]:
+    found = list(scan(tree, ALL, skipped=[], known=known[0], digest=digest))
+    as_records = list(scan_records(tree, ALL, skipped=[], known=known[1], digest=digest))
+    assert as_records == list(map(record_of, found))
+    return found
+
+
+@pytest.mark.parametrize("digest", [False, True])
+def test_what_is_known_of_an_unchanged_file_is_not_read_again(nasty_tree: bytes, digest: bool) -> None:
+    known = known_of(nasty_tree)
+    assert both_scans(nasty_tree, known, digest=digest) == known[0]
+
+
+DEEDS = {
+    "mode": lambda path: os.chmod(path, 0o777),
+    "owner": lambda path: os.chown(path, 5, 5),
+    "mtime": lambda path: os.utime(path, ns=(1, 1)),
+    "ctime": lambda path: os.utime(path, ns=(os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns)),
+    "size": lambda path: os.truncate(path, 999),
+    "link": lambda path: os.link(path, path + b" link"),
+    "replaced": lambda path: (nasty.write(path + b".new", b"y"), os.rename(path + b".new", path)),
+}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("name", [b"f", b"a#b"])
+def test_what_is_known_of_a_changed_file_is_forgotten(nasty_tree: bytes, deed: str, name: bytes) -> None:
+    known = known_of(nasty_tree)
+    DEEDS[deed](nasty_tree + b"/" + name)  # type: ignore[no-untyped-call]
+    found = {entry.path: entry for entry in both_scans(nasty_tree, known, digest=True)}
+    assert found[b"/" + name].xattrs == ()
+    assert found[b"/" + name].sha256 == file_digest(nasty_tree + b"/" + name, "sha256")
+    assert found[b"/-dash"].sha256 == "ab" * 32
+
+
+def test_a_known_listing_without_digests_does_not_spare_reading(nasty_tree: bytes) -> None:
+    known = list(entries(nasty_tree).values())
+    found = both_scans(nasty_tree, (known, list(map(record_of, known))), digest=True)
+    assert found == list(entries(nasty_tree, digest=True).values())
+
+
+def test_known_paths_that_are_gone_or_new_do_no_harm(nasty_tree: bytes) -> None:
+    known = known_of(nasty_tree)
+    os.unlink(nasty_tree + b"/f")
+    nasty.write(nasty_tree + b"/another")
+    found = {entry.path: entry for entry in both_scans(nasty_tree, known, digest=False)}
+    assert b"/f" not in found
+    assert found[b"/another"].sha256 is None
+    assert found[b"/~t"].sha256 == "ab" * 32
+
+
+# ---------------------------------------------------------------- digests
+
+
+def test_a_pipe_or_link_has_no_digest_and_hangs_nobody(nasty_tree: bytes) -> None:
+    for name in (b"fifo", b"abs", b"dir", b"absent", b"socket"):
+        with pytest.raises(OSError, match=r"."):
+            file_digest(nasty_tree + b"/" + name, "sha256")
+
+
+def test_md5_is_there_for_what_dpkg_recorded(nasty_tree: bytes) -> None:
+    assert (
+        file_digest(nasty_tree + b"/f", "md5")
+        == subprocess.run(["md5sum", nasty_tree + b"/f"], capture_output=True, check=True).stdout.split()[0].decode()
+    )
+
+
+def test_the_time_of_access_is_left_alone(nasty_tree: bytes) -> None:
+    path = nasty_tree + b"/f"
+    os.utime(path, ns=(1, os.stat(path).st_mtime_ns))
+    list(scan(nasty_tree, ALL, skipped=[], digest=True))
+    assert os.stat(path).st_atime_ns == 1
+
+
+def test_one_change_while_reading_is_forgiven_and_the_new_content_counts(
+    tree: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nasty.write(tree + b"/log", b"old")
+    left, true_read = [1], os.read
+
+    def read(descriptor: int, length: int) -> bytes:
+        if left and left.pop():
+            nasty.write(tree + b"/log", b"newer")
+        return true_read(descriptor, length)
+
+    monkeypatch.setattr(digest_module.os, "read", read)
+    skipped: list[Skipped] = []
+    entry = next(entry for entry in scan(tree, ALL, skipped=skipped, digest=True) if entry.path == b"/log")
+    assert not skipped
+    assert entry.size == 5
+    assert entry.sha256 == file_digest(tree + b"/log", "sha256")
+
+
+def test_a_file_that_never_rests_is_named(tree: bytes) -> None:
+    nasty.write(tree + b"/log", b"x" * 30_000_000)
+    stop = threading.Event()
+
+    def keep_writing() -> None:
+        with open(tree + b"/log", "r+b", buffering=0) as stream:
+            while not stop.wait(0.001):
+                stream.write(b"y")
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    skipped: list[Skipped] = []
+    try:
+        with pytest.raises(ContentChanged):
+            file_digest(tree + b"/log", "sha256")
+        found = {entry.path: entry for entry in scan(tree, ALL, skipped=skipped, digest=True)}
+    finally:
+        stop.set()
+        writer.join()
+    assert skipped == [Skipped(b"/log", "changed while being read")]
+    assert found[b"/log"].sha256 is None
