@@ -12,14 +12,14 @@ The order, and why:
   5. services last: they start on a whole machine, never on half of one.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tklb.delta.packages import diff_packages, native_architecture, plan_packages, select
+from tklb.delta.sources import plan_sources
 from tklb.delta.users import diff_accounts, merge_accounts
 from tklb.errors import RestoreRefused
-from tklb.model import AccountMerge, Accounts, FileEntry, Package, Plan, Skipped, Step, StepKind
+from tklb.model import AccountMerge, Accounts, FileEntry, Package, Plan, Skipped, SourceFile, Step, StepKind
 from tklb.restore.choice import Choice, accounts_for
 from tklb.restore.files import FilePlanner, LinkGroup, Present, is_plain, link_groups
 from tklb.restore.identity import Identity
@@ -27,6 +27,7 @@ from tklb.restore.owners import Ids, OwnerWatch, nameless_ids, numbers
 from tklb.restore.words import shown
 from tklb.snapshot import Contents, Machine
 
+HOSTNAME = b"/etc/hostname"
 Lookup = Callable[[bytes], FileEntry | None]
 
 
@@ -49,6 +50,7 @@ class Here:
     accounts: Accounts
     packages: tuple[Package, ...]
     files: Present
+    sources: tuple[SourceFile, ...] = ()  # all that apt reads its sources from
 
 
 @dataclass(slots=True)
@@ -89,6 +91,8 @@ def make_plan(saved: Saved, here: Here, choice: Choice) -> Plan:
     _plan_services(draft)
     if draft.steps:
         draft.warnings += merge.warnings
+    if any(step.item == HOSTNAME for step in draft.steps):
+        draft.warnings.append(f"this machine is called {saved.contents.machine.hostname} from its next start on")
     return Plan(
         snapshot=saved.snapshot,
         steps=tuple(draft.steps),
@@ -125,31 +129,20 @@ def _plan_packages(draft: _Draft) -> None:
     delta = diff_packages(contents.packages_base, contents.packages)
     wanted = select(delta, lambda name: choice.allows("package", name.encode()))
     plan = plan_packages(wanted, draft.here.packages, native_architecture(contents.packages))
-    _plan_sources(draft)
+    sources = plan_sources(contents.sources, draft.here.sources, draft.here.machine.release)
+    draft.steps += [Step(StepKind.SOURCE, source.path) for source in sources.add]
     draft.steps += [Step(StepKind.INSTALL, name.encode()) for name in plan.install]
     if choice.remove_packages:
         draft.steps += [Step(StepKind.REMOVE, name.encode()) for name in plan.removals]
     else:
         draft.warnings += [f"package {name} was removed there and stays here" for name in plan.removals]
     draft.steps += [_mark(*mark) for mark in plan.marks]
-    draft.skipped += plan.left_out
+    draft.skipped += (*sources.skipped, *plan.left_out)
 
 
 def _mark(name: str, auto: bool, held: bool) -> Step:
     detail = ("auto" if auto else "manual") + (" held" if held else "")
     return Step(StepKind.MARK, name.encode(), detail, package=Package(name, "", "", auto, held))
-
-
-def _plan_sources(draft: _Draft) -> None:
-    """Package sources of another release would mix the two; those stay away."""
-    there, here = draft.saved.contents.machine, draft.here.machine
-    for source in draft.saved.contents.sources:
-        if draft.here.files.digest(source.path, "sha256") == hashlib.sha256(source.content).hexdigest():
-            continue
-        if there.release == here.release:
-            draft.steps.append(Step(StepKind.SOURCE, source.path))
-        else:
-            draft.skipped.append(Skipped(source.path, f"a package source for {there.release}"))
 
 
 # ---------------------------------------------------------------- 2. users and groups

@@ -1,0 +1,137 @@
+"""Carry a plan out: one match over its steps, in their order.
+
+Takes a plan, what the snapshot holds and the stages with the decoded contents; changes this machine. Each step may be
+repeated; what a step could not do comes back in the report. Only what makes going on senseless is an error, and then
+no service is started.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from tklb.model import FileEntry, Plan, Progress, Report, Skipped, Step, StepKind
+from tklb.restore.plan import Saved
+from tklb.restore.words import shown
+from tklb.system import apt
+from tklb.system.accounts import write_accounts
+from tklb.system.apply_file import Applier
+from tklb.system.services import restart
+from tklb.system.sources import add_sources
+from tklb.system.space import ensure_room
+
+PACKAGES = (StepKind.SOURCE, StepKind.INSTALL, StepKind.REMOVE, StepKind.MARK)
+FILES = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
+_EVERY = 100  # files between two reports of progress
+
+
+def apply(
+    plan: Plan,
+    saved: Saved,
+    stages: Sequence[Path],
+    replan: Callable[[], Plan],
+    progress: Progress,
+    root: bytes = b"/",
+) -> Report:
+    """Do what `plan` says, and report what was done and what was not.
+
+    Packages bring users and files of their own, so once some were installed the rest is planned anew by `replan`.
+    An empty plan still sets the times of folders. Raises NoSpace, before anything is touched where that can be known.
+    """
+    folders = tuple(map(os.fsencode, stages))
+    ensure_room(root, folders[0], _to_write(plan.steps))
+    with Applier(root, folders) as applier:
+        run = _Run(plan, saved, applier, progress, root)
+        run.do(_of(plan.steps, PACKAGES))
+        if any(step.kind is StepKind.INSTALL for step in plan.steps):
+            run.plan = replan()
+            ensure_room(root, folders[0], _to_write(run.plan.steps))
+        run.do(_of(run.plan.steps, (StepKind.ACCOUNTS, *FILES)))
+        run.set_folder_times()
+        os.sync()
+        run.do(_of(run.plan.steps, (StepKind.SERVICE,)))
+        return run.report(plan)
+
+
+@dataclass(slots=True)
+class _Run:
+    plan: Plan
+    saved: Saved
+    applier: Applier
+    progress: Progress
+    root: bytes
+    done: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def do(self, steps: Iterable[Step]) -> None:
+        """Carry steps out; those of one kind that belong together go in one deed, files one by one."""
+        for kind, group in groupby(steps, key=lambda step: None if step.kind in FILES else step.kind):
+            batch = list(group)
+            skipped = self._do_files(batch) if kind is None else self._do(kind, batch)
+            self.skipped += skipped
+            missed = {item.item.removeprefix(b"package:") for item in skipped}
+            self.done += [f"{step.kind} {shown(step.item)}" for step in batch if step.item not in missed]
+
+    def _do(self, kind: StepKind, batch: list[Step]) -> Sequence[Skipped]:
+        names = [step.item.decode() for step in batch if kind not in (StepKind.SOURCE, *FILES)]
+        self.progress(f"{kind} {' '.join(names)[:60]}", 0, 0)
+        match kind:
+            case StepKind.SOURCE:
+                files = {source.path: source for source in self.saved.contents.sources}
+                return add_sources(self.root, [files[step.item] for step in batch])
+            case StepKind.INSTALL:
+                self.warnings += apt.update(self.root)
+                return apt.install(names, self.root)
+            case StepKind.REMOVE:
+                return apt.remove(names, self.root)
+            case StepKind.MARK:
+                packages = [step.package for step in batch if step.package]
+                return apt.mark([(package.name, package.auto, package.held) for package in packages], self.root)
+            case StepKind.ACCOUNTS:
+                assert self.plan.merge is not None
+                write_accounts(self.root, self.plan.merge.accounts)
+                return ()
+            case _:
+                return restart(names)
+
+    def _do_files(self, batch: list[Step]) -> Sequence[Skipped]:
+        skipped: list[Skipped] = []
+        for number, step in enumerate(batch):
+            if number % _EVERY == 0:
+                self.progress("putting files in place", number, len(batch))
+            skipped += apply_file(self.applier, step)
+        return skipped
+
+    def set_folder_times(self) -> None:
+        missed = {item.item for item in self.skipped}
+        for path, mtime_ns in self.plan.folder_times:
+            if path not in missed:
+                self.skipped += self.applier.folder_time(path, mtime_ns)
+
+    def report(self, shown_plan: Plan) -> Report:
+        said = (*shown_plan.warnings, *self.plan.warnings, *self.warnings, *self.applier.notes)
+        return Report(tuple(self.done), (*self.plan.skipped, *self.skipped), tuple(dict.fromkeys(said)))
+
+
+def apply_file(applier: Applier, step: Step) -> tuple[Skipped, ...]:
+    """Carry out one step on a file; repeating it is harmless."""
+    match step:
+        case Step(kind=StepKind.DELETE):
+            return applier.delete(step.item, step.was)
+        case Step(kind=StepKind.LINK, entry=entry, partner=partner) if entry and partner:
+            return applier.link(entry, partner, step.was)
+        case Step(kind=StepKind.METADATA, entry=entry) if entry:
+            return applier.metadata(entry, step.was)
+        case Step(entry=entry) if entry:
+            return applier.write(entry, step.was)
+    raise ValueError(f"a step without an entry: {step.kind}")
+
+
+def _of(steps: Iterable[Step], kinds: tuple[StepKind, ...]) -> Iterator[Step]:
+    return (step for step in steps if step.kind in kinds)
+
+
+def _to_write(steps: Iterable[Step]) -> Iterator[FileEntry]:
+    return (step.entry for step in steps if step.kind is StepKind.WRITE and step.entry)
