@@ -28,6 +28,7 @@ from tklb.system.accounts import read_accounts
 from tklb.system.apply_file import Applier
 from tklb.system.dpkg import installed
 from tklb.system.present import LiveFiles
+from tklb.system.sources import source_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
                 read_accounts(ROOT),
                 installed(ROOT),
                 files,
+                source_files(ROOT),
             )
             return make_plan(saved, here, choice)
 
