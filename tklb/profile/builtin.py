@@ -35,6 +35,8 @@ _GENERATED = (
 # tklb itself; its configuration in /etc/tklb is part of the delta.
 _OURSELVES = ("/opt/tklb", "/usr/local/bin/tklb", "/usr/local/share/man/man[1-8]/tklb*")
 
+OUR_FOLDERS = (b"/usr/local/share/man/man1", b"/usr/local/share/man/man5")  # made by our installer where they lack
+
 NEVER = tuple(path.encode() for path in (*_ACCOUNTS, *_SOURCES, *_PACKAGES))  # a profile cannot take these in
 RULES = tuple(Rule(False, path.encode()) for path in (*_GENERATED, *_OURSELVES)) + tuple(
     Rule(False, path) for path in NEVER

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from tklb.delta.packages import label, native_architecture
 from tklb.delta.rules import Rules, components
 from tklb.model import FileEntry, Package
+from tklb.profile.builtin import OUR_FOLDERS
 from tklb.profile.derive import derived
 from tklb.profile.folder import Profile
 
@@ -35,6 +36,9 @@ def install_state(
     fresh = tuple(package for package in offered if _identity(package) not in recorded)
     changed = {name for name, _, _ in recorded.symmetric_difference(map(_identity, packages))}
     known = {} if not changed else _by_path(root, fresh, profile.recipe.include, profile.rules)
+    known |= {
+        path: FileEntry(path, "dir", 0o755, 0, 0, b"root", b"root") for path in OUR_FOLDERS if _exists(root, path)
+    }
     if rules is not None:
         known |= _beyond(root, profile, rules, offered)
     if not changed and not known:
@@ -88,13 +92,18 @@ def _merged(root: bytes, profile: Profile, known: dict[bytes, FileEntry], change
         if newer is not None:
             upcoming = next(waiting, None)
         packages = owners.get(entry.path, frozenset())
-        if newer is not None and (packages & changed or entry.path.startswith(_CHOSEN)):
+        is_chosen = bool(changed) and entry.path.startswith(_CHOSEN)
+        if newer is not None and (packages & changed or is_chosen):
             yield _replaced(entry, newer)
-        elif not packages or packages - changed or os.path.lexists(os.path.join(root, entry.path.lstrip(b"/"))):
+        elif not (is_chosen or packages & changed == packages != frozenset()) or _exists(root, entry.path):
             yield entry
     while upcoming is not None:
         yield known[upcoming]
         upcoming = next(waiting, None)
+
+
+def _exists(root: bytes, path: bytes) -> bool:
+    return os.path.lexists(os.path.join(root, path.lstrip(b"/")))
 
 
 def _replaced(recorded: FileEntry, newer: FileEntry) -> FileEntry:

@@ -47,18 +47,19 @@ Watch = Callable[[], None]
 def local_packages(root: bytes, delta: PackageDelta, cache: Path | None = None) -> frozenset[str]:
     """Labels of added packages that no configured source offers in any version: they came from a .deb in a file.
 
-    Where apt has no lists at all nothing can be told, and none is named. The answer is kept in `cache` until lists,
+    Where not even dpkg itself is offered apt has no lists, nothing can be told, and none is named. The answer is kept in `cache` until lists,
     sources or names change, as asking takes most of a second.
     """
     native = native_architecture(dpkg.installed(root)) if delta.added else ""
     labels = sorted(label(package, native) for package in delta.added)
-    if not labels or not _lists(root):
+    if not labels:
         return frozenset()
     key = sha256(json.dumps([labels, [*_lists(root), *_source_states(root)]]).encode()).hexdigest()
     remembered = cache / "offers.json" if cache is not None else None
-    if remembered is not None and (found := _remembered(remembered, key)) is not None:
-        return found
-    missing = frozenset(labels) - offered(root, labels)
+    if remembered is not None and (answer := _remembered(remembered, key)) is not None:
+        return answer
+    found = offered(root, [*labels, "dpkg"])
+    missing = frozenset(labels) - found if "dpkg" in found else frozenset()
     if remembered is not None:
         with contextlib.suppress(OSError, TklbError):
             private_folder(remembered.parent)
@@ -86,7 +87,7 @@ def _remembered(file: Path, key: str) -> frozenset[str] | None:
 
 def _lists(root: bytes) -> list[tuple[str, int, int]]:
     folder = os.path.join(root, b"var/lib/apt/lists")
-    return [state for state in _states(folder) if "_Packages" in state[0] or state[0].endswith("Packages")]
+    return [state for state in _states(folder) if "Packages" in state[0]]
 
 
 def _source_states(root: bytes) -> list[tuple[str, int, int]]:

@@ -1,0 +1,275 @@
+"""Profiles on real machines: a clean machine has no delta, and a changed one exactly what its owner changed."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.boundary import repository
+from tests.lab.appliance import Appliance, clone
+from tests.lab.roots import SHORT, root
+from tklb.delta.files import compare
+from tklb.delta.packages import diff_packages
+from tklb.delta.users import diff_accounts
+from tklb.errors import ProfileInvalid
+from tklb.model import AccountDelta, Accounts, FileEntry, PackageDelta, Skipped
+from tklb.profile import Profile, build, detect, find, install_state, lint
+from tklb.system import dpkg
+from tklb.system.digest import file_digest
+from tklb.system.scan import scan
+
+pytestmark = pytest.mark.lab
+
+PROFILES = Path(__file__).parents[2] / "profiles"
+SERVICES = {
+    "core": ("cron", "ssh"),
+    "lamp": ("cron", "ssh", "mariadb", "apache2"),
+    "postgresql": ("cron", "ssh", "postgresql"),
+    "trixie-core": ("cron", "ssh"),
+}
+# What a machine gets when it first starts. It is taken as any file that differs; the role of a restore decides.
+IDENTITY = {
+    "/etc/fstab", "/etc/hostname", "/etc/hosts", "/etc/machine-id", "/etc/network/interfaces", "/etc/resolv.conf",
+    *(f"/etc/ssh/ssh_host_{kind}_key{end}" for kind in ("ecdsa", "ed25519", "rsa") for end in ("", ".pub")),
+}  # fmt: skip
+SNAKEOIL = {
+    "/etc/ssl/certs/19969298.0", "/etc/ssl/certs/ssl-cert-snakeoil.pem", "/etc/ssl/private/ssl-cert-snakeoil.key",
+}  # fmt: skip
+
+
+def delta(place: Path, profile: Profile, local: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Path -> change, as `tklb delta` has it."""
+    top = os.fsencode(place)
+    rules = profile.rules_for(top, local)
+    skipped: list[Skipped] = []
+
+    def digest(entry: FileEntry, algorithm: str) -> str:
+        return file_digest(top + entry.path, algorithm)
+
+    state = install_state(profile, top, dpkg.installed(top), local, rules)
+    found = {
+        os.fsdecode(change.path): str(change.change)
+        for change in compare(state, scan(top, rules, skipped=skipped), digest, skipped)
+    }
+    assert not skipped
+    return found
+
+
+def package_delta(place: Path, profile: Profile) -> PackageDelta:
+    top = os.fsencode(place)
+    return diff_packages(profile.packages(top), dpkg.installed(top))
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_clean_machine_has_no_delta_but_its_identity(name: str) -> None:
+    profile = find(None, SHORT[name])
+    with clone(name) as machine:
+        fresh = delta(machine.root, profile)
+        assert set(fresh) == IDENTITY | (SNAKEOIL if name == "postgresql" else set())
+        machine.start(*SERVICES[name])
+        machine.stop(*reversed(SERVICES[name]))
+        assert delta(machine.root, profile) == fresh
+        packages = package_delta(machine.root, profile)
+        assert (packages.added, packages.removed, packages.marked) == ((), (), ())
+        etc = machine.root / "etc"
+        accounts = Accounts(*(tuple((etc / file).read_bytes().splitlines()) for file in ("passwd", "group")))
+        assert diff_accounts(profile.accounts(), accounts) == AccountDelta()
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_clean_root_is_recognised(name: str) -> None:
+    assert detect(os.fsencode(root(name))).id == SHORT[name]
+
+
+def test_tklb_itself_is_no_part_of_the_delta_but_its_configuration() -> None:
+    with clone("core", tklb=True) as machine:
+        found = set(delta(machine.root, find(None, "debian-12-core"))) - IDENTITY
+        assert found <= {path for path in found if path.startswith("/etc/tklb")}
+        (machine.root / "etc/tklb").mkdir(exist_ok=True)
+        (machine.root / "etc/tklb/overrides").write_text("/x\n")
+        assert "/etc/tklb/overrides" in delta(machine.root, find(None, "debian-12-core"))
+
+
+# ---------------------------------------------------------------- packages that came, went and changed
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    conf = {"/etc/shop/shop.conf": "a\n", "/etc/shop/other.conf": "b\n", "/usr/bin/shop": "x\n"}
+    repository.deb(folder, "shop", files=conf, conffiles=("/etc/shop/shop.conf", "/etc/shop/other.conf"))
+    repository.index(folder)
+    outside = folder / "outside"
+    outside.mkdir()
+    agent = {"/etc/agent.conf": "a\n", "/usr/bin/agent": "x\n", "/var/lib/agent/state": "y\n"}
+    repository.deb(outside, "agent", files=agent, conffiles=("/etc/agent.conf",))
+    repository.deb(outside, "sudo", "9", files={"/etc/sudo.conf": "new\n"}, conffiles=("/etc/sudo.conf",))
+    return folder
+
+
+def changed(
+    change: Callable[[Appliance], object], archive: Path, local: frozenset[str] = frozenset()
+) -> dict[str, str]:
+    """The delta of a core machine after a change, beyond its identity."""
+    with clone("core", binds={archive: "/archive"}) as machine:
+        (machine.root / "etc/apt/sources.list.d/own.list").write_text("deb [trusted=yes] file:/archive ./\n")
+        (machine.root / "etc/apt/sources.list").write_text("")
+        machine.run(["apt-get", "update"])
+        change(machine)
+        profile = find(None, "debian-12-core")
+        found = delta(machine.root, profile, local)
+        return {path: kind for path, kind in found.items() if path not in IDENTITY}
+
+
+def test_unedited_files_of_an_added_package_are_no_delta(archive: Path) -> None:
+    def change(machine: Appliance) -> None:
+        machine.run(["apt-get", "install", "-qy", "shop"])
+        (machine.root / "etc/shop/other.conf").write_text("mine\n")
+
+    assert changed(change, archive) == {"/etc/shop/other.conf": "edited"}
+
+
+def test_a_purged_package_of_the_profile_leaves_no_deletions(archive: Path) -> None:
+    assert changed(lambda machine: machine.run(["dpkg", "--purge", "rsyslog", "nano"]), archive) == {}
+
+
+def test_a_deleted_conffile_is_a_deletion(archive: Path) -> None:
+    found = changed(lambda machine: (machine.root / "etc/rsyslog.conf").unlink(), archive)
+    assert found == {"/etc/rsyslog.conf": "deleted"}
+
+
+def test_files_of_a_package_that_no_source_offers_count_wherever_they_lie(archive: Path) -> None:
+    def change(machine: Appliance) -> None:
+        machine.run(["dpkg", "-i", "/archive/outside/agent_1_all.deb"])
+
+    assert changed(change, archive) == {}
+    found = changed(change, archive, frozenset({"agent"}))
+    assert found == dict.fromkeys(("/etc/agent.conf", "/usr/bin/agent", "/var/lib/agent/state"), "new")
+
+
+def test_an_upgraded_package_brings_its_own_install_state(archive: Path) -> None:
+    def change(machine: Appliance) -> None:
+        force = ["--force-all", "--force-confnew"]
+        machine.run(["dpkg", *force, "-i", "/archive/outside/sudo_9_all.deb"])
+
+    assert changed(change, archive) == {}
+
+
+def test_alternatives_follow_the_packages_until_somebody_chooses(archive: Path) -> None:
+    def purge(machine: Appliance) -> None:
+        machine.run(["dpkg", "--purge", "--force-all", "vim-tiny"])
+
+    assert changed(purge, archive) == {}
+
+    def choose(machine: Appliance) -> None:
+        machine.run(["update-alternatives", "--set", "pager", "/bin/more"])
+
+    assert set(changed(choose, archive)) >= {"/etc/alternatives/pager"}
+
+
+def test_a_disabled_service_is_a_deletion(archive: Path) -> None:
+    link = "/etc/systemd/system/multi-user.target.wants/cron.service"
+    assert changed(lambda machine: (machine.root / link[1:]).unlink(), archive) == {link: "deleted"}
+
+
+# ---------------------------------------------------------------- the profile of last resort
+
+# What a clean lamp root has that neither dpkg nor a registry knows: each was written by a package's own script.
+EXPLAINED = {
+    "/etc/fonts/conf.d/10-hinting-slight.conf": "fontconfig-config asks debconf how to draw",
+    "/etc/fonts/conf.d/70-no-bitmaps.conf": "fontconfig-config asks debconf how to draw",
+    "/etc/hosts.allow": "libwrap0 writes an example",
+    "/etc/hosts.deny": "libwrap0 writes an example",
+    "/etc/locale.gen": "locales writes the list of all locales",
+    "/etc/machine-id": "systemd's mark of a machine that has not started yet",
+    "/etc/modules": "kmod writes an example",
+    "/etc/mysql/debian.cnf": "mariadb-server keeps it for old tools",
+    "/etc/network/interfaces": "ifupdown writes an example",
+    **{
+        f"/etc/pam.d/common-{name}": "pam-auth-update writes what the PAM profiles ask for"
+        for name in ("account", "auth", "password", "session", "session-noninteractive")
+    },
+    "/etc/python3": "python3-minimal makes it",
+    "/etc/python3/debian_config": "python3-minimal writes it",
+    **{f"/etc/rc{level}.d/K01apache-htcacheclean": "apache2 installs it switched off" for level in range(2, 6)},
+    "/etc/runit/runsvdir/default/ssh": "runit-helper enables it",
+    "/etc/shells": "update-shells adds to it",
+    "/usr/local/lib/python3.11": "python3.11 makes it",
+    "/usr/local/lib/python3.11/dist-packages": "python3.11 makes it",
+    # what the machine type's recipe does, as an administrator would
+    "/etc/apache2/conf-available/wordpress.conf": "the recipe",
+    "/etc/apache2/conf-enabled/wordpress.conf": "the recipe",
+    "/etc/apache2/mods-enabled/rewrite.load": "the recipe",
+}
+
+
+def test_without_a_built_profile_every_path_of_a_clean_machine_s_delta_is_explained() -> None:
+    assert set(delta(root("lamp"), find(None, "debian"))) == set(EXPLAINED)
+
+
+def test_the_last_resort_knows_all_but_those_paths_that_the_built_profile_knows() -> None:
+    top = os.fsencode(root("lamp"))
+    last, built = find(None, "debian"), find(None, "debian-12-lamp-wordpress")
+    packages = dpkg.installed(top)
+    derived = {os.fsdecode(entry.path) for entry in install_state(last, top, packages)}
+    recorded = {os.fsdecode(entry.path) for entry in built.entries() if last.rules.decide(entry.path).included}
+    assert derived - recorded == set()
+    assert recorded - derived == set(EXPLAINED)
+
+
+def test_without_a_built_profile_the_packages_beyond_every_debian_are_the_owners() -> None:
+    added = {package.name for package in package_delta(root("lamp"), find(None, "debian")).added}
+    assert {"apache2", "mariadb-server", "php", "wordpress", "libapache2-mod-php8.2"} <= added
+    assert not {"dpkg", "libc6", "bash", "apt", "perl-base"} & added
+
+
+def test_a_machine_that_no_built_profile_fits_gets_the_last_resort(tmp_path: Path) -> None:
+    for folder in ("etc", "var/lib/dpkg"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "etc/os-release").write_text('ID=debian\nVERSION_ID="11"\n')
+    assert detect(os.fsencode(tmp_path)).id == "debian"
+    (tmp_path / "etc/os-release").write_text('ID=debian\nVERSION_ID="12"\n')
+    assert detect(os.fsencode(tmp_path)).id == "debian"
+
+
+# ---------------------------------------------------------------- build
+
+
+def test_the_same_root_gives_the_same_bytes(tmp_path: Path) -> None:
+    recipe = PROFILES / "debian-12-core/recipe.toml"
+    once, again = (build(os.fsencode(root("core")), recipe, tmp_path / name) for name in ("a", "b"))
+    assert once.digest == again.digest
+    assert lint(once.folder) == ()
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_shipped_profile_says_what_its_root_says_where_no_package_has_changed_since(
+    name: str, tmp_path: Path
+) -> None:
+    shipped = find(None, SHORT[name])
+    built = build(os.fsencode(root(name)), shipped.folder / "recipe.toml", tmp_path / "built")
+    changed_since = {package.name for package in set(shipped.recorded_packages()) ^ set(built.recorded_packages())}
+    owners = shipped.owners() | built.owners()
+    theirs, ours = ({entry.path: entry for entry in one.entries()} for one in (built, shipped))
+    for path in theirs.keys() | ours.keys():
+        assert theirs.get(path) == ours.get(path) or owners.get(path, set()) & changed_since, path
+
+
+def test_a_root_that_was_lived_in_is_refused_naming_the_signs(tmp_path: Path) -> None:
+    with clone("core") as machine:
+        (machine.root / "etc/adduser.conf").write_text("mine\n")
+        with pytest.raises(ProfileInvalid) as caught:
+            build(os.fsencode(machine.root), PROFILES / "debian-12-core/recipe.toml", tmp_path / "out")
+    assert "ssh_host_ecdsa_key is there" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_release_a_missing_package_and_no_debian_at_all_are_refused(tmp_path: Path) -> None:
+    recipe = PROFILES / "debian-12-lamp-wordpress/recipe.toml"
+    with pytest.raises(ProfileInvalid, match="debian-13, not debian-12; package apache2 is not installed"):
+        build(os.fsencode(root("trixie-core")), recipe, tmp_path / "out")
+    with pytest.raises(ProfileInvalid, match="it is no Debian root file system"):
+        build(os.fsencode(tmp_path), recipe, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
