@@ -47,8 +47,8 @@ Watch = Callable[[], None]
 def local_packages(root: bytes, delta: PackageDelta, cache: Path | None = None) -> frozenset[str]:
     """Labels of added packages that no configured source offers in any version: they came from a .deb in a file.
 
-    Where not even dpkg itself is offered apt has no lists, nothing can be told, and none is named. The answer is kept in `cache` until lists,
-    sources or names change, as asking takes most of a second.
+    Where not even dpkg itself is offered apt has no lists, nothing can be told, and none is named. The answer is kept
+    in `cache` until lists, sources or names change, as asking takes most of a second.
     """
     native = native_architecture(dpkg.installed(root)) if delta.added else ""
     labels = sorted(label(package, native) for package in delta.added)
