@@ -85,7 +85,7 @@ def read_count(value: bytes) -> int:
 
 def _read_kind(value: bytes) -> str:
     kind = value.decode("ascii", "replace")
-    if kind not in KINDS:
+    if kind not in KINDS and kind != "socket":
         raise ValueError("not a type")
     return kind
 
@@ -195,5 +195,6 @@ _FOREIGN = (
     WRITTEN[11]._replace(name=b"sha256"),
     WRITTEN[12]._replace(name=b"md5"),
 )
+REPEATED = frozenset((b"type", b"mode", b"uid", b"gid", b"uname", b"gname", b"nlink"))  # worth remembering
 READ = {keyword.name: keyword for keyword in WRITTEN + _FOREIGN}
 READ_BESIDE = {keyword.name: keyword for keyword in WRITTEN_BESIDE}

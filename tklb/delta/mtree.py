@@ -11,9 +11,9 @@ the dot of a time are an integer of nanoseconds, and both may write them without
 from collections.abc import Iterable, Iterator
 
 from tklb.delta.keywords import (
-    KINDS,
     READ,
     READ_BESIDE,
+    REPEATED,
     WRITTEN,
     WRITTEN_BESIDE,
     Keyword,
@@ -30,8 +30,10 @@ __all__ += ["unescape"]
 HEADER = b"#mtree v2.0\n"
 EXTRA = b"#+"  # starts the comment line that belongs to the entry above it
 _PARENT = b" tags=parent"  # the tag of a folder that is named only because mtree(8) wants every parent named
+_MOST_VALUES = 10_000
 _SILENT = tuple(FileEntry._field_defaults.values())
-_SPARSE, _XATTRS = FileEntry._fields.index("sparse"), FileEntry._fields.index("xattrs")
+_KIND, _SPARSE, _XATTRS = (FileEntry._fields.index(name) for name in ("kind", "sparse", "xattrs"))
+Value = tuple[int, object]  # place in an entry, what stands there
 
 
 def format_entry(entry: FileEntry, keywords: frozenset[str] | None = None) -> bytes:
@@ -118,12 +120,13 @@ def _is_continued(line: bytes) -> bool:
 class _Reader:
     """Where a listing stands: the folder that relative names are in, the defaults, the entry not yet given out."""
 
-    __slots__ = ("_defaults", "_folder", "_held")
+    __slots__ = ("_defaults", "_folder", "_held", "_values")
 
     def __init__(self) -> None:
         self._folder: tuple[bytes, ...] = ()
         self._defaults: dict[bytes, bytes] = {}
         self._held: list[object] | None = None
+        self._values: dict[bytes, Value] = {}  # of words that come again and again
 
     def take(self, line: bytes) -> FileEntry | None:
         """Read one line; give the entry that it ends, if any."""
@@ -131,7 +134,7 @@ class _Reader:
         if first == EXTRA:
             self._add_extra(words)
         elif first == b"/set":
-            self._defaults.update(map(_pair, words))
+            self._defaults.update((_key(word), word) for word in words)
         elif first == b"/unset":
             for word in self._defaults.copy() if b"all" in words else words:
                 self._defaults.pop(word, None)
@@ -141,26 +144,35 @@ class _Reader:
             self._folder = self._folder[:-1]
         else:
             done = self.flush()
-            self._held = self._entry(first, {**self._defaults, **dict(map(_pair, words))})
+            self._held = self._entry(first, words)
             return done
         return None
 
     def flush(self) -> FileEntry | None:
         held, self._held = self._held, None
-        return None if held is None else FileEntry(*held)  # type: ignore[arg-type]
+        return None if held is None else FileEntry._make(held)
 
-    def _entry(self, name: bytes, pairs: dict[bytes, bytes]) -> list[object] | None:
-        kind = pairs.get(b"type", b"")
-        path = self._enter(unescape(name), is_folder=kind == b"dir")
-        if kind == b"socket" or pairs.get(b"tags") == b"parent":
-            return None
-        if kind.decode("ascii", "replace") not in KINDS:
-            raise ValueError("an entry without a type that is known")
-        fields: list[object] = [path, "", *_SILENT]
-        for key, value in pairs.items():
-            if key in READ:
-                fields[READ[key].place] = _read(READ[key], value)
-        return fields
+    def _entry(self, name: bytes, words: list[bytes]) -> list[object] | None:
+        if self._defaults:
+            words = [*{**self._defaults, **{_key(word): word for word in words}}.values()]
+        fields: list[object] = [b"", "", *_SILENT]
+        for word in words:
+            place, value = self._values.get(word) or self._value(word)
+            if place:
+                fields[place] = value
+        fields[0] = self._enter(unescape(name), is_folder=fields[_KIND] == "dir")
+        if not fields[_KIND]:
+            raise ValueError("an entry without a type")
+        return None if fields[_KIND] == "socket" or _PARENT.strip() in words else fields
+
+    def _value(self, word: bytes) -> Value:
+        """Read one word of an entry; place 0 is for what we do not keep."""
+        key, _, text = word.partition(b"=")
+        keyword = READ.get(key)
+        value = (keyword.place, _read(keyword, text)) if keyword else (0, None)
+        if key in REPEATED and len(self._values) < _MOST_VALUES:
+            self._values[word] = value
+        return value
 
     def _enter(self, name: bytes, *, is_folder: bool) -> bytes:
         """Give the whole path of `name`, and remember what later relative names are relative to."""
@@ -179,19 +191,19 @@ class _Reader:
             return
         xattrs = []
         for word in words:
-            key, value = _pair(word)
-            if key in READ_BESIDE:
-                self._held[READ_BESIDE[key].place] = _read(READ_BESIDE[key], value)
-            elif key.startswith(b"xattr."):
+            keyword = READ_BESIDE.get(_key(word))
+            if keyword is not None:
+                self._held[keyword.place] = _read(keyword, word[len(keyword.name) + 1 :])
+            elif word.startswith(b"xattr."):
                 xattrs.append(read_xattr(word))
-            self._held[_SPARSE] = self._held[_SPARSE] or key == b"sparse"
+            elif word == b"sparse":
+                self._held[_SPARSE] = True
         if xattrs or b"xattr=none" in words:
             self._held[_XATTRS] = tuple(sorted(xattrs))
 
 
-def _pair(word: bytes) -> tuple[bytes, bytes]:
-    key, _, value = word.partition(b"=")
-    return key, value
+def _key(word: bytes) -> bytes:
+    return word.partition(b"=")[0]
 
 
 def _read(keyword: Keyword, value: bytes) -> object:

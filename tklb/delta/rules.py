@@ -18,6 +18,7 @@ from typing import NamedTuple, Self
 from tklb.errors import UsageWrong
 
 _GLOB_SIGNS = re.compile(rb"[*?\[\\]")
+_MOST_FOLDERS = 1000
 _BACKSLASHED = re.compile(r"\\(.)", re.DOTALL)
 Component = bytes | re.Pattern[str] | None  # None: any number of components
 
@@ -82,7 +83,7 @@ class Folder:
     def enter(self, name: bytes) -> "Folder":
         """Give what the rules say about `name` in this folder."""
         if not self._globs and name not in self._names:
-            return Folder(self.decision, ())
+            return self if self.is_uniform else Folder(self.decision, ())
         best: _Lead | None = None
         further = []
         for lead in self._matching(name):
@@ -112,7 +113,7 @@ class Folder:
 class Rules:
     """All rules of a run. `rules` may come in any order."""
 
-    __slots__ = ("_root", "rules")
+    __slots__ = ("_folders", "_root", "rules")
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self.rules = tuple(sorted(set(rules)))
@@ -121,6 +122,7 @@ class Rules:
         best = max(own, key=lambda lead: lead.rank, default=None)
         decision = Decision(False, None) if best is None else Decision(best.rule.include, best.rule)
         self._root = Folder(decision, [lead for lead in leads if lead.rest])
+        self._folders: dict[bytes, Folder] = {}  # those asked for lately: neighbours are asked for together
 
     def root(self) -> Folder:
         """Where a walk begins: the folder /."""
@@ -128,7 +130,16 @@ class Rules:
 
     def decide(self, path: bytes) -> Decision:
         """Say whether an absolute path counts, and by which rule."""
-        return self.at(path).decision
+        parent, slash, name = path.rpartition(b"/")
+        if not slash or not name:
+            return self.at(path).decision
+        folder = self._folders.get(parent)
+        if folder is None:
+            folder = self.at(parent or b"/")
+            if len(self._folders) >= _MOST_FOLDERS:
+                self._folders.clear()
+            self._folders[parent] = folder
+        return folder.enter(name).decision
 
     def may_hold(self, path: bytes) -> bool:
         """Say whether the folder `path`, or anything below it, may count."""

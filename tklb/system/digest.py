@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CHUNK = 1 << 20
+_MOST_AT_ONCE = 1 << 20
 _TRIES = 2
 
 
@@ -36,7 +36,7 @@ def digest_with_status(name: bytes, algorithm: str, folder: int | None = None) -
             if not stat.S_ISREG(before.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", name)
             content = hashlib.new(algorithm, usedforsecurity=False)
-            for chunk in _chunks(descriptor):
+            for chunk in _chunks(descriptor, min(before.st_size + 1, _MOST_AT_ONCE)):
                 content.update(chunk)
             after = os.fstat(descriptor)
         finally:
@@ -57,6 +57,6 @@ def _open(name: bytes, folder: int | None) -> int:
         return os.open(name, _OPEN, dir_fd=folder)
 
 
-def _chunks(descriptor: int) -> Iterator[bytes]:
-    while chunk := os.read(descriptor, _CHUNK):
+def _chunks(descriptor: int, length: int) -> Iterator[bytes]:
+    while chunk := os.read(descriptor, length):
         yield chunk
