@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple, Self
 
-
 # how far a run is: what it does, how much is done, of how much (0: not known)
 Progress = Callable[[str, int, int], None]
 

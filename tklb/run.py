@@ -46,14 +46,38 @@ def run(
     """
     program = os.fsdecode(argv[0])
     log.debug("run: %s", " ".join(repr(os.fsdecode(word)) for word in argv))
+    child = _start(argv, stdin is not None, environment or {}, tuple(pass_fds), cwd)
     try:
-        child = subprocess.Popen(
+        stdout, stderr = _communicate(child, stdin, timeout, watch)
+    except subprocess.TimeoutExpired as exc:
+        raise ProgramFailed(program=program, reason=f"no end after {timeout:g} seconds") from exc
+    finally:
+        end_group(child)
+        for stream in filter(None, (child.stdin, child.stdout, child.stderr)):
+            stream.close()
+    if stderr:
+        log.debug("%s said: %s", program, stderr.decode("utf-8", "backslashreplace").rstrip())
+    if child.returncode not in accept:
+        raise ProgramFailed(program=program, reason=_reason(child.returncode, stderr or stdout))
+    return Result(child.returncode, stdout, stderr)
+
+
+def _start(
+    argv: Sequence[Argument],
+    is_fed: bool,
+    environment: Mapping[str, str | Secret],
+    pass_fds: tuple[int, ...],
+    cwd: str | None,
+) -> subprocess.Popen[bytes]:
+    program = os.fsdecode(argv[0])
+    try:
+        return subprocess.Popen(
             list(argv),
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdin=subprocess.PIPE if is_fed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(environment or {}),
-            pass_fds=tuple(pass_fds),
+            env=_environment(environment),
+            pass_fds=pass_fds,
             cwd=cwd,
             start_new_session=True,
         )
@@ -61,17 +85,6 @@ def run(
         raise ProgramMissing(program=program) from exc
     except OSError as exc:
         raise ProgramFailed(program=program, reason=exc.strerror) from exc
-    try:
-        stdout, stderr = _communicate(child, stdin, timeout, watch)
-    except subprocess.TimeoutExpired as exc:
-        raise ProgramFailed(program=program, reason=f"no end after {timeout:g} seconds") from exc
-    finally:
-        end_group(child)
-    if stderr:
-        log.debug("%s said: %s", program, stderr.decode("utf-8", "backslashreplace").rstrip())
-    if child.returncode not in accept:
-        raise ProgramFailed(program=program, reason=_reason(child.returncode, stderr or stdout))
-    return Result(child.returncode, stdout, stderr)
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:

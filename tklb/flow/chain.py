@@ -38,7 +38,7 @@ class Chain:
 
 
 def open_chain(setting: Setting) -> Chain:
-    """Read the ledger of the target. Raises TargetDamaged, TargetForeign where another machine's snapshots are there."""
+    """Read the ledger of the target. Raises TargetDamaged; TargetForeign: another machine's snapshots are there."""
     target = open_target(setting.config.target)
     ledger = read_ledger(target, setting.secret, setting.paths.ledger)
     ledger.check()

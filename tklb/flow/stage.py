@@ -20,7 +20,7 @@ from tklb.flow.setting import ROOT, Setting
 from tklb.flow.survey import Survey, file_changes
 from tklb.model import Accounts, FileEntry
 from tklb.profile import os_release
-from tklb.system.apt import extra_sources
+from tklb.system.sources import extra_sources
 
 _SETTLED_NS = 2_000_000_000  # what moved less than this before it was read is read again next time
 _EVERY = 1000  # entries between two reports of progress
