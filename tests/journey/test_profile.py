@@ -131,6 +131,18 @@ def test_unedited_files_of_an_added_package_are_no_delta(archive: Path) -> None:
     assert changed(change, archive) == {"/etc/shop/other.conf": "edited"}
 
 
+def test_an_attribute_an_owner_and_a_mode_given_to_an_unedited_file_are_metadata(archive: Path) -> None:
+    def change(machine: Appliance) -> None:
+        machine.run(["apt-get", "install", "-qy", "shop"])
+        os.setxattr(machine.root / "etc/shop/shop.conf", "user.mark", b"x")
+        (machine.root / "etc/shop/other.conf").chmod(0o600)
+        os.setxattr(machine.root / "etc/adduser.conf", "user.mark", b"x")
+        os.chown(machine.root / "etc/crontab", 0, 4)
+
+    paths = ("/etc/adduser.conf", "/etc/crontab", "/etc/shop/other.conf", "/etc/shop/shop.conf")
+    assert changed(change, archive) == dict.fromkeys(paths, "metadata")
+
+
 def test_a_purged_package_of_the_profile_leaves_no_deletions(archive: Path) -> None:
     assert changed(lambda machine: machine.run(["dpkg", "--purge", "rsyslog", "nano"]), archive) == {}
 

@@ -57,8 +57,8 @@ def derived(
 def _with_metadata(root: bytes, entry: FileEntry) -> FileEntry:
     """dpkg-statoverride's word, else what is usual for the path, else what is usual."""
     if entry.mode is not None:
-        return entry
-    owned = entry._replace(uid=0, uname=b"root", gid=0, gname=b"root")
+        return entry._replace(xattrs=())
+    owned = entry._replace(uid=0, uname=b"root", gid=0, gname=b"root", xattrs=())
     if entry.kind == "link":
         return owned
     try:

@@ -89,10 +89,11 @@ class Profile:
         return Accounts(_lines(self.folder, "passwd"), _lines(self.folder, "group"))
 
     def entries(self) -> Iterator[FileEntry]:
-        """What files.mtree has, sorted. Raises ProfileInvalid."""
+        """What files.mtree has, sorted; where it names no extended attributes there are none. Raises ProfileInvalid."""
         try:
             with open(self.folder / "files.mtree", "rb") as stream:
-                yield from mtree.parse(stream)
+                for entry in mtree.parse(stream):
+                    yield entry if entry.xattrs is not None else entry._replace(xattrs=())
         except ValueError as exc:
             raise ProfileInvalid(profile=self.id, reason=f"files.mtree: {exc}") from exc
 
