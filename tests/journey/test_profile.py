@@ -1,6 +1,7 @@
 """Profiles on real machines: a clean machine has no delta, and a changed one exactly what its owner changed."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,11 @@ from tklb.delta.packages import diff_packages
 from tklb.delta.users import diff_accounts
 from tklb.errors import ProfileInvalid
 from tklb.model import AccountDelta, Accounts, FileEntry, PackageDelta, Skipped
-from tklb.profile import Profile, build, detect, find, install_state, lint
+from tklb.profile import Profile, build, detect, find, install_state, lint, load
 from tklb.system import dpkg
 from tklb.system.digest import file_digest
 from tklb.system.scan import scan
+from tklb.system.sources import extra_sources
 
 pytestmark = pytest.mark.lab
 
@@ -76,6 +78,20 @@ def test_a_clean_machine_has_no_delta_but_its_identity(name: str) -> None:
         etc = machine.root / "etc"
         accounts = Accounts(*(tuple((etc / file).read_bytes().splitlines()) for file in ("passwd", "group")))
         assert diff_accounts(profile.accounts(), accounts) == AccountDelta()
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_profile_older_than_every_package_still_finds_a_clean_machine_clean(name: str, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(find(None, SHORT[name]).folder, old)
+    lines = (old / "packages").read_text().splitlines()
+    (old / "packages").write_text("".join(re.sub(r"\t\S+", "\t0", line, count=1) + "\n" for line in lines))
+    assert delta(root(name), load(old)) == {}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_clean_machine_has_no_sources_of_its_own(name: str) -> None:
+    assert extra_sources(os.fsencode(root(name))) == ()
 
 
 @pytest.mark.parametrize("name", SHORT)

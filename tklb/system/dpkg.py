@@ -40,9 +40,9 @@ def records(root: bytes = b"/") -> Iterator[Record]:
         want, _, state = _field(stanza, b"Status").partition(b" ")
         if not state or state.split()[-1] in _GONE:
             continue
-        name, architecture = (_field(stanza, key).decode("ascii") for key in (b"Package", b"Architecture"))
+        name, architecture = (_field(stanza, key).decode("utf-8", "replace") for key in (b"Package", b"Architecture"))
         auto = name in automatic.get(architecture, ()) or (architecture == "all" and name in automatic["all"])
-        version = _field(stanza, b"Version").decode("ascii")
+        version = _field(stanza, b"Version").decode("utf-8", "replace")
         yield Record(
             Package(name, version, architecture, auto, want == b"hold"),
             _field(stanza, b"Priority") in (b"required", b"important", b"standard")
@@ -65,8 +65,8 @@ def _automatic(root: bytes) -> dict[str, set[str]]:
     marked: dict[str, set[str]] = {"all": set()}
     for stanza in _read(root, b"var/lib/apt/extended_states").split(b"\n\n"):
         if _field(stanza, b"Auto-Installed") == b"1":
-            name = _field(stanza, b"Package").decode("ascii")
-            marked.setdefault(_field(stanza, b"Architecture").decode("ascii"), set()).add(name)
+            name = _field(stanza, b"Package").decode("utf-8", "replace")
+            marked.setdefault(_field(stanza, b"Architecture").decode("utf-8", "replace"), set()).add(name)
             marked["all"].add(name)
     return marked
 
