@@ -93,7 +93,7 @@ def test_ids_are_plain_decimal(field: bytes, value: int | None) -> None:
         (b"cut:x:5:6\0:::", (b"cut", 5)),
         (b"none:x:5", None),
         (b"none:x:five:5:::", None),
-        (b":x:5:5:::", None),
+        (b":x:5:5:::", (b"", 5)),
         (b"+::0:0:::", None),
         (b"#root::0:0:::", None),
     ],

@@ -285,7 +285,7 @@ def changed(**files: tuple[bytes, bytes]) -> Accounts:
     "change",
     [
         (b":/home/bob:", b":/srv/bob:"),
-        (b":/bin/sh", b":/bin/zsh"),
+        (b"bob:/bin/sh", b"bob:/bin/zsh"),
         (b"1000::", b"1000:Bob:"),
         (b"bob:x", b"bob:*"),
         (b"1000:1000:", b"1000:27:"),

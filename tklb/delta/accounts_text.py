@@ -121,7 +121,7 @@ def read_loosely(form: Form, line: bytes) -> tuple[bytes, int] | None:
     """The name and id that the C library finds in a line of passwd or group, however odd; None when it finds none."""
     fields = line.split(b"\0", 1)[0].lstrip().split(b":")
     last = max(form.numbers, default=0)
-    if is_special(line) or not last or not fields[0] or len(fields) <= last:
+    if is_special(line) or not last or len(fields) <= last:
         return None
     found = [_LOOSE_NUMBER.fullmatch(fields[index]) for index in form.numbers]
     ids = [int(match[1]) for match in found if match]
