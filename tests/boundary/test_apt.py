@@ -117,6 +117,18 @@ def test_services_do_not_start_while_packages_come_in(box: Appliance) -> None:
     assert "start" in box.run(["cat", "/run/has-service"]).stdout
 
 
+def test_a_restarted_service_runs_unless_it_is_disabled_or_forbidden(box: Appliance) -> None:
+    assert ask(box, "services.restart(['cron'])") == []
+    assert "cron" in box.run(["ps", "-eo", "comm"]).stdout.split()
+    box.run(["update-rc.d", "cron", "disable"])
+    assert ask(box, "services.restart(['cron'])") == [["service:cron", "it is disabled"]]
+    box.run(["update-rc.d", "cron", "enable"])
+    policy = box.root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    assert ask(box, "services.restart(['cron'])") == [["service:cron", "policy-rc.d forbids it"]]
+
+
 def test_a_policy_left_by_a_killed_run_is_taken_away(box: Appliance) -> None:
     policy = box.root / "usr/sbin/policy-rc.d"
     kill = "(lambda d: (d.__enter__(), __import__('os')._exit(0)))(services.denied())"

@@ -17,6 +17,8 @@ from tklb.run import run
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]*")
 _POLICY = b"#!/bin/sh\n# Of tklb: no service starts on half a restore. Removed when the restore ends.\nexit 101\n"
+_POLICY_PLACE = "/usr/sbin/policy-rc.d"
+_FORBIDDEN = 101
 _SECONDS = 180  # to start one service
 
 
@@ -26,7 +28,7 @@ def denied(root: bytes = b"/") -> Iterator[None]:
 
     What a killed run left behind is put in order first.
     """
-    policy = Path(os.fsdecode(root)) / "usr/sbin/policy-rc.d"
+    policy = Path(os.fsdecode(root).rstrip("/") + _POLICY_PLACE)
     kept = policy.with_name("policy-rc.d.tklb-kept")
     _give_back(policy, kept)
     if os.path.lexists(policy):
@@ -66,16 +68,31 @@ def _by_systemd(name: str) -> str:
     state = run(["systemctl", "is-enabled", "--", unit], accept=range(256), timeout=_SECONDS).stdout.decode().strip()
     if state in ("", "not-found"):
         return "there is no such service"
-    if state in ("disabled", "masked"):
-        return f"it is {state}"
+    if state in ("disabled", "masked"):  # as the owner of the snapshot left it
+        return ""
     return _failure(["systemctl", "reload-or-restart", "--", unit])
 
 
 def _by_script(name: str) -> str:
-    """Without systemd, as in a container: the init script, by the tool that heeds policy-rc.d and runlevels."""
+    """Without systemd, as in a container: the init script.
+
+    invoke-rc.d(8) would do nothing and call it success where nobody knows the runlevel, so its two questions are asked
+    here: does the policy allow it, and is the service switched on.
+    """
     if not os.access(f"/etc/init.d/{name}", os.X_OK):
-        return "no service manager runs here that knows it"
-    return _failure(["invoke-rc.d", name, "restart"])
+        return ""  # nothing runs that could read its configuration anew
+    links = [link[0] for level in "2345" for link in _names(f"/etc/rc{level}.d") if link[3:] == name]
+    if links and "S" not in links:
+        return ""
+    if os.access(_POLICY_PLACE, os.X_OK):
+        allowed = run([_POLICY_PLACE, name, "restart"], accept=range(256), timeout=_SECONDS).status
+        if allowed == _FORBIDDEN:
+            return "policy-rc.d forbids it"
+    return _failure(["service", name, "restart"])
+
+
+def _names(folder: str) -> list[str]:
+    return os.listdir(folder) if os.path.isdir(folder) else []
 
 
 def _failure(argv: list[str]) -> str:
@@ -83,7 +100,5 @@ def _failure(argv: list[str]) -> str:
         result = run(argv, accept=range(256), timeout=_SECONDS)
     except (ProgramMissing, ProgramFailed) as exc:
         return str(exc)
-    if result.status == 101 and argv[0] == "invoke-rc.d":
-        return "policy-rc.d forbids it"
     said = (result.stderr or result.stdout).decode("utf-8", "backslashreplace").strip().splitlines()
     return "" if result.status == 0 else (said[-1] if said else f"exit status {result.status}")
