@@ -62,12 +62,8 @@ class Profile:
         """Its own rules and the built-in ones."""
         return Rules((*self.recipe.rules, *builtin.RULES))
 
-    def rules_for(self, root: bytes, local: frozenset[str]) -> Rules:
-        """The rules, and the files of `local`: packages (`name` or `name:architecture`) that no source offers.
-
-        dpkg's files of such a package count wherever they lie, as nothing else brings them back.
-        """
-        paths = dpkg.listed_files(root, local) if local else ()
+    def rules_with(self, paths: Iterable[bytes]) -> Rules:
+        """The rules, and single `paths` that count wherever they lie."""
         return Rules((*self.rules.rules, *(Rule(True, path, is_literal=True) for path in paths)))
 
     def recorded_packages(self) -> tuple[Package, ...]:
@@ -101,7 +97,7 @@ class Profile:
         """Path -> names of the packages it came with, where they are known."""
         text = _read(self.folder, "files.mtree")
         return {
-            mtree.path_of(name): frozenset(
+            mtree.unescape(name[1:]): frozenset(
                 tag.removeprefix(_OWNER).decode("ascii", "replace")
                 for tag in tags.split(b",")
                 if tag.startswith(_OWNER)
