@@ -227,9 +227,13 @@ def test_after_a_merge_the_delta_says_nothing_new(old: Accounts, new: Accounts) 
     bare = Accounts(passwd=old.passwd, group=old.group)
     merged = merge(bare, new).accounts
     delta = diff_accounts(bare, Accounts(passwd=merged.passwd, group=merged.group))
-    assert not delta.users_removed
-    assert not delta.groups_removed
+    assert not delta.users_removed + delta.groups_removed
+    users, groups = parse(PASSWD, old.passwd), parse(GROUP, old.group)
     mine = parse(GROUP, new.group).entries
+    shared = {name for name, gid in groups.ids.items() if list(groups.ids.values()).count(gid) > 1} | mine.keys()
+    for name in delta.users_changed:
+        owner = groups.owners.get(int(users.entries[name].fields[3]))
+        assert owner is None or owner in shared
     assert set(delta.groups_changed) <= mine.keys()
 
 
