@@ -117,7 +117,7 @@ def status_lines(condition: Condition, now: datetime) -> Iterator[str]:
     last = condition.last
     yield f"state     {condition.state}"
     yield "last      " + (f"{last.snapshot}, {age(now - last.time)} ago, {last.kind}" if last else "none")
-    if condition.checked and last and condition.checked > last.time:
+    if condition.checked and last and condition.checked.replace(microsecond=0) > last.time:
         yield f"checked   {moment(condition.checked)}: nothing had changed"
     yield f"target    {condition.target}: {plural(condition.snapshots, 'snapshot')}, {size(condition.stored_bytes)}"
     yield f"profile   {condition.profile}"
