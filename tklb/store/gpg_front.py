@@ -20,7 +20,7 @@ _LITERAL_START = b"b\x00\x00\x00\x00\x00"  # binary, no file name, no date
 _PART_BITS = 17
 _PART = 1 << _PART_BITS
 _PART_LENGTH = bytes((0xE0 | _PART_BITS,))  # RFC 4880, 4.2.2.4
-_PIPE = 1 << 20
+_PIPE = 1 << 18
 _LEVEL = 1
 _KILL = 9  # the module signal takes longer to import than all else here
 

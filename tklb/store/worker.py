@@ -216,7 +216,7 @@ def run_restore(report: Report) -> None:
 
 def _hasten() -> None:
     """What a small run would spend most of its time on."""
-    from duplicity import backend, gpg
+    from duplicity import backend, dup_main, gpg
     from isal.igzip import IGzipFile
 
     def pack(name: Untyped, mode: str, _level: int, stream: Untyped) -> IGzipFile:
@@ -226,6 +226,7 @@ def _hasten() -> None:
     backend.BackendWrapper.put = backend.BackendWrapper.move
     gpg.GPGProfile.get_gpg_version = lambda profile, binary: _GPG_VERSION  # noqa: ARG005
     gpg.check_gpg = lambda: None
+    dup_main.log_startup_parms = lambda verbosity: None  # noqa: ARG005 - it runs uname
     gpg.gzip = SimpleNamespace(GzipFile=pack)
 
 

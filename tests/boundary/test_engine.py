@@ -1,0 +1,815 @@
+"""The engine against real duplicity and gpg: what goes in comes out, and what went wrong is told.
+
+The oracle of most tests is stock duplicity with stock gpg: nothing of ours is in the way back.
+"""
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tklb.errors import Interrupted, NoSpace, ProgramFailed, TargetDamaged, TargetFull, TklbError
+from tklb.keys.keyfile import write_key_file
+from tklb.keys.secret import make_secret
+from tklb.model import Shard, Volume
+from tklb.store.dialect import VERSION, VOLUME_NAME, LogEntry, complaints, parse_log, reason
+from tklb.store.engine import Engine, Push, Pushed, clean_spool, prefix_of, push_all, restore_volumes, shards_that_pay
+from tklb.store.objects import Problem, check_objects, fetch_volumes, unexpected
+from tklb.store.target import Target, make_target
+from tklb.store.worker import pick
+
+SECRET = make_secret(lambda count: bytes(range(count)))
+START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do that")
+HOSTILE = [
+    b"plain", b"new\nline", b"tab\tbed", b"back\\slash", b"car\rriage", b"\xff\xfe not utf-8", b"-dash", b" space ",
+    b"\x01", b"*", b"?", b"[a-z]", b"[", b"!x", b"#x", b"'q'", b'"d"', b"$HOME", b"%41", "é\u0301".encode(),
+    b"ignorecase:x", b"x" * 255, b"vol1.difftar", b"snapshot", b"multivol_snapshot", b"..x", b"{a,b}", b"1",
+]  # fmt: skip
+
+
+class Machine:
+    """A source, a target and an engine, and the snapshots taken so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.source = folder / "source"
+        self.source.mkdir()
+        self.target: Target = make_target(f"file://{folder}/target")
+        assert self.target.spool is not None
+        self.spool: Path = self.target.spool
+        self.engine = Engine(folder / "cache", SECRET, patience=60)
+        self.sealed: tuple[Volume, ...] = ()
+        self.last = START - timedelta(hours=1)
+
+    def order(self, *, forced: Iterable[bytes] = (), full: bool = False, names: Iterable[bytes] | None = None) -> Push:
+        listed = self.folder / "names"
+        listed.write_bytes(b"".join(name + b"\0" for name in (self.names() if names is None else names)))
+        edited = self.folder / "edited"
+        edited.write_bytes(b"".join(name + b"\0" for name in forced))
+        return Push(
+            spool=self.spool,
+            names=listed,
+            time=self.last + timedelta(hours=1),
+            base=() if full else self.sealed,
+            source=bytes(self.source),
+            forced=edited,
+        )
+
+    def push(self, *, forced: Iterable[bytes] = (), full: bool = False, names: Iterable[bytes] | None = None) -> Pushed:
+        order = self.order(forced=forced, full=full, names=names)
+        pushed = self.engine.push(order)
+        self.sealed = (*order.base, *pushed.volumes)
+        self.last = order.time
+        return pushed
+
+    def names(self) -> Iterator[bytes]:
+        for folder, folders, files in os.walk(bytes(self.source)):
+            for name in (*folders, *files):
+                path = os.path.join(folder, name)
+                if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                    yield os.path.relpath(path, bytes(self.source))
+
+    def pull(self, name: str = "stage", engine: Engine | None = None) -> Path:
+        volumes = self.folder / f"{name}-volumes"
+        volumes.mkdir(mode=0o700)
+        fetch_volumes(self.target, restore_volumes(self.sealed), volumes)
+        stage = self.folder / name
+        stage.mkdir()
+        (engine or self.engine).pull(volumes, stage, Shard("", self.last))
+        return stage
+
+    def stock_restore(self, name: str = "stock", *options: str, moment: datetime | None = None) -> Path:
+        """What a person without tklb does, with the key file, gpg and duplicity."""
+        key = self.folder / f"{name}.asc"
+        write_key_file(key, SECRET)
+        home = self.folder / f"{name}-home"
+        home.mkdir(mode=0o700)
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "LC_ALL": "C.UTF-8"}
+        opened = subprocess.run(["gpg", "-d", key], env=environment, capture_output=True, check=True)
+        words = ["restore", "--numeric-owner", *(["--time", moment.isoformat()] if moment else []), *options]
+        restored = subprocess.run(
+            [Path(sys.executable).with_name("duplicity"), *words, f"file://{self.spool}", self.folder / name],
+            env={**environment, "PASSPHRASE": opened.stdout.decode().strip()},
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        assert restored.returncode == 0, restored.stdout + restored.stderr
+        return self.folder / name
+
+    def left_over(self) -> list[str]:
+        """Whatever a run should have taken away again."""
+        kept = {"archive-a", "archive-a.json", "gpg-a"}
+        return [name for name in os.listdir(self.engine.cache) if name not in kept] + [
+            name for name in os.listdir(self.spool) if name.startswith(".")
+        ]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    tmp_path.chmod(0o700)
+    return Machine(tmp_path)
+
+
+def tree(folder: Path) -> dict[bytes, tuple[object, ...]]:
+    """Everything below a folder that duplicity can keep, times to the second."""
+    found: dict[bytes, tuple[object, ...]] = {}
+    for name, folders, files in os.walk(bytes(folder)):
+        for path in (os.path.join(name, each) for each in (*folders, *files)):
+            status = os.lstat(path)
+            kind = stat.S_IFMT(status.st_mode)
+            if kind == stat.S_IFSOCK:
+                continue
+            content: object = None
+            if kind == stat.S_IFREG:
+                content = hashlib.sha256(Path(os.fsdecode(path)).read_bytes()).hexdigest()
+            elif kind == stat.S_IFLNK:
+                content = os.readlink(path)
+            moment = max(0, int(status.st_mtime)) if kind != stat.S_IFLNK else None
+            found[path[len(bytes(folder)) :]] = (status.st_mode, status.st_uid, status.st_gid, moment, content)
+    return found
+
+
+def written(path: Path, content: bytes, second: int = 1_700_000_000) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, (second, second))
+    return path
+
+
+def filled(source: Path, seed: int) -> None:
+    """Some of everything. Another seed edits, adds and removes."""
+    chance, second = random.Random(seed), 1_700_000_000 + seed
+    written(source / "etc/motd", b"hello %d\n" % seed, second)
+    written(source / "etc/same", b"never changed\n")
+    written(source / "big", chance.randbytes(200_000) * 3, second)
+    written(source / "deep/er/and/deeper/file", chance.randbytes(chance.randrange(70_000)), second)
+    written(source / "empty", b"")
+    for name in chance.sample(HOSTILE, 20):
+        written(source / "odd" / os.fsdecode(name), name + b"%d" % seed, second)
+    (source / "folder").mkdir(exist_ok=True)
+    (source / f"link{seed}").symlink_to(f"somewhere/{seed}")
+    os.mkfifo(source / f"fifo{seed}")
+    if os.geteuid() == 0:
+        os.mknod(source / f"null{seed}", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        os.chown(source / "etc/motd", 12345 + seed, 54321)
+        (source / "etc/motd").chmod(0o4755)
+
+
+# ---------------------------------------------------------------- there and back
+
+
+def test_version_of_duplicity_is_the_one_we_know() -> None:
+    """Every change made inside duplicity, and every code judged, was checked against this version's source."""
+    from importlib.metadata import version
+
+    assert version("duplicity") == VERSION == "3.2.1"
+
+
+def test_full_and_increments_come_back_with_stock_tools_alone(machine: Machine) -> None:
+    moments = []
+    for seed in range(4):
+        filled(machine.source, seed)
+        if seed:
+            shutil.rmtree(machine.source / "deep")
+            written(machine.source / "deep/er/and/deeper/file", b"%d" % seed, 1_700_000_100 + seed)
+        machine.push()
+        moments.append((machine.last, tree(machine.source)))
+    for number, (moment, expected) in enumerate(moments):
+        assert tree(machine.stock_restore(f"stock{number}", moment=moment)) == expected
+    assert tree(machine.pull()) == moments[-1][1]
+    assert machine.left_over() == []
+
+
+def test_every_hostile_name_is_kept_exactly(machine: Machine) -> None:
+    for name in HOSTILE:
+        written(machine.source / os.fsdecode(name) / os.fsdecode(name), name)
+    pushed = machine.push()
+    assert pushed.skipped == ()
+    assert set(pushed.as_read) == {bytes(machine.source / os.fsdecode(name) / os.fsdecode(name)) for name in HOSTILE}
+    expected = tree(machine.source)
+    assert len(expected) == 2 * len(HOSTILE)
+    assert tree(machine.pull()) == expected
+    assert tree(machine.stock_restore()) == expected
+
+
+def test_only_listed_names_and_the_folders_above_them_are_taken(machine: Machine) -> None:
+    filled(machine.source, 1)
+    machine.push(names=[b"etc/motd", b"deep/er"])
+    assert set(tree(machine.pull())) == {b"/etc", b"/etc/motd", b"/deep", b"/deep/er"}
+
+
+def test_name_that_left_the_list_is_deleted_in_the_next_set(machine: Machine) -> None:
+    filled(machine.source, 1)
+    machine.push()
+    machine.push(names=[b"etc/motd"])
+    assert set(tree(machine.stock_restore())) == {b"/etc", b"/etc/motd"}
+
+
+def test_file_that_became_a_folder_and_the_reverse(machine: Machine) -> None:
+    written(machine.source / "one", b"file")
+    written(machine.source / "two/file", b"file")
+    machine.push()
+    (machine.source / "one").unlink()
+    written(machine.source / "one/file", b"file")
+    shutil.rmtree(machine.source / "two")
+    written(machine.source / "two", b"file")
+    machine.push()
+    assert tree(machine.stock_restore()) == tree(machine.source)
+    assert tree(machine.pull()) == tree(machine.source)
+
+
+def test_edit_that_keeps_size_and_second_is_taken_when_forced(machine: Machine) -> None:
+    written(machine.source / "forced", b"before")
+    written(machine.source / "unforced", b"before")
+    machine.push()
+    written(machine.source / "forced", b"after!")
+    written(machine.source / "unforced", b"after!")
+    pushed = machine.push(forced=[b"forced"])
+    assert set(pushed.as_read) == {bytes(machine.source / "forced")}
+    stage = machine.stock_restore()
+    assert (stage / "forced").read_bytes() == b"after!"
+    assert (stage / "unforced").read_bytes() == b"before"
+
+
+def test_volumes_are_of_the_size_asked_for_and_big_files_span_them(machine: Machine) -> None:
+    written(machine.source / "big", random.Random(1).randbytes(7_000_000))
+    order = machine.order()
+    pushed = machine.engine.push(Push(**{**_fields(order), "volume_megabytes": 2}))
+    sizes = [volume.size for volume in pushed.volumes if "vol" in volume.name]
+    assert len(sizes) > 1
+    assert max(sizes) < 4 << 20, "what is on its way through the pipes comes on top"
+    machine.sealed, machine.last = pushed.volumes, order.time
+    assert tree(machine.stock_restore()) == tree(machine.source)
+
+
+def _fields(order: Push) -> dict[str, object]:
+    return {name: getattr(order, name) for name in Push.__slots__}
+
+
+def test_what_is_read_is_told_with_its_digest(machine: Machine) -> None:
+    filled(machine.source, 1)
+    pushed = machine.push()
+    files = {bytes(machine.source) + path: state[-1] for path, state in tree(machine.source).items()
+             if stat.S_ISREG(state[0])}  # fmt: skip  # type: ignore[call-overload]
+    assert pushed.as_read == files
+    assert (pushed.changed, pushed.skipped) == ((), ())
+    written(machine.source / "etc/motd", b"edited")
+    written(machine.source / "big", (machine.source / "big").read_bytes() + b"more", 1_700_000_009)
+    again = machine.push()
+    assert again.as_read == {
+        bytes(machine.source / "etc/motd"): hashlib.sha256(b"edited").hexdigest(),
+        bytes(machine.source / "big"): hashlib.sha256((machine.source / "big").read_bytes()).hexdigest(),
+    }
+    assert sum(volume.size for volume in again.volumes) < 20_000, "a big file with a small edit costs little"
+
+
+def test_volumes_are_named_with_size_and_digest(machine: Machine) -> None:
+    filled(machine.source, 1)
+    pushed = machine.push()
+    assert {volume.name for volume in pushed.volumes} == set(os.listdir(machine.spool))
+    for volume in pushed.volumes:
+        content = (machine.spool / volume.name).read_bytes()
+        assert (volume.size, volume.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert (machine.spool / volume.name).stat().st_mode & 0o7777 == 0o600
+        assert VOLUME_NAME.fullmatch(volume.name)
+
+
+def test_progress_counts_bytes_read(machine: Machine) -> None:
+    written(machine.source / "big", bytes(40_000_000))
+    told: list[int] = []
+    machine.engine.push(machine.order(), told.append)
+    assert told == sorted(told)
+    assert not told or told[-1] <= 40_000_000
+
+
+@ROOT_ONLY
+def test_time_before_1970_is_no_failure(machine: Machine) -> None:
+    written(machine.source / "old", b"x", -1000)
+    machine.push()
+    assert (machine.pull() / "old").stat().st_mtime == 0
+
+
+# ---------------------------------------------------------------- what changes under the reader
+
+
+def test_vanished_names_are_told(machine: Machine) -> None:
+    filled(machine.source, 1)
+    pushed = machine.push(names=[b"etc/motd", b"gone", b"gone too/below"])
+    assert {item.item for item in pushed.skipped} == {
+        bytes(machine.source / name) for name in ("gone", "gone too", "gone too/below")
+    }
+    assert set(tree(machine.pull())) == {b"/etc", b"/etc/motd"}
+
+
+def test_what_became_a_socket_is_told(machine: Machine) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(machine.source / "socket"))
+        pushed = machine.push(names=[b"socket"])
+    assert [item.item for item in pushed.skipped] == [bytes(machine.source / "socket")]
+
+
+def test_link_in_place_of_a_folder_leads_nowhere(machine: Machine, tmp_path: Path) -> None:
+    """A user may swap a folder of his for a link to where only root reads, between the scan and the reading."""
+    written(tmp_path / "private/file", b"secret")
+    (machine.source / "folder").symlink_to(tmp_path / "private")
+    pushed = machine.push(names=[b"folder/file", b"folder/more/file"])
+    assert pushed.as_read == {}
+    assert bytes(machine.source / "folder/file") in {item.item for item in pushed.skipped}
+    assert set(tree(machine.pull())) == {b"/folder"}
+
+
+def test_file_that_grows_while_read_is_told_and_hashed_as_stored(machine: Machine) -> None:
+    path = written(machine.source / "log", bytes(60_000_000))
+    stop = threading.Event()
+
+    def grow() -> None:
+        with path.open("ab") as log:
+            while not stop.is_set():
+                log.write(b"x" * 1000)
+                log.flush()
+                time.sleep(0.001)
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        pushed = machine.push()
+    finally:
+        stop.set()
+        writer.join()
+    assert pushed.changed == (bytes(path),)
+    stage = machine.stock_restore()
+    assert hashlib.sha256((stage / "log").read_bytes()).hexdigest() == pushed.as_read[bytes(path)]
+
+
+@ROOT_ONLY
+def test_read_error_in_mid_file_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stock duplicity ends with status 0 and "Errors 0" here, and a file cut short in the backup."""
+    path = written(machine.source / "bad", random.Random(1).randbytes(1_000_000))
+    written(machine.source / "good", b"x")
+    through(monkeypatch, path, "read:error=EIO:when=3+")
+    pushed = machine.push()
+    assert [item.item for item in pushed.skipped] == [bytes(path)]
+    assert "Input/output error" in pushed.skipped[0].reason
+    assert set(pushed.as_read) == {bytes(machine.source / "good")}
+
+
+@ROOT_ONLY
+def test_file_that_cannot_be_opened_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(machine.source / "bad", b"x")
+    through(monkeypatch, path, "openat:error=EIO")
+    pushed = machine.push()
+    assert [(item.item, item.reason) for item in pushed.skipped] == [(bytes(path), "Input/output error")]
+
+
+def through(monkeypatch: pytest.MonkeyPatch, path: Path, injection: str) -> None:
+    """Let the system calls of the worker on one file fail."""
+    from tklb.store import child
+
+    tracer = ["strace", "-D", "-f", "-o", "/dev/null", "-P", str(path), "-e", f"inject={injection}"]
+    plain = child.python_argv
+    monkeypatch.setattr(child, "python_argv", lambda module: [*tracer, *plain(module)])
+
+
+# ---------------------------------------------------------------- the cache is only a cache
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda archive: shutil.rmtree(archive.parent),
+        shutil.rmtree,
+        lambda archive: archive.with_name("archive-a.json").unlink(),
+        lambda archive: archive.with_name("archive-a.json").write_text("[]"),
+        lambda archive: next(archive.glob("*.manifest")).unlink(),
+        lambda archive: next(archive.glob("*sigtar*")).write_bytes(b""),
+        lambda archive: written(archive / "duplicity-full.20260201T000000Z.manifest", b"foreign"),
+        lambda archive: written(archive / "duplicity-full-signatures.20260301T120000Z.sigtar.part", b"torn"),
+    ],
+)
+def test_increment_is_right_whatever_happened_to_the_cache(machine: Machine, harm: Callable[[Path], object]) -> None:
+    filled(machine.source, 1)
+    machine.push()
+    harm(machine.engine.cache / "archive-a")
+    written(machine.source / "etc/motd", b"edited")
+    pushed = machine.push()
+    assert set(pushed.as_read) == {bytes(machine.source / "etc/motd")}
+    assert tree(machine.stock_restore()) == tree(machine.source)
+
+
+def test_cache_of_another_chain_with_the_same_labels_is_not_believed(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    other = Machine(tmp_path / "b")
+    for each, content in ((machine, b"ours"), (other, b"theirs")):
+        written(each.source / "file", content)
+        written(each.source / "file2", content)
+        each.push()
+    shutil.rmtree(machine.engine.cache)
+    shutil.copytree(other.engine.cache, machine.engine.cache)
+    written(machine.source / "file", b"ours again, and more of it", 1_700_000_009)
+    machine.push()
+    assert tree(machine.stock_restore()) == tree(machine.source)
+
+
+def test_damaged_signatures_are_refused_when_the_cache_must_be_made_anew(machine: Machine) -> None:
+    filled(machine.source, 1)
+    machine.push()
+    shutil.rmtree(machine.engine.cache)
+    flipped(next(machine.spool.glob("*sigtar*")))
+    with pytest.raises(TargetDamaged, match="sigtar"):
+        machine.push()
+    assert len(os.listdir(machine.spool)) == 3
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+# ---------------------------------------------------------------- kills, full disks, hangs
+
+
+def test_killed_push_leaves_nothing_that_counts_and_the_next_is_right(machine: Machine) -> None:
+    filled(machine.source, 1)
+    machine.push()
+    before = set(os.listdir(machine.spool))
+    written(machine.source / "huge", random.Random(2).randbytes(1 << 20) * 60)
+    code = (
+        "import sys, pickle, pathlib; from tklb.store.engine import Engine; from tklb.model import Secret\n"
+        "order, cache, secret = pickle.load(sys.stdin.buffer)\n"
+        "Engine(cache, Secret(secret)).push(order)\n"
+    )
+    for delay in (0.15, 0.3, 0.45, 0.6, 0.75, 0.9):
+        child = killed_after(delay, code, machine)
+        assert child != 0 or delay > 0.5
+        sealed = {volume.name for volume in machine.sealed}
+        clean_spool(machine.spool, sealed)
+        assert set(os.listdir(machine.spool)) == before
+        written(machine.source / "huge", random.Random(int(delay * 100)).randbytes(1 << 20) * 60)
+    machine.push()
+    assert tree(machine.pull()) == tree(machine.source)
+    assert machine.left_over() == []
+
+
+def killed_after(delay: float, code: str, machine: Machine) -> int:
+    """Push in a process of its own and kill that: worker, front and gpg must end by themselves. Gives its status."""
+    import pickle
+
+    order = machine.order()
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, env=environment)
+    assert child.stdin is not None
+    child.stdin.write(pickle.dumps((order, machine.engine.cache, SECRET.reveal())))
+    child.stdin.close()
+    time.sleep(delay)
+    child.send_signal(signal.SIGKILL)
+    status = child.wait()
+    deadline = time.monotonic() + 10
+    while processes_naming(str(machine.folder)):
+        assert time.monotonic() < deadline, processes_naming(str(machine.folder))
+        time.sleep(0.05)
+    return status
+
+
+def processes_naming(text: str) -> list[str]:
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if text in words and int(pid) != os.getpid():
+            found.append(words)
+    return found
+
+
+def test_interruption_ends_every_process(machine: Machine) -> None:
+    written(machine.source / "huge", bytes(100_000_000))
+
+    def interrupt(_count: int) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        machine.engine.push(machine.order(), interrupt)
+    assert processes_naming(str(machine.folder)) == []
+    assert os.listdir(machine.spool) == []
+    assert machine.left_over() == []
+
+
+def test_failure_of_one_shard_ends_the_other(machine: Machine) -> None:
+    written(machine.source / "huge", random.Random(1).randbytes(1 << 20) * 100)
+    good = machine.order()
+    bad = Push(**{**_fields(good), "prefix": "b-", "source": b"/nowhere"})
+    began = time.monotonic()
+    with pytest.raises(TklbError):
+        push_all(machine.engine, (good, bad))
+    assert time.monotonic() - began < 30
+    assert processes_naming(str(machine.folder)) == []
+    assert not [name for name in os.listdir(machine.spool) if name.startswith(".")]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount")
+    (tmp_path / "disk").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "small", tmp_path / "disk"], check=True)
+    yield tmp_path / "disk"
+    subprocess.run(["umount", tmp_path / "disk"], check=True)
+
+
+def test_full_target_is_named_and_left_as_it_was(machine: Machine, small_disk: Path) -> None:
+    filled(machine.source, 1)
+    machine.spool = small_disk / "volumes"
+    machine.spool.mkdir()
+    small = {"volume_megabytes": 1}
+    written(machine.source / "huge", random.Random(1).randbytes(20_000_000))
+    with pytest.raises(TargetFull):
+        machine.engine.push(Push(**{**_fields(machine.order()), **small}))
+    assert os.listdir(machine.spool) == []
+    (machine.source / "huge").unlink()
+    machine.engine.push(Push(**{**_fields(machine.order()), **small}))
+
+
+def test_full_cache_is_named(machine: Machine, small_disk: Path) -> None:
+    for number in range(300):
+        written(machine.source / f"file{number}", b"x")
+    written(machine.source / "a", random.Random(1).randbytes(60_000_000))
+    written(small_disk / "ballast", bytes(8_000_000))
+    engine = Engine(small_disk / "cache", SECRET)
+    with pytest.raises(NoSpace, match="cache"):
+        engine.push(machine.order())
+    assert os.listdir(machine.spool) == []
+
+
+def test_run_in_which_nothing_moves_is_ended(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tklb.store import child
+
+    filled(machine.source, 1)
+    monkeypatch.setattr(child, "python_argv", lambda module: ["sh", "-c", "sleep 100"])
+    began = time.monotonic()
+    with pytest.raises(ProgramFailed, match="did nothing for 1 seconds"):
+        Engine(machine.engine.cache, SECRET, patience=1).push(machine.order())
+    assert time.monotonic() - began < 20
+
+
+# ---------------------------------------------------------------- nothing unsealed is ever decoded
+
+
+def test_flipped_byte_is_refused_before_duplicity_sees_it(machine: Machine) -> None:
+    filled(machine.source, 1)
+    machine.push()
+    flipped(next(machine.spool.glob("*vol1*")))
+    with pytest.raises(TargetDamaged, match=r"vol1\.difftar\.gpg is not what was sealed"):
+        machine.pull()
+    assert list((machine.folder / "stage-volumes").glob("*manifest*")) == list(
+        (machine.folder / "stage-volumes").glob("*manifest*")
+    )
+    assert not (machine.folder / "stage").exists()
+
+
+def test_missing_and_truncated_volumes_are_refused(machine: Machine) -> None:
+    filled(machine.source, 1)
+    machine.push()
+    volume = next(machine.spool.glob("*vol1*"))
+    volume.write_bytes(volume.read_bytes()[:-1])
+    with pytest.raises(TargetDamaged, match="vol1"):
+        machine.pull("one")
+    volume.unlink()
+    with pytest.raises(TargetDamaged, match="vol1"):
+        machine.pull("two")
+
+
+def test_what_nobody_sealed_is_not_looked_at(machine: Machine) -> None:
+    """An unencrypted set on the target would be restored by duplicity with status 0."""
+    filled(machine.source, 1)
+    machine.push()
+    expected = tree(machine.source)
+    for name in ("duplicity-full.20260401T000000Z.manifest", "duplicity-full.20260401T000000Z.vol1.difftar",
+                 "duplicity-inc.20260301T120000Z.to.20260401T000000Z.manifest.gpg"):  # fmt: skip
+        written(machine.spool / name, b"forged")
+    assert tree(machine.pull()) == expected
+    written(machine.source / "etc/motd", b"edited")
+    machine.push()
+    assert tree(machine.pull("again")) == tree(machine.source)
+
+
+def test_objects_are_checked_by_size_or_by_content(machine: Machine) -> None:
+    filled(machine.source, 1)
+    machine.push()
+    (machine.folder / "check").mkdir(mode=0o700)
+    check = machine.folder / "check"
+    assert check_objects(machine.target, machine.sealed, check) == ()
+    volume, manifest = next(machine.spool.glob("*vol1*")), next(machine.spool.glob("*manifest*"))
+    flipped(volume)
+    manifest.write_bytes(manifest.read_bytes()[:10])
+    next(machine.spool.glob("*sigtar*")).unlink()
+    written(machine.spool / "stranger", b"x")
+    quick = {(problem.volume.split(".")[2], problem.kind) for problem in check_objects(machine.target, machine.sealed)}
+    assert quick == {("manifest", "truncated"), ("sigtar", "missing")}
+    whole = {(problem.volume.split(".")[2], problem.kind) for problem in
+             check_objects(machine.target, machine.sealed, check)}  # fmt: skip
+    assert whole == quick | {("vol1", "damaged")}
+    assert unexpected(machine.target, (volume.name for volume in machine.sealed)) == (
+        Problem("stranger", "unexpected"),
+    )
+    assert os.listdir(check) == []
+
+
+def test_cleaning_takes_only_what_duplicity_could_have_left(machine: Machine) -> None:
+    filled(machine.source, 1)
+    machine.push()
+    kept = set(os.listdir(machine.spool)) | {"README"}
+    (machine.spool / "README").write_text("mine")
+    orphans = ["duplicity-full.20260401T000000Z.vol1.difftar.gpg", "b-duplicity-full.20260401T000000Z.manifest.gpg"]
+    for name in orphans:
+        written(machine.spool / name, b"x")
+    written(machine.spool / ".incoming-a/volumes/x", b"x")
+    gone = clean_spool(machine.spool, {volume.name for volume in machine.sealed})
+    assert set(gone) == {*orphans, ".incoming-a"}
+    assert set(os.listdir(machine.spool)) == kept
+
+
+def test_volume_that_fails_to_decode_is_an_error_not_a_warning(machine: Machine) -> None:
+    """As if the seal itself were wrong: the watchdog and the log are the last line."""
+    filled(machine.source, 1)
+    machine.push()
+    volumes = machine.folder / "volumes"
+    volumes.mkdir(mode=0o700)
+    for volume in restore_volumes(machine.sealed):
+        shutil.copy(machine.spool / volume.name, volumes)
+    flipped(next(volumes.glob("*vol1*")))
+    (machine.folder / "stage").mkdir()
+    with pytest.raises(ProgramFailed):
+        Engine(machine.engine.cache, SECRET, patience=5).pull(
+            volumes, machine.folder / "stage", Shard("", machine.last)
+        )
+
+
+def test_secret_that_does_not_fit_is_an_error(machine: Machine) -> None:
+    filled(machine.source, 1)
+    machine.push()
+    with pytest.raises(ProgramFailed, match="Bad session key"):
+        machine.pull(engine=Engine(machine.engine.cache, make_secret(bytes)))
+
+
+def test_forged_link_with_something_below_it_writes_nowhere(machine: Machine, tmp_path: Path) -> None:
+    """Stock duplicity follows the link that it has just made, out of the stage."""
+    written(machine.source / "a/file", b"x")
+    machine.push()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    import io
+    import tarfile
+
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, link in (("snapshot/", None), ("snapshot/a", str(outside)), ("snapshot/a/file", None)):
+            entry = tarfile.TarInfo(name)
+            entry.type = tarfile.SYMTYPE if link else tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+            entry.linkname, entry.mode = link or "", 0o755
+            tar.addfile(entry)
+    forged = sealed_volume(made.getvalue(), machine)
+    machine.sealed = tuple(forged if volume.name == forged.name else volume for volume in machine.sealed)
+    volumes = machine.folder / "volumes"
+    volumes.mkdir(mode=0o700)
+    fetch_volumes(machine.target, restore_volumes(machine.sealed), volumes)
+    rehash_manifest(volumes, forged, machine)
+    (machine.folder / "stage").mkdir()
+    with pytest.raises(ProgramFailed, match="below what is no folder"):
+        machine.engine.pull(volumes, machine.folder / "stage", Shard("", machine.last))
+    assert list(outside.iterdir()) == []
+
+
+def sealed_volume(content: bytes, machine: Machine) -> Volume:
+    from tklb.store.openpgp import encrypt
+
+    path = next(machine.spool.glob("*vol1*"))
+    home = machine.folder / "home"
+    home.mkdir(mode=0o700)
+    path.write_bytes(encrypt(content, SECRET, home))
+    return Volume(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def rehash_manifest(volumes: Path, forged: Volume, machine: Machine) -> None:
+    from tklb.store.openpgp import decrypt, encrypt
+
+    path, home = next(volumes.glob("*manifest*")), machine.folder / "home"
+    lines = decrypt(path.read_bytes(), SECRET, home, 1 << 20).split(b"\n")
+    sha1 = hashlib.sha1((volumes / forged.name).read_bytes()).hexdigest()
+    lines = [b"    Hash SHA1 " + sha1.encode() if line.startswith(b"    Hash SHA1") else line for line in lines]
+    path.unlink()
+    path.write_bytes(encrypt(b"\n".join(lines), SECRET, home))
+
+
+# ---------------------------------------------------------------- shards
+
+
+def test_two_shards_make_two_chains_that_come_back_apart(machine: Machine) -> None:
+    filled(machine.source, 1)
+    halves: list[list[bytes]] = [[], []]
+    for number, name in enumerate(sorted(machine.names())):
+        halves[number % 2].append(name)
+    orders = []
+    for number, half in enumerate(halves):
+        listed = machine.folder / f"names{number}"
+        listed.write_bytes(b"\0".join(half))
+        changed = {"names": listed, "prefix": prefix_of(number)}
+        orders.append(Push(**{**_fields(machine.order()), **changed}))
+    pushed = push_all(machine.engine, orders)
+    machine.sealed = tuple(volume for each in pushed for volume in each.volumes)
+    assert {name[:2] for name in os.listdir(machine.spool)} == {"du", "b-"}
+    volumes = machine.folder / "volumes"
+    volumes.mkdir(mode=0o700)
+    fetch_volumes(machine.target, restore_volumes(machine.sealed), volumes)
+    found: dict[bytes, tuple[object, ...]] = {}
+    for number in (0, 1):
+        stage = machine.folder / f"stage{number}"
+        stage.mkdir()
+        machine.engine.pull(volumes, stage, Shard(prefix_of(number), START))
+        stock = tree(machine.stock_restore(f"stock{number}", f"--file-prefix={prefix_of(number)}"))
+        assert stock == tree(stage)
+        found |= {path: state for path, state in stock.items() if path[1:] in halves[number]}
+    assert found == tree(machine.source)
+
+
+def test_shards_pay_only_where_there_is_enough_for_each() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert shards_that_pay(0) == 1
+    assert shards_that_pay(10 << 20) == 1
+    assert shards_that_pay(1 << 40) == min(cores, 8)
+    assert len({prefix_of(number) for number in range(8)}) == 8
+    assert prefix_of(0) == ""
+
+
+# ---------------------------------------------------------------- secrecy
+
+
+def test_secret_is_in_no_argument_file_or_agent(machine: Machine) -> None:
+    written(machine.source / "huge", random.Random(1).randbytes(1 << 20) * 60)
+    seen: list[str] = []
+    machine.engine.push(machine.order(), lambda _count: seen.extend(processes_naming("")))
+    assert any("--symmetric" in words for words in seen)
+    assert not [words for words in seen if SECRET.reveal() in words]
+    assert not [words for words in seen if "gpg-agent" in words and str(machine.folder) in words]
+    for path in machine.folder.rglob("*"):
+        if path.is_file() and machine.source not in path.parents:
+            assert SECRET.reveal().encode() not in path.read_bytes()
+
+
+def test_cache_is_private(machine: Machine) -> None:
+    filled(machine.source, 1)
+    machine.push()
+    assert machine.engine.cache.stat().st_mode & 0o7777 == 0o700
+    for path in machine.engine.cache.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+# ---------------------------------------------------------------- small grammars
+
+
+def test_names_are_picked_in_order_after_all_folders_above_them() -> None:
+    assert list(pick([b"b", b"a/b/c", b"a/b", b"a-b", b"a/b/c/d", b""])) == [
+        (), (b"a",), (b"a", b"b"), (b"a", b"b", b"c"), (b"a", b"b", b"c", b"d"), (b"a-b",), (b"b",),
+    ]  # fmt: skip
+
+
+def test_log_is_read_by_its_codes() -> None:
+    text = (
+        "NOTICE 1\n. Reading\n\nWARNING 1\n. WARNING: x has negative mtime, treating as 0.\n\n"
+        "WARNING 12 'x'\n. Error 'y' patching x\n. more\n\nERROR 53 put\n. Giving up\n"
+    )
+    entries = list(parse_log(text))
+    assert [(entry.level, entry.code) for entry in entries] == [
+        ("NOTICE", 1), ("WARNING", 1), ("WARNING", 12), ("ERROR", 53),
+    ]  # fmt: skip
+    assert [entry.code for entry in complaints(entries)] == [12, 53]
+    assert entries[2].text == "Error 'y' patching x\nmore"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("one\ntwo", "one"),
+        ("Traceback (innermost last):\n  File x\nOSError: no", "OSError: no"),
+        ("GPGError: GPG Failed, see log below:\n===== Begin\ngpg: a\ngpg: decryption failed: Bad session key\n=====",
+         "gpg: decryption failed: Bad session key"),
+        ("", "error 30"),
+    ],
+)  # fmt: skip
+def test_reason_is_one_line(text: str, line: str) -> None:
+    assert reason(LogEntry("ERROR", 30, text)) == line
