@@ -4,6 +4,7 @@ Touches folders of its own; mounts below them and unmounts. Needs root, setfacl,
 """
 
 import contextlib
+import io
 import os
 import stat
 import subprocess
@@ -359,7 +360,7 @@ def known_of(tree: bytes) -> tuple[list[FileEntry], list[Record]]:
         entry._replace(sha256="ab" * 32 if entry.kind == "file" else None, xattrs=((b"user.known", b"1"),))
         for entry in entries(tree).values()
     ]
-    return known, list(records(listing(map(record_of, known))))
+    return known, list(records(io.BytesIO(b"".join(listing(map(record_of, known))))))
 
 
 def both_scans(tree: bytes, known: tuple[list[FileEntry], list[Record]], *, digest: bool) -> list[FileEntry]:

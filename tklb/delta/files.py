@@ -17,12 +17,13 @@ What is a change, and what is not:
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from operator import itemgetter
+from typing import TypeVar
 
 from tklb.model import Change, FileChange, FileEntry, Skipped
 
 Digest = Callable[[FileEntry, str], str | None]
-Row = TypeVar("Row", bound=tuple[Any, ...])
+Row = TypeVar("Row")
 
 
 def compare(
@@ -38,27 +39,39 @@ def compare(
     could not see: what is missing at and below these paths is not called deleted. Raises ValueError when an input is
     out of order.
     """
-    for old, new in merge(base, now):
+    for old, new in merge(base, now, itemgetter(0)):
         yield from changes_of_pair(old, new, digest, unseen)
 
 
-def merge(base: Iterable[Row], now: Iterable[Row]) -> Iterator[tuple[Row | None, Row | None]]:
-    """Pair the rows of two listings by path, which each has first. Raises ValueError when one is out of order."""
+def merge(
+    base: Iterable[Row], now: Iterable[Row], path_of: Callable[[Row], bytes]
+) -> Iterator[tuple[Row | None, Row | None]]:
+    """Pair the rows of two listings by path, and pass over those that are equal.
+
+    Raises ValueError when one is out of order.
+    """
     olds, news = iter(base), iter(now)
     old, new = next(olds, None), next(news, None)
+    last_old = last_new = b""
     while old is not None or new is not None:
-        before = old, new
-        if new is None or (old is not None and old[0] < new[0]):
-            yield old, None
-            old = next(olds, None)
-        elif old is None or new[0] < old[0]:
-            yield None, new
-            new = next(news, None)
-        else:
-            yield before
+        if old == new:
+            equal = old
             old, new = next(olds, None), next(news, None)
-        _check_order(before[0], old, "base")
-        _check_order(before[1], new, "new")
+            while old == new and old is not None:
+                equal, old, new = old, next(olds, None), next(news, None)
+            last_old = last_new = path_of(equal) if equal is not None else b""
+            continue
+        old_path = None if old is None else path_of(old)
+        new_path = None if new is None else path_of(new)
+        _check_order(last_old, old_path, "base")
+        _check_order(last_new, new_path, "new")
+        has_old = old_path is not None and (new_path is None or old_path <= new_path)
+        has_new = new_path is not None and (old_path is None or new_path <= old_path)
+        yield old if has_old else None, new if has_new else None
+        if has_old:
+            last_old, old = old_path or b"", next(olds, None)
+        if has_new:
+            last_new, new = new_path or b"", next(news, None)
 
 
 def changes_of_pair(
@@ -89,9 +102,9 @@ def _change_within_kind(old: FileEntry, new: FileEntry, digest: Digest | None) -
     return None
 
 
-def _check_order(before: Row | None, after: Row | None, name: str) -> None:
-    if before is not None and after is not None and after is not before and after[0] <= before[0]:
-        raise ValueError(f"the {name} listing is not sorted: {after[0]!r} after {before[0]!r}")
+def _check_order(before: bytes, after: bytes | None, name: str) -> None:
+    if after is not None and after <= before:
+        raise ValueError(f"the {name} listing is not sorted: {after!r} after {before!r}")
 
 
 def _is_within(path: bytes, unseen: Sequence[Skipped]) -> bool:

@@ -17,10 +17,9 @@ BILLION = 1_000_000_000
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_./+:@%,~-]")
 _ESCAPE = re.compile(rb"\\(?:([0-3]?[0-7]{1,2})|(M?)\^(.)|M-(.)|(.)|)", re.DOTALL)
 _LETTERS = dict(zip((b"%c" % letter for letter in b"abEfnrstv$"), (*b"\a\b\x1b\f\n\r \t\v", None), strict=True))
-_NUMBER = re.compile(rb"[0-9]{1,20}")
+_MOST_DIGITS = 20
 _OCTAL = re.compile(rb"[0-7]{1,6}")
 _HEXADECIMAL = re.compile(rb"0x[0-9a-f]{1,16}")
-_TIME = re.compile(rb"(-?[0-9]{1,19})(?:\.([0-9]{1,9}))?")
 _DEVICE_FORMATS = frozenset((b"native", b"linux", b"386bsd", b"4bsd", b"freebsd", b"netbsd"))
 
 
@@ -78,7 +77,7 @@ def _write_time(value: object) -> bytes:
 
 
 def read_count(value: bytes) -> int:
-    if not _NUMBER.fullmatch(value):
+    if not value.isdigit() or len(value) > _MOST_DIGITS:
         raise ValueError("not a number")
     return int(value)
 
@@ -98,10 +97,11 @@ def _read_mode(value: bytes) -> int:
 
 def _read_time(value: bytes) -> int:
     """Seconds, then an integer of nanoseconds, be there leading zeros or not."""
-    match = _TIME.fullmatch(value)
-    if not match:
+    seconds, dot, fraction = value.partition(b".")
+    if dot and (len(fraction) > 9 or not fraction.isdigit()):
         raise ValueError("not a time")
-    return int(match[1]) * BILLION + int(match[2] or 0)
+    since = -read_count(seconds[1:]) if seconds.startswith(b"-") else read_count(seconds)
+    return since * BILLION + int(fraction or 0)
 
 
 def _read_text(value: bytes) -> bytes:

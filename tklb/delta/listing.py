@@ -1,39 +1,22 @@
 """Listings as raw records: compared as text, and read as entries only where the text differs. Pure.
 
-A million unchanged files cost a million comparisons of bytes. A record is the one or two lines of an entry, just as
-mtree.format_entry() writes them.
+A record is the one or two lines of an entry, just as mtree.format_entry() writes them. A listing of ours starts with
+HEADER and then has nothing but records, sorted by path, so a million unchanged files cost a million comparisons of
+bytes. Any other listing is read line by line.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import BinaryIO
 
 from tklb.delta.files import changes_of_pair, merge
-from tklb.delta.mtree import EXTRA, HEADER, format_entry, format_parent, is_parent, parse, unescape
+from tklb.delta.mtree import HEADER, PARENT, format_entry, format_parent, parse, unescape
 from tklb.model import FileChange, FileEntry, Skipped
 
-_STARTS = (b"./", b". ")
 Record = tuple[bytes, bytes]  # path; raw lines
-
-
-def records(lines: Iterable[bytes]) -> Iterator[Record]:
-    """Give the records of a listing, in its own order. Raises ValueError where a line is none of mtree(5)."""
-    lines = iter(lines)
-    path, raw = b"", b""
-    for line in lines:
-        if line.startswith(_STARTS):
-            if raw and not is_parent(raw):
-                yield path, raw
-            raw, path = line, line[1 : line.find(b" ")] or b"/"
-            if b"\\" in path:
-                path = unescape(path)
-        elif line.startswith(b"#"):
-            raw += line if raw and line.startswith(EXTRA) else b""
-        else:  # not written by us: leave it, and what it may continue, to the parser
-            yield from map(record_of, parse(itertools.chain((raw, line), lines)))
-            return
-    if raw and not is_parent(raw):
-        yield path, raw
+_STARTS = (b"./", b". ")
+_BLOCK = 1 << 18
 
 
 def listing(of: Iterable[Record]) -> Iterator[bytes]:
@@ -67,15 +50,22 @@ def _unnamed(path: bytes, named: set[bytes]) -> Iterator[bytes]:
         end = path.find(b"/", end + 1)
 
 
+def records(stream: BinaryIO) -> Iterator[Record]:
+    """Give the records of a listing, sorted by path. Raises ValueError where it is none."""
+    for piece in _pieces(stream):
+        yield _path_of(piece), b"." + piece + b"\n"
+
+
 def record_of(entry: FileEntry) -> Record:
     return entry.path, format_entry(entry)
 
 
 def entry_of(record: Record) -> FileEntry:
     """Read one record. Raises ValueError."""
-    entry = next(parse(record[1].splitlines(keepends=True)), None)
-    if entry is None or entry.path != record[0]:
-        raise ValueError(f"not a record: {record[1][:80]!r}")
+    lines = record[1].splitlines(keepends=True)
+    entry = next(parse(lines), None)
+    if entry is None or entry.path != record[0] or not all(line.startswith(b"#") for line in lines[1:]):
+        raise ValueError(f"not a record of a sorted listing: {record[1][:200]!r}")
     return entry
 
 
@@ -83,21 +73,45 @@ def compare_records(
     base: Iterable[Record], now: Iterable[Record], unseen: Sequence[Skipped] = ()
 ) -> Iterator[FileChange]:
     """Do as files.compare() does, without digests of its own."""
-    for old, new in merge(base, now):
-        if old is None or new is None or old[1] != new[1]:
-            yield from changes_of_pair(old and entry_of(old), new and entry_of(new), None, unseen)
+    for old, new in merge(base, now, itemgetter(0)):
+        yield from changes_of_pair(old and entry_of(old), new and entry_of(new), None, unseen)
 
 
 def compare_listings(base: BinaryIO, now: BinaryIO) -> Iterator[FileChange]:
-    """Compare two listings, sorted by path. Ours are sorted and are streamed; any other is read whole and sorted.
+    """Compare two listings, sorted by path. Raises ValueError where one is no listing, or ours and not sorted."""
+    for old, new in merge(_pieces(base), _pieces(now), _path_of):
+        yield from changes_of_pair(_entry_of(old), _entry_of(new), None, ())
 
-    Raises ValueError where one is no listing.
+
+def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+    """Give the records of a listing, sorted by path, without the dot they start with and the newline at their end.
+
+    A listing with our HEADER is sorted, and streamed; one that goes on with a record has nothing but records. Any
+    other is read whole.
     """
-    return compare_records(_sorted_records(base), _sorted_records(now))
+    first, second = stream.readline(), stream.readline()
+    if first == HEADER and (not second or second.startswith(_STARTS)):
+        return _split(second, stream)
+    entries = parse(itertools.chain((first, second), stream))
+    if first != HEADER:
+        entries = iter(sorted(entries, key=itemgetter(0)))
+    return (format_entry(entry)[1:-1] for entry in entries)
 
 
-def _sorted_records(stream: BinaryIO) -> Iterator[Record]:
-    first = stream.readline()
-    if first == HEADER:
-        return records(stream)
-    return map(record_of, sorted(parse(itertools.chain((first,), stream)), key=lambda entry: entry.path))
+def _split(start: bytes, stream: BinaryIO) -> Iterator[bytes]:
+    rest, block = b"\n" + start, b"more"
+    while block:
+        block = stream.read(_BLOCK)
+        *pieces, rest = (rest + block).split(b"\n.")
+        for piece in pieces if block else (*pieces, rest.rstrip(b"\n")):
+            if piece and not piece.endswith(PARENT):
+                yield piece
+
+
+def _path_of(piece: bytes) -> bytes:
+    path = piece[: piece.find(b" ")]
+    return (unescape(path) if b"\\" in path else path) or b"/"
+
+
+def _entry_of(piece: bytes | None) -> FileEntry | None:
+    return None if piece is None else entry_of((_path_of(piece), b"." + piece + b"\n"))

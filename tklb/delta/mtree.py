@@ -24,15 +24,15 @@ from tklb.delta.keywords import (
 )
 from tklb.model import FileEntry
 
-__all__ = ["EXTRA", "HEADER", "escape", "format_entry", "format_parent", "is_parent", "name_of", "parse", "path_of"]
-__all__ += ["unescape"]
+__all__ = ["EXTRA", "HEADER", "PARENT", "escape", "format_entry", "format_parent", "name_of", "parse", "unescape"]
 
 HEADER = b"#mtree v2.0\n"
 EXTRA = b"#+"  # starts the comment line that belongs to the entry above it
-_PARENT = b" tags=parent"  # the tag of a folder that is named only because mtree(8) wants every parent named
+PARENT = b" tags=parent"  # the tag of a folder that is named only because mtree(8) wants every parent named
 _MOST_VALUES = 10_000
 _SILENT = tuple(FileEntry._field_defaults.values())
 _KIND, _SPARSE, _XATTRS = (FileEntry._fields.index(name) for name in ("kind", "sparse", "xattrs"))
+_OURS = (b"./", EXTRA + b" ")  # how the lines start that we write
 Value = tuple[int, object]  # place in an entry, what stands there
 
 
@@ -54,22 +54,12 @@ def format_entry(entry: FileEntry, keywords: frozenset[str] | None = None) -> by
 
 def format_parent(path: bytes) -> bytes:
     """Give the record of a folder that is no entry; parse() leaves it out again."""
-    return name_of(path) + b" type=dir" + _PARENT + b"\n"
-
-
-def is_parent(record: bytes) -> bool:
-    """Say whether format_parent() wrote this."""
-    return record.endswith(_PARENT + b"\n")
+    return name_of(path) + b" type=dir" + PARENT + b"\n"
 
 
 def name_of(path: bytes) -> bytes:
     """Give the first word of the record of `path`."""
     return b"." if path == b"/" else b"." + escape(path)
-
-
-def path_of(name: bytes) -> bytes:
-    """Give the path whose record starts with the word `name`, as name_of() wrote it."""
-    return unescape(name[1:]) or b"/"
 
 
 def parse(lines: Iterable[bytes]) -> Iterator[FileEntry]:
@@ -101,6 +91,9 @@ def _logical(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     """Join continued lines; leave out empty ones and comments that are not ours."""
     start, held = 0, b""
     for number, raw in enumerate(lines, 1):
+        if not held and raw.startswith(_OURS) and raw[-2:-1] != b"\\":
+            yield number, raw
+            continue
         line = held + raw.rstrip(b"\r\n")
         if line.endswith(b"\\") and _is_continued(line):
             start, held = start or number, line[:-1] + b" "
@@ -123,7 +116,7 @@ class _Reader:
     __slots__ = ("_defaults", "_folder", "_held", "_values")
 
     def __init__(self) -> None:
-        self._folder: tuple[bytes, ...] = ()
+        self._folder = b""  # the root
         self._defaults: dict[bytes, bytes] = {}
         self._held: list[object] | None = None
         self._values: dict[bytes, Value] = {}  # of words that come again and again
@@ -141,7 +134,7 @@ class _Reader:
         elif first == b"..":
             if not self._folder:
                 raise ValueError("'..' leads out of the root")
-            self._folder = self._folder[:-1]
+            self._folder = self._folder[: self._folder.rfind(b"/")]
         else:
             done = self.flush()
             self._held = self._entry(first, words)
@@ -163,7 +156,7 @@ class _Reader:
         fields[0] = self._enter(unescape(name), is_folder=fields[_KIND] == "dir")
         if not fields[_KIND]:
             raise ValueError("an entry without a type")
-        return None if fields[_KIND] == "socket" or _PARENT.strip() in words else fields
+        return None if fields[_KIND] == "socket" or PARENT.strip() in words else fields
 
     def _value(self, word: bytes) -> Value:
         """Read one word of an entry; place 0 is for what we do not keep."""
@@ -176,15 +169,19 @@ class _Reader:
 
     def _enter(self, name: bytes, *, is_folder: bool) -> bytes:
         """Give the whole path of `name`, and remember what later relative names are relative to."""
-        if b"\0" in name:
-            raise ValueError("a name with a NUL byte")
-        parts = tuple(part for part in name.split(b"/") if part not in (b"", b"."))
-        if b".." in parts:
-            raise ValueError("a name with '..' in it")
-        if b"/" not in name and parts:
-            parts = self._folder + parts
-        self._folder = parts if is_folder else parts[:-1]
-        return b"/" + b"/".join(parts)
+        path = name[1:] if name.startswith(b"./") else b""
+        if not path or path.endswith(b"/") or b"//" in path or b"/." in path or b"\0" in path:
+            path = self._joined(name)
+        self._folder = path if is_folder else path[: path.rfind(b"/")]
+        return path or b"/"
+
+    def _joined(self, name: bytes) -> bytes:
+        """Do the same for a name in any form."""
+        parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+        if b"\0" in name or b".." in parts:
+            raise ValueError("a name with a NUL byte or with '..' in it")
+        above = b"" if b"/" in name or not parts else self._folder
+        return b"/".join([above, *parts])
 
     def _add_extra(self, words: list[bytes]) -> None:
         if self._held is None:

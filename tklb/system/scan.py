@@ -24,6 +24,9 @@ KINDS = {
     stat.S_IFBLK: "block",
     stat.S_IFCHR: "char",
 }
+# Fields of an entry: what a status says (the names of owners are only looked up), and then what must be read.
+_UP_TO_NAMES = slice(FileEntry._fields.index("uname"))
+_STATUS = slice(FileEntry._fields.index("size"), FileEntry._fields.index("sha256"))
 _DESCRIPTORS = b"/proc/self/fd/%d/%b"  # a way to name a file by its folder, for calls that take no descriptor
 
 
@@ -101,9 +104,11 @@ class _Earlier:
         known = self._next
         if known is None or known.path != bare.path or known.xattrs is None:
             return None
-        entry = bare._replace(sha256=known.sha256, md5=known.md5, xattrs=known.xattrs)
-        is_same = entry._replace(uname=known.uname, gname=known.gname) == known
-        return entry if is_same and (known.sha256 or not digest or known.kind != "file") else None
+        if bare[_UP_TO_NAMES] != known[_UP_TO_NAMES] or bare[_STATUS] != known[_STATUS]:
+            return None
+        if digest and known.kind == "file" and known.sha256 is None:
+            return None
+        return bare._replace(sha256=known.sha256, md5=known.md5, xattrs=known.xattrs)
 
 
 class Examiner:
