@@ -61,6 +61,11 @@ class Paths:
         return self.state / "last-run.json"
 
     @property
+    def local_files(self) -> Path:
+        """Paths that a restore brought for packages which no source offers; they stay part of the delta."""
+        return self.state / "local-files"
+
+    @property
     def index(self) -> Path:
         return self.state / "index.mtree"
 

@@ -111,6 +111,7 @@ class SourceFile:
     path: bytes
     content: bytes
     mode: int
+    mtime_ns: int | None = None
 
 
 # ---------------------------------------------------------------- users and groups

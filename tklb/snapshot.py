@@ -7,7 +7,8 @@ records travels inside every snapshot:
     deleted            paths of the install state that are gone, one escaped path a line
     hard-links         one group of escaped paths a line, parted by spaces
     packages           what is installed; packages.base: what the install state had
-    sources/           the extra apt sources and keyrings, as files below their own paths
+    packages.local     those of them that no source offers; local-files: the paths taken because of them
+    sources/           the extra apt sources and keyrings, as files below their own paths; sources.mtree lists them
     accounts/          passwd group shadow gshadow subuid subgid
     profile/           the profile the delta was taken against
     machine.json       whose snapshot it is, and which parts it holds
@@ -63,6 +64,8 @@ class Contents:
     hard_links: tuple[tuple[bytes, ...], ...] = ()
     packages: tuple[Package, ...] = ()
     packages_base: tuple[Package, ...] = ()
+    local: tuple[str, ...] = ()  # labels of packages that no source offers
+    local_files: tuple[bytes, ...] = ()  # their files, which are taken wherever they lie
     sources: tuple[SourceFile, ...] = ()
     accounts: Accounts = Accounts()
 
@@ -71,15 +74,19 @@ def write(stage: Path, contents: Contents) -> None:
     """Write all records but the manifest into an existing private folder."""
     _put(stage / "README", _README.encode())
     _put(stage / "machine.json", (json.dumps(asdict(contents.machine), indent=1, sort_keys=True) + "\n").encode())
-    _put(stage / "deleted", b"".join(mtree.escape(path) + b"\n" for path in contents.deleted))
+    _put(stage / "deleted", path_lines(contents.deleted))
     _put(stage / "hard-links", b"".join(b" ".join(map(mtree.escape, group)) + b"\n" for group in contents.hard_links))
     _put(stage / "packages", format_packages(contents.packages))
     _put(stage / "packages.base", format_packages(contents.packages_base))
+    _put(stage / "packages.local", _joined(name.encode() for name in contents.local))
+    _put(stage / "local-files", path_lines(contents.local_files))
     for field in fields(Accounts):
         _put(stage / "accounts" / field.name, _joined(getattr(contents.accounts, field.name)))
     for source in contents.sources:
         place = stage / "sources" / os.fsdecode(source.path.lstrip(b"/"))
-        _put(place, source.content, source.mode)
+        _put(place, source.content)
+    listed = (FileEntry(s.path, "file", mode=s.mode, mtime_ns=s.mtime_ns) for s in contents.sources)
+    _put(stage / "sources.mtree", mtree.HEADER + b"".join(map(mtree.format_entry, listed)))
 
 
 def read(stage: Path) -> Contents:
@@ -87,15 +94,27 @@ def read(stage: Path) -> Contents:
     try:
         return Contents(
             machine=_machine((stage / "machine.json").read_bytes()),
-            deleted=tuple(map(mtree.unescape, _lines(stage / "deleted"))),
+            deleted=read_paths(stage / "deleted"),
             hard_links=tuple(tuple(map(mtree.unescape, line.split(b" "))) for line in _lines(stage / "hard-links")),
             packages=parse_packages((stage / "packages").read_bytes()),
             packages_base=parse_packages((stage / "packages.base").read_bytes()),
-            sources=tuple(_sources(stage / "sources")),
+            local=tuple(line.decode() for line in _lines(stage / "packages.local")),
+            local_files=read_paths(stage / "local-files"),
+            sources=tuple(_sources(stage)),
             accounts=Accounts(**{field.name: _lines(stage / "accounts" / field.name) for field in fields(Accounts)}),
         )
     except (OSError, ValueError, TypeError) as exc:
         raise TargetDamaged(address="the snapshot", reason=f"its records cannot be read: {exc}") from exc
+
+
+def path_lines(paths: Iterable[bytes]) -> bytes:
+    """Paths as text, one a line."""
+    return _joined(map(mtree.escape, paths))
+
+
+def read_paths(file: Path) -> tuple[bytes, ...]:
+    """What path_lines() wrote into a file. Raises OSError, ValueError."""
+    return tuple(map(mtree.unescape, _lines(file)))
 
 
 def read_manifest(stage: Path) -> Iterator[FileEntry]:
@@ -136,11 +155,10 @@ def same_records(one: Path, other: Path) -> bool:
     return names[0] == names[1] and all((one / n).read_bytes() == (other / n).read_bytes() for n in names[0])
 
 
-def _put(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
+def _put(path: Path, content: bytes) -> None:
     # not made durable: a stage lost to a power cut is made again by the next run
     private_folder(path.parent)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as stream:
-        os.fchmod(stream.fileno(), mode)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE), "wb") as stream:
         stream.write(content)
 
 
@@ -162,7 +180,7 @@ def _machine(text: bytes) -> Machine:
     return Machine(**values)
 
 
-def _sources(folder: Path) -> Iterator[SourceFile]:
-    for path in record_files(folder):
-        place = b"/" + os.fsencode(path.relative_to(folder))
-        yield SourceFile(place, path.read_bytes(), path.stat().st_mode & 0o777)
+def _sources(stage: Path) -> Iterator[SourceFile]:
+    for entry in mtree.parse((stage / "sources.mtree").read_bytes().splitlines(keepends=True)):
+        content = (stage / "sources" / os.fsdecode(entry.path[1:])).read_bytes()
+        yield SourceFile(entry.path, content, entry.mode or PRIVATE_FILE, entry.mtime_ns)

@@ -122,5 +122,11 @@ def _result(setting: Setting, began: datetime, name: str, kind: Kind, counts: Co
         stored_bytes=0,
         seconds=(setting.clock() - began).total_seconds(),
         skipped=tuple(seen.skipped),
-        warnings=tuple(f"no apt source offers {name}: its files are taken as files" for name in sorted(seen.local)),
+        warnings=_warnings(seen),
     )
+
+
+def _warnings(seen: Survey) -> tuple[str, ...]:
+    if not seen.local:
+        return ()
+    return (f"no apt source offers {', '.join(sorted(seen.local))}: their files are taken as files",)

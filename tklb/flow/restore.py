@@ -81,6 +81,8 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
 
         def carried_out() -> Report:
             report = apply(plan, saved, folders, planned, progress)
+            if choice.part("files"):
+                write_atomic(paths.local_files, snapshot.path_lines(saved.contents.local_files))
             if request.role is Role.REPLACEMENT and not choice.is_limited:
                 take_over(paths, source, records)
             return report

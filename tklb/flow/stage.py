@@ -51,6 +51,8 @@ def fill_stage(setting: Setting, seen: Survey, stage: Path, parts: frozenset[str
         ),
         packages=seen.packages if has_packages else (),
         packages_base=seen.packages_base if has_packages else (),
+        local=tuple(sorted(seen.local)) if has_packages else (),
+        local_files=seen.local_files,
         sources=extra_sources(ROOT) if has_packages else (),
         accounts=seen.accounts if "users" in parts else Accounts(),
     )
@@ -92,7 +94,7 @@ def _noted(setting: Setting, entries: Iterator[FileEntry], index: IO[bytes], sta
 
 
 def _has_more_names(entry: FileEntry) -> bool:
-    return entry.kind == "file" and (entry.nlink or 1) > 1
+    return entry.kind != "dir" and (entry.nlink or 1) > 1
 
 
 def _private_stream(path: Path) -> IO[bytes]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tklb import snapshot
 from tklb.delta import mtree
 from tklb.delta.files import compare
 from tklb.delta.packages import diff_packages
@@ -18,7 +19,7 @@ from tklb.profile import install_state
 from tklb.system.accounts import read_accounts
 from tklb.system.apt import local_packages
 from tklb.system.digest import file_digest
-from tklb.system.dpkg import installed
+from tklb.system.dpkg import installed, listed_files
 from tklb.system.scan import scan
 
 Watch = Callable[[Iterator[FileEntry]], Iterator[FileEntry]]
@@ -32,7 +33,8 @@ class Survey:
     packages: tuple[Package, ...]
     packages_base: tuple[Package, ...]
     package_delta: PackageDelta
-    local: frozenset[str]  # packages that no source offers: their files are taken as files
+    local: frozenset[str]  # packages that no source offers
+    local_files: tuple[bytes, ...]  # their files: nothing else brings them back, so they count wherever they lie
     accounts: Accounts
     account_delta: AccountDelta
     skipped: list[Skipped] = field(default_factory=list)
@@ -46,15 +48,17 @@ def survey(setting: Setting, overrides: Iterable[str] = ()) -> Survey:
     base = setting.profile.packages()
     delta = diff_packages(base, packages)
     local = local_packages(ROOT, delta, setting.paths.cache)
+    local_files = _local_files(setting, local)
     accounts = _accounts_without(read_accounts(ROOT), selection)
     return Survey(
-        rules=setting.profile.rules_for(ROOT, local).with_overrides(
+        rules=setting.profile.rules_with(local_files).with_overrides(
             override.rule for override in wanted if override.kind == "path"
         ),
         packages=packages,
         packages_base=base,
         package_delta=delta,
         local=local,
+        local_files=local_files,
         accounts=accounts,
         account_delta=diff_accounts(setting.profile.accounts(), accounts),
     )
@@ -88,6 +92,12 @@ def digest_of(entry: FileEntry, algorithm: str) -> str | None:
         return file_digest(entry.path, algorithm)
     except OSError:
         return None  # not comparable, so it counts as edited; reading it for the snapshot names the trouble
+
+
+def _local_files(setting: Setting, local: frozenset[str]) -> tuple[bytes, ...]:
+    """The files of local packages: those that dpkg lists, and those a restore brought without dpkg's knowing."""
+    restored = snapshot.read_paths(setting.paths.local_files) if setting.paths.local_files.exists() else ()
+    return tuple(sorted({*restored, *(listed_files(ROOT, local) if local else ())}))
 
 
 def _accounts_without(accounts: Accounts, selection: Selection) -> Accounts:

@@ -73,6 +73,9 @@ class _Draft:
     def wants(self, part: str) -> bool:
         return self.choice.part(part) and part in self.saved.contents.machine.parts
 
+    def wants_path(self, path: bytes) -> bool:
+        return is_plain(path) and self.choice.allows("path", path)
+
 
 def make_plan(saved: Saved, here: Here, choice: Choice) -> Plan:
     """Plan the restore of `saved` onto `here`. An empty plan says that all is as it should be already."""
@@ -105,7 +108,7 @@ def make_plan(saved: Saved, here: Here, choice: Choice) -> Plan:
 
 def _watched(draft: _Draft) -> Iterator[FileEntry]:
     for entry in draft.saved.manifest():
-        if entry.path in draft.groups and is_plain(entry.path) and draft.choice.allows("path", entry.path):
+        if entry.path in draft.groups and draft.wants_path(entry.path):
             draft.standing.add(entry.path)
         yield entry
 
@@ -128,7 +131,8 @@ def _plan_packages(draft: _Draft) -> None:
     contents, choice = draft.saved.contents, draft.choice
     delta = diff_packages(contents.packages_base, contents.packages)
     wanted = select(delta, lambda name: choice.allows("package", name.encode()))
-    plan = plan_packages(wanted, draft.here.packages, native_architecture(contents.packages))
+    native = native_architecture(contents.packages)
+    plan = plan_packages(wanted, draft.here.packages, native, frozenset(contents.local))
     sources = plan_sources(contents.sources, draft.here.sources, draft.here.machine.release)
     draft.steps += [Step(StepKind.SOURCE, source.path) for source in sources.add]
     draft.steps += [Step(StepKind.INSTALL, name.encode()) for name in plan.install]
@@ -171,30 +175,32 @@ def _account_words(here: Accounts, merged: Accounts) -> str:
 
 def _plan_files(draft: _Draft, merge: AccountMerge, owners: OwnerWatch) -> None:
     saved, here, choice = draft.saved, draft.here, draft.choice
+    odd = [path for path in saved.contents.deleted if not is_plain(path)]
     planner = FilePlanner(
         present=here.files,
         ids=Ids(merge.uid_map, merge.gid_map, numbers(here.accounts.passwd), numbers(here.accounts.group)),
         identity=Identity(choice.role, choice.asked_paths, choice.own),
-        deleted=tuple(sorted(filter(is_plain, saved.contents.deleted))),
+        deleted=tuple(sorted(filter(draft.wants_path, saved.contents.deleted))),
         groups=draft.groups,
         standing=draft.standing,
         amended=saved.amended,
         packages_come=any(step.kind is StepKind.INSTALL for step in draft.steps),
     )
     for entry in saved.manifest():
-        if not is_plain(entry.path):
-            draft.skipped.append(Skipped(entry.path, "its path is none of a machine's"))
-        elif choice.allows("path", entry.path):
+        if draft.wants_path(entry.path):
             planner.want(entry)
             owners.see(entry)
-    draft.folder_times = planner.finish(lambda path: choice.allows("path", path))
+        elif not is_plain(entry.path):
+            odd.append(entry.path)
+    draft.folder_times = planner.finish()
     draft.steps += planner.steps
     draft.skipped += planner.skipped
+    draft.skipped += [Skipped(path, "no path of a machine reads like this") for path in odd]
     draft.warnings += planner.warnings
     draft.warnings += [f"kept: {paths} {guard.reason}" for guard, paths in planner.kept.lines()]
     draft.warnings += owners.lines()
     draft.warnings += [
-        f"{shown(path)} changed while it was backed up" for path in sorted(saved.amended) if choice.allows("path", path)
+        f"{shown(path)} changed while it was backed up" for path in sorted(filter(draft.wants_path, saved.amended))
     ]
     if saved.contents.machine.release != here.machine.release:
         draft.warnings += [line for step in planner.replaced if (line := _three_ways(draft, step.item))]

@@ -56,6 +56,8 @@ def add_sources(root: bytes, files: Iterable[SourceFile]) -> tuple[Skipped, ...]
             if place.parent.is_symlink():
                 raise NotADirectoryError(None, "its folder is a link")
             write_atomic(place, file.content, file.mode)
+            if file.mtime_ns is not None:
+                os.utime(place, ns=(file.mtime_ns, file.mtime_ns), follow_symlinks=False)
         except OSError as exc:
             skipped.append(Skipped(file.path, exc.strerror or str(exc)))
     return tuple(skipped)
@@ -79,7 +81,8 @@ def _read(root: bytes, path: bytes) -> SourceFile | None:
             place = os.path.join(root, target.lstrip(b"/"))
         if os.path.isfile(place):
             with open(place, "rb") as stream:
-                return SourceFile(path, stream.read(), os.fstat(stream.fileno()).st_mode & 0o777)
+                status = os.fstat(stream.fileno())
+                return SourceFile(path, stream.read(), status.st_mode & 0o777, status.st_mtime_ns)
     except OSError:
         pass
     return None
