@@ -44,7 +44,7 @@ SNAKEOIL = {
 def delta(place: Path, profile: Profile, local: frozenset[str] = frozenset()) -> dict[str, str]:
     """Path -> change, as `tklb delta` has it."""
     top = os.fsencode(place)
-    rules = profile.rules_for(top, local)
+    rules = profile.rules_with(dpkg.listed_files(top, local))
     skipped: list[Skipped] = []
 
     def digest(entry: FileEntry, algorithm: str) -> str:
