@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from tests.lab.appliance import Appliance, clone
 from tests.lab.roots import SHORT, root
 from tklb.delta.files import compare
 from tklb.delta.packages import diff_packages
+from tklb.delta.rules import Rule
 from tklb.delta.users import diff_accounts
 from tklb.errors import ProfileInvalid
 from tklb.model import AccountDelta, Accounts, FileEntry, PackageDelta, Skipped
@@ -41,10 +42,12 @@ SNAKEOIL = {
 }  # fmt: skip
 
 
-def delta(place: Path, profile: Profile, local: frozenset[str] = frozenset()) -> dict[str, str]:
+def delta(
+    place: Path, profile: Profile, local: frozenset[str] = frozenset(), overrides: Sequence[Rule] = ()
+) -> dict[str, str]:
     """Path -> change, as `tklb delta` has it."""
     top = os.fsencode(place)
-    rules = profile.rules_with(dpkg.listed_files(top, local))
+    rules = profile.rules_with(dpkg.listed_files(top, local)).with_overrides(overrides)
     skipped: list[Skipped] = []
 
     def digest(entry: FileEntry, algorithm: str) -> str:
@@ -195,6 +198,18 @@ def test_alternatives_follow_the_packages_until_somebody_chooses(archive: Path) 
         machine.run(["update-alternatives", "--set", "pager", "/bin/more"])
 
     assert set(changed(choose, archive)) >= {"/etc/alternatives/pager"}
+
+
+def test_packaged_files_that_only_an_override_looks_at_are_install_state_too() -> None:
+    with clone("core") as machine:
+        (machine.root / "usr/share/bash-completion/completions/own").write_text("mine\n")
+        (machine.root / "usr/share/bash-completion/completions/mount").write_text("mine\n")
+        profile = find(None, "debian-12-core")
+        found = delta(machine.root, profile, overrides=[Rule(True, b"/usr/share/bash-completion")])
+    assert {path: kind for path, kind in found.items() if path not in IDENTITY} == {
+        "/usr/share/bash-completion/completions/mount": "edited",
+        "/usr/share/bash-completion/completions/own": "new",
+    }
 
 
 def test_a_disabled_service_is_a_deletion(archive: Path) -> None:

@@ -70,7 +70,7 @@ def file_changes(setting: Setting, seen: Survey, watch: Watch | None = None) -> 
     `watch` sees every scanned entry on its way; every file is read then, and has its digest. What could not be
     read is in `seen.skipped` and is not taken for deleted.
     """
-    installed_state = install_state(setting.profile, ROOT, seen.packages, seen.local)
+    installed_state = install_state(setting.profile, ROOT, seen.packages, seen.local, seen.rules)
     base = (entry for entry in installed_state if seen.rules.decide(entry.path).included)
     known = read_listing(setting.paths.index)
     own, digest = setting.paths.own, watch is not None

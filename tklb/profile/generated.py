@@ -99,7 +99,13 @@ def _alternatives(root: bytes) -> Iterator[FileEntry]:
         for (name, place), choice in zip(links, _best_choice(lines[end + 1 :], len(links) - 1), strict=False):
             if choice and _exists(root, choice):
                 yield FileEntry(b"/etc/alternatives/" + name, "link", link=choice)
-                yield FileEntry(place, "link", link=b"/etc/alternatives/" + name)
+                yield FileEntry(_merged(root, place), "link", link=b"/etc/alternatives/" + name)
+
+
+def _merged(root: bytes, path: bytes) -> bytes:
+    """Where a path really lies when /bin, /sbin or /lib is a link into /usr."""
+    top = b"/" + path.split(b"/", 2)[1]
+    return b"/usr" + path if (_link(root, top) or b"").lstrip(b"/") == b"usr" + top else path
 
 
 def _best_choice(lines: Sequence[bytes], slaves: int) -> Sequence[bytes]:
