@@ -122,8 +122,8 @@ class AccessRefused(TklbError):
 
 
 class TargetForeign(TklbError):
-    code, message = 35, "{address} holds the snapshots of another machine ({host})"
-    hint = "give this machine a target of its own, or take that one over with `tklb init --force`"
+    code, message = 35, "{address} holds the snapshots of {owner}"
+    hint = "give this machine a target of its own: `tklb init --force --target URL`"
 
 
 class KeyUnusable(TklbError):

@@ -4,7 +4,7 @@ import click
 
 from tklb.cli.command import Output, ending, example, need_root, now, paths, shared_options
 from tklb.cli.logfile import run_log
-from tklb.errors import COMPLETE, shown
+from tklb.errors import COMPLETE, TargetDamaged, shown
 from tklb.view.progress import progress_line
 
 PARTS = ("files", "packages", "users", "databases")
@@ -14,7 +14,7 @@ skip_option = click.option("--skip", multiple=True, type=click.Choice(PARTS), he
 @click.command(epilog=example("tklb init --target file:///mnt/usb/backups", "tklb init --profile debian-12-core"))
 @click.option("--target", metavar="URL", help="Where snapshots go (file:///var/backups/tklb).")
 @click.option("--profile", metavar="ID|DIR", help="The profile of this machine; found out when not given.")
-@click.option("--force", is_flag=True, help="Write the configuration anew, or take a target over; the key stays.")
+@click.option("--force", is_flag=True, help="Write the configuration anew; the key stays.")
 @shared_options
 @click.pass_obj
 def init(output: Output, target: str | None, profile: str | None, force: bool) -> int:
@@ -111,9 +111,11 @@ def list_snapshots(output: Output) -> int:
     from tklb.flow.setting import open_setting
     from tklb.view.results import list_lines, record_json
 
-    records = snapshots(open_setting(paths(), now))
-    output.value([record_json(record) for record in records], list_lines(records))
-    return COMPLETE
+    ledger = snapshots(open_setting(paths(), now))
+    output.value([record_json(record) for record in ledger.records], list_lines(ledger.records))
+    for problem in ledger.problems:
+        output.say(f"damaged: {problem}")
+    return TargetDamaged.code if ledger.problems else COMPLETE
 
 
 @click.command(epilog=example("tklb status", "tklb status --json || mail -s 'backup' root"))

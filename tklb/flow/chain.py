@@ -6,7 +6,7 @@ from pathlib import Path
 from tklb import snapshot
 from tklb.config import Paths
 from tklb.durable import remove_tree, sync_folder
-from tklb.errors import TargetForeign
+from tklb.errors import KeyUnusable, TargetForeign
 from tklb.flow.setting import Setting
 from tklb.model import Record
 from tklb.store.ledger import read_ledger
@@ -40,11 +40,14 @@ class Chain:
 def open_chain(setting: Setting) -> Chain:
     """Read the ledger of the target. Raises TargetDamaged; TargetForeign: another machine's snapshots are there."""
     target = open_target(setting.config.target)
-    ledger = read_ledger(target, setting.secret, setting.paths.ledger)
+    try:
+        ledger = read_ledger(target, setting.secret, setting.paths.ledger)
+    except KeyUnusable as exc:
+        raise TargetForeign(address=target.address, owner="another key") from exc
     ledger.check()
     records = ledger.records
     if records and records[-1].host != setting.host:
-        raise TargetForeign(address=target.address, host=records[-1].hostname)
+        raise TargetForeign(address=target.address, owner=f"another machine, {records[-1].hostname}")
     return Chain(target, records)
 
 

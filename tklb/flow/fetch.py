@@ -21,6 +21,8 @@ from tklb.store.ledger import read_ledger
 from tklb.store.objects import fetch_volumes
 from tklb.store.target import Target, open_target
 
+LATEST = "latest"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -29,6 +31,7 @@ class Source:
     target: Target
     secret: Secret
     record: Record
+    problems: tuple[str, ...] = ()  # what is wrong with the rest of the ledger
 
 
 def find_snapshot(paths: Paths, wanted: str, address: str | None, key: Path | None) -> Source:
@@ -42,14 +45,16 @@ def find_snapshot(paths: Paths, wanted: str, address: str | None, key: Path | No
     else:
         raise NotInitialised(reason="it has no key and no target")
     target = open_target(address or configuration.load(paths).target)
-    records = read_ledger(target, secret, paths.ledger).records
-    return Source(target, secret, choose(records, wanted, target.address))
+    ledger = read_ledger(target, secret, paths.ledger)
+    if wanted == LATEST:
+        ledger.check()  # the damage may hide a newer one
+    return Source(target, secret, choose(ledger.records, wanted, target.address), ledger.problems)
 
 
 def choose(records: Iterable[Record], wanted: str, address: str) -> Record:
     """Pick by id, by `latest`, or by a time: the newest snapshot not after it. Raises SnapshotUnknown."""
     known = list(records)
-    if wanted == "latest" and known:
+    if wanted == LATEST and known:
         return known[-1]
     for record in known:
         if record.snapshot == wanted:

@@ -9,7 +9,7 @@ from tklb.durable import write_atomic
 from tklb.errors import COMPLETE, INCOMPLETE, TklbError
 from tklb.flow.setting import Setting
 from tklb.model import Record
-from tklb.store.ledger import read_ledger
+from tklb.store.ledger import Ledger, read_ledger
 from tklb.store.target import open_target
 
 LATE_AFTER = timedelta(hours=48)
@@ -39,10 +39,10 @@ class Condition:
     exit_status: int
 
 
-def snapshots(setting: Setting) -> tuple[Record, ...]:
-    """Every sealed snapshot of the target, oldest first. Raises what cannot be trusted about the target."""
+def snapshots(setting: Setting) -> Ledger:
+    """Every sealed snapshot of the target, oldest first, and what is wrong with the ledger."""
     target = open_target(setting.config.target)
-    return read_ledger(target, setting.secret, setting.paths.ledger).records
+    return read_ledger(target, setting.secret, setting.paths.ledger)
 
 
 def condition(setting: Setting) -> Condition:
@@ -52,7 +52,9 @@ def condition(setting: Setting) -> Condition:
     problems: list[str] = []
     status = COMPLETE
     try:
-        records = snapshots(setting)
+        ledger = snapshots(setting)
+        records = ledger.records
+        ledger.check()
     except TklbError as exc:
         problems.append(str(exc))
         status = exc.code

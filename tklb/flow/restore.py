@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tklb import snapshot
@@ -77,7 +77,8 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
                 files,
                 source_files(ROOT),
             )
-            return make_plan(saved, here, choice)
+            made = make_plan(saved, here, choice)
+            return replace(made, warnings=(*(f"the ledger: {problem}" for problem in source.problems), *made.warnings))
 
         def carried_out() -> Report:
             report = apply(plan, saved, folders, planned, progress)

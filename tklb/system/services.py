@@ -79,7 +79,8 @@ def _by_script(name: str) -> str:
     invoke-rc.d(8) would do nothing and call it success where nobody knows the runlevel, so its two questions are asked
     here: does the policy allow it, and is the service switched on.
     """
-    if not os.access(f"/etc/init.d/{name}", os.X_OK):
+    is_there = os.access(f"/etc/init.d/{name}", os.X_OK)
+    if not is_there or run(["service", name, "status"], accept=range(256), timeout=_SECONDS).status != 0:
         return ""  # nothing runs that could read its configuration anew
     links = [link[0] for level in "2345" for link in _names(f"/etc/rc{level}.d") if link[3:] == name]
     if links and "S" not in links:
