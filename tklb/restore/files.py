@@ -6,7 +6,7 @@ million unchanged entries cost nothing.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -75,7 +75,7 @@ class FilePlanner:
     present: Present
     ids: Ids
     identity: Identity
-    deleted: tuple[bytes, ...]  # sorted
+    deleted: tuple[bytes, ...]  # sorted, and only what is wanted
     groups: Mapping[bytes, LinkGroup]  # by every path of each group
     standing: AbstractSet[bytes]  # the paths of groups that this restore brings back itself
     amended: Mapping[bytes, str]
@@ -96,8 +96,7 @@ class FilePlanner:
         if self._is_deleted(entry.path):
             self._back.add(entry.path)
         have = self.present.entry(entry.path)
-        if have is None and (barrier := self.present.blocked(entry.path)) not in (None, *self._opened):
-            assert barrier is not None
+        if have is None and (barrier := self._barrier(entry.path)):
             self._skip(entry.path, f"{shown(barrier)} is no folder on this machine; links are never followed")
             return
         try:
@@ -108,18 +107,14 @@ class FilePlanner:
         if entry.path in self.amended:
             wanted = wanted._replace(sha256=self.amended[entry.path], size=None)
         step = self._step(wanted, have)
-        guard = self.identity.guard_of(entry.path) if step else None
-        if guard:
-            self.kept.note(guard, entry.path)
-        elif step is None or self._makes_room(step):
-            self._note_folder(wanted, have, step)
-            if step:
-                self._add(step)
+        if step and not self._accept(step):
+            self._depose(entry.path)
+            return
+        self._note_folder(wanted, have, step)
 
-    def finish(self, chosen: Callable[[bytes], bool]) -> tuple[tuple[bytes, int], ...]:
-        """Plan the deletions among the chosen paths, and give the folder times to set when all is done."""
-        left = [path for path in self.deleted if path not in self._gone and chosen(path)]
-        self._delete(path for path in reversed(left) if path not in self._back)
+    def finish(self) -> tuple[tuple[bytes, int], ...]:
+        """Plan the deletions, and give the folder times to set when all is done."""
+        self._delete(path for path in reversed(self.deleted) if path not in self._back and path not in self._gone)
         for step in self.steps:
             parent = parent_of(step.item)
             if parent in self._quiet:
@@ -188,16 +183,32 @@ class FilePlanner:
         others = [path for path in group.paths if path not in self.standing]
         for path in others:
             have = self.present.entry(path)
-            if have and have.kind == "file" and self._may_lead(have, group, want):
+            if have and have.kind == "file" and self._is_that_file(have, want):
                 group.leader, group.inode = path, (have.dev, have.ino)
                 return
         if others:
             self.warnings.append(f"{shown(want.path)} is no hard link to {shown(others[0])} here: that one differs")
 
-    def _may_lead(self, have: FileEntry, group: LinkGroup, want: FileEntry) -> bool:
-        if not self._same_content(want, have):
+    def _is_that_file(self, have: FileEntry, want: FileEntry) -> bool:
+        return self._same_content(want, have) and set(differences(want, have)) <= {"time"}
+
+    def _depose(self, path: bytes) -> None:
+        """Let the next name lead the group of `path`, which stays as it is here."""
+        group = self.groups.get(path)
+        if group and group.leader == path:
+            group.leader, group.inode, group.dressed = None, None, False
+
+    def _accept(self, step: Step) -> bool:
+        """Take a step into the plan, unless this machine keeps what it has, or has too much in its way."""
+        if guard := self.identity.guard_of(step.item):
+            self.kept.note(guard, step.item)
             return False
-        return not (differences(want, have) and self._has_other_names(have, group.paths))
+        if not self._makes_room(step):
+            return False
+        self.steps.append(step)
+        if step.kind is StepKind.WRITE and step.was and step.was.kind == "file":
+            self.replaced.append(step)
+        return True
 
     def _makes_room(self, step: Step) -> bool:
         """Plan what must go before `step`; say no where a folder that holds more than was deleted is in the way."""
@@ -250,10 +261,10 @@ class FilePlanner:
         changes = step is not None or have is None or not same_time(want.mtime_ns, have.mtime_ns)
         (self._times if changes else self._quiet)[want.path] = want.mtime_ns
 
-    def _add(self, step: Step) -> None:
-        self.steps.append(step)
-        if step.kind is StepKind.WRITE and step.was and step.was.kind == "file":
-            self.replaced.append(step)
+    def _barrier(self, path: bytes) -> bytes | None:
+        """The parent of `path` that is no folder and will be none."""
+        barrier = self.present.blocked(path)
+        return None if barrier in self._opened else barrier
 
     def _skip(self, path: bytes, reason: str) -> None:
         self.skipped.append(Skipped(path, reason))

@@ -1,0 +1,420 @@
+"""File steps of a plan, tried on machines in memory: what a restore brings, keeps, deletes, and does not do twice."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.model_machine import Tree, View, contents_of, delta_of, groups_of
+from tklb.delta.rules import parse_override
+from tklb.model import Accounts, FileEntry, Plan, Role, StepKind
+from tklb.restore.choice import Choice
+from tklb.restore.plan import Here, Saved, make_plan
+from tklb.snapshot import Contents, Machine
+
+MACHINE = Machine("a", "id", "debian-12", "x86_64", "debian-12-core")
+ROOT = Accounts(passwd=(b"root:x:0:0::/root:/bin/sh",), group=(b"root:x:0:",))
+OWN = (b"/var/lib/tklb",)
+
+
+def base_tree() -> Tree:
+    tree = Tree()
+    tree.put(b"/", "dir")
+    tree.put(b"/etc/conf", content=b"default")
+    tree.put(b"/srv/www/index", content=b"it works")
+    tree.put(b"/srv/www/pics/logo", content=b"png")
+    tree.put(b"/usr/tool", content=b"tool")
+    return tree
+
+
+def saved(base: Tree, there: Tree, **more: object) -> Saved:
+    manifest, deleted = delta_of(base, there)
+    links = groups_of(there, (entry.path for entry in manifest))
+    contents = Contents(MACHINE, deleted=tuple(deleted), hard_links=links, accounts=ROOT)
+    return Saved("20260101T000000Z", contents, lambda: iter(manifest), **more)
+
+
+def plan_for(snapshot: Saved, here: Tree, *limits: str, role: Role = Role.REPLACEMENT) -> Plan:
+    choice = Choice(role=role, limit=tuple(map(parse_override, limits)), own=OWN)
+    return make_plan(snapshot, Here(MACHINE, ROOT, (), View(here)), choice)
+
+
+def restored(base: Tree, there: Tree, here: Tree) -> Plan:
+    """Restore, check that nothing is left to do then, and give the plan that was carried out."""
+    snapshot = saved(base, there)
+    plan = plan_for(snapshot, here)
+    here.carry_out(plan, contents_of(base, there, here))
+    again = plan_for(snapshot, here)
+    assert again.is_empty, again.steps
+    assert not again.folder_times
+    return plan
+
+
+def steps(plan: Plan) -> list[tuple[str, bytes]]:
+    return [(step.kind.value, step.item) for step in plan.steps]
+
+
+# ---------------------------------------------------------------- what comes
+
+
+def test_an_edited_file_is_written_and_an_equal_one_is_not() -> None:
+    there, here = base_tree(), base_tree()
+    there.put(b"/etc/conf", content=b"edited")
+    there.put(b"/etc/other", content=b"same")
+    here.put(b"/etc/other", content=b"same")
+    assert steps(restored(base_tree(), there, here)) == [("write-file", b"/etc/conf")]
+    assert here.whole(b"/etc/conf") == there.whole(b"/etc/conf")._replace(ino=here.entry(b"/etc/conf").ino)
+
+
+def test_content_is_compared_by_digest_even_where_size_and_time_agree() -> None:
+    there, here = base_tree(), base_tree()
+    there.put(b"/etc/conf", content=b"DEFAULT")
+    assert steps(restored(base_tree(), there, here)) == [("write-file", b"/etc/conf")]
+
+
+def test_a_digest_is_asked_for_only_where_the_size_agrees() -> None:
+    there, here = base_tree(), base_tree()
+    there.put(b"/etc/conf", content=b"longer than before")
+    there.put(b"/etc/new", content=b"x")
+    snapshot = saved(base_tree(), there)
+    plan_for(snapshot, here)
+    assert here.asked == 0
+
+
+def test_only_metadata_is_set_where_the_content_is_the_same() -> None:
+    there, here = base_tree(), base_tree()
+    there.put(b"/etc/conf", content=b"default", mode=0o600, uid=5)
+    plan = restored(base_tree(), there, here)
+    assert [(step.kind, step.detail) for step in plan.steps] == [(StepKind.METADATA, "owner mode")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts"),
+    [("link", {"link": b"elsewhere"}), ("fifo", {}), ("char", {"device": (1, 3)}), ("block", {"device": (7, 0)})],
+)
+def test_nodes_come_and_come_once(kind: str, facts: dict[str, object]) -> None:
+    there = base_tree()
+    there.put(b"/srv/node", kind, **facts)
+    assert steps(restored(base_tree(), there, base_tree())) == [("write-file", b"/srv/node")]
+
+
+def test_a_time_that_the_file_system_cuts_to_seconds_is_no_difference() -> None:
+    there, here = base_tree(), base_tree()
+    there.put(b"/etc/conf", content=b"edited", mtime_ns=5_123_456_789)
+    here.put(b"/etc/conf", content=b"edited", mtime_ns=5_000_000_000)
+    assert plan_for(saved(base_tree(), there), here).is_empty
+    here.put(b"/etc/conf", content=b"edited", mtime_ns=4_000_000_000)
+    assert steps(plan_for(saved(base_tree(), there), here)) == [("set-metadata", b"/etc/conf")]
+
+
+def test_steps_come_parents_first_and_deletions_last() -> None:
+    there = base_tree()
+    there.remove(b"/srv/www")
+    there.put(b"/srv/app/bin/run", content=b"x")
+    assert steps(restored(base_tree(), there, base_tree())) == [
+        ("write-file", b"/srv/app"),
+        ("write-file", b"/srv/app/bin"),
+        ("write-file", b"/srv/app/bin/run"),
+        ("delete-file", b"/srv/www/pics/logo"),
+        ("delete-file", b"/srv/www/pics"),
+        ("delete-file", b"/srv/www/index"),
+        ("delete-file", b"/srv/www"),
+    ]
+
+
+# ---------------------------------------------------------------- times of folders
+
+
+def test_a_folder_of_the_delta_gets_its_time_back_after_what_is_written_in_it() -> None:
+    there, here = base_tree(), base_tree()
+    there.put(b"/srv/new", "dir", mtime_ns=11)
+    there.put(b"/srv/new/file", content=b"x")
+    plan = restored(base_tree(), there, here)
+    assert plan.folder_times == ((b"/srv/new", 11),)
+
+
+def test_a_time_that_our_own_writing_disturbs_is_set_again() -> None:
+    there, here = base_tree(), base_tree()
+    for tree in (there, here):
+        tree.put(b"/srv/new", "dir", mtime_ns=11)
+    there.put(b"/srv/new/file", content=b"x")
+    assert restored(base_tree(), there, here).folder_times == ((b"/srv/new", 11),)
+
+
+def test_the_time_of_a_folder_alone_is_no_step() -> None:
+    there, here = base_tree(), base_tree()
+    there.put(b"/srv/new", "dir", mtime_ns=11)
+    here.put(b"/srv/new", "dir", mtime_ns=12)
+    plan = plan_for(saved(base_tree(), there), here)
+    assert plan.is_empty
+    assert plan.folder_times == ((b"/srv/new", 11),)
+
+
+# ---------------------------------------------------------------- kinds that change
+
+
+def test_a_folder_that_became_a_file_gives_way_with_what_was_deleted_in_it() -> None:
+    there = base_tree()
+    there.remove(b"/srv/www")
+    there.put(b"/srv/www", content=b"now a file")
+    plan = restored(base_tree(), there, base_tree())
+    assert steps(plan)[-1] == ("write-file", b"/srv/www")
+    assert len(plan.steps) == 4
+
+
+def test_a_folder_that_holds_more_than_was_deleted_stays_and_is_named() -> None:
+    there, here = base_tree(), base_tree()
+    there.remove(b"/srv/www")
+    there.put(b"/srv/www", content=b"now a file")
+    here.put(b"/srv/www/mine", content=b"precious")
+    plan = plan_for(saved(base_tree(), there), here)
+    assert [(item.item, "mine" in item.reason) for item in plan.skipped] == [(b"/srv/www", True)]
+    here.carry_out(plan, contents_of(there))
+    assert here.whole(b"/srv/www/mine")
+
+
+def test_a_file_that_became_a_folder_is_replaced_and_filled() -> None:
+    there, here = base_tree(), base_tree()
+    there.remove(b"/etc/conf")
+    there.put(b"/etc/conf/part", content=b"x")
+    assert steps(restored(base_tree(), there, here)) == [
+        ("write-file", b"/etc/conf"),
+        ("write-file", b"/etc/conf/part"),
+    ]
+
+
+def test_a_folder_that_became_a_link_takes_what_was_in_it_along() -> None:
+    there, here = base_tree(), base_tree()
+    there.remove(b"/srv/www")
+    there.put(b"/srv/www", "link", link=b"/data/www")
+    restored(base_tree(), there, here)
+    assert here.whole(b"/srv/www").link == b"/data/www"
+
+
+def test_a_linked_parent_is_never_followed_and_all_below_is_named() -> None:
+    there, here = base_tree(), base_tree()
+    there.put(b"/srv/www/new", content=b"x")
+    there.remove(b"/srv/www/pics")
+    here.remove(b"/srv/www")
+    here.put(b"/srv/www", "link", link=b"/data/www")
+    plan = plan_for(saved(base_tree(), there), here)
+    assert plan.is_empty
+    assert {item.item for item in plan.skipped} == {b"/srv/www/new", b"/srv/www/pics", b"/srv/www/pics/logo"}
+    assert all("/srv/www is no folder" in item.reason for item in plan.skipped)
+
+
+def test_a_linked_parent_that_is_a_folder_in_the_snapshot_becomes_one() -> None:
+    there, here = base_tree(), base_tree()
+    there.put(b"/srv/new/file", content=b"x")
+    here.put(b"/srv/new", "link", link=b"/data")
+    assert steps(restored(base_tree(), there, here)) == [("write-file", b"/srv/new"), ("write-file", b"/srv/new/file")]
+
+
+# ---------------------------------------------------------------- deletions
+
+
+def test_only_what_is_there_is_deleted() -> None:
+    there, here = base_tree(), base_tree()
+    for tree in (there, here):
+        tree.remove(b"/etc/conf")
+    assert restored(base_tree(), there, here).is_empty
+
+
+def test_a_deleted_folder_that_holds_this_machines_own_stays_and_is_named() -> None:
+    there, here = base_tree(), base_tree()
+    there.remove(b"/srv/www")
+    here.put(b"/srv/www/mine", content=b"precious")
+    plan = restored(base_tree(), there, here)
+    assert (StepKind.DELETE.value, b"/srv/www/index") in steps(plan)
+    assert b"/srv/www/mine" in here.names
+    assert any("kept: /srv/www" in line and "mine" in line for line in plan.warnings)
+
+
+def test_what_packages_may_bring_is_planned_for_deletion_unseen() -> None:
+    from tklb.model import Package
+
+    base, there, here = base_tree(), base_tree(), base_tree()
+    base.put(b"/etc/site/default", content=b"x")
+    snapshot = saved(base, there)
+    package = Package("nginx", "1", "amd64")
+    snapshot = replace(snapshot, contents=replace(snapshot.contents, packages=(package,)))
+    assert (StepKind.DELETE.value, b"/etc/site/default") in steps(plan_for(snapshot, here))
+
+
+# ---------------------------------------------------------------- hard links
+
+
+def test_names_of_one_file_become_names_of_one_file() -> None:
+    there, here = base_tree(), base_tree()
+    there.put(b"/srv/one", content=b"x")
+    there.link(b"/srv/two", b"/srv/one")
+    there.link(b"/srv/sub/three", b"/srv/one")
+    here.put(b"/srv/two", content=b"x")
+    restored(base_tree(), there, here)
+    assert here.names[b"/srv/one"] == here.names[b"/srv/two"] == here.names[b"/srv/sub/three"]
+
+
+def test_a_link_to_an_unchanged_file_of_the_install_state_is_restored_as_that_link() -> None:
+    there, here = base_tree(), base_tree()
+    there.link(b"/srv/tool", b"/usr/tool")
+    plan = restored(base_tree(), there, here)
+    assert [(step.kind, step.partner) for step in plan.steps] == [(StepKind.LINK, b"/usr/tool")]
+    assert here.names[b"/srv/tool"] == here.names[b"/usr/tool"]
+
+
+def test_where_that_file_differs_here_the_content_comes_by_itself_and_it_is_said() -> None:
+    there, here = base_tree(), base_tree()
+    there.link(b"/srv/tool", b"/usr/tool")
+    here.put(b"/usr/tool", content=b"this machine's own")
+    plan = restored(base_tree(), there, here)
+    assert steps(plan) == [("write-file", b"/srv/tool")]
+    assert any("/usr/tool" in line for line in plan.warnings)
+    assert here.inodes[here.names[b"/usr/tool"]].content == b"this machine's own"
+
+
+def test_metadata_is_never_set_through_another_name_of_the_file() -> None:
+    base, there, here = base_tree(), base_tree(), base_tree()
+    for tree in (base, here):
+        tree.link(b"/usr/alias", b"/usr/tool")
+    there.put(b"/usr/alias", content=b"tool")
+    there.put(b"/usr/tool", content=b"tool", mode=0o4755)
+    restored(base, there, here)
+    assert here.whole(b"/usr/tool").mode == 0o4755
+    assert here.whole(b"/usr/alias").mode == 0o755
+
+
+# ---------------------------------------------------------------- owners
+
+
+def test_ids_are_mapped_once_through_chains_and_swaps() -> None:
+    def accounts(**ids: int) -> Accounts:
+        return Accounts(
+            passwd=(*ROOT.passwd, *(f"{name}:x:{number}:0::/:/bin/sh".encode() for name, number in ids.items())),
+            group=ROOT.group,
+        )
+
+    there, here = base_tree(), base_tree()
+    for number in (104, 105, 106, 107):
+        there.put(b"/srv/%d" % number, uid=number)
+    snapshot = saved(base_tree(), there)
+    snapshot = replace(snapshot, contents=replace(snapshot.contents, accounts=accounts(a=104, b=105, c=106, d=107)))
+    plan = make_plan(snapshot, Here(MACHINE, accounts(a=105, b=106, c=107, d=104), (), View(here)), Choice(own=OWN))
+    here.carry_out(plan, contents_of(there))
+    assert [here.entry(b"/srv/%d" % number).uid for number in (104, 105, 106, 107)] == [105, 106, 107, 104]
+
+
+def test_a_malformed_acl_skips_its_file() -> None:
+    there = base_tree()
+    there.put(b"/srv/x", xattrs=((b"system.posix_acl_access", b"junk"),))
+    plan = plan_for(saved(base_tree(), there), base_tree())
+    assert [item.item for item in plan.skipped] == [b"/srv/x"]
+
+
+# ---------------------------------------------------------------- hostile input
+
+
+@pytest.mark.parametrize("path", [b"etc/x", b"/../x", b"/a//b", b"/a/./b", b"/a\0b", b"/a/", b""])
+def test_a_path_that_is_none_is_skipped_and_never_reaches_the_machine(path: bytes) -> None:
+    contents = Contents(MACHINE, deleted=(path,), hard_links=((path, b"/etc/conf"),), accounts=ROOT)
+    snapshot = Saved("s", contents, lambda: iter([FileEntry(path, "file", sha256="0")]))
+    plan = plan_for(snapshot, base_tree())
+    assert plan.is_empty
+    assert {item.item for item in plan.skipped} == {path}
+
+
+def test_a_file_that_changed_while_it_was_backed_up_is_checked_by_what_was_stored() -> None:
+    there = base_tree()
+    there.put(b"/srv/log", content=b"growing")
+    snapshot = saved(base_tree(), there, amended={b"/srv/log": "f" * 64})
+    plan = plan_for(snapshot, base_tree())
+    (step,) = plan.steps
+    assert (step.entry.sha256, step.entry.size) == ("f" * 64, None)
+    assert any("/srv/log changed" in line for line in plan.warnings)
+
+
+# ---------------------------------------------------------------- any machines at all
+
+NAMES = st.sampled_from([b"a", b"a-", b"a.b", b"b", b"b\n\xff"])
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map(lambda names: b"/" + b"/".join(names))
+FACTS = st.fixed_dictionaries(
+    {"mode": st.sampled_from([0o644, 0o4755]), "uid": st.sampled_from([0, 5]), "mtime_ns": st.sampled_from([1, 2])}
+)
+DEEDS = st.one_of(
+    st.tuples(st.just("file"), PATHS, st.sampled_from([b"x", b"y", b"long"]), FACTS),
+    st.tuples(st.sampled_from(["dir", "link", "fifo"]), PATHS, st.just(b""), FACTS),
+    st.tuples(st.just("remove"), PATHS, st.just(b""), FACTS),
+    st.tuples(st.just("hard"), PATHS, PATHS, FACTS),
+)
+
+
+Deeds = list[tuple[str, bytes, bytes, dict[str, object]]]
+
+
+def changed(tree: Tree, deeds: Deeds) -> Tree:
+    tree = tree.copy()
+    for kind, path, what, facts in deeds:
+        if tree.blocked(path) or path == b"/":
+            continue
+        if kind == "remove":
+            tree.remove(path)
+        elif kind == "hard":
+            if what in tree.names and tree.entry(what) and tree.entry(what).kind == "file" and path not in tree.names:
+                tree.link(path, what)
+        elif kind != "dir" or path not in tree.names:
+            tree.remove(path)
+            tree.put(
+                path,
+                kind,
+                what if kind == "file" else b"",
+                **facts | ({"link": b"t", "mode": 0o777} if kind == "link" else {}),
+            )
+    return tree
+
+
+LISTS = st.lists(DEEDS, max_size=12)
+
+
+@settings(max_examples=400)
+@given(LISTS, LISTS, LISTS)
+def test_a_plan_carried_out_brings_the_delta_and_nothing_else_and_the_next_is_empty(
+    first: Deeds, second: Deeds, third: Deeds
+) -> None:
+    root = Tree()
+    root.put(b"/", "dir")
+    base = changed(root, first)
+    there, here = changed(base, second), changed(base, third)
+    before = here.copy()
+    manifest, deleted = delta_of(base, there)
+    plan = restored(base, there, here)
+    skipped = {item.item for item in plan.skipped}
+    brought = {entry.path for entry in manifest} - skipped
+    for entry in manifest:
+        if entry.path in brought:
+            have = here.whole(entry.path)
+            assert have._replace(ino=0, nlink=0) == entry._replace(ino=0, nlink=0)
+    for path in deleted:
+        left = here.entry(path)
+        is_back = path in {entry.path for entry in manifest}
+        assert left is None or is_back or path in skipped or (left.kind == "dir" and here.names_in(path))
+    for path in before.names.keys() - brought - set(deleted):
+        assert path in here.names
+        if before.entry(path) and here.entry(path) and before.entry(path).kind != "dir":
+            one, other = here.whole(path), before.whole(path)  # a new name may bring its time along
+            assert one._replace(nlink=0, mtime_ns=0) == other._replace(nlink=0, mtime_ns=0)
+
+
+@settings(max_examples=200)
+@given(LISTS, LISTS)
+def test_on_a_fresh_machine_the_result_is_the_backed_up_machine(first: Deeds, second: Deeds) -> None:
+    root = Tree()
+    root.put(b"/", "dir")
+    base = changed(root, first)
+    there, here = changed(base, second), base.copy()
+    plan = restored(base, there, here)
+    assert not plan.skipped
+    assert here.names.keys() == there.names.keys()
+    for path in there.names:
+        one, other = here.whole(path), there.whole(path)
+        if path in {entry.path for entry in delta_of(base, there)[0]}:
+            assert one._replace(ino=0, nlink=0) == other._replace(ino=0, nlink=0)
