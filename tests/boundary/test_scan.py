@@ -21,7 +21,7 @@ from tklb.delta.listing import Record, listing, record_of, records
 from tklb.delta.rules import Rule, Rules
 from tklb.model import FileEntry, Skipped
 from tklb.system import digest as digest_module
-from tklb.system.digest import ContentChanged, file_digest
+from tklb.system.digest import ContentChanged, digest_with_status, file_digest
 from tklb.system.records import scan_records
 from tklb.system.scan import read_names, scan
 
@@ -435,6 +435,16 @@ def test_the_time_of_access_is_left_alone(nasty_tree: bytes) -> None:
     os.utime(path, ns=(1, os.stat(path).st_mtime_ns))
     list(scan(nasty_tree, ALL, skipped=[], digest=True))
     assert os.stat(path).st_atime_ns == 1
+
+
+def test_every_change_after_a_digest_shows_in_the_status(tree: bytes) -> None:
+    """However quickly it follows: a digest that is carried over must not outlive its content."""
+    for number in range(20):
+        nasty.write(tree + b"/quick", b"old%d" % number)
+        _, status = digest_with_status(tree + b"/quick", "sha256")
+        with open(tree + b"/quick", "r+b") as stream:
+            stream.write(b"new")
+        assert os.stat(tree + b"/quick").st_ctime_ns != status.st_ctime_ns
 
 
 def test_one_change_while_reading_is_forgiven_and_the_new_content_counts(

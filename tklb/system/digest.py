@@ -4,11 +4,13 @@ import errno
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MOST_AT_ONCE = 1 << 20
 _TRIES = 2
+_TICK = 20_000_000  # nanoseconds; two changes of a file within one tick of the kernel have the same ctime
 
 
 class ContentChanged(OSError):
@@ -24,7 +26,8 @@ def file_digest(path: bytes, algorithm: str) -> str:
 
 
 def digest_with_status(name: bytes, algorithm: str, folder: int | None = None) -> tuple[str, os.stat_result]:
-    """Give the digest of a regular file and the status that goes with just this content.
+    """Give the digest of a regular file and the status that goes with just this content: whoever writes to the file
+    later moves its ctime.
 
     `folder` is the descriptor that `name` is relative to. One change while reading is forgiven. Raises OSError,
     ContentChanged.
@@ -35,6 +38,8 @@ def digest_with_status(name: bytes, algorithm: str, folder: int | None = None) -
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", name)
+            if 0 <= time.time_ns() - before.st_ctime_ns < _TICK:
+                time.sleep(_TICK / 1e9)
             content = hashlib.new(algorithm, usedforsecurity=False)
             for chunk in _chunks(descriptor, min(before.st_size + 1, _MOST_AT_ONCE)):
                 content.update(chunk)

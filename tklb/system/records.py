@@ -7,16 +7,15 @@ no entry is built. Takes, reads and names what scan() does.
 import stat
 from collections.abc import Iterable, Iterator
 
-from tklb.delta.keywords import escape, write_xattr
+from tklb.delta.keywords import BILLION, escape, write_xattr
 from tklb.delta.listing import Record
 from tklb.delta.mtree import EXTRA, format_entry
 from tklb.delta.rules import Rules
 from tklb.model import Skipped
-from tklb.system.scan import Examiner, read_names
+from tklb.system.scan import Examiner
 from tklb.system.walk import Seen, walk
 
 _EXTRA = EXTRA.decode()
-_DIGITS = 10  # of a time in nanoseconds after the first second
 _ENDS = b" \n"
 
 
@@ -30,7 +29,7 @@ def scan_records(
     digest: bool = False,
 ) -> Iterator[Record]:
     """Give the records of all below `root` that `rules` take in; the arguments mean what they mean to scan()."""
-    examiner = Examiner(read_names(root), skipped, digest=digest)
+    examiner = Examiner(root, skipped, digest=digest)
     stems = _Stems(examiner)
     earlier = _Earlier(known, digest=digest)
     for seen in walk(root, rules, own, skipped):
@@ -64,17 +63,18 @@ class _Stems:
         """Give the stem; None for what is not recorded."""
         path, status, _, name = seen
         mode, inode, device, links, uid, gid, size = status[:7]
-        changed, altered = str(status.st_mtime_ns), str(status.st_ctime_ns)
-        if not stat.S_ISREG(mode) or status.st_blocks * 512 < size or len(changed) < _DIGITS or changed[0] == "-":
+        changed, altered = status.st_mtime_ns, status.st_ctime_ns
+        if not stat.S_ISREG(mode) or status.st_blocks * 512 < size or changed < BILLION or altered < BILLION:
             bare = self._examiner.bare(seen)
             return None if bare is None else format_entry(bare)[:-1]
         folder = path[: -len(name)]
         if folder != self._folder:
             self._folder, self._escaped = folder, b"." + escape(folder)
         owner = self._owners.get((mode, uid, gid)) or self._owner((mode, uid, gid), seen)
+        time, extra_time = str(changed), str(altered)
         words = (
-            f"{size} time={changed[:-9]}.{changed[-9:]} nlink={links}\n"
-            f"{_EXTRA} ctime={altered[:-9]}.{altered[-9:]} dev={device} inode={inode}"
+            f"{size} time={time[:-9]}.{time[-9:]} nlink={links}\n"
+            f"{_EXTRA} ctime={extra_time[:-9]}.{extra_time[-9:]} dev={device} inode={inode}"
         )
         return self._escaped + escape(name) + owner + words.encode()
 

@@ -27,7 +27,7 @@ KINDS = {
 # Fields of an entry: what a status says (the names of owners are only looked up), and then what must be read.
 _UP_TO_NAMES = slice(FileEntry._fields.index("uname"))
 _STATUS = slice(FileEntry._fields.index("size"), FileEntry._fields.index("sha256"))
-_DESCRIPTORS = b"/proc/self/fd/%d/%b"  # a way to name a file by its folder, for calls that take no descriptor
+_BY_FOLDER = b"/proc/self/fd/%d/%b"  # names a file by its folder, for calls that take no descriptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def scan(
     an earlier scan: where the status is still the same, digests and extended attributes come from there. `digest` adds
     the SHA-256 of every file. What cannot be read is appended to `skipped`. Raises OSError where `root` is no folder.
     """
-    examiner = Examiner(read_names(root), skipped, digest=digest)
+    examiner = Examiner(root, skipped, digest=digest)
     earlier = _Earlier(known)
     for seen in walk(root, rules, own, skipped):
         bare = examiner.bare(seen)
@@ -114,11 +114,11 @@ class _Earlier:
 class Examiner:
     """Turns a status into an entry."""
 
-    def __init__(self, names: NameTable, skipped: list[Skipped], *, digest: bool) -> None:
-        self._names = names
+    def __init__(self, root: bytes, skipped: list[Skipped], *, digest: bool) -> None:
+        self._names = read_names(root)
         self._skipped = skipped
         self._digest = digest
-        self._has_descriptors = os.path.isdir("/proc/self/fd")
+        self._root = None if os.path.isdir("/proc/self/fd") else root
 
     def bare(self, seen: Seen) -> FileEntry | None:
         """Give what the status says; None for a socket, or where a link vanished."""
@@ -172,7 +172,7 @@ class Examiner:
     def xattrs(self, seen: Seen) -> tuple[tuple[bytes, bytes], ...] | None:
         """Read the extended attributes, sorted; None where they cannot be read."""
         path, _, folder, name = seen
-        place = _DESCRIPTORS % (folder, name) if self._has_descriptors else path
+        place = _BY_FOLDER % (folder, name) if self._root is None else self._root + path
         try:
             names = os.listxattr(place, follow_symlinks=False)
             return tuple(sorted(self._values(place, names))) if names else ()
