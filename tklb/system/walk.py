@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -27,6 +28,7 @@ MOUNTS = "/proc/self/mountinfo"
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_OPEN = 200  # descriptors; a deeper tree re-opens the upper folders on the way back
 _SLASH = 0x2F
+_ENCODING = sys.getfilesystemencoding()
 
 # Path inside the root; status; descriptor of the folder it is in, open until the next one is asked for; name in there.
 Seen = tuple[bytes, os.stat_result, int, bytes]
@@ -189,12 +191,18 @@ def _listed(frame: _Frame) -> tuple[list[bytes], list[bytes]]:
     names, folders = [], []
     with os.scandir(frame.descriptor) as entries:
         for entry in entries:
-            name = os.fsencode(entry.name)
+            name = entry.name.encode(_ENCODING, "surrogateescape")
             names.append(name)
-            with contextlib.suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(name)
+            if _is_folder(entry):
+                folders.append(name)
     return names, folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
 
 
 def _present(descriptor: int, only: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
