@@ -95,7 +95,7 @@ def _merged(root: bytes, profile: Profile, known: dict[bytes, FileEntry], change
         is_chosen = bool(changed) and entry.path.startswith(_CHOSEN)
         if newer is not None and (packages & changed or is_chosen):
             yield _replaced(entry, newer)
-        elif not (is_chosen or packages & changed == packages != frozenset()) or _exists(root, entry.path):
+        elif not (is_chosen or (packages and packages <= changed)) or _exists(root, entry.path):
             yield entry
     while upcoming is not None:
         yield known[upcoming]
