@@ -50,7 +50,10 @@ def _give_back(policy: Path, kept: Path) -> None:
 
 
 def restart(names: Iterable[str]) -> tuple[Skipped, ...]:
-    """Start services, or restart those that run; in order. One that is not there, masked or disabled stays as it is."""
+    """Let services read their configuration anew, in order; systemd starts those that do not run.
+
+    One that is masked or disabled stays as it is. Without systemd only what runs is restarted.
+    """
     restart_one = _by_systemd if os.path.isdir("/run/systemd/system") else _by_script
     if restart_one is _by_systemd:
         with contextlib.suppress(ProgramFailed):
