@@ -556,6 +556,20 @@ def test_full_cache_is_named(machine: Machine, small_disk: Path) -> None:
     assert os.listdir(machine.spool) == []
 
 
+def test_full_stage_is_named(machine: Machine, small_disk: Path) -> None:
+    """duplicity only warns where a patched file no longer fits."""
+    written(machine.source / "huge", random.Random(1).randbytes(6_000_000))
+    machine.push()
+    written(machine.source / "huge", (machine.source / "huge").read_bytes() + random.Random(2).randbytes(4_000_000), 1)
+    machine.push()
+    (small_disk / "stage").mkdir()
+    volumes = machine.folder / "volumes"
+    volumes.mkdir(mode=0o700)
+    fetch_volumes(machine.target, restore_volumes(machine.sealed), volumes)
+    with pytest.raises(NoSpace, match="stage"):
+        machine.engine.pull(volumes, small_disk / "stage", Shard("", machine.last))
+
+
 def test_run_in_which_nothing_moves_is_ended(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     from tklb.store import child
 
@@ -777,6 +791,21 @@ def test_cache_is_private(machine: Machine) -> None:
     assert machine.engine.cache.stat().st_mode & 0o7777 == 0o700
     for path in machine.engine.cache.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@ROOT_ONLY
+def test_nothing_reaches_the_network(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """duplicity asks a name server for the name of the host as soon as it is imported."""
+    from tklb.store import child
+
+    filled(machine.source, 1)
+    plain, trace = child.python_argv, machine.folder / "trace"
+    tracer = ["strace", "-D", "-f", "-o", str(trace), "-e", "trace=%network,execve"]
+    monkeypatch.setattr(child, "python_argv", lambda module: [*tracer, *plain(module)])
+    machine.push()
+    calls = trace.read_text()
+    assert "execve" in calls
+    assert "AF_INET" not in calls
 
 
 # ---------------------------------------------------------------- small grammars

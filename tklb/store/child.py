@@ -35,9 +35,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`names` and `forced` are lists for the worker, absent on the way back; `patience` is in seconds."""
+    """`names` and `forced` are lists for the worker, absent on the way back. What comes out ends up in `destination`.
+
+    `patience` is in seconds.
+    """
 
     folders: Folders
+    destination: Path
     arguments: Sequence[bytes]
     secret: Secret
     patience: float
@@ -71,7 +75,7 @@ def run_duplicity(job: Job) -> tuple[Line, ...]:
         log.seek(0)
         complaints = dialect.complaints(dialect.parse_log(log.read().decode("utf-8", "backslashreplace")))
         if result.status or complaints:
-            raise _failure(job.folders, result, complaints)
+            raise _failure(job, result, complaints)
         report.seek(0)
         return tuple(parse_report(report.read()))
 
@@ -124,18 +128,20 @@ def _traffic(worker: int) -> bytes:
         return b""
 
 
-def _failure(folders: Folders, result: Result, complaints: Sequence[LogEntry]) -> TklbError:
+def _failure(job: Job, result: Result, complaints: Sequence[LogEntry]) -> TklbError:
     if any(dialect.is_about_space(entry) for entry in complaints):
-        return _full(folders)
+        return _full(job)
     said = result.stderr.decode("utf-8", "backslashreplace").strip().split("\n")[-1]
     reason = dialect.reason(complaints[0]) if complaints else said or "it said nothing"
     ending = f"signal {-result.status}" if result.status < 0 else f"exit status {result.status}"
     return ProgramFailed(program="duplicity", reason=f"{reason} ({ending})")
 
 
-def _full(folders: Folders) -> TklbError:
-    """Which disk is full: the one that has less room left, of the volumes' and the cache's."""
-    room = {folder: os.statvfs(folder).f_bavail for folder in (folders.volumes, folders.archive)}
-    if room[folders.archive] < room[folders.volumes]:
-        return NoSpace(path=folders.archive, reason="its file system is full")
-    return TargetFull(address=folders.volumes.parent.parent)
+def _full(job: Job) -> TklbError:
+    """Which disk is full: the one that has less room left, of the destination's and the cache's."""
+    archive, destination = job.folders.archive, job.destination
+    if os.statvfs(archive).f_bavail < os.statvfs(destination).f_bavail:
+        return NoSpace(path=archive, reason="its file system is full")
+    if job.names is None:
+        return NoSpace(path=destination, reason="its file system is full")
+    return TargetFull(address=destination)

@@ -88,7 +88,7 @@ class Engine:
                 synchronise=_show_chain(folders, order.spool, chain),
             )
             arguments = dialect.backup_arguments(folders, order.source, wanted)
-            job = Job(folders, arguments, self.secret, self.patience, moved, order.names, order.forced)
+            job = Job(folders, order.spool, arguments, self.secret, self.patience, moved, order.names, order.forced)
             lines = run_duplicity(job)
             volumes = _take_in(folders.volumes, order, chain)
             archive.remember(folders.archive, (*chain, *volumes))
@@ -98,12 +98,12 @@ class Engine:
         """Decode one shard into `stage`: an empty folder inside a private one, for its mode becomes the source's.
 
         `volumes` holds what restore_volumes() picks, each checked, and nothing else. Owners come back as numbers.
-        Raises ProgramFailed on any complaint of the engine, TargetFull, NoSpace.
+        Raises ProgramFailed on any complaint of the engine, NoSpace.
         """
         with fresh_folder(self.cache / f"pull-{_key(shard.prefix)}") as work:
             folders = self._folders(work, shard.prefix, volumes)
             arguments = dialect.restore_arguments(folders, stage, shard.prefix, shard.time)
-            run_duplicity(Job(folders, arguments, self.secret, self.patience, moved))
+            run_duplicity(Job(folders, stage, arguments, self.secret, self.patience, moved))
 
     def _folders(self, work: Path, prefix: str, volumes: Path | None = None) -> Folders:
         private_folder(self.cache)

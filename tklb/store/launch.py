@@ -31,5 +31,7 @@ def python_argv(module: str) -> list[str]:
 def front_launcher(path: Path) -> Path:
     """Write an executable file that runs the gpg front: duplicity takes a program, not an argument list."""
     start = _START.format(libraries=list(_libraries()), module="tklb.store.gpg_front")
-    write_atomic(path, f"#!{sys.executable} -IS\n{start}\n".encode(), mode=0o700)
+    content = f"#!{sys.executable} -IS\n{start}\n".encode()
+    if not path.exists() or path.read_bytes() != content:
+        write_atomic(path, content, mode=0o700)
     return path

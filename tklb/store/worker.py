@@ -15,14 +15,15 @@ What is changed in duplicity 3.2.1, and why nothing outside it would do:
 - A file is only read where its name leads without a symlink, and only if it is the very file that was looked at:
   a local user may put links in the way while root reads.
 - On restore, nothing is written below what is no folder, for the same reason.
-- Only the local back end is loaded, the host name is not looked up in the network, volumes are moved, not copied,
-  signatures are packed by ISA-L, and gpg is not started to ask for its version: four fifths of the time of a small run.
+- Only the local back end is loaded, the host name is not looked up in the network, volumes are moved or linked, not
+  copied, signatures are packed by ISA-L, and no program is started to ask for its version: small runs are many.
 """
 
 import ctypes
 import errno
 import hashlib
 import importlib
+import logging
 import os
 import resource
 import signal
@@ -222,12 +223,26 @@ def _hasten() -> None:
     def pack(name: Untyped, mode: str, _level: int, stream: Untyped) -> IGzipFile:
         return IGzipFile(name, mode, compresslevel=1, fileobj=stream)  # type: ignore[no-untyped-call]
 
-    backend.import_backends = lambda: importlib.import_module("duplicity.backends.localbackend")
+    def load_local() -> None:
+        local = importlib.import_module("duplicity.backends.localbackend").LocalBackend
+        local._get = _linking(local._get)  # noqa: SLF001
+
+    backend.import_backends = load_local
     backend.BackendWrapper.put = backend.BackendWrapper.move
     gpg.GPGProfile.get_gpg_version = lambda profile, binary: _GPG_VERSION  # noqa: ARG005
     gpg.check_gpg = lambda: None
     dup_main.log_startup_parms = lambda verbosity: None  # noqa: ARG005 - it runs uname
     gpg.gzip = SimpleNamespace(GzipFile=pack)
+
+
+def _linking(copy: Callable[[Untyped, bytes, Untyped], None]) -> Callable[[Untyped, bytes, Untyped], None]:
+    def get(local: Untyped, name: bytes, destination: Untyped) -> None:
+        try:
+            os.link(local.remote_pathdir.append(name).name, destination.name)
+        except OSError:
+            copy(local, name, destination)
+
+    return get
 
 
 def _shield(parent: int) -> None:
@@ -246,7 +261,10 @@ def _listed(file: str) -> list[bytes]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run duplicity. Arguments: report descriptor, parent, list of names or "", list of forced names or "", its own."""
+    """Run duplicity and end with its status.
+
+    Arguments: report descriptor, parent, list of names or "", list of forced names or "", duplicity's own.
+    """
     descriptor, parent, names, forced, *words = arguments
     _shield(int(parent))
     import duplicity
@@ -263,8 +281,12 @@ def main(arguments: Sequence[str]) -> int:
     else:
         run_restore(report)
     sys.argv = ["duplicity", *words]
+    status: object = 0
     try:
         dup_run()
-    finally:
-        report.close()
-    return 0
+    except SystemExit as exc:
+        status = exc.code
+    report.close()
+    logging.shutdown()
+    # After a failure a thread of duplicity waits for a gpg that nobody reads from or writes to any more.
+    os._exit(status if isinstance(status, int) else 1)
