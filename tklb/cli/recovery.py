@@ -94,7 +94,7 @@ def _carried_out(output: Output, run: "Restoring", dry_run: bool, yes: bool) -> 
     _confirm(plan_lines(plan, _SHOWN), output, yes)
     report = run.apply()
     output.value(report_json(plan, report), report_lines(plan, report))
-    return ending(output, (*plan.skipped, *report.skipped))
+    return ending(output, report.skipped)
 
 
 def _confirm(lines: Iterable[str], output: Output, yes: bool) -> None:

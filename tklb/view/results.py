@@ -159,8 +159,8 @@ def report_json(plan: Plan, report: Report) -> Json:
     return {
         **plan_json(plan),
         "done": len(report.done),
-        "warnings": [*plan.warnings, *report.warnings],
-        "skipped": skipped_json((*plan.skipped, *report.skipped)),
+        "warnings": list(report.warnings),
+        "skipped": skipped_json(report.skipped),
     }
 
 
