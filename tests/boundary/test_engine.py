@@ -434,6 +434,20 @@ def test_damaged_signatures_are_refused_when_the_cache_must_be_made_anew(machine
     assert len(os.listdir(machine.spool)) == 3
 
 
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"short")])
+def test_nothing_is_added_to_a_chain_with_a_hole(machine: Machine, harm: Callable[[Path], object]) -> None:
+    """duplicity would take the set for an unfinished one, and delete what is left of it."""
+    filled(machine.source, 1)
+    machine.push()
+    harm(next(machine.spool.glob("*vol1*")))
+    there = sorted(os.listdir(machine.spool))
+    with pytest.raises(TargetDamaged, match="--full"):
+        machine.push()
+    assert sorted(os.listdir(machine.spool)) == there
+    machine.push(full=True)
+    assert tree(machine.pull()) == tree(machine.source)
+
+
 def flipped(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Event
 
 from tklb.durable import fresh_folder, private_folder, remove_tree, sync_folder
-from tklb.errors import Interrupted, ProgramFailed
+from tklb.errors import Interrupted, ProgramFailed, TargetDamaged
 from tklb.model import Secret, Shard, Skipped, Volume, snapshot_id
 from tklb.store import archive, dialect
 from tklb.store.child import Job, Line, Moved, run_duplicity
@@ -183,12 +183,26 @@ def _show_chain(folders: Folders, spool: Path, chain: Sequence[Volume]) -> bool:
     if not trusted:
         archive.forget(folders.archive)
     for volume in chain:
+        _check_there(spool, volume)
         shown = folders.volumes / volume.name
         if trusted or _is_content(volume.name):
             shown.touch(mode=0o600)
         else:
             copy_checked(spool / volume.name, shown, volume)
     return bool(chain) and not trusted
+
+
+def _check_there(spool: Path, volume: Volume) -> None:
+    """An increment of a chain with a hole could never be restored. Raises TargetDamaged."""
+    try:
+        size = os.lstat(spool / volume.name).st_size
+    except FileNotFoundError:
+        size = -1
+    if size != volume.size:
+        reason = (
+            f"{volume.name} is missing or cut short, so nothing can be added to it; `tklb backup --full` begins anew"
+        )
+        raise TargetDamaged(address=spool, reason=reason)
 
 
 def _take_in(made: Path, order: Push, chain: Sequence[Volume]) -> tuple[Volume, ...]:

@@ -42,7 +42,7 @@ def check_objects(
             problems.append(Problem(volume.name, "missing"))
         elif known.size != volume.size:
             problems.append(Problem(volume.name, "truncated" if known.size < volume.size else "damaged"))
-        elif folder and not _is_whole(target, volume, folder / "checked"):
+        elif folder and not _is_whole(target, volume, folder):
             problems.append(Problem(volume.name, "damaged"))
         done += volume.size
         moved(done)
@@ -99,13 +99,13 @@ def _check(path: Path, volume: Volume, address: str) -> None:
             raise TargetDamaged(address=address, reason=f"{volume.name} is not what was sealed")
 
 
-def _is_whole(target: Target, volume: Volume, place: Path) -> bool:
+def _is_whole(target: Target, volume: Volume, folder: Path) -> bool:
     try:
-        fetch_volumes(target, (volume,), place.parent)
+        fetch_volumes(target, (volume,), folder)
     except TargetDamaged:
         return False
     finally:
-        (place.parent / volume.name).unlink(missing_ok=True)
+        (folder / volume.name).unlink(missing_ok=True)
     return True
 
 

@@ -281,12 +281,14 @@ def main(arguments: Sequence[str]) -> int:
     else:
         run_restore(report)
     sys.argv = ["duplicity", *words]
-    status: object = 0
+    status: object = 1
     try:
-        dup_run()
+        status = dup_run()
     except SystemExit as exc:
         status = exc.code
+    except BaseException:  # noqa: BLE001 - shown as Python would show it
+        sys.excepthook(*sys.exc_info())
     report.close()
     logging.shutdown()
     # After a failure a thread of duplicity waits for a gpg that nobody reads from or writes to any more.
-    os._exit(status if isinstance(status, int) else 1)
+    os._exit(0 if status is None else status if isinstance(status, int) else 1)
