@@ -176,7 +176,8 @@ class PackagePlan:
     install: tuple[str, ...] = ()  # missing here; versions are this machine's business
     marks: tuple[tuple[str, bool, bool], ...] = ()  # name, auto, held: as on the backed-up machine
     removals: tuple[str, ...] = ()  # installed here, removed there: shown, carried out only when asked
-    left_out: tuple[Skipped, ...] = ()  # kernels and the like: stay with their machine
+    bound: tuple[tuple[str, str], ...] = ()  # name and why it stays with its machine: kernels and the like
+    left_out: tuple[Skipped, ...] = ()  # what no source offers
 
 
 def plan_packages(
@@ -201,10 +202,10 @@ def plan_packages(
             if name not in bound and _marks_differ(package, here.get(name), name in install)
         ),
         removals=tuple(sorted(removed & here.keys())),
+        bound=tuple((name, why) for name, why in sorted(bound.items()) if name in added and name not in here),
         left_out=tuple(
-            Skipped(f"package:{name}".encode(), why)
-            for name, why in sorted({**_not_offered(added & unavailable), **bound}.items())
-            if name in added and name not in here
+            Skipped(f"package:{name}".encode(), "no package source offers it; its files are restored as files")
+            for name in sorted((added & unavailable) - here.keys() - bound.keys())
         ),
     )
 
@@ -219,7 +220,3 @@ def _marks_differ(wanted: Package, here: Package | None, installing: bool) -> bo
     if here is None:
         return installing
     return _marks(wanted) != _marks(here)
-
-
-def _not_offered(names: Iterable[str]) -> dict[str, str]:
-    return dict.fromkeys(names, "no package source offers it; its files are restored as files")

@@ -141,6 +141,7 @@ def _plan_packages(draft: _Draft) -> None:
     else:
         draft.warnings += [f"package {name} was removed there and stays here" for name in plan.removals]
     draft.steps += [_mark(*mark) for mark in plan.marks]
+    draft.warnings += [f"package {name} stays with its machine: {why}" for name, why in plan.bound]
     draft.skipped += (*sources.skipped, *plan.left_out)
 
 
