@@ -8,8 +8,8 @@ Merging the result with the same old tables again changes nothing.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from tklb.delta.accounts_text import Entry, Form, Table, is_special, members, parse, read_loosely, shown, with_id
-from tklb.delta.id_map import ROOT, IdMap
+from tklb.delta.accounts_text import Entry, Table, is_special, members, parse, read_loosely, shown, with_id
+from tklb.delta.id_map import IdMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def merge_passwd(old: Table, new: Table, uids: IdMap, gids: IdMap, keeps_passwor
         ids = with_id(uid, uids.names[name]), with_id(gid, gids(int(gid)))
         return b":".join((name, password, *ids, *rest))
 
-    return _with_aliases_in_order(_compose(old, new, merged, uids), old, new)
+    return _with_aliases_in_order(_compose(old, new, merged), old, new)
 
 
 def merge_group(old: Table, new: Table, gids: IdMap) -> Lines:
@@ -42,7 +42,7 @@ def merge_group(old: Table, new: Table, gids: IdMap) -> Lines:
         joined = _union(entry, new.entries.get(name), 3)
         return b":".join((name, password, with_id(gid, gids.names[name]), joined))
 
-    return _with_aliases_in_order(_compose(old, new, merged, gids), old, new)
+    return _with_aliases_in_order(_compose(old, new, merged), old, new)
 
 
 def merge_shadow(old: Table, new: Table, passwd: tuple[Table, Table, Table], keeps: frozenset[bytes]) -> Lines:
@@ -113,16 +113,16 @@ def _beside(
         for name in table.entries
         if name not in own.entries
     ]
-    return _placed(lines, added, old, new, None, told)
+    return _placed(lines, added, old, new, told)
 
 
-def _compose(old: Table, new: Table, merged: Callable[[Entry], bytes], ids: IdMap) -> Lines:
+def _compose(old: Table, new: Table, merged: Callable[[Entry], bytes]) -> Lines:
     lines = [
         merged(old.entries[entry.name]) if entry and entry.name in old.entries else new.lines[row]
         for row, entry in _rows(new)
     ]
     added = [merged(entry) for name, entry in old.entries.items() if name not in new.entries]
-    return _placed(lines, added, old, new, ids, [])
+    return _placed(lines, added, old, new, [])
 
 
 def _rows(table: Table) -> Iterable[tuple[int, Entry | None]]:
@@ -130,13 +130,11 @@ def _rows(table: Table) -> Iterable[tuple[int, Entry | None]]:
     return ((row, entries.get(row)) for row in range(len(table.lines)))
 
 
-def _placed(
-    lines: list[bytes], added: list[bytes], old: Table, new: Table, ids: IdMap | None, told: list[str]
-) -> Lines:
+def _placed(lines: list[bytes], added: list[bytes], old: Table, new: Table, told: list[str]) -> Lines:
     """Add what this machine lacks: accounts and odd lines before its NIS compat lines, compat lines behind them."""
     known = frozenset(new.lines)
     foreign = dict.fromkeys(old.lines[row] for row in old.odd if old.lines[row] not in known)
-    refused = {line for line in foreign if ids and _would_be_an_account(new.form, line, old, new, ids)}
+    refused = {line for line in foreign if _would_be_an_account(line, old, new)}
     kept = [line for line in foreign if line not in refused]
     compat = [line for line in kept if _is_compat(line)]
     added = added + [line for line in kept if not _is_compat(line)]
@@ -145,14 +143,13 @@ def _placed(
     return Lines((*lines[:stop], *added, *lines[stop:], *compat), tuple(told))
 
 
-def _would_be_an_account(form: Form, line: bytes, old: Table, new: Table, ids: IdMap) -> bool:
-    """Whether the C library would take a malformed line for a second account of a name or an id, or for root."""
-    reading = read_loosely(form, line)
+def _would_be_an_account(line: bytes, old: Table, new: Table) -> bool:
+    """Whether the C library would take a malformed line for a second account of a name, or of an id of this machine."""
+    reading = read_loosely(new.form, line)
     if reading is None:
         return False
     name, number = reading
-    named = name in old.entries or name in new.entries
-    return named or number == ROOT or number in new.claimed or number in ids.names.values()
+    return name in old.entries or name in new.entries or number in new.claimed
 
 
 def _odd_warnings(table: Table, whose: str, refused: set[bytes]) -> list[str]:

@@ -99,7 +99,7 @@ def _mapped(line: bytes, uids: IdMap) -> bytes:
     """The line with an owner given by number mapped; the owners of subgid, too, are users."""
     owner, _, rest = line.partition(b":")
     uid = number(owner)
-    if owner in uids.names or uid is None or uids(uid) == uid:
+    if uid is None or uids(uid) == uid:
         return line
     return b"%d:%s" % (uids(uid), rest)
 
