@@ -310,7 +310,7 @@ def test_across_releases_a_file_whose_default_changed_is_named_three_ways() -> N
 
 def test_package_sources_of_another_release_stay_away_and_are_named() -> None:
     source = SourceFile(
-        b"/etc/apt/sources.list.d/x.list", b"deb http://deb.debian.org/debian bookworm-backports main\n", 0o644
+        b"/etc/apt/sources.list.d/x.list", b"deb http://mirror.example/debian bookworm-backports main\n", 0o644
     )
     snapshot = snapshot_of(lived_in(), sources=(source,))
     plan = plan_of(snapshot, machine=replace(MACHINE, release="debian-13"))

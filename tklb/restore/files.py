@@ -17,6 +17,9 @@ from tklb.restore.owners import Ids
 from tklb.restore.words import Tally, shown
 
 _SECOND = 1_000_000_000
+_NEW = {
+    kind: f"new {kind}" for kind in ("file", "dir", "link", "fifo", "block", "char")
+}  # one text for a million steps
 
 Inode = tuple[int | None, int | None]
 
@@ -144,7 +147,7 @@ class FilePlanner:
 
     def _own_step(self, want: FileEntry, have: FileEntry | None, names: tuple[bytes, ...]) -> Step | None:
         if have is None:
-            return Step(StepKind.WRITE, want.path, f"new {want.kind}", want)
+            return Step(StepKind.WRITE, want.path, _NEW.get(want.kind, "new"), want)
         if have.kind != want.kind:
             return Step(StepKind.WRITE, want.path, f"{want.kind} in place of {have.kind}", want, have)
         if not self._same_content(want, have):

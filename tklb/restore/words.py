@@ -9,6 +9,8 @@ Key = TypeVar("Key", bound=Hashable)
 def shown(path: bytes) -> str:
     """A path as text: what cannot be printed is escaped."""
     text = path.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

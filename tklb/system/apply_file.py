@@ -17,19 +17,19 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from tklb.delta.xattrs import CAPABILITY, is_carried
 from tklb.errors import NoSpace
 from tklb.model import FileEntry, Skipped
-from tklb.system.beneath import Beneath, NoFolder, Place, by_descriptor, names_of
+from tklb.system.beneath import Beneath, NoFolder, Place, by_descriptor, digest_of, names_of
 from tklb.system.present import kind_of
 
 _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _OPEN_TO_READ = 0o755
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 _BLOCK = 4096
 _NODES = {"fifo": stat.S_IFIFO, "block": stat.S_IFBLK, "char": stat.S_IFCHR}
 _WORDS = {
@@ -94,7 +94,7 @@ class Applier:
             deed()
         except NoFolder as exc:
             self._problem(path, f"{_shown(exc.barrier)} is no folder; links are not followed")
-        except (_Unfit, ValueError) as exc:
+        except (_Unfit, ValueError, OverflowError) as exc:
             self._problem(path, str(exc))
         except OSError as exc:
             if exc.errno in _FULL:
@@ -163,21 +163,29 @@ class Applier:
         if entry.sha256 is None:
             raise _Unfit("no digest of its content is recorded")
         self._parent(entry.path)
-        stage = next((stage for stage in self._stages if _holds(stage, entry.path)), None)
-        with open((stage or self._live).open_file(entry.path), "rb", buffering=0) as source:
+        stage, source = self._source(entry.path)
+        try:
             if stage is None or entry.sparse or not self._move(stage, source, entry, was):
                 self._copy(source, entry, was)
-        if stage is not None:
-            place, name = stage.place(entry.path)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=place)
+                if stage is not None:
+                    folder, name = stage.place(entry.path)
+                    os.unlink(name, dir_fd=folder)
+        finally:
+            os.close(source)
 
-    def _move(self, stage: Beneath, source: IO[bytes], entry: FileEntry, was: FileEntry | None) -> bool:
+    def _source(self, path: bytes) -> tuple[Beneath | None, int]:
+        """Open the content: from the stage that has it, else what is live already."""
+        for stage in self._stages:
+            with contextlib.suppress(FileNotFoundError):
+                return stage, stage.open_file(path)
+        return None, self._live.open_file(path)
+
+    def _move(self, stage: Beneath, source: int, entry: FileEntry, was: FileEntry | None) -> bool:
         """Dress the staged file and rename it into place; False where it lies on another file system."""
-        if os.fstat(source.fileno()).st_nlink != 1:
+        if os.fstat(source).st_nlink != 1:
             raise _Unfit("its content on the stage has a second name")
-        _must_match(hashlib.file_digest(source, "sha256").hexdigest(), entry)  # type: ignore[arg-type]
-        self._dress(source.fileno(), entry)
+        _must_match(digest_of(source, "sha256"), entry)
+        self._dress(source, entry)
         staged, staged_name = stage.place(entry.path)
         folder, name = self._live.place(entry.path)
         self._clear(folder, name, was)
@@ -186,16 +194,17 @@ class Applier:
         except OSError as exc:
             if exc.errno != errno.EXDEV:
                 raise
-            source.seek(0)
+            os.lseek(source, 0, os.SEEK_SET)
+            self._problems.clear()  # the copy will tell
             return False
         return True
 
-    def _copy(self, source: IO[bytes], entry: FileEntry, was: FileEntry | None) -> None:
+    def _copy(self, source: int, entry: FileEntry, was: FileEntry | None) -> None:
         folder, name = self._live.place(entry.path)
         with _temporary(folder, name) as beside:
             target = os.open(beside, _NEW, 0o600, dir_fd=folder)
             try:
-                _must_match(_copy_content(source.fileno(), target, holes=entry.sparse), entry)
+                _must_match(_copy_content(source, target, holes=entry.sparse), entry)
                 self._dress(target, entry)
             finally:
                 os.close(target)
@@ -311,14 +320,6 @@ def _kind_at(folder: int, name: bytes) -> str | None:
         return kind_of(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return None
-
-
-def _holds(stage: Beneath, path: bytes) -> bool:
-    try:
-        folder, name = stage.place(path)
-    except FileNotFoundError:
-        return False
-    return _kind_at(folder, name) is not None
 
 
 def _must_match(digest: str, entry: FileEntry) -> None:

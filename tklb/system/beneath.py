@@ -16,7 +16,9 @@ from typing import Self
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KEPT_OPEN = 64
+_CHUNK = 1 << 16  # larger ones cost more to allocate than they save
 
+_NO_NAMES = frozenset((b"", b".", b".."))
 Place = tuple[int, bytes]  # descriptor of a folder, a name in it
 
 
@@ -70,8 +72,11 @@ class Beneath:
 
     def file_digest(self, path: bytes, algorithm: str) -> str:
         """The digest of the plain file `path`, in lowercase hex."""
-        with open(self.open_file(path), "rb", buffering=0) as stream:
-            return hashlib.file_digest(stream, algorithm).hexdigest()
+        descriptor = self.open_file(path)
+        try:
+            return digest_of(descriptor, algorithm)
+        finally:
+            os.close(descriptor)
 
     def forget(self, path: bytes = b"/") -> None:
         """Close what is kept open of the folder `path` and those in it, because it was removed or replaced."""
@@ -113,9 +118,17 @@ def names_of(path: bytes) -> tuple[bytes, ...]:
     if path == b"/":
         return ()
     names = tuple(path[1:].split(b"/"))
-    if not path.startswith(b"/") or b"\0" in path or any(name in (b"", b".", b"..") for name in names):
+    if path[:1] != b"/" or b"\0" in path or not _NO_NAMES.isdisjoint(names):
         raise ValueError("not a plain absolute path")
     return names
+
+
+def digest_of(descriptor: int, algorithm: str) -> str:
+    """The digest of what is left to read, in lowercase hex."""
+    content = hashlib.new(algorithm, usedforsecurity=False)
+    while chunk := os.read(descriptor, _CHUNK):
+        content.update(chunk)
+    return content.hexdigest()
 
 
 def by_descriptor(descriptor: int, name: bytes | None = None) -> bytes:
