@@ -1,8 +1,9 @@
-"""With the key file, gpg and duplicity alone bring the files back: the README's own lines, on a machine without tklb."""
+"""With the key file, gpg and duplicity alone bring the files back: the README's own lines, where there is no tklb."""
 
 from pathlib import Path
 
 import pytest
+
 from tests.lab import checker
 from tests.lab.appliance import clone, stack
 from tests.lab.box import Box
