@@ -1,5 +1,6 @@
 """Keys and profiles."""
 
+import os
 from pathlib import Path
 
 import click
@@ -27,6 +28,8 @@ def escrow(output: Output, no_passphrase: bool, file: Path) -> int:
 
     if not no_passphrase:
         raise UsageWrong(reason="say --no-passphrase: this version writes the bare key only")
+    if os.path.lexists(file):
+        raise UsageWrong(reason=f"{file} is there already")
     secret = read_secret(paths().secret)
     write_key_file(file, secret)
     lines = (

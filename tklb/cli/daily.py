@@ -1,5 +1,7 @@
 """The commands of every day: init, delta, why, backup, list, status."""
 
+import os
+
 import click
 
 from tklb.cli.command import Output, ending, example, need_root, now, paths, shared_options
@@ -71,7 +73,7 @@ def why(output: Output, path: bytes) -> int:
     from tklb.flow.setting import open_setting
     from tklb.view.words import path_fields
 
-    verdict = explain(open_setting(paths(), now), path)
+    verdict = explain(open_setting(paths(), now), os.path.abspath(path))
     value = {**path_fields(verdict.path), "in_delta": verdict.in_delta, "reasons": list(verdict.reasons)}
     state = "part of the delta" if verdict.in_delta else "not part of the delta"
     output.value(value, (f"{shown(verdict.path)}: {state}", *(f"  {reason}" for reason in verdict.reasons)))

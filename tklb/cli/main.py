@@ -65,6 +65,9 @@ def run_command(arguments: Sequence[str]) -> int:
         status = cli.main(list(arguments), prog_name="tklb", standalone_mode=False, obj=Output())
     except click.exceptions.Exit as exc:
         return exc.exit_code
+    except click.exceptions.NoArgsIsHelpError as exc:
+        sys.stderr.write(exc.format_message() + "\n")
+        return UsageWrong.code
     except click.ClickException as exc:
         return _tell(UsageWrong(reason=exc.format_message()), arguments)
     except (KeyboardInterrupt, click.Abort):
@@ -94,7 +97,6 @@ def _understood(exc: Exception) -> TklbError:
 
 def _tell(error: TklbError, arguments: Sequence[str]) -> int:
     """Say what failed and what to do next: to people on stderr, to machines on stdout."""
-    log.error("%s: %s", error.name, error)
     if "--json" in arguments:
         fields = {"code": error.code, "name": error.name, "message": str(error), "hint": error.hint}
         sys.stdout.write(json.dumps({"error": fields}) + "\n")

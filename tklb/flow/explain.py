@@ -9,6 +9,7 @@ from tklb.flow.setting import ROOT, Setting
 from tklb.flow.survey import Survey, digest_of, survey
 from tklb.model import FileEntry
 from tklb.profile import install_state
+from tklb.profile.builtin import ELSEWHERE
 from tklb.system.dpkg import owner_of
 from tklb.system.scan import scan
 
@@ -41,6 +42,8 @@ def explain(setting: Setting, path: bytes) -> Verdict:
 def _of_rule(decision: Decision) -> str:
     if decision.rule is None:
         return "no rule covers it"
+    if decision.rule.pattern in ELSEWHERE and not decision.included:
+        return f"not taken as a file: {ELSEWHERE[decision.rule.pattern]}"
     return f"{'included' if decision.rule.include else 'left out'} by the rule {shown(decision.rule.pattern)}"
 
 

@@ -6,12 +6,12 @@ when it differs, and the role of the restore decides.
 
 from tklb.delta.rules import Rule
 
-# Merged by name and number instead: see delta/users.py. The copies ending in "-" and the locks follow.
+# Merged by name and number instead: see delta/users.py. The copies ending in "-", half-written ones in "+", and the locks follow.
 _ACCOUNTS = (
     *(
         f"/etc/{name}{end}"
         for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
-        for end in ("", "-")
+        for end in ("", "-", "+")
     ),
     *(f"/etc/{name}.lock" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")),
     "/etc/.pwd.lock",
@@ -36,6 +36,12 @@ _GENERATED = (
 _OURSELVES = ("/opt/tklb", "/usr/local/bin/tklb", "/usr/local/share/man/man[1-8]/tklb*")
 
 OUR_FOLDERS = (b"/usr/local/share/man/man1", b"/usr/local/share/man/man5")  # made by our installer where they lack
+
+# What to tell somebody who wonders where they are.
+ELSEWHERE = {
+    **{path.encode(): "users and groups travel as accounts, merged by name" for path in _ACCOUNTS},
+    **{path.encode(): "package sources travel with the packages" for path in _SOURCES},
+}
 
 NEVER = tuple(path.encode() for path in (*_ACCOUNTS, *_SOURCES, *_PACKAGES))  # a profile cannot take these in
 RULES = tuple(Rule(False, path.encode()) for path in (*_GENERATED, *_OURSELVES)) + tuple(
