@@ -6,7 +6,7 @@ when it differs, and the role of the restore decides.
 
 from tklb.delta.rules import Rule
 
-# Merged by name and number instead: see delta/users.py. The copies ending in "-", half-written ones in "+", and the locks follow.
+# Merged by name and number instead: see delta/users.py. With copies ("-"), files half written ("+") and locks.
 _ACCOUNTS = (
     *(
         f"/etc/{name}{end}"
