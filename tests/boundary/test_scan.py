@@ -211,8 +211,9 @@ def test_the_machine_is_scanned_without_its_kernel_file_systems() -> None:
 def test_trees_deeper_than_any_path_are_walked(tree: bytes, depth: int, name: bytes) -> None:
     folder = os.open(tree, os.O_RDONLY)
     for _ in range(depth):
-        os.close(os.open(b"zz", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
         os.mkdir(name, dir_fd=folder)
+        os.mkdir(b"side", dir_fd=folder)
+        os.close(os.open(b"side/file", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
         inner = os.open(name, os.O_RDONLY, dir_fd=folder)
         os.close(folder)
         folder = inner
@@ -220,7 +221,7 @@ def test_trees_deeper_than_any_path_are_walked(tree: bytes, depth: int, name: by
     os.close(folder)
     opened = len(os.listdir("/proc/self/fd"))
     found = entries(tree, digest=True)
-    assert len(found) == 2 * depth + 1
+    assert len(found) == 3 * depth + 1
     assert list(found) == sorted(found)
     assert found[(b"/" + name) * depth].xattrs == ((b"user.deepest", b"1"),)
     assert len(os.listdir("/proc/self/fd")) == opened
@@ -331,6 +332,19 @@ def test_what_may_not_be_read_is_named_and_the_rest_goes_on(public_tree: bytes) 
     assert found[b"/secret"].sha256 is None
     assert found[b"/open/file"].sha256
     assert skipped == [Skipped(b"/closed", "Permission denied"), Skipped(b"/secret", "Permission denied")]
+
+
+def test_what_a_rule_names_in_a_closed_folder_is_named(public_tree: bytes) -> None:
+    os.mkdir(public_tree + b"/half")
+    nasty.write(public_tree + b"/half/file")
+    os.chmod(public_tree + b"/half", 0o744)
+    skipped: list[Skipped] = []
+    os.seteuid(65534)
+    try:
+        assert not list(scan(public_tree, rules((True, b"/half/file"), (True, b"/half/none/x")), skipped=skipped))
+    finally:
+        os.seteuid(0)
+    assert [item.item for item in skipped] == [b"/half/file", b"/half/none"]
 
 
 def test_a_base_is_not_called_deleted_where_the_scan_could_not_look(public_tree: bytes) -> None:

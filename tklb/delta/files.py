@@ -52,26 +52,28 @@ def merge(
     """
     olds, news = iter(base), iter(now)
     old, new = next(olds, None), next(news, None)
-    last_old = last_new = b""
+    last_old = last_new = None
     while old is not None or new is not None:
         if old == new:
-            equal = old
+            last_old, last_new = old, new
             old, new = next(olds, None), next(news, None)
-            while old == new and old is not None:
-                equal, old, new = old, next(olds, None), next(news, None)
-            last_old = last_new = path_of(equal) if equal is not None else b""
             continue
-        old_path = None if old is None else path_of(old)
-        new_path = None if new is None else path_of(new)
-        _check_order(last_old, old_path, "base")
-        _check_order(last_new, new_path, "new")
+        old_path = None if old is None else _next_path(last_old, old, path_of, "base")
+        new_path = None if new is None else _next_path(last_new, new, path_of, "new")
         has_old = old_path is not None and (new_path is None or old_path <= new_path)
         has_new = new_path is not None and (old_path is None or new_path <= old_path)
         yield old if has_old else None, new if has_new else None
         if has_old:
-            last_old, old = old_path or b"", next(olds, None)
+            last_old, old = old, next(olds, None)
         if has_new:
-            last_new, new = new_path or b"", next(news, None)
+            last_new, new = new, next(news, None)
+
+
+def _next_path(last: Row | None, row: Row, path_of: Callable[[Row], bytes], name: str) -> bytes:
+    path = path_of(row)
+    if last is not None and path <= path_of(last):
+        raise ValueError(f"the {name} listing is not sorted: {path!r} after {path_of(last)!r}")
+    return path
 
 
 def changes_of_pair(
@@ -100,11 +102,6 @@ def _change_within_kind(old: FileEntry, new: FileEntry, digest: Digest | None) -
     if has_new_metadata or _is_touched(old, new) or _is_relinked(old, new):
         return Change.METADATA
     return None
-
-
-def _check_order(before: bytes, after: bytes | None, name: str) -> None:
-    if after is not None and after <= before:
-        raise ValueError(f"the {name} listing is not sorted: {after!r} after {before!r}")
 
 
 def _is_within(path: bytes, unseen: Sequence[Skipped]) -> bool:

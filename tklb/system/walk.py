@@ -44,6 +44,11 @@ class _Frame:
     identity: tuple[int, int]
     keys: Iterator[bytes] = field(default_factory=lambda: iter(()))
 
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.descriptor = -1
+
 
 def walk(root: bytes, rules: Rules, own: Iterable[bytes], skipped: list[Skipped]) -> Iterator[Seen]:
     """Give all below `root` that `rules` take in, but `own` (paths inside the root) and kernel file systems.
@@ -94,8 +99,7 @@ class _Walker:
                 yield from self._things(self._frames[-1])
         finally:
             for frame in self._frames:
-                if frame.descriptor >= 0:
-                    os.close(frame.descriptor)
+                frame.close()
 
     def _enter_root(self, root: bytes, rules: Folder) -> Iterator[Seen]:
         descriptor = os.open(root, _OPEN_FOLDER & ~os.O_NOFOLLOW)
@@ -139,9 +143,7 @@ class _Walker:
         frame = _Frame(descriptor, path, rules, _identity(descriptor))
         self._frames.append(frame)
         if len(self._frames) > _MOST_OPEN:
-            upper = self._frames[-_MOST_OPEN - 1]
-            os.close(upper.descriptor)
-            upper.descriptor = -1
+            self._frames[-_MOST_OPEN - 1].close()
         try:
             frame.keys = iter(self._keys(frame))
         except OSError as exc:
@@ -153,7 +155,7 @@ class _Walker:
             if self._frames and self._frames[-1].descriptor < 0:
                 self._reopen(left)
         finally:
-            os.close(left.descriptor)
+            left.close()
 
     def _reopen(self, left: _Frame) -> None:
         """Open the folder above the one that was left; it must be the one we came through, or the way is lost."""
@@ -162,7 +164,7 @@ class _Walker:
             upper.descriptor = os.open(b"..", _OPEN_FOLDER, dir_fd=left.descriptor)
             if _identity(upper.descriptor) == upper.identity:
                 return
-            os.close(upper.descriptor)
+            upper.close()
         while self._frames:
             self._skipped.append(Skipped(self._frames.pop().path or b"/", "moved while being looked at"))
 
@@ -171,7 +173,8 @@ class _Walker:
 
         What is in folder `a` has paths that begin with `a/`, so the slash sorts it among the siblings of `a`.
         """
-        names, folders = _listed(frame)
+        only = frame.rules.only_names
+        names, folders = _listed(frame.descriptor) if only is None else self._present(frame, only)
         barred, rules = self._barred.get(frame.path, ()), frame.rules
         if barred:
             names, folders = [[name for name in some if name not in barred] for some in (names, folders)]
@@ -182,14 +185,27 @@ class _Walker:
         names.sort()
         return names
 
+    def _present(self, frame: _Frame, only: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """Do what _listed() does for a folder that is left out: look only for the names that the rules take in."""
+        names, folders = [], []
+        for name in only:
+            try:
+                mode = os.lstat(name, dir_fd=frame.descriptor).st_mode
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                self._skip(frame.path + b"/" + name, exc)
+                continue
+            names.append(name)
+            if stat.S_ISDIR(mode):
+                folders.append(name)
+        return names, folders
 
-def _listed(frame: _Frame) -> tuple[list[bytes], list[bytes]]:
-    """Give all names of a folder, and those of folders among them; of one that is left out, what the rules look for."""
-    only = frame.rules.only_names
-    if only is not None:
-        return _present(frame.descriptor, only)
+
+def _listed(descriptor: int) -> tuple[list[bytes], list[bytes]]:
+    """Give all names of a folder, and those of folders among them."""
     names, folders = [], []
-    with os.scandir(frame.descriptor) as entries:
+    with os.scandir(descriptor) as entries:
         for entry in entries:
             name = entry.name.encode(_ENCODING, "surrogateescape")
             names.append(name)
@@ -203,17 +219,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir(follow_symlinks=False)
     except OSError:
         return False
-
-
-def _present(descriptor: int, only: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
-    names, folders = [], []
-    for name in only:
-        with contextlib.suppress(OSError):
-            mode = os.lstat(name, dir_fd=descriptor).st_mode
-            names.append(name)
-            if stat.S_ISDIR(mode):
-                folders.append(name)
-    return names, folders
 
 
 def _identity(descriptor: int) -> tuple[int, int]:
