@@ -1,0 +1,58 @@
+"""`python -m tests.bench`: measures, prints one table and how far the targets are reached; exit status 0 when all are.
+
+Takes the words of scripts/bench; touches the lab's cache, where all of it happens.
+"""
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import tklb
+from tests.bench import machine, million, report
+from tests.bench.programs import versions
+from tests.lab.box import LAB
+
+
+def main(words: Sequence[str]) -> int:
+    options = _options(words)
+    print(_this_machine(), "", *report.HEAD, sep="\n", flush=True)
+    targets: list[report.Target] = []
+    if options.only != "scan":
+        measured = machine.measure(options.runs)
+        print(*report.machine_rows(measured), sep="\n", flush=True)
+        targets += report.machine_targets(measured)
+    if options.only != "machine":
+        tenth, whole = (_scanned(files, options.runs) for files in (options.files // 10, options.files))
+        print(*report.scan_rows(tenth), *report.scan_rows(whole), sep="\n")
+        targets += report.scan_targets(tenth, whole)
+    print("", *targets, sep="\n")
+    return 0 if all(target.is_reached for target in targets) else 1
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", choices=["machine", "scan"])
+    parser.add_argument("--files", type=int, default=1_000_000)
+    return parser.parse_args(words)
+
+
+def _this_machine() -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    system = platform.freedesktop_os_release()["PRETTY_NAME"]
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB memory, {system}, tklb {tklb.__version__}, {versions()}"
+
+
+def _scanned(files: int, runs: int) -> million.Scanned:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=LAB) as scratch:
+        tree = Path(scratch, "tree")
+        million.make_tree(tree, files)
+        return million.measure(tree, Path(scratch), runs)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

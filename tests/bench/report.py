@@ -1,0 +1,91 @@
+"""Figures as the rows of one Markdown table, and how far they reach the targets. Pure."""
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.bench.cost import Cost, median
+from tests.bench.machine import FIRST, UNCHANGED, Measured
+from tests.bench.million import Scanned
+
+HEAD = (
+    "| step | program | wall s | CPU s | peak MB | stored | wall, x first row |",
+    "|---|---|---:|---:|---:|---:|---:|",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`value` of what `name` says must be at most `limit`."""
+
+    name: str
+    value: float
+    limit: float
+
+    @property
+    def is_reached(self) -> bool:
+        return self.value <= self.limit
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.value:.3g} {'ok' if self.is_reached else 'MISSED'}"
+
+
+def machine_rows(measured: Sequence[Measured]) -> Iterator[str]:
+    """One row for each step and program; the first program is what the others are compared with."""
+    first = measured[0].program
+    for step, program in dict.fromkeys((one.step, one.program) for one in measured):
+        runs = [one for one in measured if (one.step, one.program) == (step, program)]
+        stored = "" if runs[0].stored is None else _bytes(statistics.median(one.stored or 0 for one in runs))
+        ratio = _ratio(measured, step, program, first, _wall)
+        yield _row(step, program, median(one.cost for one in runs), stored, ratio)
+
+
+def machine_targets(measured: Sequence[Measured]) -> tuple[Target, ...]:
+    time = _ratio(measured, FIRST, "tklb", "restic", _wall)
+    stored = _ratio(measured, FIRST, "tklb", "restic", lambda one: one.stored or 0)
+    unchanged = _ratio(measured, UNCHANGED, "tklb", "restic", _wall)
+    return (
+        Target("first backup ≤ 1/2 of restic's time", time, 1 / 2),
+        Target("first backup ≤ 1/3 of restic's bytes", stored, 1 / 3),
+        Target("no-change backup ≤ restic's", unchanged, 1),
+    )
+
+
+def scan_rows(scanned: Scanned) -> Iterator[str]:
+    named = (
+        ("find -printf", scanned.find),
+        ("tklb, two commands", scanned.two_steps),
+        ("tklb, one step", scanned.one_step),
+    )
+    for program, cost in named:
+        step = f"scan and compare of {scanned.files:,} unchanged files"
+        yield _row(step, program, cost, "", cost.wall / scanned.find.wall)
+
+
+def scan_targets(tenth: Scanned, whole: Scanned) -> tuple[Target, ...]:
+    ours = whole.two_steps
+    return (
+        Target(f"scan + compare of {whole.files:,} files ≤ 4 x find", ours.wall / whole.find.wall, 4),
+        Target("its peak memory ≤ 150 MB", ours.peak, 150),
+        Target(f"its peak memory ≤ 1.1 x that at {tenth.files:,} files", ours.peak / tenth.two_steps.peak, 1.1),
+    )
+
+
+def _ratio(
+    measured: Iterable[Measured], step: str, program: str, other: str, figure: Callable[[Measured], float]
+) -> float:
+    """The median of the ratios that the runs gave, each on its own."""
+    value = {(one.run, one.program): figure(one) for one in measured if one.step == step}
+    return statistics.median(value[run, program] / value[run, other] for run, of in value if of == program)
+
+
+def _wall(one: Measured) -> float:
+    return one.cost.wall
+
+
+def _row(step: str, program: str, cost: Cost, stored: str, ratio: float) -> str:
+    return f"| {step} | {program} | {cost.wall:.2f} | {cost.cpu:.2f} | {cost.peak:.0f} | {stored} | {ratio:.2f} |"
+
+
+def _bytes(amount: float) -> str:
+    return f"{amount / 1e6:.1f} MB" if amount >= 1e6 else f"{amount / 1e3:.1f} kB"

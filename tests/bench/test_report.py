@@ -1,0 +1,46 @@
+"""What a bench says of its figures. Pure."""
+
+import pytest
+
+from tests.bench.cost import Cost
+from tests.bench.machine import FIRST, RESTORE, UNCHANGED, Measured
+from tests.bench.million import Scanned
+from tests.bench.report import machine_rows, machine_targets, scan_rows, scan_targets
+
+
+def run(number: int, tklb: float, restic: float) -> list[Measured]:
+    return [
+        Measured(number, step, name, Cost(wall, wall, 50), stored)
+        for step, stored in ((FIRST, 2_000_000), (UNCHANGED, 300), (RESTORE, None))
+        for name, wall in (("tklb", tklb), ("restic", restic))
+    ]
+
+
+def test_ratio_is_the_median_of_what_each_run_gave() -> None:
+    measured = [*run(0, 1, 4), *run(1, 10, 20), *run(2, 1, 10)]
+    assert [row.rpartition("| ")[2] for row in machine_rows(measured)][:2] == ["1.00 |", "4.00 |"]
+    assert machine_targets(measured)[0].value == 0.25
+
+
+def test_table_has_a_row_for_each_step_and_program_and_bytes_only_where_some_are_stored() -> None:
+    rows = list(machine_rows(run(0, 1, 4)))
+    assert rows[0] == "| first backup | tklb | 1.00 | 1.00 | 50 | 2.0 MB | 1.00 |"
+    assert rows[-1] == "| restore to usable | restic | 4.00 | 4.00 | 50 |  | 4.00 |"
+    assert len(rows) == 6
+
+
+def test_target_is_reached_or_missed_aloud() -> None:
+    lines = [str(target) for target in machine_targets(run(0, 3, 6))]
+    assert lines == [
+        "first backup ≤ 1/2 of restic's time: 0.5 ok",
+        "first backup ≤ 1/3 of restic's bytes: 1 MISSED",
+        "no-change backup ≤ restic's: 0.5 ok",
+    ]
+
+
+@pytest.mark.parametrize(("wall", "peak", "reached"), [(4, 20, [1, 1, 1]), (5, 20, [0, 1, 1]), (4, 160, [1, 0, 0])])
+def test_scan_is_held_against_find_and_against_a_smaller_tree(wall: float, peak: float, reached: list[bool]) -> None:
+    tenth = Scanned(100_000, Cost(1, 1, 3), Cost(3, 3, 20), Cost(3, 3, 20))
+    whole = Scanned(1_000_000, Cost(1, 1, 3), Cost(wall, wall, peak), Cost(3, 3, 20))
+    assert [target.is_reached for target in scan_targets(tenth, whole)] == reached
+    assert len(list(scan_rows(whole))) == 3
