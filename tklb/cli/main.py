@@ -61,8 +61,10 @@ def run_command(arguments: Sequence[str]) -> int:
     """Carry out one command line; return the exit status."""
     os.umask(0o077)
     signal.signal(signal.SIGTERM, _interrupt)
+    _open_standard_streams()
     try:
         status = cli.main(list(arguments), prog_name="tklb", standalone_mode=False, obj=Output())
+        sys.stdout.flush()
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.exceptions.NoArgsIsHelpError as exc:
@@ -72,7 +74,7 @@ def run_command(arguments: Sequence[str]) -> int:
         return _tell(UsageWrong(reason=exc.format_message()), arguments)
     except (KeyboardInterrupt, click.Abort):
         return _tell(Interrupted(), arguments)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # click makes the one of the other
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except TklbError as exc:
@@ -82,6 +84,15 @@ def run_command(arguments: Sequence[str]) -> int:
         log.debug("failed", exc_info=True)
         return _tell(_understood(exc), arguments)
     return int(status or 0)
+
+
+def _open_standard_streams() -> None:
+    """Where a caller closed one of them, the next file opened would take its number, and its place in children."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
