@@ -33,11 +33,21 @@ def since_last(last: Path | None, stage: Path, work: Path) -> Difference:
         snapshot.open_manifest(stage) as now,
     ):
         for change in compare_listings(base, now):
+            if _is_renumbered(change):
+                continue
             _count(difference, change)
             if change.change in (Change.NEW, Change.EDITED):
                 edited.write(change.path[1:] + b"\0")
     difference.records_moved = last is None or not snapshot.same_records(last, stage)
     return difference
+
+
+def _is_renumbered(change: FileChange) -> bool:
+    """Whether only numbers of the file system moved, as on a copied disk; who is linked to whom, the records say."""
+    base, now = change.base, change.now
+    if base is None or now is None:
+        return False
+    return base == now._replace(dev=base.dev, ino=base.ino, ctime_ns=base.ctime_ns)
 
 
 def _count(difference: Difference, change: FileChange) -> None:
