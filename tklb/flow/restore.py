@@ -104,12 +104,25 @@ def extract(paths: Paths, request: Request, into: Path, progress: Progress) -> R
         folders = decode(source, work, paths, progress)
         records = folders[0] / source.record.stage
         private_folder(into)
-        skipped: list[Skipped] = []
         with Applier(os.fsencode(into), tuple(map(os.fsencode, folders))) as applier:
-            for entry in snapshot.read_manifest(records):
-                skipped += applier.write(entry)
+            skipped = tuple(_put_all(applier, records))
         shutil.copytree(records, into / source.record.stage)
-    return Report(done=(source.record.snapshot,), skipped=tuple(skipped))
+    return Report(done=(source.record.snapshot,), skipped=skipped)
+
+
+def _put_all(applier: Applier, records: Path) -> Iterator[Skipped]:
+    """Put every file in place: further names of one as links to it, the times of folders when all is there."""
+    groups = {path: group for group in snapshot.read(records).hard_links for path in group}
+    first: dict[tuple[bytes, ...], bytes] = {}
+    times = []
+    for entry in snapshot.read_manifest(records):
+        group = groups.get(entry.path, (entry.path,)) if entry.kind == "file" else (entry.path,)
+        partner = first.setdefault(group, entry.path)
+        yield from applier.write(entry) if partner == entry.path else applier.link(entry, partner)
+        if entry.kind == "dir" and entry.mtime_ns is not None:
+            times.append((entry.path, entry.mtime_ns))
+    for path, mtime_ns in times:
+        yield from applier.folder_time(path, mtime_ns)
 
 
 def take_over(paths: Paths, source: Source, records: Path) -> None:
