@@ -76,15 +76,16 @@ def rehearse(setting: Setting, request: Request) -> Result:
 
 def _take(setting: Setting, request: Request, began: datetime) -> Result:
     chain = open_chain(setting)
-    last = chain.last_records(setting.paths)
+    last = None if request.full else chain.last_records(setting.paths)
     with fresh_folder(setting.paths.stage) as stage, fresh_folder(setting.paths.cache / "work") as work:
         seen = survey(setting, request.overrides)
         staged = fill_stage(setting, seen, stage, ALL_PARTS - request.skip)
         difference = since_last(last, stage, work)
-        if chain.head and last and difference.is_empty and not request.full:
+        if chain.head and last and difference.is_empty:
             return _result(setting, began, chain.head.snapshot, Kind.NONE, Counts(), seen)
-        counts = _with_accounts(_counted(difference, staged), seen, request.skip)
-        order = Order(stage, work, difference, counts, tuple(seen.skipped), full=request.full or last is None)
+        counted = Counts() if "files" in request.skip else _counted(difference, staged)
+        counts = _with_accounts(counted, seen, request.skip)
+        order = Order(stage, work, difference, counts, tuple(seen.skipped), full=last is None)
         record = push(setting, chain, order)
         keep_records(setting.paths, stage)
     result = _result(setting, began, record.snapshot, record.kind, counts, seen)
