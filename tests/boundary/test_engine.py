@@ -4,6 +4,7 @@ The oracle of most tests is stock duplicity with stock gpg: nothing of ours is i
 """
 
 import hashlib
+import io
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,13 +22,14 @@ from pathlib import Path
 
 import pytest
 
-from tklb.errors import Interrupted, NoSpace, ProgramFailed, TargetDamaged, TargetFull, TklbError
+from tklb.errors import Interrupted, NoSpace, ProgramFailed, TargetDamaged, TargetFull
 from tklb.keys.keyfile import write_key_file
 from tklb.keys.secret import make_secret
-from tklb.model import Shard, Volume
+from tklb.model import Shard, Volume, snapshot_id
 from tklb.store.dialect import VERSION, VOLUME_NAME, LogEntry, complaints, parse_log, reason
 from tklb.store.engine import Engine, Push, Pushed, clean_spool, prefix_of, push_all, restore_volumes, shards_that_pay
 from tklb.store.objects import Problem, check_objects, fetch_volumes, unexpected
+from tklb.store.openpgp import decrypt, encrypt
 from tklb.store.target import Target, make_target
 from tklb.store.worker import pick
 
@@ -82,10 +85,14 @@ class Machine:
                 if not stat.S_ISSOCK(os.lstat(path).st_mode):
                     yield os.path.relpath(path, bytes(self.source))
 
-    def pull(self, name: str = "stage", engine: Engine | None = None) -> Path:
-        volumes = self.folder / f"{name}-volumes"
+    def fetched(self, name: str = "volumes") -> Path:
+        volumes = self.folder / name
         volumes.mkdir(mode=0o700)
         fetch_volumes(self.target, restore_volumes(self.sealed), volumes)
+        return volumes
+
+    def pull(self, name: str = "stage", engine: Engine | None = None) -> Path:
+        volumes = self.fetched(f"{name}-volumes")
         stage = self.folder / name
         stage.mkdir()
         (engine or self.engine).pull(volumes, stage, Shard("", self.last))
@@ -529,7 +536,7 @@ def test_failure_of_one_shard_ends_the_other(machine: Machine) -> None:
     good = machine.order()
     bad = Push(**{**_fields(good), "prefix": "b-", "source": b"/nowhere"})
     began = time.monotonic()
-    with pytest.raises(TklbError):
+    with pytest.raises(ProgramFailed, match="/nowhere"):
         push_all(machine.engine, (good, bad))
     assert time.monotonic() - began < 30
     assert processes_naming(str(machine.folder)) == []
@@ -550,13 +557,12 @@ def test_full_target_is_named_and_left_as_it_was(machine: Machine, small_disk: P
     filled(machine.source, 1)
     machine.spool = small_disk / "volumes"
     machine.spool.mkdir()
-    small = {"volume_megabytes": 1}
     written(machine.source / "huge", random.Random(1).randbytes(20_000_000))
     with pytest.raises(TargetFull):
-        machine.engine.push(Push(**{**_fields(machine.order()), **small}))
+        machine.push()
     assert os.listdir(machine.spool) == []
     (machine.source / "huge").unlink()
-    machine.engine.push(Push(**{**_fields(machine.order()), **small}))
+    machine.push()
 
 
 def test_full_cache_is_named(machine: Machine, small_disk: Path) -> None:
@@ -570,18 +576,19 @@ def test_full_cache_is_named(machine: Machine, small_disk: Path) -> None:
     assert os.listdir(machine.spool) == []
 
 
-def test_full_stage_is_named(machine: Machine, small_disk: Path) -> None:
+@pytest.mark.parametrize("what", ["stage", "cache"])
+def test_full_disk_on_the_way_back_is_named(machine: Machine, small_disk: Path, what: str) -> None:
     """duplicity only warns where a patched file no longer fits."""
-    written(machine.source / "huge", random.Random(1).randbytes(6_000_000))
+    huge = written(machine.source / "huge", random.Random(1).randbytes(6_000_000))
     machine.push()
-    written(machine.source / "huge", (machine.source / "huge").read_bytes() + random.Random(2).randbytes(4_000_000), 1)
+    written(huge, huge.read_bytes() + random.Random(2).randbytes(4_000_000), 1)
     machine.push()
-    (small_disk / "stage").mkdir()
-    volumes = machine.folder / "volumes"
-    volumes.mkdir(mode=0o700)
-    fetch_volumes(machine.target, restore_volumes(machine.sealed), volumes)
-    with pytest.raises(NoSpace, match="stage"):
-        machine.engine.pull(volumes, small_disk / "stage", Shard("", machine.last))
+    volumes = machine.fetched()
+    places = {"stage": machine.folder / "stage", "cache": machine.engine.cache, what: small_disk / what}
+    written(small_disk / "ballast", bytes(4_000_000))
+    places["stage"].mkdir()
+    with pytest.raises(NoSpace, match=what):
+        Engine(places["cache"], SECRET, patience=30).pull(volumes, places["stage"], Shard("", machine.last))
 
 
 def test_run_in_which_nothing_moves_is_ended(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -701,47 +708,55 @@ def test_forged_link_with_something_below_it_writes_nowhere(machine: Machine, tm
     machine.push()
     outside = tmp_path / "outside"
     outside.mkdir()
-    import io
-    import tarfile
-
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as tar:
-        for name, link in (("snapshot/", None), ("snapshot/a", str(outside)), ("snapshot/a/file", None)):
-            entry = tarfile.TarInfo(name)
-            entry.type = tarfile.SYMTYPE if link else tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
-            entry.linkname, entry.mode = link or "", 0o755
-            tar.addfile(entry)
-    forged = sealed_volume(made.getvalue(), machine)
-    machine.sealed = tuple(forged if volume.name == forged.name else volume for volume in machine.sealed)
-    volumes = machine.folder / "volumes"
-    volumes.mkdir(mode=0o700)
-    fetch_volumes(machine.target, restore_volumes(machine.sealed), volumes)
-    rehash_manifest(volumes, forged, machine)
+    volumes = forged(machine, {"snapshot/": None, "snapshot/a": str(outside), "snapshot/a/file": b""})
     (machine.folder / "stage").mkdir()
     with pytest.raises(ProgramFailed, match="below what is no folder"):
         machine.engine.pull(volumes, machine.folder / "stage", Shard("", machine.last))
     assert list(outside.iterdir()) == []
 
 
-def sealed_volume(content: bytes, machine: Machine) -> Volume:
-    from tklb.store.openpgp import encrypt
+def test_patch_that_fails_is_an_error_whatever_the_name_is(machine: Machine) -> None:
+    """duplicity warns, ends with status 0, and loses the warning where the name is not UTF-8."""
+    name = "file\udcff"
+    written(machine.source / name, b"x")
+    machine.push()
+    written(machine.source / name, b"y", 1)
+    machine.push()
+    volumes = forged(machine, {f"diff/{name}": b"no delta"})
+    (machine.folder / "stage").mkdir()
+    with pytest.raises(ProgramFailed, match="processing file"):
+        machine.engine.pull(volumes, machine.folder / "stage", Shard("", machine.last))
 
-    path = next(machine.spool.glob("*vol1*"))
-    home = machine.folder / "home"
+
+def forged(machine: Machine, entries: dict[str, str | bytes | None]) -> Path:
+    """Fetched volumes, the last of which holds these instead: None for a folder, text for a link, bytes for a file."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", errors="surrogateescape") as tar:
+        for name, content in entries.items():
+            entry = tarfile.TarInfo(name)
+            entry.mode = 0o755
+            entry.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
+            if isinstance(content, str):
+                entry.type, entry.linkname = tarfile.SYMTYPE, content
+            entry.size = len(content) if isinstance(content, bytes) else 0
+            tar.addfile(entry, io.BytesIO(content) if isinstance(content, bytes) else None)
+    volumes, home = machine.fetched(), machine.folder / "home"
     home.mkdir(mode=0o700)
-    path.write_bytes(encrypt(content, SECRET, home))
-    return Volume(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+    label = snapshot_id(machine.last)
+    volume = replaced(next(volumes.glob(f"*{label}.vol1*")), encrypt(made.getvalue(), SECRET, home))
+    manifest = next(volumes.glob(f"*{label}.manifest*"))
+    lines = decrypt(manifest.read_bytes(), SECRET, home, 1 << 20).split(b"\n")
+    digest = b"    Hash SHA1 " + hashlib.sha1(volume.read_bytes()).hexdigest().encode()
+    lines = [digest if line.startswith(b"    Hash SHA1") else line for line in lines]
+    replaced(manifest, encrypt(b"\n".join(lines), SECRET, home))
+    return volumes
 
 
-def rehash_manifest(volumes: Path, forged: Volume, machine: Machine) -> None:
-    from tklb.store.openpgp import decrypt, encrypt
-
-    path, home = next(volumes.glob("*manifest*")), machine.folder / "home"
-    lines = decrypt(path.read_bytes(), SECRET, home, 1 << 20).split(b"\n")
-    sha1 = hashlib.sha1((volumes / forged.name).read_bytes()).hexdigest()
-    lines = [b"    Hash SHA1 " + sha1.encode() if line.startswith(b"    Hash SHA1") else line for line in lines]
+def replaced(path: Path, content: bytes) -> Path:
+    """Another file of that name: the one there may be a link into the target."""
     path.unlink()
-    path.write_bytes(encrypt(b"\n".join(lines), SECRET, home))
+    path.write_bytes(content)
+    return path
 
 
 # ---------------------------------------------------------------- shards
@@ -761,9 +776,7 @@ def test_two_shards_make_two_chains_that_come_back_apart(machine: Machine) -> No
     pushed = push_all(machine.engine, orders)
     machine.sealed = tuple(volume for each in pushed for volume in each.volumes)
     assert {name[:2] for name in os.listdir(machine.spool)} == {"du", "b-"}
-    volumes = machine.folder / "volumes"
-    volumes.mkdir(mode=0o700)
-    fetch_volumes(machine.target, restore_volumes(machine.sealed), volumes)
+    volumes = machine.fetched()
     found: dict[bytes, tuple[object, ...]] = {}
     for number in (0, 1):
         stage = machine.folder / f"stage{number}"

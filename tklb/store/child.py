@@ -1,7 +1,7 @@
 """Run duplicity in its own process, watch it, and judge how it ended.
 
 Takes arguments and folders, gives the report of what it read. The secret goes into that process's environment and
-nowhere else. Touches only the temporary folder it is given. Raises ProgramFailed, NoSpace, TargetFull.
+nowhere else. Touches nothing itself. Raises ProgramFailed, NoSpace, TargetFull.
 """
 
 import os
@@ -52,8 +52,9 @@ class Job:
 
 def run_duplicity(job: Job) -> tuple[Line, ...]:
     """Run one job to its end. Any complaint of duplicity that is not known to be harmless is a failure."""
-    temporary = job.folders.temporary
-    with open(temporary / "report", "x+b") as report, open(temporary / "log", "x+b") as log:
+    temporary = str(job.folders.temporary)
+    # In memory: a full disk must not swallow the message that it is full.
+    with open(os.memfd_create("report"), "r+b") as report, open(os.memfd_create("log"), "r+b") as log:
         argv: list[str | bytes] = [
             *python_argv(_WORKER),
             *(str(report.fileno()), str(os.getpid()), str(job.names or ""), str(job.forced or "")),
@@ -62,19 +63,14 @@ def run_duplicity(job: Job) -> tuple[Line, ...]:
         ]
         result = run(
             argv,
-            environment={
-                "PASSPHRASE": job.secret,
-                "GNUPGHOME": str(temporary),
-                "TMPDIR": str(temporary),
-                "HOME": str(temporary),
-            },
+            environment={"PASSPHRASE": job.secret, "GNUPGHOME": temporary, "TMPDIR": temporary, "HOME": temporary},
             accept=_ANY_STATUS,
             pass_fds=(report.fileno(), log.fileno()),
             watch=_Watch(report.fileno(), log.fileno(), job),
         )
         log.seek(0)
         complaints = dialect.complaints(dialect.parse_log(log.read().decode("utf-8", "backslashreplace")))
-        if result.status or complaints:
+        if result.status or complaints or result.stderr:
             raise _failure(job, result, complaints)
         report.seek(0)
         return tuple(parse_report(report.read()))

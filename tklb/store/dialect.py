@@ -75,7 +75,14 @@ def backup_arguments(folders: Folders, source: bytes, order: Set) -> list[bytes]
 
 def restore_arguments(folders: Folders, stage: Path, prefix: str, time: datetime) -> list[bytes]:
     """Decode the chain up to `time`. `stage` must be empty."""
-    options = ["restore", f"--restore-time={_seconds(time)}", "--numeric-owner", *_common(folders, prefix)]
+    options = [
+        "restore",
+        f"--restore-time={_seconds(time)}",
+        "--numeric-owner",
+        # It wants room for more than two volumes of this size; but ours are links.
+        "--volsize=1",
+        *_common(folders, prefix),
+    ]
     return [*(word.encode() for word in options), _address(folders.volumes), bytes(stage)]
 
 

@@ -84,7 +84,7 @@ class Engine:
                 prefix=order.prefix,
                 time=order.time,
                 full=not chain,
-                megabytes=order.volume_megabytes,
+                megabytes=_volume_size(order),
                 synchronise=_show_chain(folders, order.spool, chain),
             )
             arguments = dialect.backup_arguments(folders, order.source, wanted)
@@ -134,10 +134,12 @@ def push_all(engine: Engine, orders: Sequence[Push], moved: Moved = lambda _coun
         running = [threads.submit(push, number) for number in range(len(orders))]
         try:
             wait(running, return_when=FIRST_EXCEPTION)
-            stop.set()
-            return tuple(future.result() for future in running)
         finally:
             stop.set()
+    failures = [failure for future in running if (failure := future.exception())]
+    for failure in sorted(failures, key=lambda failure: isinstance(failure, Interrupted)):
+        raise failure
+    return tuple(future.result() for future in running)
 
 
 def prefix_of(number: int) -> str:
@@ -190,6 +192,12 @@ def _show_chain(folders: Folders, spool: Path, chain: Sequence[Volume]) -> bool:
         else:
             copy_checked(spool / volume.name, shown, volume)
     return bool(chain) and not trusted
+
+
+def _volume_size(order: Push) -> int:
+    """As asked for, or less where the disk is small: duplicity refuses to begin without room for more than two."""
+    status = os.statvfs(order.spool)
+    return max(1, min(order.volume_megabytes, status.f_bavail * status.f_frsize // (4 << 20)))
 
 
 def _check_there(spool: Path, volume: Volume) -> None:

@@ -6,13 +6,12 @@ unaltered by gpg's own word (DECRYPTION_OKAY and GOODMDC on its status descripto
 
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from tklb.errors import ProgramFailed
 from tklb.model import Secret
 from tklb.run import run
 from tklb.store.dialect import GPG_OPTIONS
-
-_LONGEST_ENVELOPE = 4096  # what gpg may add to a message
 
 
 class Unreadable(ValueError):
@@ -26,19 +25,14 @@ def encrypt(content: bytes, secret: Secret, home: Path) -> bytes:
 
 def decrypt(message: bytes, secret: Secret, home: Path, limit: int) -> bytes:
     """The content of such a message, at most `limit` bytes long. Raises Unreadable."""
-    receive, status = os.pipe()
-    try:
-        words = [f"--status-fd={status}", f"--max-output={limit}", "--decrypt"]
-        content = _gpg(words, message, secret, home, status)
-        os.close(status)
-        status = -1
-        said = os.read(receive, 65536).split(b"\n")
-    except ProgramFailed as exc:
-        raise Unreadable(exc.facts["reason"]) from exc
-    finally:
-        for descriptor in (receive, status):
-            if descriptor >= 0:
-                os.close(descriptor)
+    with TemporaryFile(dir=home) as status:
+        words = [f"--status-fd={status.fileno()}", f"--max-output={limit}", "--decrypt"]
+        try:
+            content = _gpg(words, message, secret, home, status.fileno())
+        except ProgramFailed as exc:
+            raise Unreadable(exc.facts["reason"]) from exc
+        status.seek(0)
+        said = status.read().split(b"\n")
     if b"[GNUPG:] DECRYPTION_OKAY" not in said or b"[GNUPG:] GOODMDC" not in said:
         raise Unreadable("gpg does not vouch for it")
     if len(content) > limit:

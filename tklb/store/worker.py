@@ -15,6 +15,7 @@ What is changed in duplicity 3.2.1, and why nothing outside it would do:
 - A file is only read where its name leads without a symlink, and only if it is the very file that was looked at:
   a local user may put links in the way while root reads.
 - On restore, nothing is written below what is no folder, for the same reason.
+- What it logs reaches us whatever the names in it are.
 - Only the local back end is loaded, the host name is not looked up in the network, volumes are moved or linked, not
   copied, signatures are packed by ISA-L, and no program is started to ask for its version: small runs are many.
 """
@@ -235,6 +236,19 @@ def _hasten() -> None:
     gpg.gzip = SimpleNamespace(GzipFile=pack)
 
 
+def _log_every_name() -> None:
+    """Let the log take names that are not UTF-8: duplicity loses the whole message, a warning as well."""
+    from duplicity import log
+
+    def add_fd(descriptor: int) -> None:
+        handler = logging.StreamHandler(open(descriptor, "w", errors="backslashreplace"))  # noqa: SIM115
+        handler.setFormatter(log.MachineFormatter())
+        handler.addFilter(log.MachineFilter())
+        logging.getLogger("duplicity").addHandler(handler)
+
+    log.add_fd = add_fd
+
+
 def _linking(copy: Callable[[Untyped, bytes, Untyped], None]) -> Callable[[Untyped, bytes, Untyped], None]:
     def get(local: Untyped, name: bytes, destination: Untyped) -> None:
         try:
@@ -276,6 +290,7 @@ def main(arguments: Sequence[str]) -> int:
     report = Report(int(descriptor))
     report.begin()
     _hasten()
+    _log_every_name()
     if names:
         run_backup(report, _listed(names), frozenset(_listed(forced)) if forced else frozenset())
     else:
