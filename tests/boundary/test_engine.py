@@ -26,11 +26,12 @@ from tklb.errors import Interrupted, NoSpace, ProgramFailed, TargetDamaged, Targ
 from tklb.keys.keyfile import write_key_file
 from tklb.keys.secret import make_secret
 from tklb.model import Shard, Volume, snapshot_id
+from tklb.store.address import make_target
 from tklb.store.dialect import VERSION, VOLUME_NAME, LogEntry, complaints, parse_log, reason
 from tklb.store.engine import Engine, Push, Pushed, clean_spool, prefix_of, push_all, restore_volumes, shards_that_pay
 from tklb.store.objects import Problem, check_objects, fetch_volumes, unexpected
 from tklb.store.openpgp import decrypt, encrypt
-from tklb.store.target import Target, make_target
+from tklb.store.target import Target
 from tklb.store.worker import pick
 
 SECRET = make_secret(lambda count: bytes(range(count)))
@@ -114,6 +115,7 @@ class Machine:
             check=False,
             timeout=60,
         )
+        subprocess.run(["gpgconf", "--kill", "all"], env=environment, check=True)
         assert restored.returncode == 0, restored.stdout + restored.stderr
         return self.folder / name
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tests.contract.memory_target import MemoryTarget
 from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable, UsageWrong
+from tklb.store.address import local_path, make_target, open_target
 from tklb.store.local import LocalTarget
-from tklb.store.target import LEDGER, VOLUMES, Target, local_path, make_target, open_target
+from tklb.store.target import LEDGER, VOLUMES, Target
 
 Maker = Callable[[Path], Target]
 KINDS: dict[str, Maker] = {

@@ -10,7 +10,7 @@ from tklb.errors import KeyUnusable, TargetForeign
 from tklb.flow.setting import Setting
 from tklb.model import Record
 from tklb.store.ledger import read_ledger
-from tklb.store.target import Target, open_target
+from tklb.store.target import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from tklb.model import Progress, Record, Secret, snapshot_time
 from tklb.store.engine import Engine, restore_volumes
 from tklb.store.ledger import read_ledger
 from tklb.store.objects import fetch_volumes
-from tklb.store.target import Target, open_target
+from tklb.store.target import Target
 
 LATEST = "latest"
 

@@ -9,8 +9,8 @@ from tklb.durable import write_atomic
 from tklb.errors import COMPLETE, INCOMPLETE, TklbError
 from tklb.flow.setting import Setting
 from tklb.model import Record
+from tklb.store.address import open_target
 from tklb.store.ledger import Ledger, read_ledger
-from tklb.store.target import open_target
 
 LATE_AFTER = timedelta(hours=48)
 

@@ -15,7 +15,7 @@ from tklb.errors import AlreadyInitialised, NotInitialised
 from tklb.keys.secret import make_secret, read_secret, write_secret
 from tklb.model import Progress, Secret
 from tklb.profile import Profile, detect, find, load
-from tklb.store.target import make_target
+from tklb.store.address import make_target
 
 Clock = Callable[[], datetime]
 ROOT = b"/"

@@ -1,22 +1,18 @@
 """The place snapshots are kept at, seen as objects with names: what every kind of target must be able to do.
 
-Takes an address, gives a Target. Names are relative (`volumes/NAME`, `ledger/NAME`); an object is written whole or
-not at all and never changes afterwards. Touches nothing itself; the kinds of target do (local.py).
+Names are relative (`volumes/NAME`, `ledger/NAME`); an object is written whole or
+not at all and never changes afterwards. Touches nothing itself; the kinds of target do (local.py), and address.py knows which
+kind an address means.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote_to_bytes
-
-from tklb.errors import UsageWrong
 
 VOLUMES = "volumes/"
 LEDGER = "ledger/"
 
-_EXAMPLE = "give one like file:///var/backups/tklb"
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _NAME = re.compile(r"(volumes|ledger)/[A-Za-z0-9_][A-Za-z0-9._-]*|key\.asc")
 
 
@@ -56,37 +52,6 @@ class Target(Protocol):
 
     def delete(self, name: str) -> None:
         """Take an object away; one that is missing is fine."""
-
-
-def open_target(address: str) -> Target:
-    """The target at an address. Raises UsageWrong, TargetUnreachable where nobody made one there, AccessRefused."""
-    from tklb.store.local import LocalTarget
-
-    return LocalTarget.open(local_path(address))
-
-
-def make_target(address: str) -> Target:
-    """The target at an address, made if there is none yet."""
-    from tklb.store.local import LocalTarget
-
-    return LocalTarget.make(local_path(address))
-
-
-def local_path(address: str) -> Path:
-    """The folder a `file:///…` address means. Raises UsageWrong for anything else, and says what to write."""
-    found = _SCHEME.fullmatch(address)
-    if not address or not found:
-        raise UsageWrong(reason=f"`{address}` is no target address: {_EXAMPLE}")
-    scheme, rest = found[1].lower(), found[2]
-    if scheme != "file":
-        raise UsageWrong(reason=f"this version of tklb has no {scheme}: targets; {_EXAMPLE}")
-    if not rest.startswith("///"):
-        raise UsageWrong(reason=f"`{address}` names no absolute path (three slashes): {_EXAMPLE}")
-    path = unquote_to_bytes(rest[2:]).decode("utf-8", "surrogateescape")
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if not parts or ".." in parts or "\0" in path:
-        raise UsageWrong(reason=f"`{address}` names no folder of its own: {_EXAMPLE}")
-    return Path("/", *parts)
 
 
 def check_name(name: str) -> str:
