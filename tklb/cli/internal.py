@@ -1,6 +1,7 @@
 """Plumbing with stable formats, for scripts and tests."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -33,9 +34,10 @@ def scan(output: Output, root: bytes, digest: bool, path: tuple[bytes, ...]) -> 
     from tklb.system.records import scan_records
 
     for name in path:
-        if not name.startswith(b"/"):
-            raise UsageWrong(reason=f"{shown(name)} is not an absolute path")
-    skipped: list[Skipped] = []
+        if not name.startswith(b"/") or b".." in name.split(b"/"):
+            raise UsageWrong(reason=f"{shown(name)} is not an absolute path without `..`")
+    missing = [name for name in path if not os.path.lexists(root + name)]
+    skipped = [Skipped(name, "there is no such path") for name in missing]
     rules = Rules(tuple(Rule(True, name, is_literal=True) for name in path))
     sys.stdout.buffer.writelines(listing(scan_records(root, rules, digest=digest, skipped=skipped)))
     sys.stdout.buffer.flush()

@@ -9,6 +9,7 @@ from tklb.durable import remove_tree, sync_folder
 from tklb.errors import KeyUnusable, TargetForeign
 from tklb.flow.setting import Setting
 from tklb.model import Record
+from tklb.store.address import open_target
 from tklb.store.ledger import read_ledger
 from tklb.store.target import Target
 

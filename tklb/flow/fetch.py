@@ -16,6 +16,7 @@ from tklb.errors import KeyUnusable, NoSpace, NotInitialised, SnapshotUnknown
 from tklb.keys.keyfile import read_key_file
 from tklb.keys.secret import read_secret
 from tklb.model import Progress, Record, Secret, snapshot_time
+from tklb.store.address import open_target
 from tklb.store.engine import Engine, restore_volumes
 from tklb.store.ledger import read_ledger
 from tklb.store.objects import fetch_volumes

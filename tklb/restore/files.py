@@ -127,7 +127,7 @@ class FilePlanner:
     # ------------------------------------------------------------ one entry
 
     def _step(self, want: FileEntry, have: FileEntry | None) -> Step | None:
-        group = self.groups.get(want.path) if want.kind == "file" else None
+        group = self.groups.get(want.path) if want.kind != "dir" else None
         if group is None:
             return self._own_step(want, have, (want.path,))
         if group.leader is None:
@@ -138,7 +138,7 @@ class FilePlanner:
             group.leader, group.dressed = want.path, True
             group.inode = None if have is None or written else (have.dev, have.ino)
             return step
-        if have and have.kind == "file" and (have.dev, have.ino) == group.inode:
+        if have and (have.dev, have.ino) == group.inode:
             differing = () if group.dressed else differences(want, have)
             group.dressed = True
             return Step(StepKind.METADATA, want.path, " ".join(differing), want, have) if differing else None
@@ -175,7 +175,7 @@ class FilePlanner:
 
     def _has_other_names(self, have: FileEntry, names: Iterable[bytes]) -> bool:
         """Whether the inode has names on this machine beside `names`."""
-        if have.kind != "file" or (have.nlink or 1) == 1:
+        if have.kind == "dir" or (have.nlink or 1) == 1:
             return False
         entries = (self.present.entry(name) for name in names)
         shared = sum(1 for entry in entries if entry and (entry.dev, entry.ino) == (have.dev, have.ino))
@@ -186,14 +186,16 @@ class FilePlanner:
         others = [path for path in group.paths if path not in self.standing]
         for path in others:
             have = self.present.entry(path)
-            if have and have.kind == "file" and self._is_that_file(have, want):
+            if have and self._is_that_file(have, want):
                 group.leader, group.inode = path, (have.dev, have.ino)
                 return
         if others:
             self.warnings.append(f"{shown(want.path)} is no hard link to {shown(others[0])} here: that one differs")
 
     def _is_that_file(self, have: FileEntry, want: FileEntry) -> bool:
-        return self._same_content(want, have) and set(differences(want, have)) <= {"time"}
+        if have.kind != want.kind or not self._same_content(want, have):
+            return False
+        return set(differences(want, have)) <= {"time"}
 
     def _depose(self, path: bytes) -> None:
         """Let the next name lead the group of `path`, which stays as it is here."""

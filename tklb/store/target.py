@@ -1,8 +1,7 @@
 """The place snapshots are kept at, seen as objects with names: what every kind of target must be able to do.
 
-Names are relative (`volumes/NAME`, `ledger/NAME`); an object is written whole or
-not at all and never changes afterwards. Touches nothing itself; the kinds of target do (local.py), and address.py knows which
-kind an address means.
+Names are relative (`volumes/NAME`, `ledger/NAME`); an object is written whole or not at all and never changes
+afterwards. Touches nothing itself: the kinds of target do (local.py), and address.py knows which one is meant.
 """
 
 import re

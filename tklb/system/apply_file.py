@@ -69,8 +69,7 @@ class Applier:
 
     def write(self, entry: FileEntry, was: FileEntry | None = None) -> tuple[Skipped, ...]:
         """Make `entry` stand at its path. `was` is what may be in its way: a folder only goes if it says so."""
-        deeds = {"dir": self._make_folder, "file": self._write_file}
-        return self._attempt(entry.path, lambda: deeds.get(entry.kind, self._make_node)(entry, was))
+        return self._attempt(entry.path, lambda: self._put(entry, was))
 
     def link(self, entry: FileEntry, partner: bytes, was: FileEntry | None = None) -> tuple[Skipped, ...]:
         """Make `entry` another name of `partner`; a file of its own where that cannot be, which is noted."""
@@ -104,6 +103,10 @@ class Applier:
 
     def _problem(self, path: bytes, reason: str) -> None:
         self._problems.append(Skipped(path, reason))
+
+    def _put(self, entry: FileEntry, was: FileEntry | None) -> None:
+        deeds = {"dir": self._make_folder, "file": self._write_file}
+        deeds.get(entry.kind, self._make_node)(entry, was)
 
     # ------------------------------------------------------------ folders and nodes
 
@@ -215,15 +218,17 @@ class Applier:
         self._parent(entry.path)
         why = self._link_to(entry, partner, was)
         if why:
-            self.notes.append(f"{_shown(entry.path)} is a file of its own, no hard link to {_shown(partner)}: {why}")
-            self._write_file(entry, was)
+            self.notes.append(
+                f"{_shown(entry.path)} is a {entry.kind} of its own, no hard link to {_shown(partner)}: {why}"
+            )
+            self._put(entry, was)
 
     def _link_to(self, entry: FileEntry, partner: bytes, was: FileEntry | None) -> str | None:
         """Link; say why not where `partner` is not the same file, or the file system refuses."""
         try:
-            if self._live.file_digest(partner, "sha256") != entry.sha256:
-                return "that one has another content here"
-            with _handle(*self._live.place(partner), "file") as handle:
+            if not self._is_same(partner, entry):
+                return "that one is another here"
+            with _handle(*self._live.place(partner), entry.kind) as handle:
                 folder, name = self._live.place(entry.path)
                 with _temporary(folder, name) as beside:
                     os.link(by_descriptor(handle), beside, dst_dir_fd=folder, follow_symlinks=True)
@@ -236,13 +241,25 @@ class Applier:
             return exc.strerror
         return None
 
+    def _is_same(self, path: bytes, entry: FileEntry) -> bool:
+        """Whether `path` is what `entry` says, metadata apart."""
+        if entry.kind == "file":
+            return self._live.file_digest(path, "sha256") == entry.sha256
+        folder, name = self._live.place(path)
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if kind_of(status.st_mode) != entry.kind:
+            return False
+        if entry.kind == "link":
+            return os.readlink(name, dir_fd=folder) == entry.link
+        return entry.device in (None, (os.major(status.st_rdev), os.minor(status.st_rdev)))
+
     # ------------------------------------------------------------ metadata and deletion
 
     def _set_metadata(self, entry: FileEntry, was: FileEntry | None) -> None:
         folder, name = self._live.place(entry.path)
         with _handle(folder, name, entry.kind) as handle:
             names = os.fstat(handle).st_nlink
-            if entry.kind == "file" and was is not None and names > (was.nlink or names):
+            if entry.kind != "dir" and was is not None and names > (was.nlink or names):
                 raise _Unfit("it has got another name meanwhile")
             self._dress(handle, entry)
 
