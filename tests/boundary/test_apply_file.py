@@ -396,6 +396,27 @@ def test_a_name_is_linked_to_its_partner_with_its_metadata(anywhere: Ground) -> 
     assert_stands(anywhere, second)
 
 
+@pytest.mark.parametrize("entry", [entry for entry in nodes() if entry.kind != "dir"], ids=lambda entry: entry.kind)
+def test_nodes_have_further_names_too(anywhere: Ground, entry: FileEntry) -> None:
+    second = entry._replace(path=b"/second")
+    with anywhere.applier() as applier:
+        assert applier.write(entry) == ()
+        assert applier.link(second, entry.path) == ()
+        assert not [note for note in applier.notes if "its own" in note]
+    assert anywhere.entry(b"/second").nlink == 2
+    assert_stands(anywhere, second)
+
+
+def test_a_partner_of_another_kind_gives_a_node_of_its_own(ground: Ground) -> None:
+    (ground.root / "other").symlink_to("elsewhere")
+    with ground.applier() as applier:
+        assert applier.link(FileEntry(b"/x", "link", uid=0, gid=0, link=b"here"), b"/other") == ()
+        assert applier.link(FileEntry(b"/y", "fifo", 0o600, 0, 0), b"/other") == ()
+        assert len(applier.notes) == 2
+    assert (ground.root / "x").readlink() == Path("here")
+    assert (ground.root / "y").is_fifo()
+
+
 def test_a_partner_of_another_content_gives_a_file_of_its_own_and_a_note(ground: Ground) -> None:
     (ground.root / "other").write_bytes(b"other")
     with ground.applier() as applier:

@@ -57,7 +57,7 @@ class Story:
     def hard_links(self) -> tuple[tuple[bytes, ...], ...]:
         groups: dict[tuple[int | None, int | None], list[bytes]] = {}
         for entry in look(self.there):
-            if entry.kind == "file" and (entry.nlink or 1) > 1:
+            if entry.kind != "dir" and (entry.nlink or 1) > 1:
                 groups.setdefault((entry.dev, entry.ino), []).append(entry.path)
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
@@ -138,6 +138,8 @@ def live_in(root: Path) -> None:
     os.symlink(b"\xff/nowhere", root / "srv/dangling")
     os.chown(root / "srv/dangling", 106, 1000, follow_symlinks=False)
     os.setxattr(root / "srv/able", "user.note", b"\0\1")
+    os.link(root / "srv/dangling", root / "srv/dangling too", follow_symlinks=False)
+    os.link(root / "srv/pipe", root / "srv/pipe too")
     (root / "srv/www/kind").chmod(0o500)
     os.utime(root / "srv/www/kind", ns=(0, 1_400_000_000_000_000_007))
 
@@ -192,6 +194,8 @@ def test_hard_links_are_links_again_also_to_the_install_state(story: Story) -> N
     story.restore(story.saved())
     assert (story.here / "srv/able").samefile(story.here / "srv/www/able too")
     assert (story.here / "srv/index").samefile(story.here / "srv/www/index")
+    for name in ("srv/dangling", "srv/pipe"):
+        assert (story.here / name).lstat().st_ino == (story.here / f"{name} too").lstat().st_ino
 
 
 def test_what_this_machine_has_of_its_own_stays(story: Story) -> None:

@@ -164,7 +164,7 @@ def groups_of(tree: Tree, wanted: Iterable[bytes]) -> tuple[tuple[bytes, ...], .
     """The hard-link groups of the tree that a wanted path is in."""
     by_number: dict[int, list[bytes]] = {}
     for path, number in sorted(tree.names.items()):
-        if tree.inodes[number].entry.kind == "file":
+        if tree.inodes[number].entry.kind != "dir":
             by_number.setdefault(number, []).append(path)
     chosen = set(wanted)
     return tuple(tuple(paths) for paths in by_number.values() if len(paths) > 1 and chosen.intersection(paths))

@@ -359,7 +359,7 @@ def changed(tree: Tree, deeds: Deeds) -> Tree:
         if kind == "remove":
             tree.remove(path)
         elif kind == "hard":
-            if what in tree.names and tree.entry(what) and tree.entry(what).kind == "file" and path not in tree.names:
+            if what in tree.names and tree.entry(what) and tree.entry(what).kind != "dir" and path not in tree.names:
                 tree.link(path, what)
         elif kind != "dir" or path not in tree.names:
             tree.remove(path)
