@@ -80,7 +80,7 @@ def _take(setting: Setting, request: Request, began: datetime) -> Result:
     with fresh_folder(setting.paths.stage) as stage, fresh_folder(setting.paths.cache / "work") as work:
         seen = survey(setting, request.overrides)
         staged = fill_stage(setting, seen, stage, ALL_PARTS - request.skip)
-        difference = since_last(last, stage, work)
+        difference = since_last(last, stage, work, chain.doubtful)
         if chain.head and last and difference.is_empty:
             return _result(setting, began, chain.head.snapshot, Kind.NONE, Counts(), seen)
         counted = Counts() if "files" in request.skip else _counted(difference, staged)

@@ -25,6 +25,12 @@ class Chain:
     def head(self) -> Record | None:
         return self.records[-1] if self.records else None
 
+    @property
+    def doubtful(self) -> frozenset[bytes]:
+        """What the newest snapshot has otherwise than its records say: changed, torn or lost while being read."""
+        head = self.head
+        return frozenset((*(path for path, _ in head.amended), *(item.item for item in head.skipped)) if head else ())
+
     def last_records(self, paths: Paths) -> Path | None:
         """The folder with the records of the newest snapshot; None where this machine has not got them.
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tklb import snapshot
-from tklb.delta.listing import compare_listings
+from tklb.delta.listing import compare_records, records
 from tklb.model import Change, FileChange
 
 
@@ -24,15 +24,19 @@ class Difference:
         return not (self.changed or self.metadata or self.deleted or self.records_moved)
 
 
-def since_last(last: Path | None, stage: Path, work: Path) -> Difference:
-    """Compare the stage with the records of the last snapshot; without any, everything is new."""
+def since_last(last: Path | None, stage: Path, work: Path, doubtful: frozenset[bytes]) -> Difference:
+    """Compare the stage with the records of the last snapshot; without any, everything is new.
+
+    `doubtful` paths are new too: the last snapshot has something else of them than its records say, or nothing.
+    """
     difference = Difference(edited=work / "edited")
     with (
         difference.edited.open("xb") as edited,
         snapshot.open_manifest(last) as base,
         snapshot.open_manifest(stage) as now,
     ):
-        for change in compare_listings(base, now):
+        known = (record for record in records(base) if record[0] not in doubtful)
+        for change in compare_records(known, records(now)):
             if _is_renumbered(change):
                 continue
             _count(difference, change)
