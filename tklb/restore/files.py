@@ -252,6 +252,7 @@ class FilePlanner:
         if barrier is not None and not self._is_deleted(barrier):
             self._skip(path, f"not deleted: {shown(barrier)} is no folder on this machine; links are never followed")
         elif self.packages_come and barrier is None:
+            self._gone.add(path)
             self.steps.append(Step(StepKind.DELETE, path, "if a package brings it"))
 
     def _still_in(self, folder: bytes) -> list[bytes]:

@@ -99,7 +99,7 @@ def make_plan(saved: Saved, here: Here, choice: Choice) -> Plan:
     return Plan(
         snapshot=saved.snapshot,
         steps=tuple(draft.steps),
-        warnings=tuple(draft.warnings),
+        warnings=tuple(dict.fromkeys(draft.warnings)),
         skipped=tuple(draft.skipped),
         merge=AccountMerge(accounts, merge.uid_map, merge.gid_map, merge.warnings),
         folder_times=draft.folder_times,
