@@ -92,7 +92,7 @@ def add_people(box: Box) -> None:
         "gpasswd --administrators alice --members alice,bob editors",
         "usermod --append --groups adm,machines collector",
         "usermod --lock carol",
-        "usermod --add-subuids 3000000-3065535 --add-subgids 300000-365535 bob",
+        "usermod --add-subuids 3000000-3065535 --add-subgids 3000000-3065535 bob",
         "chage --mindays 1 --maxdays 99 --warndays 9 bob",
         "userdel irc",
     )
