@@ -4,6 +4,7 @@ Gives the very text that format_entry() would write for the entries of scan(), s
 no entry is built. Takes, reads and names what scan() does.
 """
 
+import contextlib
 import stat
 from collections.abc import Iterable, Iterator
 
@@ -29,14 +30,14 @@ def scan_records(
     digest: bool = False,
 ) -> Iterator[Record]:
     """Give the records of all below `root` that `rules` take in; the arguments mean what they mean to scan()."""
-    examiner = Examiner(root, skipped, digest=digest)
-    stems = _Stems(examiner)
     earlier = _Earlier(known, digest=digest)
-    for seen in walk(root, rules, own, skipped):
-        stem = stems.of(seen)
-        if stem is not None:
-            path = seen[0]
-            yield path, earlier.record(path, stem) or _completed(stem, seen, examiner, digest=digest)
+    with contextlib.closing(Examiner(root, skipped, digest=digest)) as examiner:
+        stems = _Stems(examiner)
+        for seen in walk(root, rules, own, skipped):
+            stem = stems.of(seen)
+            if stem is not None:
+                path = seen[0]
+                yield path, earlier.record(path, stem) or _completed(stem, seen, examiner, digest=digest)
 
 
 def _completed(stem: bytes, seen: Seen, examiner: Examiner, *, digest: bool) -> bytes:
