@@ -19,17 +19,17 @@ from tests.lab.box import LAB
 
 def main(words: Sequence[str]) -> int:
     options = _options(words)
-    print(_this_machine(), "", *report.HEAD, sep="\n", flush=True)
+    rows: list[str] = []
     targets: list[report.Target] = []
     if options.only != "scan":
-        measured = machine.measure(options.runs)
-        print(*report.machine_rows(measured), sep="\n", flush=True)
+        measured = [_told(one) for one in machine.measure(options.runs)]
+        rows += report.machine_rows(measured)
         targets += report.machine_targets(measured)
     if options.only != "machine":
         tenth, whole = (_scanned(files, options.runs) for files in (options.files // 10, options.files))
-        print(*report.scan_rows(tenth), *report.scan_rows(whole), sep="\n")
+        rows += [*report.scan_rows(tenth), *report.scan_rows(whole)]
         targets += report.scan_targets(tenth, whole)
-    print("", *targets, sep="\n")
+    print(_this_machine(), "", *report.HEAD, *rows, "", *targets, sep="\n")
     return 0 if all(target.is_reached for target in targets) else 1
 
 
@@ -39,6 +39,11 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", choices=["machine", "scan"])
     parser.add_argument("--files", type=int, default=1_000_000)
     return parser.parse_args(words)
+
+
+def _told(one: machine.Measured) -> machine.Measured:
+    print(f"bench: run {one.run + 1}: {one.step}: {one.program}: {one.cost.wall:.1f} s", file=sys.stderr, flush=True)
+    return one
 
 
 def _this_machine() -> str:
@@ -55,4 +60,7 @@ def _scanned(files: int, runs: int) -> million.Scanned:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except RuntimeError as exc:
+        sys.exit(f"bench: {exc}")

@@ -29,9 +29,10 @@ class Measured:
     stored: int | None = None
 
 
-def measure(runs: int) -> tuple[Measured, ...]:
-    """Raises RuntimeError where a program fails."""
-    return tuple(measured for run in range(runs) for measured in _one_run(run))
+def measure(runs: int) -> Iterator[Measured]:
+    """Give each as soon as it is known. Raises RuntimeError where a program fails."""
+    for run in range(runs):
+        yield from _one_run(run)
 
 
 def _one_run(run: int) -> Iterator[Measured]:
