@@ -179,6 +179,25 @@ def test_a_path_longer_than_any_call_takes_is_written(ground: Ground) -> None:
     assert ground.entry(path).size == 4
 
 
+def test_the_root_folder_itself_takes_metadata(ground: Ground) -> None:
+    with ground.applier() as applier:
+        for deed in (applier.write, applier.metadata):
+            assert deed(FileEntry(b"/", "dir", 0o1750, 3, 4, xattrs=((b"user.note", b"x"),))) == ()
+        assert applier.folder_time(b"/", MOMENT) == ()
+    status = ground.root.stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_mtime_ns) == (0o1750, 3, MOMENT)
+
+
+def test_more_folders_than_are_kept_open_are_no_trouble(ground: Ground) -> None:
+    entries = [ground.staged(b"/folder%d/file" % (number % 100), b"x") for number in range(300)]
+    with ground.applier() as applier:
+        before = len(os.listdir("/proc/self/fd"))
+        for entry in entries[:100]:
+            assert applier.write(entry) == ()
+        assert len(os.listdir("/proc/self/fd")) - before < 200
+    assert len(ground.names()) == 200
+
+
 # ---------------------------------------------------------------- what is in the way
 
 

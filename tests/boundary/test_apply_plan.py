@@ -222,11 +222,15 @@ def test_a_restore_that_was_cut_short_anywhere_is_completed_by_the_next(story: S
     assert delta(story.base, story.here) == delta(story.base, story.there)
 
 
-def test_no_room_is_found_out_before_anything_is_touched(story: Story) -> None:
-    (story.there / "mnt").mkdir()
-    (story.there / "mnt/large").write_bytes(b"x" * 3_000_000)
-    (story.here / "mnt").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", story.here / "mnt"], check=True)
+@pytest.mark.parametrize(
+    ("options", "files"), [("size=1m", {"large": 3_000_000}), ("nr_inodes=9", dict.fromkeys("abcdefghij", 1))]
+)
+def test_no_room_is_found_out_before_anything_is_touched(story: Story, options: str, files: dict[str, int]) -> None:
+    for root in (story.there, story.here):
+        (root / "mnt").mkdir()
+    for name, size in files.items():
+        (story.there / "mnt" / name).write_bytes(b"x" * size)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", story.here / "mnt"], check=True)
     try:
         before = look(story.here)
         with pytest.raises(NoSpace) as caught:
@@ -235,3 +239,18 @@ def test_no_room_is_found_out_before_anything_is_touched(story: Story) -> None:
         assert look(story.here) == before
     finally:
         subprocess.run(["umount", story.here / "mnt"], check=True)
+
+
+def test_what_cannot_be_done_is_named_once_and_the_rest_is_done(story: Story) -> None:
+    saved = story.saved()
+    folder = story.here / "srv/www"
+    subprocess.run(["chattr", "+i", folder], check=True)
+    try:
+        report = story.restore(saved)
+    finally:
+        subprocess.run(["chattr", "-i", folder], check=True)
+    items = [skipped.item for skipped in report.skipped]
+    assert b"/srv/www/kind" in items
+    assert len(items) == len(set(items))
+    assert (story.here / "srv/alice/file").exists()
+    assert not story.restore(saved).skipped

@@ -89,6 +89,16 @@ def test_only_metadata_is_set_where_the_content_is_the_same() -> None:
     assert [(step.kind, step.detail) for step in plan.steps] == [(StepKind.METADATA, "owner mode")]
 
 
+def test_attributes_that_travel_are_compared_and_those_of_the_kernel_are_not() -> None:
+    there, here = base_tree(), base_tree()
+    there.put(b"/srv/a", xattrs=((b"security.selinux", b"label"), (b"user.x", b"1")))
+    there.put(b"/srv/b", xattrs=((b"security.selinux", b"label"),))
+    for path in (b"/srv/a", b"/srv/b"):
+        here.put(path)
+    plan = restored(base_tree(), there, here)
+    assert [(step.item, step.detail) for step in plan.steps] == [(b"/srv/a", "attributes")]
+
+
 @pytest.mark.parametrize(
     ("kind", "facts"),
     [("link", {"link": b"elsewhere"}), ("fifo", {}), ("char", {"device": (1, 3)}), ("block", {"device": (7, 0)})],
@@ -253,6 +263,17 @@ def test_names_of_one_file_become_names_of_one_file() -> None:
     here.put(b"/srv/two", content=b"x")
     restored(base_tree(), there, here)
     assert here.names[b"/srv/one"] == here.names[b"/srv/two"] == here.names[b"/srv/sub/three"]
+
+
+def test_when_the_first_name_cannot_come_the_next_one_leads() -> None:
+    there, here = base_tree(), base_tree()
+    there.put(b"/srv/one", content=b"x")
+    there.link(b"/srv/two", b"/srv/one")
+    there.link(b"/srv/zero", b"/srv/one")
+    here.put(b"/srv/one/mine", content=b"precious")
+    plan = restored(base_tree(), there, here)
+    assert steps(plan) == [("write-file", b"/srv/two"), ("link-file", b"/srv/zero")]
+    assert [item.item for item in plan.skipped] == [b"/srv/one"]
 
 
 def test_a_link_to_an_unchanged_file_of_the_install_state_is_restored_as_that_link() -> None:
