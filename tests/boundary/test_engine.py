@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -103,9 +104,9 @@ class Machine:
         """What a person without tklb does, with the key file, gpg and duplicity."""
         key = self.folder / f"{name}.asc"
         write_key_file(key, SECRET)
-        home = self.folder / f"{name}-home"
-        home.mkdir(mode=0o700)
-        environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "LC_ALL": "C.UTF-8"}
+        # gpg-agent's socket lies in the home, and a socket's name is short
+        home = tempfile.mkdtemp(prefix="tklb-")
+        environment = {"PATH": "/usr/bin:/bin", "HOME": home, "LC_ALL": "C.UTF-8"}
         opened = subprocess.run(["gpg", "-d", key], env=environment, capture_output=True, check=True)
         words = ["restore", "--numeric-owner", *(["--time", moment.isoformat()] if moment else []), *options]
         restored = subprocess.run(
@@ -116,6 +117,7 @@ class Machine:
             timeout=60,
         )
         subprocess.run(["gpgconf", "--kill", "all"], env=environment, check=True)
+        shutil.rmtree(home)
         assert restored.returncode == 0, restored.stdout + restored.stderr
         return self.folder / name
 
