@@ -69,30 +69,30 @@ def accounts_for(choice: Choice, merged: Accounts, here: Accounts) -> Accounts:
 
 
 class _Wanted:
+    """Which lines of account files come: those of wanted users, and of the groups they need."""
+
     def __init__(self, choice: Choice, merged: Accounts, here: Accounts) -> None:
-        self._names = {name for name in map(name_of, merged.passwd) if choice.allows("user", name)}
-        self._known = self._names | set(map(name_of, here.passwd))
-        numbers = {
-            line.split(b":")[3] for line in merged.passwd if name_of(line) in self._names and line.count(b":") > 3
-        }
-        self._primary = {name_of(line) for line in merged.group if not numbers.isdisjoint(line.split(b":")[2:3])}
+        self._names = {name for name in map(_name, merged.passwd) if choice.allows("user", name)}
+        self._known = self._names | set(map(_name, here.passwd))
+        numbers = {line.split(b":")[3] for line in merged.passwd if _name(line) in self._names and line.count(b":") > 3}
+        self._primary = {_name(line) for line in merged.group if not numbers.isdisjoint(line.split(b":")[2:3])}
         self._all_groups = not choice.is_limited
 
     def lines(self, merged: tuple[bytes, ...], here: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        kept = tuple(line for line in here if name_of(line) not in self._names)
-        return (*kept, *(line for line in merged if name_of(line) in self._names))
+        kept = tuple(line for line in here if _name(line) not in self._names)
+        return (*kept, *(line for line in merged if _name(line) in self._names))
 
     def groups(self, merged: tuple[bytes, ...], here: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        present = {name_of(line): line for line in here}
-        return tuple(line for line in (self._group(line, present.get(name_of(line))) for line in merged) if line)
+        present = {_name(line): line for line in here}
+        return tuple(line for line in (self._group(line, present.get(_name(line))) for line in merged) if line)
 
     def _group(self, merged: bytes, here: bytes | None) -> bytes | None:
         head, _, members = merged.rpartition(b":")
         known = [name for name in members.split(b",") if name in self._known]
-        if self._all_groups or name_of(merged) in self._primary or self._names.intersection(known):
+        if self._all_groups or _name(merged) in self._primary or self._names.intersection(known):
             return head + b":" + b",".join(known)
         return here
 
 
-def name_of(line: bytes) -> bytes:
+def _name(line: bytes) -> bytes:
     return line.split(b":", 1)[0]

@@ -181,7 +181,10 @@ class Applier:
         for stage in self._stages:
             with contextlib.suppress(FileNotFoundError):
                 return stage, stage.open_file(path)
-        return None, self._live.open_file(path)
+        try:
+            return None, self._live.open_file(path)
+        except FileNotFoundError as exc:
+            raise _Unfit("its content is not in the snapshot") from exc
 
     def _move(self, stage: Beneath, source: int, entry: FileEntry, was: FileEntry | None) -> bool:
         """Dress the staged file and rename it into place; False where it lies on another file system."""
