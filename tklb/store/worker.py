@@ -83,15 +83,19 @@ class Reading:
         self._report = report
         self._stream = open(_open_very(name, seen), "rb")  # noqa: SIM115 - duplicity closes it
         self._before = os.fstat(self._stream.fileno())
+        self._left = self._before.st_size
         self._error: OSError | None = None
         self._digest = hashlib.sha256()
         self._size = 0
 
     def read(self, length: int = -1) -> bytes:
+        wanted = self._left if length < 0 else min(length, self._left)
         try:
-            block = b"" if self._error else self._stream.read(length)
+            block = b"" if self._error else self._stream.read(wanted)
         except OSError as exc:
             self._error, block = exc, b""
+        # duplicity reads on for its signature after the end of what it stores: there must be nothing more by then
+        self._left = self._left - len(block) if len(block) == wanted else 0
         self._digest.update(block)
         self._size += len(block)
         self._report.moved(len(block))
