@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from tklb import snapshot
@@ -19,8 +20,8 @@ from tklb.flow.chain import keep_records
 from tklb.flow.fetch import Source, decode, find_snapshot
 from tklb.flow.setting import ROOT, adopt_profile
 from tklb.flow.stage import this_machine
-from tklb.model import Plan, Progress, Report, Role, Skipped
-from tklb.profile import detect
+from tklb.model import FileEntry, Plan, Progress, Report, Role, Skipped
+from tklb.profile import detect, load
 from tklb.restore.apply import apply
 from tklb.restore.choice import Choice
 from tklb.restore.plan import Here, Saved, make_plan
@@ -116,7 +117,7 @@ def _put_all(applier: Applier, records: Path) -> Iterator[Skipped]:
     first: dict[tuple[bytes, ...], bytes] = {}
     times = []
     for entry in snapshot.read_manifest(records):
-        group = groups.get(entry.path, (entry.path,)) if entry.kind == "file" else (entry.path,)
+        group = groups.get(entry.path, (entry.path,))
         partner = first.setdefault(group, entry.path)
         yield from applier.write(entry) if partner == entry.path else applier.link(entry, partner)
         if entry.kind == "dir" and entry.mtime_ns is not None:
@@ -139,4 +140,18 @@ def _saved(source: Source, records: Path) -> Saved:
         contents=snapshot.read(records),
         manifest=lambda: snapshot.read_manifest(records),
         amended=dict(source.record.amended),
+        base=_install_state(records / snapshot.PROFILE),
     )
+
+
+def _install_state(folder: Path) -> Callable[[bytes], FileEntry | None] | None:
+    """What the profile of the backed-up machine had at a path; None where it was derived on that machine itself."""
+    profile = load(folder)
+    if profile.recipe.derived:
+        return None
+
+    @cache
+    def entries() -> dict[bytes, FileEntry]:
+        return {entry.path: entry for entry in profile.entries()}
+
+    return lambda path: entries().get(path)
