@@ -63,6 +63,13 @@ def rules(*lines: tuple[bool, bytes]) -> Rules:
 # ---------------------------------------------------------------- what is recorded
 
 
+def test_labels_that_a_security_module_keeps_for_itself_are_not_listed(tree: bytes) -> None:
+    Path(os.fsdecode(tree + b"/labelled")).touch()
+    os.setxattr(tree + b"/labelled", b"security.selinux", b"some_label_t")
+    os.setxattr(tree + b"/labelled", b"user.mine", b"1")
+    assert entries(tree)[b"/labelled"].xattrs == ((b"user.mine", b"1"),)
+
+
 def test_every_path_but_sockets_is_given_in_byte_order(nasty_tree: bytes) -> None:
     assert list(entries(nasty_tree)) == sorted(by_hand(nasty_tree))
     assert b"/socket" in {b"/" + name for name in os.listdir(nasty_tree)}

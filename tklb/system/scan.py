@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tklb.delta.rules import Rules
+from tklb.delta.xattrs import is_carried
 from tklb.model import FileEntry, Skipped
 from tklb.system.digest import digest_with_status
 from tklb.system.walk import Seen, walk
@@ -191,9 +192,9 @@ class Examiner:
 
     @staticmethod
     def _values(file: bytes, names: list[str]) -> Iterator[tuple[bytes, bytes]]:
-        for name in names:
+        for name in filter(is_carried, map(os.fsencode, names)):
             try:
-                yield os.fsencode(name), os.getxattr(file, name, follow_symlinks=False)
+                yield name, os.getxattr(file, name, follow_symlinks=False)
             except OSError as exc:
                 if exc.errno != errno.ENODATA:  # else it was taken away just now
                     raise
