@@ -136,8 +136,3 @@ def with_id(field: bytes, wanted: int) -> bytes:
 def members(field: bytes) -> tuple[bytes, ...]:
     """The names of a comma-separated list, each once, in order."""
     return tuple(dict.fromkeys(name for name in field.split(b",") if name))
-
-
-def shown(name: bytes) -> str:
-    """A name as people may read it in a warning."""
-    return name.decode("utf-8", "backslashreplace")

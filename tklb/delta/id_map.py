@@ -7,7 +7,8 @@ construction: the map is made of recorded ids and applied once, so chains and sw
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tklb.delta.accounts_text import Table, shown
+from tklb.delta.accounts_text import Table
+from tklb.errors import shown
 
 # Debian Policy 9.2.2. The class of an id never changes: a system account must not wake up as a person.
 RANGES = (

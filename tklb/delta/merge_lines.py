@@ -8,8 +8,9 @@ Merging the result with the same old tables again changes nothing.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from tklb.delta.accounts_text import Entry, Table, is_special, members, parse, read_loosely, shown, with_id
+from tklb.delta.accounts_text import Entry, Table, is_special, members, parse, read_loosely, with_id
 from tklb.delta.id_map import IdMap
+from tklb.errors import shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ merging twice is merging once. Ranges that shared ids on the backed-up machine g
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from tklb.delta.accounts_text import MAX_ID, number, shown
+from tklb.delta.accounts_text import MAX_ID, number
 from tklb.delta.id_map import IdMap
 from tklb.delta.merge_lines import Lines
+from tklb.errors import shown
 
 FIRST = 100_000  # SUB_UID_MIN and SUB_GID_MIN of login.defs(5)
 Owner = int | bytes

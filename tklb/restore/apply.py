@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
+from tklb.errors import shown
 from tklb.model import FileEntry, Plan, Progress, Report, Skipped, Step, StepKind
 from tklb.restore.plan import Saved
-from tklb.restore.words import shown
 from tklb.system import apt
 from tklb.system.accounts import write_accounts
 from tklb.system.apply_file import Applier

@@ -11,10 +11,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tklb.errors import shown
 from tklb.model import FileEntry, Skipped, Step, StepKind
 from tklb.restore.identity import Guard, Identity
 from tklb.restore.owners import Ids
-from tklb.restore.words import Tally, shown
+from tklb.restore.words import Tally
 
 _SECOND = 1_000_000_000
 _NEW = {

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from tklb.delta.acl import remap_acl
 from tklb.delta.xattrs import ACLS, is_carried
+from tklb.errors import shown
 from tklb.model import Accounts, FileEntry
-from tklb.restore.words import Tally, shown
+from tklb.restore.words import Tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from tklb.delta.packages import diff_packages, native_architecture, plan_packages, select
 from tklb.delta.sources import plan_sources
 from tklb.delta.users import diff_accounts, merge_accounts
-from tklb.errors import RestoreRefused
+from tklb.errors import RestoreRefused, shown
 from tklb.model import AccountMerge, Accounts, FileEntry, Package, Plan, Skipped, SourceFile, Step, StepKind
 from tklb.restore.choice import Choice, accounts_for
 from tklb.restore.files import FilePlanner, LinkGroup, Present, is_plain, link_groups
 from tklb.restore.identity import Identity
 from tklb.restore.owners import Ids, OwnerWatch, nameless_ids, numbers
-from tklb.restore.words import shown
 from tklb.snapshot import Contents, Machine
 
 HOSTNAME = b"/etc/hostname"

@@ -1,17 +1,11 @@
-"""Paths as people read them, and many of a kind in one line. Pure."""
+"""Many paths of a kind in one line. Pure."""
 
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
+from tklb.errors import shown
+
 Key = TypeVar("Key", bound=Hashable)
-
-
-def shown(path: bytes) -> str:
-    """A path as text: what cannot be printed is escaped."""
-    text = path.decode("utf-8", "backslashreplace")
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Tally(Generic[Key]):
