@@ -44,21 +44,29 @@ def replacing(path: Path, mode: int = PRIVATE_FILE) -> Iterator[IO[bytes]]:
     try:
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(descriptor, mode)
-            yield stream
-            stream.flush()
-            os.fsync(descriptor)
-        os.rename(beside, path)
-        sync_folder(path.parent)
+        with naming_full(path):
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+            with os.fdopen(descriptor, "wb") as stream:
+                os.fchmod(descriptor, mode)
+                yield stream
+                stream.flush()
+                os.fsync(descriptor)
+            os.rename(beside, path)
+            sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()
+
+
+@contextlib.contextmanager
+def naming_full(path: Path) -> Iterator[None]:
+    """Raise NoSpace, naming `path`, where the disk that is written to is full: write(2) itself names nothing."""
+    try:
+        yield
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(path=str(path), reason=exc.strerror) from exc
         raise
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
 
 
 def sync_folder(path: Path) -> None:
@@ -102,8 +110,9 @@ def run_lock(path: Path) -> Iterator[None]:
         except BlockingIOError as exc:
             holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
             raise Locked(holder=f"process {holder}" if holder else "an unnamed process") from exc
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with naming_full(path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
         os.ftruncate(descriptor, 0)
     finally:

@@ -1,5 +1,6 @@
 """The command group, and the boundary where every failure becomes one line, a hint and an exit status."""
 
+import errno
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import click
 
 import tklb
 from tklb.cli.command import Output, shared_options
-from tklb.errors import InternalError, Interrupted, NoSpace, TklbError, UsageWrong, shown
+from tklb.errors import AccessRefused, InternalError, Interrupted, NoSpace, TklbError, UsageWrong
 
 log = logging.getLogger(__name__)
 
@@ -100,9 +101,10 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _understood(exc: Exception) -> TklbError:
-    if isinstance(exc, OSError) and exc.errno in (28, 122):  # ENOSPC, EDQUOT
-        name = os.fsencode(exc.filename) if isinstance(exc.filename, str | bytes) else b"a file"
-        return NoSpace(path=shown(name), reason=exc.strerror)
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(path=exc.filename or "a file", reason=exc.strerror)
+    if isinstance(exc, OSError) and exc.filename and exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return AccessRefused(address=exc.filename, reason=exc.strerror)
     return InternalError(reason=f"{type(exc).__name__}: {exc}")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tklb import snapshot
 from tklb.delta.listing import compare_records, records
+from tklb.durable import naming_full
 from tklb.model import Change, FileChange
 
 
@@ -31,6 +32,7 @@ def since_last(last: Path | None, stage: Path, work: Path, doubtful: frozenset[b
     """
     difference = Difference(edited=work / "edited")
     with (
+        naming_full(work),
         difference.edited.open("xb") as edited,
         snapshot.open_manifest(last) as base,
         snapshot.open_manifest(stage) as now,

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from tklb import snapshot
+from tklb.durable import naming_full
 from tklb.flow.chain import Chain
 from tklb.flow.difference import Difference
 from tklb.flow.setting import Setting
@@ -18,6 +19,7 @@ from tklb.flow.stage import this_machine
 from tklb.model import Counts, Kind, Record, Shard, Skipped, snapshot_id, snapshot_time
 from tklb.store.engine import Engine, Push, Pushed, clean_spool, prefix_of, push_all, shards_that_pay
 from tklb.store.ledger import seal
+from tklb.store.local import failure_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,15 @@ def push(setting: Setting, chain: Chain, order: Order) -> Record:
     """Encode the stage and the files it names, and seal. Where engine or target fail, nothing was taken."""
     spool = chain.target.spool
     assert spool is not None, "a target without a spool of its own cannot be opened yet"
+    try:
+        return _push(setting, chain, order, spool)
+    except OSError as exc:
+        if spool in Path(os.fsdecode(exc.filename or "")).parents:
+            raise failure_of(exc, chain.target.address) from exc
+        raise
+
+
+def _push(setting: Setting, chain: Chain, order: Order, spool: Path) -> Record:
     clean_spool(spool, {volume.name for record in chain.records for volume in record.volumes})
     base = None if order.full else chain.head
     name = _label(setting.clock(), chain.head)
@@ -109,7 +120,7 @@ def _shards(setting: Setting, order: Order, base: Record | None) -> tuple[str, .
 def _name_lists(order: Order, shards: tuple[str, ...]) -> dict[str, Path]:
     """Write the list of each shard. A name's shard follows from the name alone, so that it never moves in a chain."""
     lists = {prefix: order.work / f"names-{number}" for number, prefix in enumerate(shards)}
-    with ExitStack() as streams:
+    with naming_full(order.work), ExitStack() as streams:
         outs = [streams.enter_context(path.open("xb")) for path in lists.values()]
         for path in snapshot.record_files(order.stage):
             outs[0].write(os.fsencode(path)[1:] + b"\0")

@@ -15,7 +15,7 @@ from typing import IO
 
 from tklb import snapshot
 from tklb.delta import mtree
-from tklb.durable import PRIVATE_FILE, replacing
+from tklb.durable import PRIVATE_FILE, naming_full, replacing
 from tklb.flow.setting import ROOT, Setting
 from tklb.flow.survey import Survey, file_changes
 from tklb.model import Accounts, FileEntry
@@ -41,6 +41,11 @@ class Staged:
 
 def fill_stage(setting: Setting, seen: Survey, stage: Path, parts: frozenset[str]) -> Staged:
     """Write all records of a snapshot into `stage`, but for the `parts` left out."""
+    with naming_full(stage):
+        return _fill(setting, seen, stage, parts)
+
+
+def _fill(setting: Setting, seen: Survey, stage: Path, parts: frozenset[str]) -> Staged:
     staged = _stage_files(setting, seen, stage) if "files" in parts else Staged()
     has_packages = "packages" in parts
     contents = snapshot.Contents(

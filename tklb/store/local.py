@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from tklb.durable import PRIVATE_FILE, PRIVATE_FOLDER, replacing
-from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable
+from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable, TklbError
 from tklb.store.target import LEDGER, VOLUMES, Stored, check_name
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -106,17 +106,18 @@ class LocalTarget:
         try:
             yield
         except OSError as exc:
-            raise self._failure(exc) from exc
+            raise failure_of(exc, self.address) from exc
 
-    def _failure(self, exc: OSError) -> Exception:
-        if exc.errno in _FULL:
-            return TargetFull(address=self.address)
-        if exc.errno in _REFUSED:
-            return AccessRefused(address=self.address, reason=exc.strerror)
-        if exc.errno in (errno.ENOENT, errno.ENOTDIR):
-            reason = "there is no tklb target (is its disk mounted?)"
-            return TargetUnreachable(address=self.address, reason=reason)
-        return TargetUnreachable(address=self.address, reason=exc.strerror)
+
+def failure_of(exc: OSError, address: str) -> TklbError:
+    """What a failure of the system means for a target."""
+    if exc.errno in _FULL:
+        return TargetFull(address=address)
+    if exc.errno in _REFUSED:
+        return AccessRefused(address=address, reason=exc.strerror)
+    if exc.errno in (errno.ENOENT, errno.ENOTDIR):
+        return TargetUnreachable(address=address, reason="there is no tklb target (is its disk mounted?)")
+    return TargetUnreachable(address=address, reason=exc.strerror)
 
 
 def opened(path: Path) -> IO[bytes]:

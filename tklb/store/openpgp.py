@@ -6,7 +6,6 @@ unaltered by gpg's own word (DECRYPTION_OKAY and GOODMDC on its status descripto
 
 import os
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from tklb.errors import ProgramFailed
 from tklb.model import Secret
@@ -25,7 +24,8 @@ def encrypt(content: bytes, secret: Secret, home: Path) -> bytes:
 
 def decrypt(message: bytes, secret: Secret, home: Path, limit: int) -> bytes:
     """The content of such a message, at most `limit` bytes long. Raises Unreadable."""
-    with TemporaryFile(dir=home) as status:
+    # in memory: what gpg cannot say on a full disk would pass for a damaged message
+    with open(os.memfd_create("gpg-status"), "w+b") as status:
         words = [f"--status-fd={status.fileno()}", f"--max-output={limit}", "--decrypt"]
         try:
             content = _gpg(words, message, secret, home, status.fileno())
