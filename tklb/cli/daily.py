@@ -27,7 +27,7 @@ def init(output: Output, target: str | None, profile: str | None, force: bool) -
 
     where = paths()
     with run_log(where, "init", now()):
-        config = initialise(where, target or DEFAULT_TARGET, profile, force)
+        config = initialise(where, DEFAULT_TARGET if target is None else target, profile, force)
     lines = (
         f"profile  {config.profile}",
         f"target   {config.target}",

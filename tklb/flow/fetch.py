@@ -45,7 +45,7 @@ def find_snapshot(paths: Paths, wanted: str, address: str | None, key: Path | No
         raise KeyUnusable(reason="this machine has none, and --key was not given")
     else:
         raise NotInitialised(reason="it has no key and no target")
-    target = open_target(address or configuration.load(paths).target)
+    target = open_target(configuration.load(paths).target if address is None else address)
     ledger = read_ledger(target, secret, paths.ledger)
     if wanted == LATEST:
         ledger.check()  # the damage may hide a newer one

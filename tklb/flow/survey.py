@@ -11,8 +11,9 @@ from tklb import snapshot
 from tklb.delta import mtree
 from tklb.delta.files import compare
 from tklb.delta.packages import diff_packages
-from tklb.delta.rules import Rules, Selection, parse_override
+from tklb.delta.rules import Override, Rules, Selection, parse_override
 from tklb.delta.users import diff_accounts
+from tklb.errors import ConfigInvalid, UsageWrong
 from tklb.flow.setting import ROOT, Setting
 from tklb.model import AccountDelta, Accounts, FileChange, FileEntry, Package, PackageDelta, Skipped
 from tklb.profile import install_state
@@ -41,8 +42,11 @@ class Survey:
 
 
 def survey(setting: Setting, overrides: Iterable[str] = ()) -> Survey:
-    """Ask for packages and accounts, and settle the rules for the files. Raises UsageWrong for a malformed override."""
-    wanted = [parse_override(text) for text in (*setting.config.overrides, *overrides)]
+    """Ask for packages and accounts, and settle the rules for the files.
+
+    Raises UsageWrong for a malformed override, ConfigInvalid for one of the configuration.
+    """
+    wanted = [*_kept_overrides(setting), *map(parse_override, overrides)]
     selection = Selection(wanted)
     packages = tuple(p for p in installed(ROOT) if selection.says("package", p.name.encode()) is not False)
     base = setting.profile.packages()
@@ -62,6 +66,13 @@ def survey(setting: Setting, overrides: Iterable[str] = ()) -> Survey:
         accounts=accounts,
         account_delta=diff_accounts(setting.profile.accounts(), accounts),
     )
+
+
+def _kept_overrides(setting: Setting) -> list[Override]:
+    try:
+        return [parse_override(text) for text in setting.config.overrides]
+    except UsageWrong as exc:
+        raise ConfigInvalid(file=setting.paths.overrides, reason=str(exc)) from exc
 
 
 def file_changes(setting: Setting, seen: Survey, watch: Watch | None = None) -> Iterator[FileChange]:
