@@ -11,10 +11,10 @@ from pathlib import Path
 from tklb import config as configuration
 from tklb.config import Config, Paths
 from tklb.durable import private_folder, remove_tree, run_lock, write_atomic
-from tklb.errors import AlreadyInitialised, NotInitialised
+from tklb.errors import AlreadyInitialised, NotInitialised, ProfileInvalid
 from tklb.keys.secret import make_secret, read_secret, write_secret
 from tklb.model import Progress, Secret
-from tklb.profile import Profile, detect, find, load
+from tklb.profile import Profile, detect, find, lint, load
 from tklb.store.address import make_target
 
 Clock = Callable[[], datetime]
@@ -60,7 +60,7 @@ def initialise(paths: Paths, target: str, profile_name: str | None, force: bool)
     with run_lock(paths.lock):
         if paths.toml.exists() and not force:
             raise AlreadyInitialised(file=paths.toml)
-        profile = find(paths.profiles, profile_name) if profile_name else detect(ROOT, paths.profiles)
+        profile = _named(paths, profile_name) if profile_name else detect(ROOT, paths.profiles)
         make_target(target)
         private_folder(paths.state)
         if not paths.secret.exists():
@@ -72,6 +72,13 @@ def initialise(paths: Paths, target: str, profile_name: str | None, force: bool)
         paths.config.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_atomic(paths.toml, configuration.render(config).encode())
     return config
+
+
+def _named(paths: Paths, name: str) -> Profile:
+    profile = find(paths.profiles, name)
+    if problems := lint(profile.folder):
+        raise ProfileInvalid(profile=name, reason="; ".join(problems[:3]))
+    return profile
 
 
 def adopt_profile(paths: Paths, folder: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from tklb.delta.packages import label, native_architecture
 from tklb.delta.rules import Rules, components
+from tklb.errors import ProfileInvalid, shown
 from tklb.model import FileEntry, Package
 from tklb.profile.builtin import OUR_FOLDERS
 from tklb.profile.derive import derived
@@ -42,8 +43,17 @@ def install_state(
     if rules is not None:
         known |= _beyond(root, profile, rules, offered)
     if not changed and not known:
-        return profile.entries()
+        return _recorded(profile)
     return _merged(root, profile, known, changed)
+
+
+def _recorded(profile: Profile) -> Iterator[FileEntry]:
+    last = b""
+    for entry in profile.entries():
+        if entry.path <= last:
+            raise ProfileInvalid(profile=profile.id, reason=f"files.mtree: {shown(entry.path)} is out of order")
+        last = entry.path
+        yield entry
 
 
 def _identity(package: Package) -> tuple[str, str, str]:
@@ -84,7 +94,7 @@ def _merged(root: bytes, profile: Profile, known: dict[bytes, FileEntry], change
     owners = profile.owners() if changed else {}
     waiting = iter(sorted(known))
     upcoming = next(waiting, None)
-    for entry in profile.entries():
+    for entry in _recorded(profile):
         while upcoming is not None and upcoming < entry.path:
             yield known[upcoming]
             upcoming = next(waiting, None)
