@@ -8,10 +8,10 @@ from datetime import datetime
 
 from tklb import snapshot
 from tklb.durable import fresh_folder, run_lock
-from tklb.errors import COMPLETE, INCOMPLETE, TklbError
+from tklb.errors import COMPLETE, INCOMPLETE
 from tklb.flow.chain import keep_records, open_chain
 from tklb.flow.difference import Difference, since_last
-from tklb.flow.inspect import RunNote, note_run
+from tklb.flow.inspect import RunNote, note_failure, note_run
 from tklb.flow.push import Order, push
 from tklb.flow.setting import Setting
 from tklb.flow.stage import Staged, fill_stage
@@ -43,15 +43,15 @@ class Result:
 
 def take(setting: Setting, request: Request) -> Result:
     """Take a snapshot, and remember how that ended."""
-    began = setting.clock()
-    try:
-        with run_lock(setting.paths.lock):
+    with run_lock(setting.paths.lock):
+        began = setting.clock()
+        try:
             result = _take(setting, request, began)
-    except TklbError as exc:
-        note_run(setting.paths, RunNote(began, exc.code, str(exc)))
-        raise
-    note_run(setting.paths, RunNote(began, INCOMPLETE if result.skipped else COMPLETE))
-    return result
+        except BaseException as exc:
+            note_failure(setting.paths, began, exc)
+            raise
+        note_run(setting.paths, RunNote(began, INCOMPLETE if result.skipped else COMPLETE))
+        return result
 
 
 def rehearse(setting: Setting, request: Request) -> Result:

@@ -1,12 +1,13 @@
 """What is on the target, and how the backups of this machine are."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tklb.config import Paths
 from tklb.durable import write_atomic
-from tklb.errors import COMPLETE, INCOMPLETE, TklbError
+from tklb.errors import COMPLETE, INCOMPLETE, InternalError, Interrupted, NoSpace, TklbError
 from tklb.flow.setting import Setting
 from tklb.model import Record
 from tklb.store.address import open_target
@@ -82,6 +83,14 @@ def note_run(paths: Paths, note: RunNote) -> None:
     """Remember how a backup run ended, for `tklb status`."""
     fields = {"time": note.time.isoformat(), "status": note.status, "error": note.error}
     write_atomic(paths.last_run, json.dumps(fields).encode())
+
+
+def note_failure(paths: Paths, began: datetime, exc: BaseException) -> None:
+    """Remember what ended a backup run. Where even that cannot be written, what ended it is told all the same."""
+    told = Interrupted() if isinstance(exc, KeyboardInterrupt) else exc
+    code = told.code if isinstance(told, TklbError) else InternalError.code
+    with contextlib.suppress(OSError, NoSpace):
+        note_run(paths, RunNote(began, code, str(told) or type(told).__name__))
 
 
 def read_note(paths: Paths) -> RunNote | None:
