@@ -15,12 +15,12 @@ from tklb.delta.accounts_text import (
     members,
     number,
     parse,
-    shown,
     split_lines,
 )
 from tklb.delta.id_map import ROOT, map_ids
 from tklb.delta.merge_lines import merge_group, merge_gshadow, merge_passwd, merge_shadow
 from tklb.delta.subordinate import merge_ranges
+from tklb.errors import shown
 from tklb.model import AccountDelta, AccountMerge, Accounts, Role
 
 ROOT_NAME = b"root"
