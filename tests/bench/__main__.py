@@ -16,6 +16,8 @@ from tests.bench import machine, million, report
 from tests.bench.programs import versions
 from tests.lab.box import LAB
 
+CONDITIONS = "Caches are warm, all is on one disk, borg compresses with zstd; else everybody's defaults."
+
 
 def main(words: Sequence[str]) -> int:
     options = _options(words)
@@ -29,7 +31,7 @@ def main(words: Sequence[str]) -> int:
         tenth, whole = (_scanned(files, options.runs) for files in (options.files // 10, options.files))
         rows += [*report.scan_rows(tenth), *report.scan_rows(whole)]
         targets += report.scan_targets(tenth, whole)
-    print(_this_machine(), "", *report.HEAD, *rows, "", *targets, sep="\n")
+    print(_this_machine(), CONDITIONS, "", *report.HEAD, *rows, "", *targets, sep="\n")
     return 0 if all(target.is_reached for target in targets) else 1
 
 
@@ -38,7 +40,10 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", choices=["machine", "scan"])
     parser.add_argument("--files", type=int, default=1_000_000)
-    return parser.parse_args(words)
+    options = parser.parse_args(words)
+    if options.runs < 1 or options.files < 1:
+        parser.error("at least one run, and one file")
+    return options
 
 
 def _told(one: machine.Measured) -> machine.Measured:
@@ -52,11 +57,11 @@ def _this_machine() -> str:
     return f"{os.cpu_count()} cores, {memory:.0f} GiB memory, {system}, tklb {tklb.__version__}, {versions()}"
 
 
-def _scanned(files: int, runs: int) -> million.Scanned:
+def _scanned(files: int, runs: int) -> tuple[million.Scanned, ...]:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=LAB) as scratch:
         tree = Path(scratch, "tree")
-        million.make_tree(tree, files)
-        return million.measure(tree, Path(scratch), runs)
+        made = million.make_tree(tree, files)
+        return tuple(million.measure(tree, made, Path(scratch), runs))
 
 
 if __name__ == "__main__":
