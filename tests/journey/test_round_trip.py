@@ -170,4 +170,7 @@ def test_restore_on_a_newer_release_warns_by_name_and_brings_the_owners_files(up
     found = checker.compare(theirs, ours, allowed=ALLOWED, folder_times=lambda path: path not in upgrade.clean)
     assert [str(mismatch) for mismatch in found] == []
     assert upgrade.again["steps"] == []
+    # the delta is taken against what trixie has after installation
+    there, here = ({path for path, _ in changes(delta)} for delta in (upgrade.delta_a, upgrade.delta_b))
+    assert {path for path in here - there if not path.startswith("/home/olga")} == set()
     assert not any(path.endswith("bookworm.sources") for path in upgrade.b)

@@ -21,7 +21,7 @@ from tklb.flow.fetch import Source, decode, find_snapshot
 from tklb.flow.setting import ROOT, adopt_profile
 from tklb.flow.stage import this_machine
 from tklb.model import FileEntry, Plan, Progress, Report, Role, Skipped
-from tklb.profile import detect, load
+from tklb.profile import detect, load, os_release
 from tklb.restore.apply import apply
 from tklb.restore.choice import Choice
 from tklb.restore.plan import Here, Saved, make_plan
@@ -127,10 +127,14 @@ def _put_all(applier: Applier, records: Path) -> Iterator[Skipped]:
 
 
 def take_over(paths: Paths, source: Source, records: Path) -> None:
-    """Make this machine the one that continues the chain: its key, host id, profile and last records."""
+    """Make this machine the one that continues the chain: its key, host id, profile and last records.
+
+    On another release the install state is another: there this machine's own profile is used.
+    """
     write_atomic(paths.secret, source.secret.reveal().encode() + b"\n")
     write_atomic(paths.host, f"{source.record.host}\n".encode())
-    adopt_profile(paths, records / snapshot.PROFILE)
+    is_same = source.record.release == os_release(ROOT)
+    adopt_profile(paths, records / snapshot.PROFILE if is_same else detect(ROOT, paths.profiles).folder)
     keep_records(paths, records)
 
 
