@@ -48,7 +48,7 @@ def _of_rule(decision: Decision) -> str:
 
 
 def _installed(setting: Setting, seen: Survey, path: bytes) -> FileEntry | None:
-    states = install_state(setting.profile, ROOT, seen.packages, seen.local, seen.rules)
+    states = install_state(setting.profile, ROOT, seen.installed, seen.local, seen.rules)
     return next((entry for entry in states if entry.path == path), None)
 
 

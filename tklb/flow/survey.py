@@ -31,7 +31,8 @@ class Survey:
     """What differs. `skipped` fills while the changes are read; `rules` decide what counts."""
 
     rules: Rules
-    packages: tuple[Package, ...]
+    installed: tuple[Package, ...]
+    packages: tuple[Package, ...]  # without those that overrides leave out, as all below
     packages_base: tuple[Package, ...]
     package_delta: PackageDelta
     local: frozenset[str]  # packages that no source offers
@@ -48,23 +49,25 @@ def survey(setting: Setting, overrides: Iterable[str] = ()) -> Survey:
     """
     wanted = [*_kept_overrides(setting), *map(parse_override, overrides)]
     selection = Selection(wanted)
-    packages = tuple(p for p in installed(ROOT) if selection.says("package", p.name.encode()) is not False)
-    base = setting.profile.packages()
+    here = installed(ROOT)
+    packages, base = _packages_without(here, selection), _packages_without(setting.profile.packages(), selection)
     delta = diff_packages(base, packages)
     local = local_packages(ROOT, delta, setting.paths.cache)
     local_files = _local_files(setting, local)
     accounts = _accounts_without(read_accounts(ROOT), selection)
+    accounts_base = _accounts_without(setting.profile.accounts(), selection)
     return Survey(
         rules=setting.profile.rules_with(local_files).with_overrides(
             override.rule for override in wanted if override.kind == "path"
         ),
+        installed=here,
         packages=packages,
         packages_base=base,
         package_delta=delta,
         local=local,
         local_files=local_files,
         accounts=accounts,
-        account_delta=diff_accounts(setting.profile.accounts(), accounts),
+        account_delta=diff_accounts(accounts_base, accounts),
     )
 
 
@@ -81,7 +84,7 @@ def file_changes(setting: Setting, seen: Survey, watch: Watch | None = None) -> 
     `watch` sees every scanned entry on its way; every file is read then, and has its digest. What could not be
     read is in `seen.skipped` and is not taken for deleted.
     """
-    installed_state = install_state(setting.profile, ROOT, seen.packages, seen.local, seen.rules)
+    installed_state = install_state(setting.profile, ROOT, seen.installed, seen.local, seen.rules)
     base = (entry for entry in installed_state if seen.rules.decide(entry.path).included)
     known = read_listing(setting.paths.index)
     own, digest = setting.paths.own, watch is not None
@@ -109,6 +112,10 @@ def _local_files(setting: Setting, local: frozenset[str]) -> tuple[bytes, ...]:
     """The files of local packages: those that dpkg lists, and those a restore brought without dpkg's knowing."""
     restored = snapshot.read_paths(setting.paths.local_files) if setting.paths.local_files.exists() else ()
     return tuple(sorted({*restored, *(listed_files(ROOT, local) if local else ())}))
+
+
+def _packages_without(packages: tuple[Package, ...], selection: Selection) -> tuple[Package, ...]:
+    return tuple(package for package in packages if selection.says("package", package.name.encode()) is not False)
 
 
 def _accounts_without(accounts: Accounts, selection: Selection) -> Accounts:
