@@ -19,6 +19,7 @@ from tklb.errors import ProfileInvalid
 from tklb.model import AccountDelta, Accounts, FileEntry, PackageDelta, Skipped
 from tklb.profile import Profile, build, detect, find, install_state, lint, load
 from tklb.system import dpkg
+from tklb.system.accounts import read_accounts
 from tklb.system.digest import file_digest
 from tklb.system.scan import scan
 from tklb.system.sources import extra_sources
@@ -284,6 +285,13 @@ def test_without_a_built_profile_the_packages_beyond_every_debian_are_the_owners
     added = {package.name for package in package_delta(root("lamp"), find(None, "debian")).added}
     assert {"apache2", "mariadb-server", "php", "wordpress", "libapache2-mod-php8.2"} <= added
     assert not {"dpkg", "libc6", "bash", "apt", "perl-base"} & added
+
+
+def test_without_a_built_profile_no_account_that_every_debian_is_born_with_is_changed() -> None:
+    now = read_accounts(os.fsencode(root("lamp")))
+    delta = diff_accounts(find(None, "debian").accounts(os.fsencode(root("lamp"))), now)
+    assert (delta.users_changed, delta.groups_changed) == ((), ())
+    assert b"mysql" in delta.users_added
 
 
 def test_a_machine_that_no_built_profile_fits_gets_the_last_resort(tmp_path: Path) -> None:

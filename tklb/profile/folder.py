@@ -81,7 +81,7 @@ class Profile:
         """The accounts of the install state. Without a built one: those that every Debian is born with."""
         if self.recipe.derived:
             masters = os.path.join(root, b"usr/share/base-passwd")
-            return Accounts(_lines(masters, "passwd.master"), _lines(masters, "group.master"))
+            return Accounts(_shadowed(masters, "passwd.master"), _shadowed(masters, "group.master"))
         return Accounts(_lines(self.folder, "passwd"), _lines(self.folder, "group"))
 
     def entries(self) -> Iterator[FileEntry]:
@@ -172,3 +172,8 @@ def _lines(folder: Path | bytes, name: str) -> tuple[bytes, ...]:
             return tuple(stream.read().splitlines())
     except OSError:
         return ()
+
+
+def _shadowed(folder: bytes, name: str) -> tuple[bytes, ...]:
+    """The lines as they are once passwords are shadowed, which base-passwd's postinst sees to (shadowconfig(8))."""
+    return tuple(line.replace(b":*:", b":x:", 1) for line in _lines(folder, name))
