@@ -222,6 +222,16 @@ def test_a_package_can_be_left_out(a: Appliance) -> None:
     assert done(a, "backup", "--dry-run", "--json").value["packages"] == {"added": 0, "removed": 1}
 
 
+def test_what_an_override_leaves_out_does_not_count_as_removed_and_its_files_are_still_known(a: Appliance) -> None:
+    plain = done(a, "delta", "--json").value
+    without = done(a, "delta", "--json", "--", "-package:cron", "-package:less", "-user:games", "-user:alice").value
+    assert paths(without) == paths(plain)
+    assert without["packages"] == plain["packages"]
+    assert without["users"]["removed"] == plain["users"]["removed"]
+    assert "alice" in plain["users"]["added"]
+    assert "alice" not in without["users"]["added"]
+
+
 def test_why_names_the_rule_and_the_difference(a: Appliance) -> None:
     with untouched(a):
         edited, same, outside = (
@@ -297,7 +307,7 @@ def test_a_part_that_was_skipped_is_not_brought_back(a: Appliance, b: Appliance,
     taken = done(a, "backup", "--skip", part, "--full", "--json").value
     if part != "packages":
         assert set(taken[part].values()) == {0}
-    shutil.copytree(a.root / "mnt/target", b.root / "mnt/target", dirs_exist_ok=True)
+    shutil.copytree(a.root / "mnt", b.root / "mnt", dirs_exist_ok=True)
     steps = {step["step"] for step in done(b, "restore", *FROM_A, "--dry-run", "--json").value["steps"]}
     assert ("merge-accounts" in steps) == (part != "users")
     assert ("write-file" in steps) == (part != "files")
@@ -324,7 +334,7 @@ def test_list_and_status_have_their_shape(a: Appliance) -> None:
 
 
 def test_a_plan_shows_exactly_what_is_then_carried_out_and_changes_nothing(b: Appliance) -> None:
-    with untouched(b, *NOTES, "/var/lib/tklb**", "/mnt/target/volumes**"):
+    with untouched(b, *NOTES, "/var/lib/tklb**", "/mnt/target/volumes**", whole=True):
         planned = done(b, "restore", *FROM_A, "--dry-run", "--json").value
     assert holds(planned, {"snapshot": str, "steps": [{"step": str, "item": str, "detail": str}], "warnings": [str]})
     carried = done(b, "restore", *FROM_A, "--yes", "--json").value
@@ -436,6 +446,15 @@ def test_a_listing_is_mtree_and_two_of_them_compare_line_by_line(a: Appliance) -
     }  # fmt: skip
     [odd] = [item for item in changes if "path_b64" in item]
     assert (base64.b64decode(odd["path_b64"]), odd["change"]) == (b"/srv/nasty/names/\xff\xfe not utf-8", "deleted")
+
+
+def test_a_scan_takes_paths_as_any_shell_has_them(a: Appliance) -> None:
+    plain = done(a, "internal", "scan", "/srv/data").stdout
+    for path in ("/srv/data/", "//srv/./data", "srv/data", "srv/../srv/data"):
+        assert done(a, "internal", "scan", path).stdout == plain
+    below = done(a, "internal", "scan", "--root", "/srv", "/").stdout
+    assert done(a, "internal", "scan", "--root", "/srv", ".").stdout == below
+    assert done(a, "internal", "scan", "--root", "/srv", "..").stdout == below
 
 
 def test_accounts_and_packages_merge_by_plumbing(a: Appliance, b: Appliance) -> None:

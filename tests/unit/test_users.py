@@ -259,6 +259,7 @@ def test_json_form_has_lines_and_maps() -> None:
         "group": ["root:x:0:", "l\udce9a:x:104:"],
         "uid_map": {"0": 0, "104": 100},
         "gid_map": {"0": 0, "104": 104},
+        "warnings": [],
     }
     assert json.loads(json.dumps(found)) == found
 
@@ -266,6 +267,12 @@ def test_json_form_has_lines_and_maps() -> None:
 def test_json_form_takes_files_without_root() -> None:
     found = merge_users_json(b"a:x:1000:1000::/:/bin/sh", b"", b"", b"")
     assert found["passwd"] == ["a:x:1000:1000::/:/bin/sh"]
+
+
+def test_json_form_reports_malformed_lines() -> None:
+    found = merge_users_json(ROOT + b"\nno entry\n", b"", b"", b"")
+    assert found["passwd"] == [ROOT.decode(), "no entry"]
+    assert found["warnings"] == ["/etc/passwd of the backed-up machine, line 2: malformed, kept"]
 
 
 # ---------------------------------------------------------------- what the owner changed

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tklb.cli.command import Output, ending, example, shared_options
-from tklb.errors import COMPLETE, UsageWrong, shown
+from tklb.errors import COMPLETE, UsageWrong
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -27,18 +27,19 @@ def internal() -> None:
 @shared_options
 @click.pass_obj
 def scan(output: Output, root: bytes, digest: bool, path: tuple[bytes, ...]) -> int:
-    """Write an mtree(5) v2.0 listing of the PATHs inside the root to stdout."""
+    """Write an mtree(5) v2.0 listing of the PATHs inside the root to stdout.
+
+    A path that does not begin with / is taken from the current folder, or from the root that was given.
+    """
     from tklb.delta.listing import listing
     from tklb.delta.rules import Rule, Rules
     from tklb.model import Skipped
     from tklb.system.records import scan_records
 
-    for name in path:
-        if not name.startswith(b"/") or b".." in name.split(b"/"):
-            raise UsageWrong(reason=f"{shown(name)} is not an absolute path without `..`")
-    missing = [name for name in path if not os.path.lexists(root + name)]
-    skipped = [Skipped(name, "there is no such path") for name in missing]
-    rules = Rules(tuple(Rule(True, name, is_literal=True) for name in path))
+    start = os.getcwdb() if os.path.samefile(root, b"/") else b"/"
+    tops = [b"/" + os.path.normpath(os.path.join(start, name)).lstrip(b"/") for name in path]
+    skipped = [Skipped(name, "there is no such path") for name in tops if not os.path.lexists(root + name)]
+    rules = Rules(tuple(Rule(True, name, is_literal=True) for name in tops))
     sys.stdout.buffer.writelines(listing(scan_records(root, rules, digest=digest, skipped=skipped)))
     sys.stdout.buffer.flush()
     return ending(output, skipped)

@@ -103,8 +103,9 @@ def merge_accounts(
 
 
 def merge_users_json(old_passwd: bytes, old_group: bytes, new_passwd: bytes, new_group: bytes) -> dict[str, object]:
-    """Merge passwd and group given as text: {"passwd":[lines],"group":[lines],"uid_map":{"old":new},"gid_map":{…}}.
+    """Merge passwd and group given as text.
 
+    Gives {"passwd":[lines],"group":[lines],"uid_map":{"old":new},"gid_map":{…},"warnings":[…]}.
     Lines that are not UTF-8 carry their odd bytes as lone surrogates (PEP 383), which JSON writes as \\udcXX. Files
     without root are taken, too. Raises ValueError as merge_accounts does.
     """
@@ -116,6 +117,7 @@ def merge_users_json(old_passwd: bytes, old_group: bytes, new_passwd: bytes, new
         "group": [line.decode("utf-8", "surrogateescape") for line in merge.accounts.group],
         "uid_map": {str(number): goes for number, goes in merge.uid_map.items()},
         "gid_map": {str(number): goes for number, goes in merge.gid_map.items()},
+        "warnings": list(merge.warnings),
     }
 
 
