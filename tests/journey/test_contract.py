@@ -296,10 +296,12 @@ def test_full_begins_a_chain_of_its_own(a: Appliance) -> None:
 
 def test_a_rehearsal_tells_the_same_and_touches_nothing(a: Appliance) -> None:
     with untouched(a):
-        said = done(a, "backup", "--dry-run", "--json").value
+        said = done(a, "backup", "--dry-run", "--full", "--json").value
+        assert done(a, "backup", "--dry-run", "--json").value["kind"] == "none"
     assert shape(said) | BACKUP | {"snapshot": type(None)} == shape(said)
     taken = done(a, "backup", "--full", "--json").value
     assert said["delta"] == taken["delta"]
+    assert (said["kind"], said["files"]) == (taken["kind"], taken["files"])
 
 
 @pytest.mark.parametrize("part", ["files", "packages", "users"])

@@ -340,3 +340,15 @@ def test_a_number_without_a_name_that_has_one_here_is_said() -> None:
     plan = plan_of(snapshot_of(tree, accounts=users(bob=1001)))
     assert said(plan, "1000", "carol")
     assert {step.entry.uid for step in plan.steps if step.item == b"/srv/x"} == {1000}
+
+
+def test_what_is_asked_for_by_name_and_not_in_the_snapshot_is_named() -> None:
+    plan = plan_of(snapshot_of(lived_in()), "/nothing/here", "package:nosuch", "user:nobody-here", "/etc/nosuch*")
+    missing = {item.item for item in plan.skipped if item.reason == "the snapshot has no such item"}
+    assert missing == {b"/nothing/here", b"package:nosuch", b"user:nobody-here"}
+    assert plan.is_empty
+
+
+def test_limits_to_files_bring_no_word_about_accounts() -> None:
+    plan = plan_of(snapshot_of(lived_in()), "/etc")
+    assert not any("/etc/subuid" in warning for warning in plan.warnings)

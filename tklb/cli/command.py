@@ -51,7 +51,7 @@ def shared_options(function: Callable[P, R]) -> Callable[..., R]:
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout; all talk goes to stderr.")
     @click.option("-v", "--verbose", count=True, help="Say more; twice for all that is run.")
-    @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and what went wrong.")
     @functools.wraps(function)
     def with_options(*args: Any, as_json: bool, verbose: int, quiet: bool, **kwargs: Any) -> R:
         output = click.get_current_context().find_object(Output)

@@ -5,9 +5,11 @@ A snapshot exists from the moment its ledger record does. Until then everything 
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tklb import snapshot
-from tklb.durable import fresh_folder, run_lock
+from tklb.durable import fresh_folder, private_folder, run_lock
 from tklb.errors import COMPLETE, INCOMPLETE
 from tklb.flow.chain import keep_records, open_chain
 from tklb.flow.difference import Difference, since_last
@@ -15,7 +17,7 @@ from tklb.flow.inspect import RunNote, note_failure, note_run
 from tklb.flow.push import Order, push
 from tklb.flow.setting import Setting
 from tklb.flow.stage import Staged, fill_stage
-from tklb.flow.survey import Survey, file_changes, survey
+from tklb.flow.survey import Survey, survey
 from tklb.model import Change, Counts, Kind, Skipped
 
 ALL_PARTS = frozenset(snapshot.PARTS)
@@ -55,23 +57,18 @@ def take(setting: Setting, request: Request) -> Result:
 
 
 def rehearse(setting: Setting, request: Request) -> Result:
-    """Say what a full snapshot would hold; touch nothing."""
+    """Say what a backup would take, by the records this machine has of its last one; leave nothing behind."""
     began = setting.clock()
-    seen = survey(setting, request.overrides)
-    totals = dict.fromkeys(Change, 0)
-    amount = 0
-    for change in file_changes(setting, seen) if "files" not in request.skip else ():
-        totals[change.change] += 1
-        amount += (change.now.size or 0) if change.now else 0
-    counts = Counts(
-        files_changed=totals[Change.NEW] + totals[Change.EDITED],
-        files_metadata=totals[Change.METADATA],
-        files_deleted=totals[Change.DELETED],
-        bytes=amount,
-        delta_files=sum(totals.values()) - totals[Change.DELETED],
-        delta_bytes=amount,
-    )
-    return _result(setting, began, "", Kind.FULL, _with_accounts(counts, seen, request.skip), seen)
+    last = setting.paths.last if setting.paths.last.is_dir() and not request.full else None
+    with TemporaryDirectory(prefix="tklb-") as folder:
+        stage, work = private_folder(Path(folder, "stage")), private_folder(Path(folder, "work"))
+        seen = survey(setting, request.overrides)
+        staged = fill_stage(setting, seen, stage, ALL_PARTS - request.skip, work / "index")
+        difference = since_last(last, stage, work, frozenset())
+    if last and difference.is_empty:
+        return _result(setting, began, "", Kind.NONE, _totals(staged), seen)
+    kind = Kind.INCREMENTAL if last else Kind.FULL
+    return _result(setting, began, "", kind, _counts(difference, staged, seen, request, kind), seen)
 
 
 def _take(setting: Setting, request: Request, began: datetime) -> Result:
@@ -79,12 +76,11 @@ def _take(setting: Setting, request: Request, began: datetime) -> Result:
     last = None if request.full else chain.last_records(setting.paths)
     with fresh_folder(setting.paths.stage) as stage, fresh_folder(setting.paths.cache / "work") as work:
         seen = survey(setting, request.overrides)
-        staged = fill_stage(setting, seen, stage, ALL_PARTS - request.skip)
+        staged = fill_stage(setting, seen, stage, ALL_PARTS - request.skip, setting.paths.index)
         difference = since_last(last, stage, work, chain.doubtful)
         if chain.head and last and difference.is_empty:
-            return _result(setting, began, chain.head.snapshot, Kind.NONE, Counts(), seen)
-        counted = Counts() if "files" in request.skip else _counted(difference, staged)
-        counts = _with_accounts(counted, seen, request.skip)
+            return _result(setting, began, chain.head.snapshot, Kind.NONE, _totals(staged), seen)
+        counts = _counts(difference, staged, seen, request, Kind.INCREMENTAL if last else Kind.FULL)
         order = Order(stage, work, difference, counts, tuple(seen.skipped), full=last is None)
         record = push(setting, chain, order)
         keep_records(setting.paths, stage)
@@ -92,27 +88,30 @@ def _take(setting: Setting, request: Request, began: datetime) -> Result:
     return replace(result, stored_bytes=record.stored_bytes, skipped=record.skipped)
 
 
-def _counted(difference: Difference, staged: Staged) -> Counts:
-    return Counts(
-        files_changed=difference.changed,
-        files_metadata=difference.metadata,
-        files_deleted=difference.deleted,
-        bytes=difference.size,
-        delta_files=staged.entries,
-        delta_bytes=staged.size,
-    )
+def _counts(difference: Difference, staged: Staged, seen: Survey, request: Request, kind: Kind) -> Counts:
+    """Files of a full snapshot count against the install state, of an increment against the last snapshot.
 
-
-def _with_accounts(counts: Counts, seen: Survey, skip: frozenset[str]) -> Counts:
-    packages, accounts = seen.package_delta, seen.account_delta
-    has_packages, has_users = "packages" not in skip, "users" not in skip
+    Packages and users always count against the install state.
+    """
+    packages, accounts, found = seen.package_delta, seen.account_delta, staged.changes
+    is_full, has_files = kind is Kind.FULL, "files" not in request.skip
+    has_packages, has_users = "packages" not in request.skip, "users" not in request.skip
     return replace(
-        counts,
+        _totals(staged),
+        files_changed=(found[Change.NEW] + found[Change.EDITED] if is_full else difference.changed) * has_files,
+        files_metadata=(found[Change.METADATA] if is_full else difference.metadata) * has_files,
+        files_deleted=(found[Change.DELETED] if is_full else difference.deleted) * has_files,
+        bytes=difference.size * has_files,
         packages_added=len(packages.added) * has_packages,
         packages_removed=len(packages.removed) * has_packages,
         users_added=len(accounts.users_added) * has_users,
         users_changed=len(accounts.users_changed) * has_users,
     )
+
+
+def _totals(staged: Staged) -> Counts:
+    entries = sum(staged.changes.values()) - staged.changes[Change.DELETED]
+    return Counts(delta_files=entries, delta_bytes=staged.size)
 
 
 def _result(setting: Setting, began: datetime, name: str, kind: Kind, counts: Counts, seen: Survey) -> Result:

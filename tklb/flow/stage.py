@@ -18,7 +18,7 @@ from tklb.delta import mtree
 from tklb.durable import PRIVATE_FILE, naming_full, replacing
 from tklb.flow.setting import ROOT, Setting
 from tklb.flow.survey import Survey, file_changes
-from tklb.model import Accounts, FileEntry
+from tklb.model import Accounts, Change, FileEntry
 from tklb.profile import os_release
 from tklb.system.sources import extra_sources
 
@@ -32,21 +32,21 @@ Inode = tuple[int | None, int | None]
 class Staged:
     """What the walk saw of the delta."""
 
-    entries: int = 0
     size: int = 0  # bytes
+    changes: dict[Change, int] = field(default_factory=lambda: dict.fromkeys(Change, 0))  # against the install state
     deleted: list[bytes] = field(default_factory=list)
     links: dict[Inode, list[bytes]] = field(default_factory=dict)  # every path in scope of a file with more names
     linked: set[Inode] = field(default_factory=set)  # those of them that the delta has
 
 
-def fill_stage(setting: Setting, seen: Survey, stage: Path, parts: frozenset[str]) -> Staged:
-    """Write all records of a snapshot into `stage`, but for the `parts` left out."""
+def fill_stage(setting: Setting, seen: Survey, stage: Path, parts: frozenset[str], index: Path) -> Staged:
+    """Write the records of a snapshot into `stage`, but for the `parts` left out, and a fresh index to `index`."""
     with naming_full(stage):
-        return _fill(setting, seen, stage, parts)
+        return _fill(setting, seen, stage, parts, index)
 
 
-def _fill(setting: Setting, seen: Survey, stage: Path, parts: frozenset[str]) -> Staged:
-    staged = _stage_files(setting, seen, stage) if "files" in parts else Staged()
+def _fill(setting: Setting, seen: Survey, stage: Path, parts: frozenset[str], index: Path) -> Staged:
+    staged = _stage_files(setting, seen, stage, index) if "files" in parts else Staged()
     has_packages = "packages" in parts
     contents = snapshot.Contents(
         machine=this_machine(setting.host, setting.profile.id, setting.profile.services, parts),
@@ -66,19 +66,19 @@ def _fill(setting: Setting, seen: Survey, stage: Path, parts: frozenset[str]) ->
     return staged
 
 
-def _stage_files(setting: Setting, seen: Survey, stage: Path) -> Staged:
+def _stage_files(setting: Setting, seen: Survey, stage: Path, place: Path) -> Staged:
     staged = Staged()
     with ExitStack() as streams:
-        index = streams.enter_context(replacing(setting.paths.index))
+        index = streams.enter_context(replacing(place))
         manifest = streams.enter_context(_private_stream(stage / snapshot.MANIFEST))
         index.write(mtree.HEADER)
         manifest.write(mtree.HEADER)
         for change in file_changes(setting, seen, lambda entries: _noted(setting, entries, index, staged)):
+            staged.changes[change.change] += 1
             if change.now is None:
                 staged.deleted.append(change.path)
                 continue
             manifest.write(mtree.format_entry(change.now))
-            staged.entries += 1
             staged.size += change.now.size or 0
             if _has_more_names(change.now):
                 staged.linked.add((change.now.dev, change.now.ino))

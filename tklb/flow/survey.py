@@ -53,7 +53,7 @@ def survey(setting: Setting, overrides: Iterable[str] = ()) -> Survey:
     packages, base = _packages_without(here, selection), _packages_without(setting.profile.packages(), selection)
     delta = diff_packages(base, packages)
     local = local_packages(ROOT, delta, setting.paths.cache)
-    local_files = _local_files(setting, local)
+    local_files = _local_files(setting, local, selection)
     accounts = _accounts_without(read_accounts(ROOT), selection)
     accounts_base = _accounts_without(setting.profile.accounts(), selection)
     return Survey(
@@ -108,10 +108,11 @@ def digest_of(entry: FileEntry, algorithm: str) -> str | None:
         return None  # not comparable, so it counts as edited; reading it for the snapshot names the trouble
 
 
-def _local_files(setting: Setting, local: frozenset[str]) -> tuple[bytes, ...]:
+def _local_files(setting: Setting, local: frozenset[str], selection: Selection) -> tuple[bytes, ...]:
     """The files of local packages: those that dpkg lists, and those a restore brought without dpkg's knowing."""
     restored = snapshot.read_paths(setting.paths.local_files) if setting.paths.local_files.exists() else ()
-    return tuple(sorted({*restored, *(listed_files(ROOT, local) if local else ())}))
+    found = {*restored, *(listed_files(ROOT, local) if local else ())}
+    return tuple(sorted(path for path in found if selection.says("path", path) is not False))
 
 
 def _packages_without(packages: tuple[Package, ...], selection: Selection) -> tuple[Package, ...]:

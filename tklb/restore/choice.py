@@ -40,6 +40,13 @@ class Choice:
             if item.kind == "path" and item.include and not any(char in item.value for char in _GLOB)
         )  # fmt: skip
 
+    @property
+    def asked(self) -> tuple[bytes, ...]:
+        """All asked for by name: paths, `package:NAME`, `user:NAME`."""
+        names = (item for item in self.limit if item.include and item.kind in ("package", "user"))
+        plain = (item for item in names if not any(char in item.value for char in _GLOB))
+        return (*self.asked_paths, *(item.kind.encode() + b":" + item.value for item in plain))
+
     def part(self, name: str) -> bool:
         """Whether any of `files`, `packages` or `users` is wanted."""
         kind = {"files": "path", "packages": "package", "users": "user"}[name]

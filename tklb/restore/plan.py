@@ -64,10 +64,16 @@ class _Draft:
     skipped: list[Skipped] = field(default_factory=list)
     folder_times: tuple[tuple[bytes, int], ...] = ()
     groups: dict[bytes, LinkGroup] = field(init=False)
+    unmet: set[bytes] = field(default_factory=set)  # asked for by name, and not in the snapshot
     standing: set[bytes] = field(default_factory=set)  # names of hard links that the restore brings back itself
 
     def __post_init__(self) -> None:
         self.groups = link_groups(self.saved.contents.hard_links)
+
+    def meet(self, path: bytes) -> None:
+        """Take note that the snapshot has `path`."""
+        if self.unmet:
+            self.unmet -= {name for name in self.unmet if path == name or path.startswith(name.rstrip(b"/") + b"/")}
 
     def wants(self, part: str) -> bool:
         return self.choice.part(part) and part in self.saved.contents.machine.parts
@@ -91,10 +97,11 @@ def make_plan(saved: Saved, here: Here, choice: Choice) -> Plan:
     if draft.wants("files"):
         _plan_files(draft, merge, OwnerWatch(accounts))
     _plan_services(draft)
-    if draft.steps:
+    if any(step.kind is StepKind.ACCOUNTS for step in draft.steps):
         draft.warnings += merge.warnings
     if any(step.item == HOSTNAME for step in draft.steps):
         draft.warnings.append(f"this machine is called {saved.contents.machine.hostname} from its next start on")
+    draft.skipped += [Skipped(item, "the snapshot has no such item") for item in sorted(draft.unmet)]
     return Plan(
         snapshot=saved.snapshot,
         steps=tuple(draft.steps),
@@ -106,7 +113,14 @@ def make_plan(saved: Saved, here: Here, choice: Choice) -> Plan:
 
 
 def _watched(draft: _Draft) -> Iterator[FileEntry]:
+    contents = draft.saved.contents
+    met = {b"package:" + package.name.encode() for package in contents.packages}
+    met |= {b"user:" + line.split(b":", 1)[0] for line in contents.accounts.passwd}
+    draft.unmet = {name for name in draft.choice.asked if name not in met}
+    for path in contents.deleted:
+        draft.meet(path)
     for entry in draft.saved.manifest():
+        draft.meet(entry.path)
         if entry.path in draft.groups and draft.wants_path(entry.path):
             draft.standing.add(entry.path)
         yield entry
@@ -133,7 +147,8 @@ def _plan_packages(draft: _Draft) -> None:
     native = native_architecture(contents.packages)
     plan = plan_packages(wanted, draft.here.packages, native, frozenset(contents.local))
     sources = plan_sources(contents.sources, draft.here.sources, draft.here.machine.release)
-    draft.steps += [Step(StepKind.SOURCE, source.path) for source in sources.add]
+    if plan.install or not choice.is_limited:
+        draft.steps += [Step(StepKind.SOURCE, source.path) for source in sources.add]
     draft.steps += [Step(StepKind.INSTALL, name.encode()) for name in plan.install]
     if choice.remove_packages:
         draft.steps += [Step(StepKind.REMOVE, name.encode()) for name in plan.removals]

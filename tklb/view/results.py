@@ -45,7 +45,9 @@ def backup_json(result: Result) -> Json:
 def backup_lines(result: Result) -> Iterator[str]:
     counts = result.counts
     if result.kind is Kind.NONE:
-        yield f"nothing changed since {result.snapshot}" if result.snapshot else "nothing to take"
+        yield (
+            f"nothing changed since {result.snapshot}" if result.snapshot else "nothing changed since the last snapshot"
+        )
     else:
         what = f"snapshot {result.snapshot}" if result.snapshot else "would take"
         yield (
