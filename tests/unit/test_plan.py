@@ -347,8 +347,3 @@ def test_what_is_asked_for_by_name_and_not_in_the_snapshot_is_named() -> None:
     missing = {item.item for item in plan.skipped if item.reason == "the snapshot has no such item"}
     assert missing == {b"/nothing/here", b"package:nosuch", b"user:nobody-here"}
     assert plan.is_empty
-
-
-def test_limits_to_files_bring_no_word_about_accounts() -> None:
-    plan = plan_of(snapshot_of(lived_in()), "/etc")
-    assert not any("/etc/subuid" in warning for warning in plan.warnings)
