@@ -37,7 +37,7 @@ def main(words: Sequence[str]) -> int:
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench")
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--only", choices=["machine", "scan"])
     parser.add_argument("--files", type=int, default=1_000_000)
     options = parser.parse_args(words)

@@ -88,4 +88,4 @@ def _row(step: str, program: str, cost: Cost, stored: str, ratio: float) -> str:
 
 
 def _bytes(amount: float) -> str:
-    return f"{amount / 1e6:.1f} MB" if amount >= 1e6 else f"{amount / 1e3:.1f} kB"
+    return f"{amount / 1e6:.1f} MB" if amount >= 1e5 else f"{amount:,.0f} B"
