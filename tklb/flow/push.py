@@ -78,11 +78,11 @@ def _record(
     shards: tuple[str, ...],
     pushed: tuple[Pushed, ...],
 ) -> Record:
-    amended = _amended(order.stage, pushed)
+    amended, replaced = _moved(order, pushed)
     own = tuple(volume for push in pushed for volume in push.volumes)
-    lost = tuple(item for push in pushed for item in push.skipped)
-    named = {item.item for item in lost}
-    moved = tuple(Skipped(path, "changed while being read") for path in sorted(amended.keys() - named))
+    lost = (item for push in pushed for item in push.skipped)
+    moved = (Skipped(path, "changed while being read") for path in sorted(amended))
+    named = {item.item: item for item in reversed((*order.skipped, *lost, *replaced, *moved))}
     machine = this_machine(setting.host, setting.profile.id, setting.profile.services, frozenset())
     return Record(
         sequence=chain.head.sequence + 1 if chain.head else 1,
@@ -101,7 +101,7 @@ def _record(
         counts=order.counts,
         content_digest=snapshot.digest(order.stage),
         amended=tuple(sorted(amended.items())),
-        skipped=(*order.skipped, *lost, *moved),
+        skipped=tuple(reversed(named.values())),
     )
 
 
@@ -129,10 +129,17 @@ def _name_lists(order: Order, shards: tuple[str, ...]) -> dict[str, Path]:
     return lists
 
 
-def _amended(stage: Path, pushed: tuple[Pushed, ...]) -> dict[bytes, str]:
-    """The files whose content, as the engine read it, is not what the manifest says."""
+def _moved(order: Order, pushed: tuple[Pushed, ...]) -> tuple[dict[bytes, str], list[Skipped]]:
+    """The files whose content, as the engine read it, is not what the manifest says; and those that are none now."""
     read: dict[bytes, str] = {}
     for push in pushed:
         read.update(push.as_read)
-    expected = ((entry.path, entry.sha256) for entry in snapshot.read_manifest(stage) if entry.path in read)
-    return {path: read[path] for path, sha256 in expected if sha256 != read[path]}
+    edited = b"" if order.full else order.difference.edited.read_bytes()
+    expected = {b"/" + name for name in edited.split(b"\0")}
+    amended, replaced = {}, []
+    for entry in snapshot.read_manifest(order.stage):
+        if entry.path in read and entry.sha256 != read[entry.path]:
+            amended[entry.path] = read[entry.path]
+        elif entry.kind == "file" and entry.path not in read and (order.full or entry.path in expected):
+            replaced.append(Skipped(entry.path, "it became something else before it was read"))
+    return amended, replaced
