@@ -88,7 +88,7 @@ def _carried_out(output: Output, run: "Restoring", dry_run: bool, yes: bool) -> 
     from tklb.view.results import plan_json, plan_lines, report_json, report_lines
 
     plan = run.plan
-    if dry_run or plan.is_empty:
+    if dry_run or not (plan.steps or run.takes_over):
         output.value(plan_json(plan), plan_lines(plan))
         return ending(output, plan.skipped)
     _confirm(plan_lines(plan, _SHOWN), output, yes)

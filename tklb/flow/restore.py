@@ -45,9 +45,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Restoring:
-    """A restore that is planned and not yet done. `apply` carries the plan out."""
+    """A restore that is planned and not yet done. `apply` carries the plan out.
+
+    `takes_over`: this machine is still to become the one that continues the chain, even where the plan is empty.
+    """
 
     plan: Plan
+    takes_over: bool
     apply: Callable[[], Report]
 
 
@@ -85,12 +89,14 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
             report = apply(plan, saved, folders, planned, progress)
             if choice.part("files"):
                 write_atomic(paths.local_files, snapshot.path_lines(saved.contents.local_files))
-            if request.role is Role.REPLACEMENT and not choice.is_limited:
+            if takes_over:
                 take_over(paths, source, records)
             return report
 
         plan = planned()
-        yield Restoring(plan, carried_out)
+        is_whole = request.role is Role.REPLACEMENT and not choice.is_limited
+        takes_over = is_whole and not _continues(paths, source)
+        yield Restoring(plan, takes_over, carried_out)
 
 
 def extract(paths: Paths, request: Request, into: Path, progress: Progress) -> Report:
@@ -106,17 +112,19 @@ def extract(paths: Paths, request: Request, into: Path, progress: Progress) -> R
         records = folders[0] / source.record.stage
         private_folder(into)
         with Applier(os.fsencode(into), tuple(map(os.fsencode, folders))) as applier:
-            skipped = tuple(_put_all(applier, records))
+            skipped = tuple(_put_all(applier, _saved(source, records)))
         shutil.copytree(records, into / source.record.stage)
     return Report(done=(source.record.snapshot,), skipped=skipped)
 
 
-def _put_all(applier: Applier, records: Path) -> Iterator[Skipped]:
+def _put_all(applier: Applier, saved: Saved) -> Iterator[Skipped]:
     """Put every file in place: further names of one as links to it, the times of folders when all is there."""
-    groups = {path: group for group in snapshot.read(records).hard_links for path in group}
+    groups = {path: group for group in saved.contents.hard_links for path in group}
     first: dict[tuple[bytes, ...], bytes] = {}
     times = []
-    for entry in snapshot.read_manifest(records):
+    for listed in saved.manifest():
+        amended = saved.amended.get(listed.path)
+        entry = listed._replace(sha256=amended, size=None) if amended else listed
         group = groups.get(entry.path, (entry.path,))
         partner = first.setdefault(group, entry.path)
         yield from applier.write(entry) if partner == entry.path else applier.link(entry, partner)
@@ -127,15 +135,19 @@ def _put_all(applier: Applier, records: Path) -> Iterator[Skipped]:
 
 
 def take_over(paths: Paths, source: Source, records: Path) -> None:
-    """Make this machine the one that continues the chain: its key, host id, profile and last records.
+    """Make this machine the one that continues the chain: its profile, last records, key, and at last its host id.
 
     On another release the install state is another: there this machine's own profile is used.
     """
-    write_atomic(paths.secret, source.secret.reveal().encode() + b"\n")
-    write_atomic(paths.host, f"{source.record.host}\n".encode())
     is_same = source.record.release == os_release(ROOT)
     adopt_profile(paths, records / snapshot.PROFILE if is_same else detect(ROOT, paths.profiles).folder)
     keep_records(paths, records)
+    write_atomic(paths.secret, source.secret.reveal().encode() + b"\n")
+    write_atomic(paths.host, f"{source.record.host}\n".encode())
+
+
+def _continues(paths: Paths, source: Source) -> bool:
+    return paths.host.exists() and paths.host.read_text("ascii").strip() == source.record.host
 
 
 def _saved(source: Source, records: Path) -> Saved:
