@@ -3,7 +3,7 @@
 Nothing the seal does not name is ever looked at.
 """
 
-import shutil
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,7 +73,7 @@ def decode(source: Source, work: Path, paths: Paths, progress: Progress) -> tupl
     record = source.record
     needed = restore_volumes(record.volumes)
     amount = sum(volume.size for volume in needed)
-    _need_space(work, record.counts.delta_bytes + amount)
+    _need_space(work, record.counts.delta_bytes + amount, record.counts.delta_files)
     volumes = private_folder(work / "volumes")
     fetch_volumes(source.target, needed, volumes, lambda done: progress("fetching", done, amount))
     engine = Engine(paths.cache, source.secret)
@@ -86,10 +86,12 @@ def decode(source: Source, work: Path, paths: Paths, progress: Progress) -> tupl
     return tuple(folders)
 
 
-def _need_space(folder: Path, amount: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if amount > free:
-        raise NoSpace(path=str(folder), reason=f"the snapshot needs {amount} bytes, {free} are free")
+def _need_space(folder: Path, amount: int, files: int) -> None:
+    room = os.statvfs(folder)
+    if amount > (free := room.f_bavail * room.f_frsize):
+        raise NoSpace(path=folder, reason=f"the snapshot needs {amount} bytes, {free} are free")
+    if room.f_files and files > room.f_favail:
+        raise NoSpace(path=folder, reason=f"the snapshot has {files} files, {room.f_favail} inodes are free")
 
 
 def _is_id(text: str) -> bool:
