@@ -94,7 +94,9 @@ class LocalTarget:
     def _object(self, name: str) -> IO[bytes]:
         try:
             return opened(self._path(name))
-        except FileNotFoundError as exc:
+        except OSError as exc:
+            if exc.errno not in (errno.ENOENT, errno.ELOOP):
+                raise
             raise self._damaged(name, "is missing") from exc
 
     def _damaged(self, name: str, reason: str) -> TargetDamaged:
