@@ -34,6 +34,7 @@ _BLOCK = 4096
 _NODES = {"fifo": stat.S_IFIFO, "block": stat.S_IFBLK, "char": stat.S_IFCHR}
 _WORDS = {
     errno.EPERM: "not permitted: it or its folder is immutable, or the file system cannot hold it",
+    errno.ELOOP: "a symbolic link is in its place",
     errno.EBUSY: "something is mounted there or holds it",
     errno.EISDIR: "a folder is in the way",
     errno.ENOTEMPTY: "the folder is not empty",
