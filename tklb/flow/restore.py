@@ -58,13 +58,7 @@ class Restoring:
 @contextmanager
 def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Restoring]:
     """Decode the snapshot and plan its restore; the decoded files are gone when the block ends."""
-    choice = Choice(
-        role=request.role,
-        skip=request.skip,
-        limit=tuple(parse_override(item) for item in request.limits),
-        remove_packages=request.remove_packages,
-        own=paths.own,
-    )
+    choice = _choice(paths, request)
     with ExitStack() as held:
         held.enter_context(run_lock(paths.lock))
         work = held.enter_context(fresh_folder(paths.state / "restore"))
@@ -97,6 +91,16 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
         is_whole = request.role is Role.REPLACEMENT and not choice.is_limited
         takes_over = is_whole and not _continues(paths, source)
         yield Restoring(plan, takes_over, carried_out)
+
+
+def _choice(paths: Paths, request: Request) -> Choice:
+    return Choice(
+        role=request.role,
+        skip=request.skip,
+        limit=tuple(parse_override(item) for item in request.limits),
+        remove_packages=request.remove_packages,
+        own=paths.own,
+    )
 
 
 def extract(paths: Paths, request: Request, into: Path, progress: Progress) -> Report:
