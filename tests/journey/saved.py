@@ -120,16 +120,16 @@ def done(machine: Box, *words: str | bytes, status: int = 0) -> Told:
 
 
 def refused(machine: Box, code: int, name: str, *words: str, says: str = "") -> str:
-    """The command fails as all failures must: its status, one line and a hint on stderr, the same as JSON on stdout."""
-    plain, as_json = tklb(machine, *words), tklb(machine, "--json", *words)
-    assert (plain.status, plain.stdout) == (code, ""), plain
-    assert as_json.status == code
-    last_words = plain.stderr.splitlines(keepends=True)[-2:]
-    assert len(re.findall("^(tklb: |Traceback)", plain.stderr, re.MULTILINE)) == 1, plain.stderr
-    error = as_json.value["error"]
+    """The command fails as all failures must: status, one line and a hint on stderr, the same as JSON on stdout."""
+    told = tklb(machine, "--json", *words)
+    assert told.status == code, told
+    error = told.value["error"]
     assert error.keys() == {"code", "name", "message", "hint"}
     assert (error["code"], error["name"]) == (code, name)
-    assert last_words == [f"tklb: {error['message']}\n", f"  hint: {error['hint']}\n"]
+    assert told.stderr.endswith(f"tklb: {error['message']}\n  hint: {error['hint']}\n"), told.stderr
+    assert len(re.findall("^(tklb: |Traceback)", told.stderr, re.MULTILINE)) == 1, told.stderr
+    assert "\n" not in error["message"] + error["hint"]
+    assert error["hint"]
     assert says in error["message"], error
     return str(error["message"])
 

@@ -94,7 +94,8 @@ def test_a_key_that_does_not_open_the_snapshots_is_named_before_anything_is_touc
         done(stranger, "key", "escrow", "--no-passphrase", "/mnt/key")
         foreign = (stranger.root / "mnt/key").read_text()
     bad = {"foreign": foreign, "truncated": key[:-40], "empty": "", "text": "hello\n", "bytes": b"\xff" * 5000}
-    bad["flipped"] = key.replace(key.split("\n\n")[1][20], "A" if key.split("\n\n")[1][20] != "A" else "B", 1)
+    head, body = key.split("\n\n")
+    bad["flipped"] = f"{head}\n\n{body[:20]}{'B' if body[20] == 'A' else 'A'}{body[21:]}"
     for name, content in bad.items():
         write(b, f"/mnt/keys/{name}", content)
     with untouched(b, *NOTES, "/var/lib/tklb**"):

@@ -31,11 +31,13 @@ from tests.journey.saved import (
     refused,
     saved,
     snapshots,
+    tklb,
     untouched,
 )  # fmt: skip
 from tests.lab.appliance import Appliance, clone
 from tests.lab.checker import compare, record
 from tests.lab.ground import Ground
+from tests.lab.roots import root
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -123,6 +125,8 @@ def test_wrong_usage_is_2_with_one_line_and_a_hint(a: Appliance) -> None:
     refused(a, 2, "UsageWrong", "backup", "--nonsense")
     refused(a, 2, "UsageWrong", "restore", "--as", "emperor")
     refused(a, 2, "UsageWrong", "why")
+    plain, as_json = tklb(a, "why"), tklb(a, "why", "--json")
+    assert (plain.status, plain.stdout, plain.stderr) == (2, "", as_json.stderr)
 
 
 def test_all_works_under_cron_with_no_environment_and_closed_stdin(a: Appliance) -> None:
@@ -218,8 +222,14 @@ def test_overrides_are_taken_from_the_command_line_and_from_the_file(a: Applianc
 
 def test_a_package_can_be_left_out(a: Appliance) -> None:
     a.run(["dpkg", "--purge", "less"])
-    assert "less" in done(a, "delta", "--json").value["packages"]["removed"]
-    assert done(a, "backup", "--dry-run", "--json").value["packages"] == {"added": 0, "removed": 1}
+    assert done(a, "delta", "--json").value["packages"]["removed"] == ["less"]
+    assert done(a, "delta", "--json", "--", "-package:le*").value["packages"]["removed"] == []
+    assert done(a, "backup", "--json").value["packages"] == {"added": 0, "removed": 1}
+
+
+def test_a_database_that_is_asked_for_is_not_passed_over_in_silence(a: Appliance) -> None:
+    taken = done(a, "backup", "--json", "--", "mysql:shop", "-mysql:shop/log", status=3).value
+    assert taken["skipped"] == [{"item": "mysql:shop", "reason": "this version takes no databases"}]
 
 
 def test_what_an_override_leaves_out_does_not_count_as_removed_and_its_files_are_still_known(a: Appliance) -> None:
@@ -429,6 +439,17 @@ def test_profiles_are_listed_shown_detected_and_checked(a: Appliance) -> None:
     (a.root / "mnt/worn/profile.toml").write_text("id = 3\n")
     worn = done(a, "profile", "lint", "/mnt/worn", "--json", status=12).value
     assert (worn["ok"], shape(worn["problems"])) == (False, [str])
+
+
+def test_a_profile_is_built_from_a_clean_root_and_from_no_other() -> None:
+    recipe = ("--recipe", "/opt/tklb/share/profiles/debian-12-core/recipe.toml")
+    with clone("core", tklb=True, binds={root("core"): "/mnt/clean"}) as machine:
+        told = done(machine, "profile", "build", "--root", "/mnt/clean", *recipe, "--out", "/mnt/new", "--json").value
+        assert told == {"id": "debian-12-core", "folder": "/mnt/new"}
+        assert done(machine, "profile", "lint", "/mnt/new", "--json").value["ok"]
+        done(machine, "init", "--profile", "/mnt/new")
+        with untouched(machine):
+            refused(machine, 12, "ProfileInvalid", "profile", "build", "--root", "/", *recipe, "--out", "/mnt/worn")
 
 
 def test_a_listing_is_mtree_and_two_of_them_compare_line_by_line(a: Appliance) -> None:

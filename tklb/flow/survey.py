@@ -23,6 +23,7 @@ from tklb.system.digest import file_digest
 from tklb.system.dpkg import installed, listed_files
 from tklb.system.scan import scan
 
+DATABASES = ("mysql", "pgsql")
 Watch = Callable[[Iterator[FileEntry]], Iterator[FileEntry]]
 
 
@@ -68,6 +69,11 @@ def survey(setting: Setting, overrides: Iterable[str] = ()) -> Survey:
         local_files=local_files,
         accounts=accounts,
         account_delta=diff_accounts(accounts_base, accounts),
+        skipped=[
+            Skipped(f"{item.kind}:".encode() + item.value, "this version takes no databases")
+            for item in wanted
+            if item.include and item.kind in DATABASES
+        ],
     )
 
 
