@@ -398,6 +398,27 @@ def test_a_clone_keeps_its_identity_and_a_replacement_takes_it_over(b: Appliance
     assert [item["kind"] for item in done(b, "list", "--json").value] == ["full", "incremental", "incremental"]
 
 
+@pytest.mark.parametrize("part", ["files", "packages", "users", "databases"])
+def test_a_replacement_that_leaves_a_part_out_does_not_take_the_chain_over(b: Appliance, part: str) -> None:
+    """Else the next backup would record what was left out as deleted."""
+    done(b, "init", "--target", "file:///mnt/of-b")
+    kept = [b.root / "var/lib/tklb" / name for name in ("host", "secret")]
+    before = [path.read_bytes() for path in kept]
+    done(b, "restore", *FROM_A, "--skip", part, "--yes")
+    assert ([path.read_bytes() for path in kept] == before) == (part != "databases")
+    assert (b.root / "var/lib/tklb/last").exists() == (part == "databases")
+
+
+def test_files_that_an_earlier_restore_brought_stay_in_the_delta_after_a_restore_of_others(b: Appliance) -> None:
+    """Of packages that no source offers: dpkg does not know them here."""
+    done(b, "init", "--target", "file:///mnt/of-b")
+    Ground(b.root).file(b"/usr/bin/ours", b"x\n", 0o755)
+    Ground(b.root).file(b"/var/lib/tklb/local-files", b"/usr/bin/ours\n", 0o600)
+    assert paths(done(b, "delta", "--json").value)["/usr/bin/ours"] == "new"
+    done(b, "restore", *FROM_A, "--limit", "/srv/data/01", "--yes")
+    assert paths(done(b, "delta", "--json").value)["/usr/bin/ours"] == "new"
+
+
 def test_into_a_folder_comes_everything_with_its_whole_metadata(a: Appliance) -> None:
     first, second = snapshots(a)
     with untouched(a, *NOTES, "/var/lib/tklb**", "/mnt/**"):

@@ -5,7 +5,7 @@ Nothing of this machine is touched before `apply`.
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -82,13 +82,14 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
         def carried_out() -> Report:
             report = apply(plan, saved, folders, planned, progress)
             if choice.part("files"):
-                write_atomic(paths.local_files, snapshot.path_lines(saved.contents.local_files))
+                _add_local_files(paths, (path for path in saved.contents.local_files if choice.allows("path", path)))
             if takes_over:
                 take_over(paths, source, records)
             return report
 
         plan = planned()
-        is_whole = request.role is Role.REPLACEMENT and not choice.is_limited
+        # what was left out would be recorded as deleted by the next backup of the chain
+        is_whole = request.role is Role.REPLACEMENT and not choice.is_limited and choice.skip <= {"databases"}
         takes_over = is_whole and not _continues(paths, source)
         yield Restoring(plan, takes_over, carried_out)
 
@@ -101,6 +102,12 @@ def _choice(paths: Paths, request: Request) -> Choice:
         remove_packages=request.remove_packages,
         own=paths.own,
     )
+
+
+def _add_local_files(paths: Paths, brought: Iterable[bytes]) -> None:
+    """Keep `brought` in the delta, beside what an earlier restore brought: this one did not take that away."""
+    known = snapshot.read_paths(paths.local_files) if paths.local_files.exists() else ()
+    write_atomic(paths.local_files, snapshot.path_lines(sorted({*known, *brought})))
 
 
 def extract(paths: Paths, request: Request, into: Path, progress: Progress) -> Report:
