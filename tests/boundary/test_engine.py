@@ -256,6 +256,21 @@ def test_edit_that_keeps_size_and_second_is_taken_when_forced(machine: Machine) 
     assert (stage / "unforced").read_bytes() == b"before"
 
 
+def test_increment_that_reads_everything_anew_is_right_and_stores_only_what_differs(machine: Machine) -> None:
+    filled(machine.source, 1)
+    written(machine.source / "same", random.Random(3).randbytes(2_000_000))
+    written(machine.source / "edited", b"before")
+    machine.push()
+    (machine.source / "link1").unlink()
+    written(machine.source / "edited", b"after!")
+    pushed = machine.push(forced=machine.names())
+    assert {path for path, state in tree(machine.source).items() if stat.S_ISREG(state[0])} == {  # type: ignore[call-overload]
+        path.removeprefix(bytes(machine.source)) for path in pushed.as_read
+    }
+    assert sum(volume.size for volume in pushed.volumes) < 50_000
+    assert tree(machine.stock_restore()) == tree(machine.pull()) == tree(machine.source)
+
+
 def test_volumes_are_of_the_size_asked_for_and_big_files_span_them(machine: Machine) -> None:
     written(machine.source / "big", random.Random(1).randbytes(7_000_000))
     order = machine.order()

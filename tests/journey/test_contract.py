@@ -398,6 +398,18 @@ def test_a_clone_keeps_its_identity_and_a_replacement_takes_it_over(b: Appliance
     assert [item["kind"] for item in done(b, "list", "--json").value] == ["full", "incremental", "incremental"]
 
 
+def test_a_replacement_brought_to_an_older_snapshot_goes_on_with_an_increment(b: Appliance) -> None:
+    """Its records are not those of the newest."""
+    done(b, "restore", snapshots(b)[0], *FROM_A, "--yes")
+    with untouched(b):
+        rehearsed = done(b, "backup", "--dry-run", "--json").value
+    taken = done(b, "backup", "--json").value
+    assert (rehearsed["kind"], taken["kind"]) == ("incremental", "incremental")
+    assert taken["stored_bytes"] < taken["delta"]["bytes"]
+    assert differences(decoded(b, "latest"), record(b.root, SCOPE)) == []
+    assert done(b, "backup", "--json").value["kind"] == "none"
+
+
 @pytest.mark.parametrize("part", ["files", "packages", "users", "databases"])
 def test_a_replacement_that_leaves_a_part_out_does_not_take_the_chain_over(b: Appliance, part: str) -> None:
     """Else the next backup would record what was left out as deleted."""

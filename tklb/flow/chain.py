@@ -1,17 +1,20 @@
 """The chain of this machine's snapshots: what the target has, and the records of the newest that are kept here."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from tklb import snapshot
 from tklb.config import Paths
-from tklb.durable import remove_tree, sync_folder
+from tklb.durable import private_folder, remove_tree, sync_folder
 from tklb.errors import KeyUnusable, TargetForeign
 from tklb.flow.setting import Setting
 from tklb.model import Record
 from tklb.store.address import open_target
 from tklb.store.ledger import read_ledger
 from tklb.store.target import Target
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +35,22 @@ class Chain:
         return frozenset((*(path for path, _ in head.amended), *(item.item for item in head.skipped)) if head else ())
 
     def last_records(self, paths: Paths) -> Path | None:
-        """The folder with the records of the newest snapshot; None where this machine has not got them.
+        """The folder with the records of the newest snapshot; None where there is none yet.
 
-        A run that was killed between its seal and its tidying left them in the stage.
+        A run that was killed between its seal and its tidying left them in the stage. A machine that has not got them,
+        as after the restore of an older snapshot, gets an empty folder: then every file counts as new and is read,
+        and the engine, which compares contents, stores what differs from the newest snapshot.
         """
         head = self.head
         if head is None:
             return None
         if _holds(paths.stage, head):
             keep_records(paths, paths.stage)
-        return paths.last if _holds(paths.last, head) else None
+        if not _holds(paths.last, head):
+            log.info("the records kept here are not those of %s: every file is compared with it", head.snapshot)
+            remove_tree(paths.last)
+            private_folder(paths.last)
+        return paths.last
 
 
 def open_chain(setting: Setting) -> Chain:
