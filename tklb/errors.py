@@ -5,7 +5,7 @@
     ├── programs 20-29  ProgramMissing ProgramFailed
     ├── target 30-39    TargetUnreachable TargetFull SnapshotUnknown TargetDamaged AccessRefused TargetForeign
     ├── key 40-49       KeyUnusable
-    ├── machine 50-59   PackagesFailed NoSpace
+    ├── machine 50-59   DatabaseFailed PackagesFailed NoSpace
     ├── restore 60-69   RestoreRefused
     └── UsageWrong 2, InternalError 1, Interrupted 130
 
@@ -129,6 +129,11 @@ class TargetForeign(TklbError):
 class KeyUnusable(TklbError):
     code, message = 41, "no usable key: {reason}"
     hint = "give the key file written by `tklb key escrow` on the backed-up machine with --key FILE"
+
+
+class DatabaseFailed(TklbError):
+    code, message = 50, "database {item}: {reason}"
+    hint = "see that its server runs and lets its administrator in (tklb.toml(5)), then repeat the command"
 
 
 class PackagesFailed(TklbError):

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple, Self
 
+from tklb.errors import INCOMPLETE
+
 # how far a run is: what it does, how much is done, of how much (0: not known)
 Progress = Callable[[str, int, int], None]
 
@@ -72,10 +74,14 @@ class FileChange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Something that could not be taken or put back. `item` is a path or `package:NAME`, `user:NAME`, ..."""
+    """Something that could not be taken or put back. `item` is a path or `package:NAME`, `user:NAME`, ...
+
+    `status` is the exit status that it gives a run which is complete but for it.
+    """
 
     item: bytes
     reason: str
+    status: int = INCOMPLETE
 
 
 # ---------------------------------------------------------------- packages
@@ -151,6 +157,59 @@ class AccountMerge:
     warnings: tuple[str, ...] = ()
 
 
+# ---------------------------------------------------------------- databases
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Database:
+    """One database as its server lists it. `engine` is the word of overrides: mysql, pgsql."""
+
+    engine: str
+    name: str
+    bytes: int = 0  # as the server reckons it
+
+
+@dataclass(frozen=True, slots=True)
+class SavedTable:
+    """One table of a dump. `name` is how overrides spell it: TABLE, in PostgreSQL SCHEMA.TABLE."""
+
+    name: str
+    rows: int | None = None  # None: its rows were left out, its definition is there
+    files: tuple[str, ...] = ()  # what holds the rows, in order; below the folder of its database
+
+
+@dataclass(frozen=True, slots=True)
+class SavedDatabase:
+    """One database of a dump. `folder` is where it lies in the dump of its server."""
+
+    engine: str
+    name: str
+    folder: str
+    tables: tuple[SavedTable, ...] = ()
+    bytes: int = 0  # of all its files
+    needs: tuple[str, ...] = ()  # what a server must offer to take it: `extension:hstore`, `engine:InnoDB`, ...
+
+
+@dataclass(frozen=True, slots=True)
+class SavedServer:
+    """The dump of one server: all databases taken, at one moment."""
+
+    engine: str
+    version: str  # as people write it: MariaDB 10.11.14, PostgreSQL 15.13
+    databases: tuple[SavedDatabase, ...] = ()
+    accounts: tuple[str, ...] = ()  # users and roles, as people write them, but the administrator's
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseLoad:
+    """What of a saved database goes where. `into` is its name on this server."""
+
+    saved: SavedDatabase
+    into: str
+    tables: tuple[str, ...] | None = None  # only these; None: the whole database takes the place of the one here
+    kept: tuple[str, ...] = ()  # tables of a whole database whose rows stay as they are here
+
+
 # ---------------------------------------------------------------- snapshots
 
 
@@ -194,6 +253,8 @@ class Counts:
     users_changed: int = 0
     delta_files: int = 0  # entries of the whole delta, whatever was stored anew
     delta_bytes: int = 0
+    databases: int = 0  # taken, whatever was stored anew
+    database_bytes: int = 0  # of their dumps
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +317,8 @@ class StepKind(StrEnum):
     LINK = "link-file"
     METADATA = "set-metadata"
     DELETE = "delete-file"
+    DATABASE_ACCOUNTS = "merge-database-accounts"
+    DATABASE = "load-database"
     SERVICE = "restart-service"
 
 
@@ -270,6 +333,7 @@ class Step:
     was: FileEntry | None = None  # files: what stood there when the plan was made
     partner: bytes | None = None  # LINK: the path it becomes another name of
     package: Package | None = None
+    load: DatabaseLoad | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,17 @@ Takes an argument list, never a shell string; gives what the program printed. Th
 of its own, which is ended as a whole on a time-out or an interruption.
 """
 
+import contextlib
 import logging
 import os
+import pwd
+import select
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from tklb.errors import ProgramFailed, ProgramMissing
 from tklb.model import Secret
@@ -19,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 Argument = str | bytes
+_MOST_COMPLAINTS = 1 << 20  # bytes of stderr that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +44,16 @@ def run(
     pass_fds: Sequence[int] = (),
     cwd: str | None = None,
     watch: Callable[[], None] | None = None,
+    user: str | None = None,
 ) -> Result:
     """Run `argv` to its end.
 
     `accept` lists the exit statuses that are no failure; `timeout` is in seconds. `watch` is called about twice
-    a second while the program runs (progress). Raises ProgramMissing, ProgramFailed.
+    a second while the program runs (progress). As `user` it has that account's rights and home, and none of root's.
+    Raises ProgramMissing, ProgramFailed.
     """
     program = os.fsdecode(argv[0])
-    log.debug("run: %s", " ".join(repr(os.fsdecode(word)) for word in argv))
-    child = _start(argv, stdin is not None, environment or {}, tuple(pass_fds), cwd)
+    child = _start(argv, stdin is not None, environment or {}, tuple(pass_fds), cwd, user)
     try:
         stdout, stderr = _communicate(child, stdin, timeout, watch)
     except subprocess.TimeoutExpired as exc:
@@ -68,23 +75,119 @@ def _start(
     environment: Mapping[str, str | Secret],
     pass_fds: tuple[int, ...],
     cwd: str | None,
+    user: str | None = None,
 ) -> subprocess.Popen[bytes]:
     program = os.fsdecode(argv[0])
+    log.debug("run%s: %s", f" as {user}" if user else "", " ".join(repr(os.fsdecode(word)) for word in argv))
+    account = _account(user) if user else None
+    home = {"HOME": account.pw_dir} if account else {}
     try:
         return subprocess.Popen(
             list(argv),
             stdin=subprocess.PIPE if is_fed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(environment),
+            env=_environment({**home, **environment}),
             pass_fds=pass_fds,
-            cwd=cwd,
+            cwd="/" if account and cwd is None else cwd,
             start_new_session=True,
+            user=account.pw_uid if account else None,
+            group=account.pw_gid if account else None,
+            extra_groups=os.getgrouplist(account.pw_name, account.pw_gid) if account else None,
         )
     except FileNotFoundError as exc:
         raise ProgramMissing(program=program) from exc
     except OSError as exc:
         raise ProgramFailed(program=program, reason=exc.strerror) from exc
+
+
+def _account(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError as exc:
+        raise ProgramFailed(program=f"a program of {user}", reason="there is no such account") from exc
+
+
+@contextlib.contextmanager
+def conversation(
+    argv: Sequence[Argument], *, user: str | None = None, environment: Mapping[str, str | Secret] | None = None
+) -> Iterator["Conversation"]:
+    """Run a program that is read, and spoken to, while it runs; its group is ended when the block is.
+
+    Raises ProgramMissing, ProgramFailed. Whoever holds the conversation checks `ended()`, else nobody knows how it did.
+    """
+    child = _start(argv, True, environment or {}, (), None, user)
+    spoken = Conversation(os.fsdecode(argv[0]), child)
+    try:
+        yield spoken
+    finally:
+        end_group(child)
+        spoken.close()
+
+
+class Conversation:
+    """A running program. What it says on stderr is gathered aside, so that it never blocks on it."""
+
+    def __init__(self, program: str, child: subprocess.Popen[bytes]) -> None:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        self.program, self._child = program, child
+        self._stdin, self._stdout = child.stdin, child.stdout
+        self._complaints = bytearray()
+        self._listener = threading.Thread(target=self._listen, args=(child.stderr,), daemon=True)
+        self._listener.start()
+
+    def say(self, text: bytes) -> None:
+        """Write to its standard input. Raises ProgramFailed where it has ended."""
+        try:
+            self._stdin.write(text)
+            self._stdin.flush()
+        except OSError as exc:
+            raise ProgramFailed(program=self.program, reason=self.complaint() or str(exc)) from exc
+
+    def hear(self, size: int, seconds: float | None = None) -> bytes:
+        """Up to `size` bytes of its standard output as soon as there are any; b"" at the end.
+
+        Raises ProgramFailed after `seconds` without a word.
+        """
+        if seconds is not None and not select.select([self._stdout], [], [], seconds)[0]:
+            raise ProgramFailed(program=self.program, reason=f"it said nothing for {seconds:g} seconds")
+        return os.read(self._stdout.fileno(), size)
+
+    def ended(self, seconds: float | None = None) -> int:
+        """Close its standard input and wait for its end; its exit status, negative for a signal."""
+        with contextlib.suppress(OSError):
+            self._stdin.close()
+        try:
+            return self._child.wait(timeout=seconds)
+        except subprocess.TimeoutExpired as exc:
+            raise ProgramFailed(program=self.program, reason=f"no end after {seconds:g} seconds") from exc
+
+    def complaint(self) -> str:
+        """The last lines of what it said on stderr so far."""
+        self._listener.join(timeout=0.2)
+        lines = self._complaints.decode("utf-8", "backslashreplace").split("\n")
+        return " / ".join(line.strip() for line in lines[-4:] if line.strip())
+
+    @property
+    def complaints(self) -> bytes:
+        """All it said on stderr; whole once it has ended."""
+        if self._child.poll() is not None:
+            self._listener.join(timeout=5)
+        return bytes(self._complaints)
+
+    def close(self) -> None:
+        for stream in (self._stdin, self._stdout):
+            with contextlib.suppress(OSError):
+                stream.close()
+        self._listener.join(timeout=5)
+
+    def _listen(self, stream: IO[bytes]) -> None:
+        with stream:
+            while block := stream.read1(1 << 16):  # type: ignore[attr-defined]
+                self._complaints += block
+                del self._complaints[:-_MOST_COMPLAINTS]
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:

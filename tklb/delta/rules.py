@@ -80,6 +80,10 @@ class Folder:
             return None
         return tuple(sorted(self._names))
 
+    def rules_below(self) -> Iterator[Rule]:
+        """The rules that may decide about something in the folder."""
+        return (lead.rule for lead in self._leads())
+
     def enter(self, name: bytes) -> "Folder":
         """Give what the rules say about `name` in this folder."""
         if not self._globs and name not in self._names:
