@@ -1,7 +1,7 @@
 """Call the working tree's Python inside a box, on the box's own Python.
 
-Takes a box that has the tree bound (`binds=TREE_INSIDE`), a piece of source that sets `answer`, and values that JSON can
-carry; gives the answer back. Touches what the source touches.
+Takes a box that has the tree bound (`binds=TREE_INSIDE`), a piece of source that sets `answer`, and values that JSON
+can carry; gives the answer back. Touches what the source touches.
 """
 
 from __future__ import annotations
