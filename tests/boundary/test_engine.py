@@ -616,6 +616,20 @@ def test_full_disk_on_the_way_back_is_named(machine: Machine, small_disk: Path, 
         Engine(places["cache"], SECRET, patience=30).pull(volumes, places["stage"], Shard("", machine.last))
 
 
+@pytest.mark.parametrize("kind", ["folders", "devices"])
+def test_disk_without_room_for_another_folder_or_device_is_named(machine: Machine, small_disk: Path, kind: str) -> None:
+    """duplicity warns that it could not make it, and not why."""
+    for number in range(50):
+        name = machine.source / str(number)
+        name.mkdir() if kind == "folders" else os.mknod(name, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    machine.push()
+    volumes = machine.fetched()
+    (small_disk / "stage").mkdir()
+    subprocess.run(["mount", "-o", "remount,nr_inodes=20", small_disk], check=True)
+    with pytest.raises(NoSpace, match="stage"):
+        machine.engine.pull(volumes, small_disk / "stage", Shard("", machine.last))
+
+
 def test_run_in_which_nothing_moves_is_ended(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     from tklb.store import child
 

@@ -15,6 +15,7 @@ What is changed in duplicity 3.2.1, and why nothing outside it would do:
 - A file is only read where its name leads without a symlink, and only if it is the very file that was looked at:
   a local user may put links in the way while root reads.
 - On restore, nothing is written below what is no folder, for the same reason.
+- On restore, a folder or device that cannot be made says why: duplicity swallows that the disk is full.
 - What it logs reaches us whatever the names in it are.
 - Only the local back end is loaded, the host name is not looked up in the network, volumes are moved or linked, not
   copied, signatures are packed by ISA-L, and no program is started to ask for its version: small runs are many.
@@ -29,6 +30,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
@@ -199,8 +201,8 @@ def _looked_at(kind: Callable[[bytes, Index], Untyped], root: bytes, index: Inde
 
 
 def run_restore(report: Report) -> None:
-    """Change duplicity so that it writes nothing below what is no folder."""
-    from duplicity import errors, patchdir
+    """Change duplicity so that it writes nothing below what is no folder, and says why it could not make something."""
+    from duplicity import errors, patchdir, path
 
     integrate = patchdir.integrate_patch_iters
 
@@ -217,7 +219,16 @@ def run_restore(report: Report) -> None:
             report.moved(getattr(found.stat, "st_size", 0) or 0)
             yield found
 
+    def make_folder(self: Untyped) -> None:
+        os.mkdir(self.name)
+        self.setdata()
+
+    def make_device(self: Untyped, kind: str, major: int, minor: int) -> None:
+        os.mknod(self.name, stat.S_IFBLK if kind == "b" else stat.S_IFCHR, os.makedev(major, minor))
+        self.setdata()
+
     patchdir.integrate_patch_iters = guarded
+    path.Path.mkdir, path.Path.makedev = make_folder, make_device
 
 
 def _hasten() -> None:
