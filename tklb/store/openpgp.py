@@ -1,16 +1,22 @@
 """Small secrets of our own in OpenPGP: encrypted and opened by gpg with the secret as passphrase.
 
 Takes and gives bytes; touches an empty private folder that gpg gets for a home. What is opened must be whole and
-unaltered by gpg's own word (DECRYPTION_OKAY and GOODMDC on its status descriptor), whatever its exit status is.
+unaltered by gpg's own word (DECRYPTION_OKAY and GOODMDC on its status descriptor), whatever its exit status is; and
+only by its own word a message is bad: a gpg that was killed or got no memory has said nothing about it.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tklb.errors import ProgramFailed
 from tklb.model import Secret
-from tklb.run import run
+from tklb.run import Result, run
 from tklb.store.dialect import GPG_OPTIONS
+
+_ENDED = range(256)  # by itself, not by a signal
+_WHOLE = {b"DECRYPTION_OKAY", b"GOODMDC"}
+_BAD = {b"DECRYPTION_FAILED", b"NODATA"}
 
 
 class Unreadable(ValueError):
@@ -19,28 +25,31 @@ class Unreadable(ValueError):
 
 def encrypt(content: bytes, secret: Secret, home: Path) -> bytes:
     """An OpenPGP message that stock gpg opens with the secret. Raises ProgramFailed, ProgramMissing."""
-    return _gpg(["--force-mdc", "--symmetric"], content, secret, home)
+    return _gpg(["--force-mdc", "--symmetric"], content, secret, home).stdout
 
 
 def decrypt(message: bytes, secret: Secret, home: Path, limit: int) -> bytes:
-    """The content of such a message, at most `limit` bytes long. Raises Unreadable."""
+    """The content of such a message, at most `limit` bytes long. Raises Unreadable, ProgramFailed, ProgramMissing."""
     # in memory: what gpg cannot say on a full disk would pass for a damaged message
     with open(os.memfd_create("gpg-status"), "w+b") as status:
         words = [f"--status-fd={status.fileno()}", f"--max-output={limit}", "--decrypt"]
-        try:
-            content = _gpg(words, message, secret, home, status.fileno())
-        except ProgramFailed as exc:
-            raise Unreadable(exc.facts["reason"]) from exc
+        result = _gpg(words, message, secret, home, status.fileno(), accept=_ENDED)
         status.seek(0)
-        said = status.read().split(b"\n")
-    if b"[GNUPG:] DECRYPTION_OKAY" not in said or b"[GNUPG:] GOODMDC" not in said:
-        raise Unreadable("gpg does not vouch for it")
-    if len(content) > limit:
+        said = {line.split()[1] for line in status if line.startswith(b"[GNUPG:] ")}
+    is_whole = said >= _WHOLE
+    if is_whole and result.status == 0 and len(result.stdout) <= limit:
+        return result.stdout
+    if is_whole:
         raise Unreadable(f"it is longer than {limit} bytes")
-    return content
+    reason = result.stderr.decode("utf-8", "backslashreplace").strip().split("\n")[-1]
+    if result.status == 0 or said & _BAD:
+        raise Unreadable(reason or "gpg does not vouch for it")
+    raise ProgramFailed(program="gpg", reason=reason or f"exit status {result.status}")
 
 
-def _gpg(words: list[str], feed: bytes, secret: Secret, home: Path, *descriptors: int) -> bytes:
+def _gpg(
+    words: list[str], feed: bytes, secret: Secret, home: Path, *descriptors: int, accept: Sequence[int] = (0,)
+) -> Result:
     receive, give = os.pipe()
     try:
         os.write(give, secret.reveal().encode("ascii"))  # far less than a pipe holds
@@ -51,6 +60,7 @@ def _gpg(words: list[str], feed: bytes, secret: Secret, home: Path, *descriptors
             *("--batch", "--no-tty", "--pinentry-mode=loopback", f"--passphrase-fd={receive}"),
             *words,
         ]
-        return run(argv, stdin=feed, environment={"GNUPGHOME": str(home)}, pass_fds=(receive, *descriptors)).stdout
+        environment = {"GNUPGHOME": str(home)}
+        return run(argv, stdin=feed, environment=environment, pass_fds=(receive, *descriptors), accept=accept)
     finally:
         os.close(receive)
