@@ -93,18 +93,30 @@ def paths_from(environment: Mapping[str, str]) -> Paths:
 
 
 @dataclass(frozen=True, slots=True)
+class DatabaseConfig:
+    """How database servers are asked. Where nothing is said, as the administrators that Debian sets up."""
+
+    mysql_defaults_file: str = ""  # option file with the account to use, as clients read it
+    pgsql_service: str = ""  # of pg_service.conf(5)
+    lock_seconds: int = 60  # how long a locked table is waited for
+    sqlite: bool = True  # copy SQLite databases that are open by SQLite's own means
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     target: str = DEFAULT_TARGET
     profile: str = ""  # id of the profile in use
     volume_megabytes: int = 100
     shards: int = 0  # duplicity processes side by side; 0: as many as pay
     overrides: tuple[str, ...] = ()  # the lines of /etc/tklb/overrides, comments left out
+    databases: DatabaseConfig = DatabaseConfig()
 
 
 _KEYS: dict[str, dict[str, type]] = {
     "target": {"url": str},
     "profile": {"id": str},
     "backup": {"volume_megabytes": int, "shards": int},
+    "databases": {"mysql_defaults_file": str, "pgsql_service": str, "lock_seconds": int, "sqlite": bool},
 }
 
 
@@ -119,6 +131,19 @@ def load(paths: Paths) -> Config:
         volume_megabytes=_between(paths.toml, values, "backup.volume_megabytes", (1, 100, 4000)),
         shards=_between(paths.toml, values, "backup.shards", (0, 0, 8)),
         overrides=read_overrides(paths.overrides),
+        databases=_databases(paths.toml, values),
+    )
+
+
+def _databases(path: Path, values: Mapping[str, str | int]) -> DatabaseConfig:
+    defaults = str(values.get("databases.mysql_defaults_file", ""))
+    if defaults and not defaults.startswith("/"):
+        raise ConfigInvalid(file=str(path), reason="`databases.mysql_defaults_file` must be an absolute path")
+    return DatabaseConfig(
+        mysql_defaults_file=defaults,
+        pgsql_service=str(values.get("databases.pgsql_service", "")),
+        lock_seconds=_between(path, values, "databases.lock_seconds", (1, 60, 3600)),
+        sqlite=bool(values.get("databases.sqlite", True)),
     )
 
 

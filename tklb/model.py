@@ -1,12 +1,12 @@
 """The nouns. Values only: nothing here asks or changes anything. Paths are bytes, times aware UTC or integer ns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple, Self
 
-from tklb.errors import INCOMPLETE
+from tklb.errors import COMPLETE, INCOMPLETE
 
 # how far a run is: what it does, how much is done, of how much (0: not known)
 Progress = Callable[[str, int, int], None]
@@ -82,6 +82,11 @@ class Skipped:
     item: bytes
     reason: str
     status: int = INCOMPLETE
+
+
+def status_of(skipped: Iterable[Skipped]) -> int:
+    """The exit status of a run that is complete but for `skipped`."""
+    return max((item.status for item in skipped), default=COMPLETE)
 
 
 # ---------------------------------------------------------------- packages

@@ -11,6 +11,8 @@ records travels inside every snapshot:
     sources/           the extra apt sources and keyrings, as files below their own paths; sources.mtree lists them
     accounts/          passwd group shadow gshadow subuid subgid
     profile/           the profile the delta was taken against
+    databases.mtree    every file below databases/ with its SHA-256; sqlite: which copy there is of which file
+    databases/         the dumps of database servers, and copies of SQLite databases (no record: the listing is)
     machine.json       whose snapshot it is, and which parts it holds
     README             how to use all this by hand
 """
@@ -18,7 +20,7 @@ records travels inside every snapshot:
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
@@ -32,12 +34,17 @@ from tklb.model import Accounts, FileEntry, Package, SourceFile
 
 MANIFEST = "manifest.mtree"
 PROFILE = "profile"
+DUMPS = "databases"
+DUMPS_LISTING = "databases.mtree"
 PARTS = ("files", "packages", "users", "databases")
 
 _README = """\
 This folder belongs to tklb. The files around it are the files of the machine, decoded by duplicity.
 manifest.mtree lists them with their whole metadata (mtree(5)); `deleted` names what had been removed;
 `packages`, `sources/` and `accounts/` are what they say. All of it is plain text.
+`databases/` has the dumps of database servers: each database is a folder with a `load.sql` that the server's own
+client reads from inside that folder. SQLite databases that were in use are in `databases/sqlite/`; `sqlite` says where
+each belongs.
 """
 
 
@@ -68,6 +75,7 @@ class Contents:
     local_files: tuple[bytes, ...] = ()  # their files, which are taken wherever they lie
     sources: tuple[SourceFile, ...] = ()
     accounts: Accounts = Accounts()
+    copies: tuple[tuple[bytes, str], ...] = ()  # SQLite databases: path, name of the copy below databases/sqlite
 
 
 def write(stage: Path, contents: Contents) -> None:
@@ -82,6 +90,7 @@ def write(stage: Path, contents: Contents) -> None:
     _put(stage / "local-files", path_lines(contents.local_files))
     for field in fields(Accounts):
         _put(stage / "accounts" / field.name, _joined(getattr(contents.accounts, field.name)))
+    _put(stage / "sqlite", _joined(mtree.escape(path) + b" " + name.encode() for path, name in contents.copies))
     for source in contents.sources:
         place = stage / "sources" / os.fsdecode(source.path.lstrip(b"/"))
         _put(place, source.content)
@@ -102,6 +111,7 @@ def read(stage: Path) -> Contents:
             local_files=read_paths(stage / "local-files"),
             sources=tuple(_sources(stage)),
             accounts=Accounts(**{field.name: _lines(stage / "accounts" / field.name) for field in fields(Accounts)}),
+            copies=read_copies(stage),
         )
     except (OSError, ValueError, TypeError) as exc:
         raise TargetDamaged(address="the snapshot", reason=f"its records cannot be read: {exc}") from exc
@@ -117,23 +127,60 @@ def read_paths(file: Path) -> tuple[bytes, ...]:
     return tuple(map(mtree.unescape, _lines(file)))
 
 
-def read_manifest(stage: Path) -> Iterator[FileEntry]:
-    """Stream the entries of a stage's manifest in path order; an absent one is empty."""
-    path = stage / MANIFEST
+def read_copies(stage: Path) -> tuple[tuple[bytes, str], ...]:
+    """Which copy there is of which SQLite database: path, name below databases/sqlite. Raises OSError, ValueError."""
+    pairs = (line.rsplit(b" ", 1) for line in _lines(stage / "sqlite"))
+    return tuple((mtree.unescape(path), name.decode("ascii")) for path, name in pairs)
+
+
+def read_manifest(stage: Path, name: str = MANIFEST) -> Iterator[FileEntry]:
+    """Stream the entries of a stage's manifest, or other listing, in path order; an absent one is empty."""
+    path = stage / name
     if path.exists():
         with path.open("rb") as stream:
             yield from mtree.parse(stream)
 
 
-def open_manifest(stage: Path | None) -> BinaryIO:
-    """The text of a stage's manifest; an empty listing where there is none."""
-    path = stage and stage / MANIFEST
+def open_manifest(stage: Path | None, name: str = MANIFEST) -> BinaryIO:
+    """The text of a stage's manifest, or other listing; an empty one where there is none."""
+    path = stage and stage / name
     return path.open("rb") if path and path.exists() else BytesIO(mtree.HEADER)
 
 
 def record_files(stage: Path) -> tuple[Path, ...]:
-    """Every file of the stage, sorted."""
-    return tuple(sorted(path for path in stage.rglob("*") if path.is_file() and not path.is_symlink()))
+    """Every record of the stage, sorted; the dumps are none."""
+    tops = (top for top in stage.iterdir() if top.name != DUMPS)
+    found = (path for top in tops for path in (top, *top.rglob("*")))
+    return tuple(sorted(path for path in found if path.is_file() and not path.is_symlink()))
+
+
+def write_dumps_listing(stage: Path, last: Path | None) -> int:
+    """List what lies below databases/; give its size in bytes.
+
+    A file that is as it was in the `last` snapshot gets the time it had there, so that the engine need not read it.
+    """
+    known = {entry.path: entry for entry in read_manifest(last, DUMPS_LISTING)} if last else {}
+    total = 0
+    with open(_new(stage / DUMPS_LISTING), "wb") as listing:
+        listing.write(mtree.HEADER)
+        found = (path for path in (stage / DUMPS).rglob("*") if path.is_file() and not path.is_symlink())
+        for path in sorted(found, key=os.fsencode):
+            entry = _dump_entry(stage, path, known)
+            listing.write(mtree.format_entry(entry))
+            total += entry.size or 0
+    return total
+
+
+def _dump_entry(stage: Path, path: Path, known: Mapping[bytes, FileEntry]) -> FileEntry:
+    name = b"/" + os.fsencode(path.relative_to(stage))
+    with path.open("rb") as stream:
+        status, sha256 = os.fstat(stream.fileno()), hashlib.file_digest(stream, "sha256").hexdigest()
+    before = known.get(name)
+    mtime_ns = status.st_mtime_ns
+    if before and before.mtime_ns and (before.size, before.sha256) == (status.st_size, sha256):
+        mtime_ns = before.mtime_ns
+        os.utime(path, ns=(mtime_ns, mtime_ns))
+    return FileEntry(name, "file", size=status.st_size, mtime_ns=mtime_ns, sha256=sha256)
 
 
 def digest(stage: Path) -> str:
@@ -147,9 +194,9 @@ def digest(stage: Path) -> str:
 
 
 def same_records(one: Path, other: Path) -> bool:
-    """Whether two stages hold the same records, the manifest apart."""
+    """Whether two stages hold the same records, manifest and listing of dumps apart."""
     names = [
-        tuple(path.relative_to(stage) for path in record_files(stage) if path.name != MANIFEST)
+        tuple(path.relative_to(stage) for path in record_files(stage) if path.name not in (MANIFEST, DUMPS_LISTING))
         for stage in (one, other)
     ]
     return names[0] == names[1] and all((one / n).read_bytes() == (other / n).read_bytes() for n in names[0])
@@ -158,8 +205,12 @@ def same_records(one: Path, other: Path) -> bool:
 def _put(path: Path, content: bytes) -> None:
     # not made durable: a stage lost to a power cut is made again by the next run
     private_folder(path.parent)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE), "wb") as stream:
+    with open(_new(path), "wb") as stream:
         stream.write(content)
+
+
+def _new(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE)
 
 
 def _joined(lines: Iterable[bytes]) -> bytes:

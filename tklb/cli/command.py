@@ -13,8 +13,8 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from tklb.config import Paths, paths_from
-from tklb.errors import COMPLETE, INCOMPLETE, NotRoot, shown
-from tklb.model import Skipped
+from tklb.errors import NotRoot, shown
+from tklb.model import Skipped, status_of
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def ending(output: Output, skipped: Iterable[Skipped]) -> int:
     for item in named:
         log.warning("skipped %s: %s", shown(item.item), item.reason)
         output.say(f"skipped {shown(item.item)}: {item.reason}")
-    return INCOMPLETE if named else COMPLETE
+    return status_of(named)
 
 
 def _listen(loudness: int) -> None:

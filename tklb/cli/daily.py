@@ -46,6 +46,7 @@ def delta(output: Output, override: tuple[str, ...]) -> int:
     """Show what makes this server this server, like `git status` for a machine; touches nothing."""
     need_root()
     from tklb.delta.packages import native_architecture
+    from tklb.flow.databases import list_databases
     from tklb.flow.setting import open_setting
     from tklb.flow.survey import file_changes, survey
     from tklb.view.delta import delta_lines, write_delta_json
@@ -54,12 +55,14 @@ def delta(output: Output, override: tuple[str, ...]) -> int:
         setting = open_setting(paths(), now, progress)
         seen = survey(setting, override)
         changes = file_changes(setting, seen)
+        dumps = list_databases(setting, seen.overrides)
         if output.json:
-            write_delta_json(changes, seen.package_delta, native_architecture(seen.packages), seen.account_delta)
+            native = native_architecture(seen.packages)
+            write_delta_json(changes, seen.package_delta, native, seen.account_delta, dumps.databases)
         else:
-            for line in delta_lines(changes, seen.package_delta, seen.account_delta):
+            for line in delta_lines(changes, seen.package_delta, seen.account_delta, dumps.databases):
                 click.echo(line)
-    return ending(output, seen.skipped)
+    return ending(output, (*seen.skipped, *dumps.skipped))
 
 
 @click.command(epilog=example("tklb why /etc/apache2/apache2.conf"))

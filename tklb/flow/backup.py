@@ -10,15 +10,15 @@ from tempfile import TemporaryDirectory
 
 from tklb import snapshot
 from tklb.durable import fresh_folder, private_folder, run_lock
-from tklb.errors import COMPLETE, INCOMPLETE
 from tklb.flow.chain import keep_records, open_chain
+from tklb.flow.databases import list_databases
 from tklb.flow.difference import Difference, since_last
 from tklb.flow.inspect import RunNote, note_failure, note_run
 from tklb.flow.push import Order, push
 from tklb.flow.setting import Setting
-from tklb.flow.stage import Staged, fill_stage
+from tklb.flow.stage import Staged, Staging, fill_stage
 from tklb.flow.survey import Survey, survey
-from tklb.model import Change, Counts, Kind, Skipped
+from tklb.model import Change, Counts, Database, Kind, Skipped, status_of
 
 ALL_PARTS = frozenset(snapshot.PARTS)
 
@@ -39,6 +39,7 @@ class Result:
     counts: Counts
     stored_bytes: int
     seconds: float
+    databases: tuple[Database, ...] = ()  # dumped; the size is that of the dump
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -52,7 +53,7 @@ def take(setting: Setting, request: Request) -> Result:
         except BaseException as exc:
             note_failure(setting.paths, began, exc)
             raise
-        note_run(setting.paths, RunNote(began, INCOMPLETE if result.skipped else COMPLETE))
+        note_run(setting.paths, RunNote(began, status_of(result.skipped)))
         return result
 
 
@@ -63,12 +64,16 @@ def rehearse(setting: Setting, request: Request) -> Result:
     with TemporaryDirectory(prefix="tklb-") as folder:
         stage, work = private_folder(Path(folder, "stage")), private_folder(Path(folder, "work"))
         seen = survey(setting, request.overrides)
-        staged = fill_stage(setting, seen, stage, ALL_PARTS - request.skip, work / "index")
+        staged = fill_stage(
+            setting, seen, stage, Staging(ALL_PARTS - request.skip, work / "index", last, list_databases)
+        )
         difference = since_last(last, stage, work, frozenset())
+    difference.dumps_moved = False  # nothing was dumped
+    empty = _result(setting, began, seen, staged)
     if last and difference.is_empty:
-        return _result(setting, began, "", Kind.NONE, _totals(staged), seen)
+        return empty
     kind = Kind.INCREMENTAL if last else Kind.FULL
-    return _result(setting, began, "", kind, _counts(difference, staged, seen, request, kind), seen)
+    return replace(empty, kind=kind, counts=_counts(difference, staged, seen, request, kind))
 
 
 def _take(setting: Setting, request: Request, began: datetime) -> Result:
@@ -76,16 +81,22 @@ def _take(setting: Setting, request: Request, began: datetime) -> Result:
     last = None if request.full else chain.last_records(setting.paths)
     with fresh_folder(setting.paths.stage) as stage, fresh_folder(setting.paths.cache / "work") as work:
         seen = survey(setting, request.overrides)
-        staged = fill_stage(setting, seen, stage, ALL_PARTS - request.skip, setting.paths.index)
+        staged = fill_stage(setting, seen, stage, Staging(ALL_PARTS - request.skip, setting.paths.index, last))
         difference = since_last(last, stage, work, chain.doubtful)
         if chain.head and last and difference.is_empty:
-            return _result(setting, began, chain.head.snapshot, Kind.NONE, _totals(staged), seen)
+            return replace(_result(setting, began, seen, staged), snapshot=chain.head.snapshot)
         counts = _counts(difference, staged, seen, request, Kind.INCREMENTAL if last else Kind.FULL)
         order = Order(stage, work, difference, counts, tuple(seen.skipped), full=last is None)
         record = push(setting, chain, order)
         keep_records(setting.paths, stage)
-    result = _result(setting, began, record.snapshot, record.kind, counts, seen)
-    return replace(result, stored_bytes=record.stored_bytes, skipped=record.skipped)
+    return replace(
+        _result(setting, began, seen, staged),
+        snapshot=record.snapshot,
+        kind=record.kind,
+        counts=counts,
+        stored_bytes=record.stored_bytes,
+        skipped=record.skipped,
+    )
 
 
 def _counts(difference: Difference, staged: Staged, seen: Survey, request: Request, kind: Kind) -> Counts:
@@ -111,18 +122,25 @@ def _counts(difference: Difference, staged: Staged, seen: Survey, request: Reque
 
 def _totals(staged: Staged) -> Counts:
     entries = sum(staged.changes.values()) - staged.changes[Change.DELETED]
-    return Counts(delta_files=entries, delta_bytes=staged.size)
+    return Counts(
+        delta_files=entries,
+        delta_bytes=staged.size,
+        databases=len(staged.dumps.databases),
+        database_bytes=staged.dumps.bytes,
+    )
 
 
-def _result(setting: Setting, began: datetime, name: str, kind: Kind, counts: Counts, seen: Survey) -> Result:
+def _result(setting: Setting, began: datetime, seen: Survey, staged: Staged) -> Result:
+    """The result of a run that stored nothing."""
     return Result(
-        snapshot=name,
-        kind=kind,
-        counts=counts,
+        snapshot="",
+        kind=Kind.NONE,
+        counts=_totals(staged),
         stored_bytes=0,
         seconds=(setting.clock() - began).total_seconds(),
+        databases=tuple(staged.dumps.databases),
         skipped=tuple(seen.skipped),
-        warnings=_warnings(seen),
+        warnings=(*_warnings(seen), *staged.dumps.notes),
     )
 
 

@@ -68,7 +68,8 @@ def open_chain(setting: Setting) -> Chain:
 
 
 def keep_records(paths: Paths, stage: Path) -> None:
-    """Make the records of a sealed snapshot those the next run compares with."""
+    """Make the records of a sealed snapshot those the next run compares with; of dumps, their listing is enough."""
+    remove_tree(stage / snapshot.DUMPS)
     remove_tree(paths.last)
     stage.rename(paths.last)
     sync_folder(paths.last.parent)

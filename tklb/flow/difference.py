@@ -1,7 +1,9 @@
 """What moved since the last snapshot: two manifests merged, and the names whose content the engine takes anew."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tklb import snapshot
 from tklb.delta.listing import compare_records, records
@@ -17,12 +19,13 @@ class Difference:
     changed: int = 0
     metadata: int = 0
     deleted: int = 0
-    size: int = 0  # bytes of the files whose content moved
+    size: int = 0  # bytes of the files and dumps whose content moved
+    dumps_moved: bool = False
     records_moved: bool = True
 
     @property
     def is_empty(self) -> bool:
-        return not (self.changed or self.metadata or self.deleted or self.records_moved)
+        return not (self.changed or self.metadata or self.deleted or self.dumps_moved or self.records_moved)
 
 
 def since_last(last: Path | None, stage: Path, work: Path, doubtful: frozenset[bytes]) -> Difference:
@@ -44,8 +47,21 @@ def since_last(last: Path | None, stage: Path, work: Path, doubtful: frozenset[b
             _count(difference, change)
             if change.change in (Change.NEW, Change.EDITED):
                 edited.write(change.path[1:] + b"\0")
+        _compare_dumps(last, stage, difference, edited)
     difference.records_moved = last is None or not snapshot.same_records(last, stage)
     return difference
+
+
+def _compare_dumps(last: Path | None, stage: Path, difference: Difference, edited: IO[bytes]) -> None:
+    with (
+        snapshot.open_manifest(last, snapshot.DUMPS_LISTING) as base,
+        snapshot.open_manifest(stage, snapshot.DUMPS_LISTING) as now,
+    ):
+        for change in compare_records(records(base), records(now)):
+            difference.dumps_moved = True
+            if change.now and change.change in (Change.NEW, Change.EDITED):
+                difference.size += change.now.size or 0
+                edited.write(os.fsencode(stage)[1:] + change.path + b"\0")
 
 
 def _is_renumbered(change: FileChange) -> bool:

@@ -73,14 +73,15 @@ def decode(source: Source, work: Path, paths: Paths, progress: Progress) -> tupl
     record = source.record
     needed = restore_volumes(record.volumes)
     amount = sum(volume.size for volume in needed)
-    _need_space(work, record.counts.delta_bytes + amount, record.counts.delta_files)
+    plain = record.counts.delta_bytes + record.counts.database_bytes
+    _need_space(work, plain + amount, record.counts.delta_files)
     volumes = private_folder(work / "volumes")
     fetch_volumes(source.target, needed, volumes, lambda done: progress("fetching", done, amount))
     engine = Engine(paths.cache, source.secret)
     folders = []
     for number, shard in enumerate(record.shards):
         folder = private_folder(work / f"files-{number}")
-        engine.pull(volumes, folder, shard, lambda done: progress("decoding", done, record.counts.delta_bytes))
+        engine.pull(volumes, folder, shard, lambda done: progress("decoding", done, plain))
         folders.append(folder)
     remove_tree(volumes)
     return tuple(folders)

@@ -5,6 +5,7 @@ Until the seal is written nothing of it counts; what a failed run leaves among t
 
 import os
 import zlib
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -124,9 +125,17 @@ def _name_lists(order: Order, shards: tuple[str, ...]) -> dict[str, Path]:
         outs = [streams.enter_context(path.open("xb")) for path in lists.values()]
         for path in snapshot.record_files(order.stage):
             outs[0].write(os.fsencode(path)[1:] + b"\0")
-        for entry in snapshot.read_manifest(order.stage):
-            outs[zlib.crc32(entry.path) % len(outs)].write(entry.path[1:] + b"\0")
+        for name in _dumps_and_files(order.stage):
+            outs[zlib.crc32(name) % len(outs)].write(name[1:] + b"\0")
     return lists
+
+
+def _dumps_and_files(stage: Path) -> Iterator[bytes]:
+    """All of a snapshot but its records. Of an SQLite database that was copied, the copy is among the dumps."""
+    top = os.fsencode(stage)
+    yield from (top + entry.path for entry in snapshot.read_manifest(stage, snapshot.DUMPS_LISTING))
+    copied = {path for path, _ in snapshot.read_copies(stage)}
+    yield from (entry.path for entry in snapshot.read_manifest(stage) if entry.path not in copied)
 
 
 def _moved(order: Order, pushed: tuple[Pushed, ...]) -> tuple[dict[bytes, str], list[Skipped]]:
@@ -136,8 +145,11 @@ def _moved(order: Order, pushed: tuple[Pushed, ...]) -> tuple[dict[bytes, str], 
         read.update(push.as_read)
     edited = b"" if order.full else order.difference.edited.read_bytes()
     expected = {b"/" + name for name in edited.split(b"\0")}
+    copied = {path for path, _ in snapshot.read_copies(order.stage)}
     amended, replaced = {}, []
     for entry in snapshot.read_manifest(order.stage):
+        if entry.path in copied:
+            continue
         if entry.path in read and entry.sha256 != read[entry.path]:
             amended[entry.path] = read[entry.path]
         elif entry.kind == "file" and entry.path not in read and (order.full or entry.path in expected):

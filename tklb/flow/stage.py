@@ -16,6 +16,8 @@ from typing import IO
 from tklb import snapshot
 from tklb.delta import mtree
 from tklb.durable import PRIVATE_FILE, naming_full, replacing
+from tklb.flow.copies import Copies
+from tklb.flow.databases import Dumps, TakeDumps, dump_databases
 from tklb.flow.setting import ROOT, Setting
 from tklb.flow.survey import Survey, file_changes
 from tklb.model import Accounts, Change, FileEntry
@@ -35,18 +37,36 @@ class Staged:
     size: int = 0  # bytes
     changes: dict[Change, int] = field(default_factory=lambda: dict.fromkeys(Change, 0))  # against the install state
     deleted: list[bytes] = field(default_factory=list)
+    dumps: Dumps = field(default_factory=Dumps)
+    copies: list[tuple[bytes, str]] = field(default_factory=list)  # of SQLite databases: path, name of the copy
     links: dict[Inode, list[bytes]] = field(default_factory=dict)  # every path in scope of a file with more names
     linked: set[Inode] = field(default_factory=set)  # those of them that the delta has
 
 
-def fill_stage(setting: Setting, seen: Survey, stage: Path, parts: frozenset[str], index: Path) -> Staged:
-    """Write the records of a snapshot into `stage`, but for the `parts` left out, and a fresh index to `index`."""
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """How a stage is filled. `last` are the records of the snapshot before: an unchanged dump looks as it did then."""
+
+    parts: frozenset[str]
+    index: Path  # where a fresh index goes
+    last: Path | None = None
+    take_dumps: TakeDumps = dump_databases
+
+
+def fill_stage(setting: Setting, seen: Survey, stage: Path, how: Staging) -> Staged:
+    """Write what a snapshot holds beside the files into `stage`, but for the parts left out, and a fresh index."""
     with naming_full(stage):
-        return _fill(setting, seen, stage, parts, index)
+        staged = _fill(setting, seen, stage, how)
+        staged.dumps.bytes = snapshot.write_dumps_listing(stage, how.last)
+        return staged
 
 
-def _fill(setting: Setting, seen: Survey, stage: Path, parts: frozenset[str], index: Path) -> Staged:
-    staged = _stage_files(setting, seen, stage, index) if "files" in parts else Staged()
+def _fill(setting: Setting, seen: Survey, stage: Path, how: Staging) -> Staged:
+    parts = how.parts
+    staged = _stage_files(setting, seen, stage, how.index) if "files" in parts else Staged()
+    if "databases" in parts:
+        staged.dumps = how.take_dumps(setting, seen.overrides, stage)
+        seen.skipped.extend(staged.dumps.skipped)
     has_packages = "packages" in parts
     contents = snapshot.Contents(
         machine=this_machine(setting.host, setting.profile.id, setting.profile.services, parts),
@@ -60,6 +80,7 @@ def _fill(setting: Setting, seen: Survey, stage: Path, parts: frozenset[str], in
         local_files=seen.local_files,
         sources=extra_sources(ROOT) if has_packages else (),
         accounts=seen.accounts if "users" in parts else Accounts(),
+        copies=tuple(staged.copies),
     )
     snapshot.write(stage, contents)
     shutil.copytree(setting.profile.folder, stage / snapshot.PROFILE)
@@ -67,21 +88,25 @@ def _fill(setting: Setting, seen: Survey, stage: Path, parts: frozenset[str], in
 
 
 def _stage_files(setting: Setting, seen: Survey, stage: Path, place: Path) -> Staged:
-    staged = Staged()
+    staged, copies = Staged(), Copies(stage, setting.config.databases.sqlite)
     with ExitStack() as streams:
         index = streams.enter_context(replacing(place))
         manifest = streams.enter_context(_private_stream(stage / snapshot.MANIFEST))
         index.write(mtree.HEADER)
         manifest.write(mtree.HEADER)
         for change in file_changes(setting, seen, lambda entries: _noted(setting, entries, index, staged)):
+            now = change.now and copies.settle(change.now, seen.skipped)
+            if change.now and not now:
+                continue
             staged.changes[change.change] += 1
-            if change.now is None:
+            if now is None:
                 staged.deleted.append(change.path)
                 continue
-            manifest.write(mtree.format_entry(change.now))
-            staged.size += change.now.size or 0
-            if _has_more_names(change.now):
-                staged.linked.add((change.now.dev, change.now.ino))
+            manifest.write(mtree.format_entry(now))
+            staged.size += now.size or 0
+            if _has_more_names(now):
+                staged.linked.add((now.dev, now.ino))
+    staged.copies = copies.made
     return staged
 
 

@@ -23,7 +23,6 @@ from tklb.system.digest import file_digest
 from tklb.system.dpkg import installed, listed_files
 from tklb.system.scan import scan
 
-DATABASES = ("mysql", "pgsql")
 Watch = Callable[[Iterator[FileEntry]], Iterator[FileEntry]]
 
 
@@ -31,6 +30,7 @@ Watch = Callable[[Iterator[FileEntry]], Iterator[FileEntry]]
 class Survey:
     """What differs. `skipped` fills while the changes are read; `rules` decide what counts."""
 
+    overrides: tuple[Override, ...]
     rules: Rules
     installed: tuple[Package, ...]
     packages: tuple[Package, ...]  # without those that overrides leave out, as all below
@@ -58,6 +58,7 @@ def survey(setting: Setting, overrides: Iterable[str] = ()) -> Survey:
     accounts = _accounts_without(read_accounts(ROOT), selection)
     accounts_base = _accounts_without(setting.profile.accounts(), selection)
     return Survey(
+        overrides=tuple(wanted),
         rules=setting.profile.rules_with(local_files).with_overrides(
             override.rule for override in wanted if override.kind == "path"
         ),
@@ -69,11 +70,6 @@ def survey(setting: Setting, overrides: Iterable[str] = ()) -> Survey:
         local_files=local_files,
         accounts=accounts,
         account_delta=diff_accounts(accounts_base, accounts),
-        skipped=[
-            Skipped(f"{item.kind}:".encode() + item.value, "this version takes no databases")
-            for item in wanted
-            if item.include and item.kind in DATABASES
-        ],
     )
 
 

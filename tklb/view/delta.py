@@ -4,16 +4,19 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 
+from tklb.delta.databases import item_of
 from tklb.delta.packages import delta_names
 from tklb.errors import shown
-from tklb.model import AccountDelta, Change, FileChange, PackageDelta
+from tklb.model import AccountDelta, Change, Database, FileChange, PackageDelta
 from tklb.view.words import path_fields, size
 
 _SIGNS = {Change.NEW: "+", Change.EDITED: "~", Change.METADATA: "m", Change.DELETED: "-"}
 
 
-def delta_lines(changes: Iterable[FileChange], packages: PackageDelta, accounts: AccountDelta) -> Iterator[str]:
-    """Give the lines for people: files first, then packages, users and groups, then a summary."""
+def delta_lines(
+    changes: Iterable[FileChange], packages: PackageDelta, accounts: AccountDelta, databases: Iterable[Database]
+) -> Iterator[str]:
+    """Give the lines for people: files first, then packages, users and groups, databases, then a summary."""
     counts = dict.fromkeys(Change, 0)
     total = 0
     for change in changes:
@@ -23,12 +26,17 @@ def delta_lines(changes: Iterable[FileChange], packages: PackageDelta, accounts:
         yield f"{_SIGNS[change.change]} {shown(change.path)}" + (f"  {size(amount)}" if amount else "")
     yield from _package_lines(packages)
     yield from _account_lines(accounts)
+    yield from (f"  database {shown(item_of(d.engine, d.name))}  {size(d.bytes)}" for d in databases)
     listed = ", ".join(f"{count} {change}" for change, count in counts.items() if count) or "no changes"
     yield f"files: {listed}, {size(total)}"
 
 
 def write_delta_json(
-    changes: Iterable[FileChange], packages: PackageDelta, native: str, accounts: AccountDelta
+    changes: Iterable[FileChange],
+    packages: PackageDelta,
+    native: str,
+    accounts: AccountDelta,
+    databases: Iterable[Database],
 ) -> None:
     """Write the JSON object to stdout, the files one by one."""
     out = sys.stdout
@@ -36,7 +44,11 @@ def write_delta_json(
     for number, change in enumerate(changes):
         fields = {**path_fields(change.path), "change": change.change, "size": _size(change)}
         out.write((",\n" if number else "\n") + json.dumps(fields))
-    rest = {"packages": delta_names(packages, native), **account_fields(accounts), "databases": []}
+    rest = {
+        "packages": delta_names(packages, native),
+        **account_fields(accounts),
+        "databases": [{"engine": d.engine, "name": d.name, "bytes": d.bytes} for d in databases],
+    }
     out.write("\n], " + json.dumps(rest)[1:] + "\n")
 
 

@@ -33,7 +33,11 @@ def backup_json(result: Result) -> Json:
         },
         "packages": {"added": counts.packages_added, "removed": counts.packages_removed},
         "users": {"added": counts.users_added, "changed": counts.users_changed},
-        "databases": {},
+        "databases": {
+            **{engine: [d.name for d in result.databases if d.engine == engine] for engine in _engines(result)},
+            "count": len(result.databases),
+            "bytes": sum(database.bytes for database in result.databases),
+        },
         "delta": {"files": counts.delta_files, "bytes": counts.delta_bytes},
         "stored_bytes": result.stored_bytes,
         "skipped": skipped_json(result.skipped),
@@ -58,8 +62,15 @@ def backup_lines(result: Result) -> Iterator[str]:
             f"packages: {counts.packages_added} added, {counts.packages_removed} removed; "
             f"users: {counts.users_added} added, {counts.users_changed} changed"
         )
+        if result.databases:
+            total = sum(database.bytes for database in result.databases)
+            yield f"{plural(len(result.databases), 'database')}, {size(total)}"
         yield f"stored {size(result.stored_bytes)} in {result.seconds:.1f} s"
     yield from (f"note: {warning}" for warning in result.warnings)
+
+
+def _engines(result: Result) -> list[str]:
+    return sorted({database.engine for database in result.databases})
 
 
 # ---------------------------------------------------------------- list

@@ -1,0 +1,60 @@
+"""SQLite databases of the delta that a program has open: copies of them, made by SQLite itself, go into the stage.
+
+The file as it lies there may be torn between two moments, and its newest rows may be in another file beside it. The
+entry of the manifest then describes the copy, and what lies beside the database does not travel.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tklb import snapshot
+from tklb.durable import private_folder
+from tklb.model import FileEntry, Skipped
+from tklb.system.database.dump import file_name
+from tklb.system.sqlite import Identity, NotCopied, copy_database, is_in_use, is_sqlite, open_files, sidecars
+
+FOLDER = "sqlite"
+
+
+_SMALLEST_PAGE = 512  # bytes; every database is whole pages
+
+
+@dataclass(slots=True)
+class Copies:
+    """The copies made so far: path and name of the copy."""
+
+    stage: Path
+    is_wanted: bool
+    made: list[tuple[bytes, str]] = field(default_factory=list)
+    _opened: frozenset[Identity] = frozenset()
+    _beside: set[bytes] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.is_wanted:
+            self._opened = open_files()
+
+    def settle(self, entry: FileEntry, skipped: list[Skipped]) -> FileEntry | None:
+        """The entry as the snapshot shall have it; None for what belongs to a database that was copied."""
+        if entry.path in self._beside:
+            return None
+        identity = (entry.dev or 0, entry.ino or 0)
+        if not (self.is_wanted and _may_be_one(entry) and is_in_use(entry.path, identity, self._opened)):
+            return entry
+        return self._copied(entry, identity, skipped) if is_sqlite(entry.path) else entry
+
+    def _copied(self, entry: FileEntry, identity: Identity, skipped: list[Skipped]) -> FileEntry:
+        name = file_name(os.fsdecode(entry.path))
+        folder = private_folder(self.stage / snapshot.DUMPS / FOLDER)
+        try:
+            copy = copy_database(entry.path, identity, os.fsencode(folder / name))
+        except NotCopied as exc:
+            skipped.append(Skipped(entry.path, f"taken as it lies there, perhaps torn: {exc.reason}"))
+            return entry
+        self.made.append((entry.path, name))
+        self._beside.update(sidecars(entry.path))
+        return entry._replace(size=copy.size, sha256=copy.sha256, sparse=False)
+
+
+def _may_be_one(entry: FileEntry) -> bool:
+    return entry.kind == "file" and bool(entry.size) and (entry.size or 0) % _SMALLEST_PAGE == 0
