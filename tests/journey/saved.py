@@ -135,12 +135,14 @@ def refused(machine: Box, code: int, name: str, *words: str, says: str = "") -> 
 
 
 class Running:
-    """A command that goes on while the test does something to it. `pid` is the host's number of the process itself."""
+    """A command that goes on while the test does something to it; `before` is a program that starts it by exec(2).
 
-    def __init__(self, machine: Box, *words: str, env: Mapping[str, str] | None = None) -> None:
+    `pid` is the host's number of the process itself.
+    """
+
+    def __init__(self, machine: Box, *words: str, before: tuple[str, ...] = ()) -> None:
         self._process = machine.popen(
-            ["tklb", *words],
-            env=env,
+            [*before, "tklb", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -425,7 +425,7 @@ def test_who_is_not_root_is_told_and_may_look_at_what_is_public(machine: Applian
             machine.run([*NOBODY, "tklb", *words])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("place", ["var/lib/tklb/stage/manifest.mtree", "mnt/target/volumes/.incoming-a/volumes"])
 def test_an_interrupted_backup_leaves_nothing_and_the_next_one_succeeds(
     a: Appliance, number: signal.Signals, place: str
@@ -440,7 +440,14 @@ def test_an_interrupted_backup_leaves_nothing_and_the_next_one_succeeds(
     assert len(done(a, "list", "--json").value) == 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nohup_keeps_a_backup_going_when_its_terminal_goes(a: Appliance) -> None:
+    change_something(a)
+    with Running(a, "backup", "--json", before=("nohup",)) as run:
+        told = run.when((a.root / "var/lib/tklb/stage").exists, signal.SIGHUP).end()
+    assert (told.status, told.value["kind"]) == (0, "incremental")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("place", ["var/lib/tklb/restore", "srv/nasty/folders"])
 def test_an_interrupted_restore_is_completed_by_repeating_it(b: Appliance, number: signal.Signals, place: str) -> None:
     with Running(b, "restore", *FROM_A, "--yes", "--json") as run:

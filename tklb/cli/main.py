@@ -62,6 +62,8 @@ def run_command(arguments: Sequence[str]) -> int:
     """Carry out one command line; return the exit status."""
     os.umask(0o077)
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else nohup(1) has it ignored
+        signal.signal(signal.SIGHUP, _interrupt)
     _open_standard_streams()
     try:
         status = cli.main(list(arguments), prog_name="tklb", standalone_mode=False, obj=Output())
