@@ -14,8 +14,9 @@ from tklb.delta.rules import Rule, Rules
 from tklb.delta.xattrs import ACLS, CAPABILITY
 from tklb.errors import NoSpace
 from tklb.model import Change, FileEntry, Plan, Report
-from tklb.restore.apply import apply
+from tklb.restore.apply import Means, apply
 from tklb.restore.choice import Choice
+from tklb.restore.load import Loader
 from tklb.restore.plan import Here, Saved, make_plan
 from tklb.snapshot import Contents, Machine
 from tklb.system.accounts import read_accounts
@@ -72,7 +73,8 @@ class Story:
     def apply(self, plan: Plan, saved: Saved) -> Report:
         def quiet(*_: object) -> None: ...
 
-        return apply(plan, saved, [self.stage], lambda: self.plan(saved), quiet, os.fsencode(self.here))
+        means = Means([self.stage], Loader(lambda engine: None, {}), quiet, os.fsencode(self.here))
+        return apply(plan, saved, means, lambda: self.plan(saved))
 
 
 def look(root: Path) -> list[FileEntry]:

@@ -17,6 +17,7 @@ from tklb.view.progress import progress_line
 if TYPE_CHECKING:
     from tklb.flow.restore import Restoring
 
+_LIMIT_HELP = "Bring back only this: /path, package:NAME, user:NAME, mysql:DB[/TABLE], pgsql:DB[/TABLE]; repeatable."
 _SHOWN = 200  # steps of a plan that a person is asked to look at
 
 
@@ -32,7 +33,14 @@ _SHOWN = 200  # steps of a plan that a person is asked to look at
 @click.option("--target", metavar="URL", help="Where the snapshots are; the configured target when not given.")
 @click.option("--key", metavar="FILE", type=click.Path(path_type=Path), help="Key file of the backed-up machine.")
 @skip_option
-@click.option("--limit", metavar="ITEM", multiple=True, help="Bring back only this: /path, package:NAME, user:NAME.")
+@click.option("--limit", metavar="ITEM", multiple=True, help=_LIMIT_HELP)
+@click.option(
+    "--rename-database",
+    "renames",
+    metavar="OLD=NEW",
+    multiple=True,
+    help="Bring a database back under another name; repeatable. mysql: or pgsql: before OLD says whose.",
+)
 @click.option(
     "--as",
     "role",
@@ -59,6 +67,7 @@ def restore(
     remove_packages: bool,
     skip: tuple[str, ...],
     limit: tuple[str, ...],
+    renames: tuple[str, ...],
 ) -> int:
     """Bring a snapshot back onto this machine: plan, show, ask, apply.
 
@@ -75,6 +84,7 @@ def restore(
         role=Role(role),
         skip=frozenset(skip),
         limits=limit,
+        renames=renames,
         remove_packages=remove_packages,
     )
     with run_log(where, "restore", now(), wanted=not dry_run), progress_line(output.progress) as progress:

@@ -38,8 +38,7 @@ class DatabaseWish:
 
     def database(self, name: str) -> bool:
         """Whether the database is wanted, be it for some of its tables only."""
-        path = b"/" + spelled(name)
-        return self._says(path) is True or (self._says(path) is None and self.default) or self._holds(name)
+        return self.is_whole(name) or self._holds(name)
 
     def rows(self, database: str, *names: str) -> bool:
         """Whether the rows of a table are wanted; `names` are the ways to spell it."""
@@ -48,7 +47,11 @@ class DatabaseWish:
         about_table = [d.included for d in decisions if d.rule and d.rule.pattern.count(b"/") > 1]
         if about_table:
             return all(about_table)
-        said = self._says(b"/" + spelled(database))
+        return self.is_whole(database)
+
+    def is_whole(self, name: str) -> bool:
+        """Whether the database is wanted as such, not only for some of its tables."""
+        said = self._says(b"/" + spelled(name))
         return self.default if said is None else said
 
     def wants_none(self) -> bool:

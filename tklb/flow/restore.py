@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from tklb import snapshot
@@ -17,13 +17,15 @@ from tklb.delta.rules import parse_override
 from tklb.durable import fresh_folder, private_folder, run_lock, write_atomic
 from tklb.errors import RestoreRefused
 from tklb.flow.chain import keep_records
+from tklb.flow.dumps import find_dumps, offers_here, place_copies, server_here
 from tklb.flow.fetch import Source, decode, find_snapshot
 from tklb.flow.setting import ROOT, adopt_profile
 from tklb.flow.stage import this_machine
 from tklb.model import FileEntry, Plan, Progress, Report, Role, Skipped
 from tklb.profile import detect, load, os_release
-from tklb.restore.apply import apply
-from tklb.restore.choice import Choice
+from tklb.restore.apply import Means, apply
+from tklb.restore.choice import Choice, parse_rename
+from tklb.restore.load import Loader
 from tklb.restore.plan import Here, Saved, make_plan
 from tklb.system.accounts import read_accounts
 from tklb.system.apply_file import Applier
@@ -40,6 +42,7 @@ class Request:
     role: Role = Role.REPLACEMENT
     skip: frozenset[str] = frozenset()
     limits: tuple[str, ...] = ()
+    renames: tuple[str, ...] = ()  # of databases: OLD=NEW
     remove_packages: bool = False
 
 
@@ -65,8 +68,11 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
         source = find_snapshot(paths, request.snapshot, request.target, request.key)
         folders = decode(source, work, paths, progress)
         records = folders[0] / source.record.stage
+        copies = place_copies(work, folders, records)
         saved = _saved(source, records)
         files = held.enter_context(LiveFiles(ROOT))
+        dumps = find_dumps(folders, source.record.stage)
+        saved = replace(saved, servers=dumps.servers, broken=dumps.broken)
 
         def planned() -> Plan:
             here = Here(
@@ -75,12 +81,14 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
                 installed(ROOT),
                 files,
                 source_files(ROOT),
+                offers_here(paths, dumps),
             )
             made = make_plan(saved, here, choice)
             return replace(made, warnings=(*(f"the ledger: {problem}" for problem in source.problems), *made.warnings))
 
         def carried_out() -> Report:
-            report = apply(plan, saved, folders, planned, progress)
+            loader = Loader(partial(server_here, paths), dumps.folders)
+            report = apply(plan, saved, Means((*folders, copies), loader, progress), planned)
             if choice.part("files"):
                 _add_local_files(paths, (path for path in saved.contents.local_files if choice.allows("path", path)))
             if takes_over:
@@ -89,7 +97,7 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
 
         plan = planned()
         # what was left out would be recorded as deleted by the next backup of the chain
-        is_whole = request.role is Role.REPLACEMENT and not choice.is_limited and choice.skip <= {"databases"}
+        is_whole = request.role is Role.REPLACEMENT and choice.is_whole
         takes_over = is_whole and not _continues(paths, source)
         yield Restoring(plan, takes_over, carried_out)
 
@@ -101,6 +109,7 @@ def _choice(paths: Paths, request: Request) -> Choice:
         limit=tuple(parse_override(item) for item in request.limits),
         remove_packages=request.remove_packages,
         own=paths.own,
+        renames=tuple(map(parse_rename, request.renames)),
     )
 
 
@@ -121,10 +130,12 @@ def extract(paths: Paths, request: Request, into: Path, progress: Progress) -> R
         source = find_snapshot(paths, request.snapshot, request.target, request.key)
         folders = decode(source, work, paths, progress)
         records = folders[0] / source.record.stage
+        copies = place_copies(work, folders, records)
         private_folder(into)
-        with Applier(os.fsencode(into), tuple(map(os.fsencode, folders))) as applier:
+        with Applier(os.fsencode(into), tuple(map(os.fsencode, (*folders, copies)))) as applier:
             skipped = tuple(_put_all(applier, _saved(source, records)))
-        shutil.copytree(records, into / source.record.stage)
+        for folder in folders:
+            shutil.copytree(folder / source.record.stage, into / source.record.stage, dirs_exist_ok=True)
     return Report(done=(source.record.snapshot,), skipped=skipped)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tklb.errors import shown
 from tklb.model import FileEntry, Plan, Progress, Report, Skipped, Step, StepKind
+from tklb.restore.load import Loader
 from tklb.restore.plan import Saved
 from tklb.system import apt
 from tklb.system.accounts import write_accounts
@@ -23,33 +24,38 @@ from tklb.system.space import ensure_room
 
 PACKAGES = (StepKind.SOURCE, StepKind.INSTALL, StepKind.REMOVE, StepKind.MARK)
 FILES = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
+DATABASES = (StepKind.DATABASE_ACCOUNTS, StepKind.DATABASE)
 _EVERY = 100  # files between two reports of progress
 
 
-def apply(
-    plan: Plan,
-    saved: Saved,
-    stages: Sequence[Path],
-    replan: Callable[[], Plan],
-    progress: Progress,
-    root: bytes = b"/",
-) -> Report:
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a plan is carried out with: the stages hold the decoded contents, `root` is the machine."""
+
+    stages: Sequence[Path]
+    loader: Loader
+    progress: Progress
+    root: bytes = b"/"
+
+
+def apply(plan: Plan, saved: Saved, means: Means, replan: Callable[[], Plan]) -> Report:
     """Do what `plan` says, and report what was done and what was not.
 
     Packages bring users and files of their own, so once some were installed the rest is planned anew by `replan`.
     An empty plan still sets the times of folders. Raises NoSpace, before anything is touched where that can be known.
     """
-    folders = tuple(map(os.fsencode, stages))
-    ensure_room(root, folders[0], _to_write(plan.steps))
-    with Applier(root, folders) as applier:
-        run = _Run(plan, saved, applier, progress, root)
+    folders = tuple(map(os.fsencode, means.stages))
+    ensure_room(means.root, folders[0], _to_write(plan.steps))
+    with Applier(means.root, folders) as applier:
+        run = _Run(plan, saved, applier, means)
         run.do(_of(plan.steps, PACKAGES))
         if any(step.kind is StepKind.INSTALL for step in plan.steps):
             run.plan = replan()
-            ensure_room(root, folders[0], _to_write(run.plan.steps))
+            ensure_room(means.root, folders[0], _to_write(run.plan.steps))
         run.do(_of(run.plan.steps, (StepKind.ACCOUNTS, *FILES)))
         run.set_folder_times()
         os.sync()
+        run.do(_of(run.plan.steps, DATABASES))
         run.do(_of(run.plan.steps, (StepKind.SERVICE,)))
         return run.report(plan)
 
@@ -59,8 +65,7 @@ class _Run:
     plan: Plan
     saved: Saved
     applier: Applier
-    progress: Progress
-    root: bytes
+    means: Means
     done: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -75,23 +80,25 @@ class _Run:
             self.done += [f"{step.kind} {shown(step.item)}" for step in batch if step.item not in missed]
 
     def _do(self, kind: StepKind, batch: list[Step]) -> Sequence[Skipped]:
+        if kind in DATABASES:
+            return [skipped for step in batch for skipped in self.means.loader.carry_out(step, self.means.progress)]
         names = [step.item.decode() for step in batch if kind not in (StepKind.SOURCE, *FILES)]
-        self.progress(f"{kind} {' '.join(names)[:60]}", 0, 0)
+        self.means.progress(f"{kind} {' '.join(names)[:60]}", 0, 0)
         match kind:
             case StepKind.SOURCE:
                 files = {source.path: source for source in self.saved.contents.sources}
-                return add_sources(self.root, [files[step.item] for step in batch])
+                return add_sources(self.means.root, [files[step.item] for step in batch])
             case StepKind.INSTALL:
-                self.warnings += apt.update(self.root)
-                return apt.install(names, self.root)
+                self.warnings += apt.update(self.means.root)
+                return apt.install(names, self.means.root)
             case StepKind.REMOVE:
-                return apt.remove(names, self.root)
+                return apt.remove(names, self.means.root)
             case StepKind.MARK:
                 packages = [step.package for step in batch if step.package]
-                return apt.mark([(package.name, package.auto, package.held) for package in packages], self.root)
+                return apt.mark([(package.name, package.auto, package.held) for package in packages], self.means.root)
             case StepKind.ACCOUNTS:
                 assert self.plan.merge is not None
-                write_accounts(self.root, self.plan.merge.accounts)
+                write_accounts(self.means.root, self.plan.merge.accounts)
                 return ()
             case _:
                 return restart(names)
@@ -100,7 +107,7 @@ class _Run:
         skipped: list[Skipped] = []
         for number, step in enumerate(batch):
             if number % _EVERY == 0:
-                self.progress("putting files in place", number, len(batch))
+                self.means.progress("putting files in place", number, len(batch))
             skipped += apply_file(self.applier, step)
         return skipped
 
@@ -111,7 +118,13 @@ class _Run:
                 self.skipped += self.applier.folder_time(path, mtime_ns)
 
     def report(self, shown_plan: Plan) -> Report:
-        said = (*shown_plan.warnings, *self.plan.warnings, *self.warnings, *self.applier.notes)
+        said = (
+            *shown_plan.warnings,
+            *self.plan.warnings,
+            *self.warnings,
+            *self.applier.notes,
+            *self.means.loader.notes,
+        )
         return Report(tuple(self.done), (*self.plan.skipped, *self.skipped), tuple(dict.fromkeys(said)))
 
 

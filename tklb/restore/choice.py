@@ -4,11 +4,33 @@ Takes overrides in the grammar of backups, says yes or no. Pure.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tklb.delta.rules import Override, Selection
+from tklb.errors import UsageWrong
 from tklb.model import Accounts, Role
 
 _GLOB = b"*?["
+_ENGINES = ("mysql", "pgsql")
+
+
+class Rename(NamedTuple):
+    """A database that gets another name; `engine` is empty where it was not said."""
+
+    engine: str
+    old: str
+    new: str
+
+
+def parse_rename(text: str) -> Rename:
+    """Read `OLD=NEW`, or `mysql:OLD=NEW`, `pgsql:OLD=NEW`. Raises UsageWrong."""
+    old, equals, new = text.partition("=")
+    engine, colon, name = old.partition(":")
+    if not colon or engine not in _ENGINES:
+        engine, name = "", old
+    if not equals or not name or not new or "/" in new or "=" in new:
+        raise UsageWrong(reason=f"`{text}` is no OLD=NEW")
+    return Rename(engine, name, new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +45,7 @@ class Choice:
     limit: tuple[Override, ...] = ()
     remove_packages: bool = False
     own: tuple[bytes, ...] = ()
+    renames: tuple[Rename, ...] = ()
     _selection: Selection = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -31,6 +54,11 @@ class Choice:
     @property
     def is_limited(self) -> bool:
         return any(item.include for item in self.limit)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of a snapshot is wanted as it is, databases apart: they are dumped anew each time."""
+        return not self.is_limited and self.skip <= {"databases"}
 
     @property
     def asked_paths(self) -> tuple[bytes, ...]:
@@ -42,15 +70,20 @@ class Choice:
 
     @property
     def asked(self) -> tuple[bytes, ...]:
-        """All asked for by name: paths, `package:NAME`, `user:NAME`."""
-        names = (item for item in self.limit if item.include and item.kind in ("package", "user"))
+        """All asked for by name: paths, `package:NAME`, `user:NAME`, databases and their tables."""
+        names = (item for item in self.limit if item.include and item.kind in ("package", "user", *_ENGINES))
         plain = (item for item in names if not any(char in item.value for char in _GLOB))
         return (*self.asked_paths, *(item.kind.encode() + b":" + item.value for item in plain))
 
     def part(self, name: str) -> bool:
-        """Whether any of `files`, `packages` or `users` is wanted."""
-        kind = {"files": "path", "packages": "package", "users": "user"}[name]
-        return name not in self.skip and (not self.is_limited or any(i.include for i in self.limit if i.kind == kind))
+        """Whether any of `files`, `packages`, `users` or `databases` is wanted."""
+        kinds = {"files": ("path",), "packages": ("package",), "users": ("user",), "databases": _ENGINES}[name]
+        return name not in self.skip and (not self.is_limited or any(i.include for i in self.limit if i.kind in kinds))
+
+    def name_of(self, engine: str, database: str) -> str:
+        """What a database shall be called on this machine."""
+        renamed = (rename.new for rename in self.renames if rename.old == database and rename.engine in ("", engine))
+        return next(renamed, database)
 
     def allows(self, kind: str, name: bytes) -> bool:
         """Whether the path, package or user of that name is wanted."""

@@ -9,7 +9,8 @@ The order, and why:
   2. users and groups: before files, so that no file ever belongs to a number that means somebody else;
   3. files, parents before what is in them: owners mapped from the recorded ids, each once;
   4. deletions: after files, when what replaces them is in place; a folder after what it holds;
-  5. services last: they start on a whole machine, never on half of one.
+  5. databases: their servers have users, packages and configuration by then; accounts before what they own;
+  6. services last: they start on a whole machine, never on half of one.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +20,25 @@ from tklb.delta.packages import diff_packages, native_architecture, plan_package
 from tklb.delta.sources import plan_sources
 from tklb.delta.users import diff_accounts, merge_accounts
 from tklb.errors import RestoreRefused, shown
-from tklb.model import AccountMerge, Accounts, FileEntry, Package, Plan, Skipped, SourceFile, Step, StepKind
+from tklb.model import (
+    AccountMerge,
+    Accounts,
+    FileEntry,
+    Package,
+    Plan,
+    SavedServer,
+    Skipped,
+    SourceFile,
+    Step,
+    StepKind,
+)
 from tklb.restore.choice import Choice, accounts_for
+from tklb.restore.databases import items_of, plan_databases
 from tklb.restore.files import FilePlanner, LinkGroup, Present, is_plain, link_groups
 from tklb.restore.identity import Identity
 from tklb.restore.owners import Ids, OwnerWatch, nameless_ids, numbers
 from tklb.snapshot import Contents, Machine
+from tklb.system.database.protocol import Offer
 
 HOSTNAME = b"/etc/hostname"
 Lookup = Callable[[bytes], FileEntry | None]
@@ -39,6 +53,8 @@ class Saved:
     manifest: Callable[[], Iterator[FileEntry]]
     amended: Mapping[bytes, str] = field(default_factory=dict)  # changed while being read: path, SHA-256 as stored
     base: Lookup | None = None  # install state of the backed-up machine's profile, where it is at hand
+    servers: tuple[SavedServer, ...] = ()
+    broken: frozenset[bytes] = frozenset()  # databases (`mysql:DB`) whose dumps are not whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +66,7 @@ class Here:
     packages: tuple[Package, ...]
     files: Present
     sources: tuple[SourceFile, ...] = ()  # all that apt reads its sources from
+    offers: Mapping[str, Offer] = field(default_factory=dict)  # what the database servers that answer can take
 
 
 @dataclass(slots=True)
@@ -96,6 +113,8 @@ def make_plan(saved: Saved, here: Here, choice: Choice) -> Plan:
     accounts = _plan_accounts(draft, merge) if draft.wants("users") else here.accounts
     if draft.wants("files"):
         _plan_files(draft, merge, OwnerWatch(accounts))
+    if draft.wants("databases"):
+        _plan_databases(draft)
     _plan_services(draft)
     if any(step.kind is StepKind.ACCOUNTS for step in draft.steps):
         draft.warnings += merge.warnings
@@ -116,6 +135,7 @@ def _watched(draft: _Draft) -> Iterator[FileEntry]:
     contents = draft.saved.contents
     met = {b"package:" + package.name.encode() for package in contents.packages}
     met |= {b"user:" + line.split(b":", 1)[0] for line in contents.accounts.passwd}
+    met.update(items_of(draft.saved.servers))
     draft.unmet = {name for name in draft.choice.asked if name not in met}
     for path in contents.deleted:
         draft.meet(path)
@@ -235,7 +255,23 @@ def _three_ways(draft: _Draft, path: bytes) -> str | None:
     return f"{shown(path)} was edited on {there}, and {here} brings another default: the edited one replaces it"
 
 
-# ---------------------------------------------------------------- 5. services
+# ---------------------------------------------------------------- 5. databases
+
+
+def _plan_databases(draft: _Draft) -> None:
+    planned = plan_databases(draft.saved.servers, draft.here.offers, draft.choice, draft.saved.broken)
+    draft.steps += planned.steps
+    draft.warnings += planned.warnings
+    draft.skipped += planned.skipped
+    known = {database.name for server in draft.saved.servers for database in server.databases}
+    draft.skipped += [
+        Skipped(rename.old.encode("utf-8", "surrogateescape"), "the snapshot has no such database to rename")
+        for rename in draft.choice.renames
+        if rename.old not in known
+    ]
+
+
+# ---------------------------------------------------------------- 6. services
 
 
 def _plan_services(draft: _Draft) -> None:
