@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -167,9 +167,23 @@ def test_no_two_strangers_come_to_share_an_id(old: Accounts, new: Accounts, uids
             if name in b or number in (0, 65534):
                 continue
             sharing = {other for other in m if m[other] == number and other != name}
-            kin = {other for other in sharing if a.get(other) == a[name]}
-            through_kin = {other for other in sharing if b.get(other) in {b[k] for k in kin if k in b}}
-            assert sharing == kin | through_kin
+            assert sharing | {name} == kin_of(name, m.keys(), (a, b))
+
+
+def kin_of(name: bytes, names: Iterable[bytes], machines: tuple[Mapping[bytes, int], ...]) -> set[bytes]:
+    """Who shares an id with `name` on either machine, with all who share one with them, and so on."""
+    kin, grown = {name}, set[bytes]()
+    while kin != grown:
+        grown = set(kin)
+        kin |= {n for n in names for ids in machines for k in grown if n in ids and ids.get(k) == ids[n]}
+    return kin
+
+
+def test_aliases_of_two_users_that_are_aliases_here_all_become_one() -> None:
+    old = Accounts(passwd=(b"alice:x:100:0::/:", b"mysql:x:100:0::/:", b"dora:x:1001:0::/:", b"eve:x:1001:0::/:"))
+    new = Accounts(passwd=(b"alice:x:1004:0::/:", b"eve:x:1004:0::/:"))
+    ids = parse(PASSWD, merge(old, new).accounts.passwd).ids
+    assert ids == dict.fromkeys((b"alice", b"mysql", b"dora", b"eve"), 1004)
 
 
 @many

@@ -17,7 +17,7 @@ from tklb.delta.rules import parse_override
 from tklb.durable import fresh_folder, private_folder, run_lock, write_atomic
 from tklb.errors import RestoreRefused
 from tklb.flow.chain import keep_records
-from tklb.flow.dumps import find_dumps, offers_here, place_copies, server_here
+from tklb.flow.dumps import FoundDumps, find_dumps, offers_here, place_copies, server_here
 from tklb.flow.fetch import Source, decode, find_snapshot
 from tklb.flow.setting import ROOT, adopt_profile
 from tklb.flow.stage import this_machine
@@ -69,21 +69,12 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
         folders = decode(source, work, paths, progress)
         records = folders[0] / source.record.stage
         copies = place_copies(work, folders, records)
-        saved = _saved(source, records)
-        files = held.enter_context(LiveFiles(ROOT))
         dumps = find_dumps(folders, source.record.stage)
-        saved = replace(saved, servers=dumps.servers, broken=dumps.broken)
+        saved = replace(_saved(source, records), servers=dumps.servers, broken=dumps.broken)
+        files = held.enter_context(LiveFiles(ROOT))
 
         def planned() -> Plan:
-            here = Here(
-                this_machine("", detect(ROOT, paths.profiles).id, (), frozenset()),
-                read_accounts(ROOT),
-                installed(ROOT),
-                files,
-                source_files(ROOT),
-                offers_here(paths, dumps),
-            )
-            made = make_plan(saved, here, choice)
+            made = make_plan(saved, _here(paths, files, dumps), choice)
             return replace(made, warnings=(*(f"the ledger: {problem}" for problem in source.problems), *made.warnings))
 
         def carried_out() -> Report:
@@ -100,6 +91,17 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
         is_whole = request.role is Role.REPLACEMENT and choice.is_whole
         takes_over = is_whole and not _continues(paths, source)
         yield Restoring(plan, takes_over, carried_out)
+
+
+def _here(paths: Paths, files: LiveFiles, dumps: FoundDumps) -> Here:
+    return Here(
+        machine=this_machine("", detect(ROOT, paths.profiles).id, (), frozenset()),
+        accounts=read_accounts(ROOT),
+        packages=installed(ROOT),
+        files=files,
+        sources=source_files(ROOT),
+        offers=offers_here(paths, dumps),
+    )
 
 
 def _choice(paths: Paths, request: Request) -> Choice:
