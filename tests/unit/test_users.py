@@ -180,10 +180,10 @@ def kin_of(name: bytes, names: Iterable[bytes], machines: tuple[Mapping[bytes, i
 
 
 def test_aliases_of_two_users_that_are_aliases_here_all_become_one() -> None:
-    old = Accounts(passwd=(b"alice:x:100:0::/:", b"mysql:x:100:0::/:", b"dora:x:1001:0::/:", b"eve:x:1001:0::/:"))
-    new = Accounts(passwd=(b"alice:x:1004:0::/:", b"eve:x:1004:0::/:"))
+    old = Accounts(passwd=(ROOT, b"alice:x:100:0::/:", b"mysql:x:100:0::/:", b"dora:x:1001:0::/:", b"eve:x:1001:0::/:"))
+    new = Accounts(passwd=(ROOT, b"alice:x:1004:0::/:", b"eve:x:1004:0::/:"))
     ids = parse(PASSWD, merge(old, new).accounts.passwd).ids
-    assert ids == dict.fromkeys((b"alice", b"mysql", b"dora", b"eve"), 1004)
+    assert ids == {b"root": 0, **dict.fromkeys((b"alice", b"mysql", b"dora", b"eve"), 1004)}
 
 
 @many
