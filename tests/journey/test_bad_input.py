@@ -7,7 +7,6 @@ Touches clones.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -20,6 +19,7 @@ from tests.journey.saved import (
     NOTES,
     TARGET,
     Running,
+    change_something,
     decoded,
     differences,
     done,
@@ -50,28 +50,9 @@ rm -r /run/kept
 """
 
 
-@pytest.fixture
-def a() -> Iterator[Appliance]:
-    with saved() as machine:
-        yield machine
-        assert left_overs(machine) == []
-
-
-@pytest.fixture
-def b() -> Iterator[Appliance]:
-    with fresh() as machine:
-        yield machine
-        assert left_overs(machine) == []
-
-
 def write(machine: Box, path: str, content: bytes | str, mode: int = 0o600) -> None:
     text = content.encode() if isinstance(content, str) else content
     Ground(machine.root).file(path.encode(), text, mode)
-
-
-def change_something(machine: Box) -> None:
-    """So that the next backup has something to do."""
-    write(machine, "/srv/data/today", os.urandom(1_000_000))
 
 
 def on_small_disk(machine: Box, folder: str, kilobytes: int, inodes: int = 10_000) -> None:

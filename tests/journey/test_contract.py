@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,7 @@ from tests.journey.saved import (
     differences,
     done,
     facts_of,
-    fresh,
-    left_overs,
     refused,
-    saved,
     snapshots,
     tklb,
     untouched,
@@ -47,20 +43,6 @@ COMMANDS = (
     "profile show", "profile build", "profile lint", "profile detect", "internal", "internal scan", "internal compare",
     "internal merge-users", "internal merge-packages",
 )  # fmt: skip
-
-
-@pytest.fixture
-def a() -> Iterator[Appliance]:
-    with saved() as machine:
-        yield machine
-        assert left_overs(machine) == []
-
-
-@pytest.fixture
-def b() -> Iterator[Appliance]:
-    with fresh() as machine:
-        yield machine
-        assert left_overs(machine) == []
 
 
 def shape(value: Any) -> Any:

@@ -28,15 +28,15 @@ from tests.journey.saved import (
     SCOPE,
     Running,
     Told,
+    change_something,
+    check_replacement,
     decoded,
     differences,
     done,
-    facts_of,
     fresh,
     left_overs,
     processes,
     refused,
-    saved,
     snapshots,
     soon,
     tklb,
@@ -44,23 +44,10 @@ from tests.journey.saved import (
 )
 from tests.lab.appliance import Appliance, clone
 from tests.lab.box import ENVIRONMENT, Box
-from tests.lab.checker import compare, record
-from tests.lab.differ import identity
+from tests.lab.checker import record
 from tests.lab.ground import Ground
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
-
-
-@pytest.fixture
-def a() -> Iterator[Appliance]:
-    with saved() as machine:
-        yield machine
-
-
-@pytest.fixture
-def b() -> Iterator[Appliance]:
-    with fresh() as machine:
-        yield machine
 
 
 def straced(machine: Box, fault: str, *words: str, path: str = "") -> Told:
@@ -89,11 +76,6 @@ def sealed(machine: Box) -> dict[str, str]:
     target = machine.root / "mnt/target"
     objects = [path for folder in ("ledger", "volumes") for path in (target / folder).iterdir() if path.is_file()]
     return {f"{path.parent.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in objects}
-
-
-def change_something(machine: Box) -> None:
-    Ground(machine.root).file(b"/srv/data/today", os.urandom(300_000))
-    Ground(machine.root).append(b"/srv/data/07", b"edited\n")
 
 
 def check_recovery(machine: Box, before: dict[str, str]) -> None:
@@ -183,21 +165,6 @@ def test_a_killed_restore_is_completed_by_repeating_it(b: Appliance, moment: str
     assert left_overs(b) == []
     check_replacement(b)
     assert done(b, "restore", *FROM_A, "--yes", "--json").value["steps"] == []
-
-
-def check_replacement(b: Box) -> None:
-    """B has what A had."""
-    wanted, found = facts_of(b), record(b.root, SCOPE)
-    wanted = {path: fact for path, fact in wanted.items() if path in found or path.startswith("/srv/")}
-    books = [
-        f"/etc/{book}{end}"
-        for book in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
-        for end in ("", "-")
-    ]
-    ours = {path: fact for path, fact in found.items() if path in wanted or path.startswith("/srv/")}
-    allowed = (*identity(), *books)
-    assert compare(wanted, ours, allowed=allowed, folder_times=lambda path: path.startswith("/srv/")) == []
-    assert not (b.root / "etc/logrotate.d/alternatives").exists()
 
 
 @pytest.mark.parametrize(
