@@ -89,7 +89,8 @@ def _plan_one(
 
 def _words(load: DatabaseLoad, offer: Offer | None) -> str:
     there = {database.name for database in offer.databases} if offer else set()
-    words = [f"{len(load.saved.tables if load.tables is None else load.tables)} tables", f"{load.saved.bytes} bytes"]
+    count = len(load.saved.tables if load.tables is None else load.tables)
+    words = ["1 table" if count == 1 else f"{count} tables", f"{load.saved.bytes} bytes"]
     if load.into != load.saved.name:
         words.append(f"as {shown(load.into)}")
     if load.into in there:

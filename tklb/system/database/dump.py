@@ -29,7 +29,7 @@ def file_name(name: str) -> str:
     """A safe file name that belongs to `name` alone: itself where it is plain, else what is readable and a digest."""
     if _PLAIN.fullmatch(name):
         return name
-    readable = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
+    readable = re.sub(r"[^A-Za-z0-9_]", "_", name)[:60]
     return f"{readable}~{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 
