@@ -55,7 +55,7 @@ for number in range(10**9):
 """
 HOLD = """run("PRAGMA locking_mode = EXCLUSIVE"); run("BEGIN EXCLUSIVE"); ready(); wait()"""
 USE = """run("UPDATE one SET amount = 5 WHERE number = 0"); ready(); wait()"""
-SPILL = """run("PRAGMA cache_size = 5"); run("BEGIN"); run("UPDATE one SET amount = 99"); ready(); wait()"""
+SPILL = """run("PRAGMA synchronous = OFF"); run("PRAGMA cache_size = 5"); run("BEGIN"); run("UPDATE one SET amount = 99"); ready(); wait()"""
 
 
 @pytest.fixture
@@ -340,6 +340,12 @@ def test_a_damaged_database_is_refused(home: Path) -> None:
     assert refused(place)
 
 
+def test_it_is_read_with_the_rights_of_its_owner_and_no_more(home: Path) -> None:
+    place = made(home / "x.db", "delete", rows=1)
+    place.chmod(0o040)
+    assert "Permission denied" in refused(place)
+
+
 def test_a_database_of_two_names_is_refused(home: Path) -> None:
     place = made(home / "x.db", "wal", rows=1)
     os.link(place, home / "y.db")
@@ -354,6 +360,26 @@ def test_a_link_in_its_place_is_not_followed(home: Path) -> None:
     os.symlink(secret, home / "x.db")
     for seen in (identity(secret), identity(home / "x.db")):
         assert "became something else" in refused(home / "x.db", seen=seen)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("end", ["wal", "shm", "journal"])
+def test_a_link_in_place_of_a_sidecar_is_not_followed(home: Path, mode: str, end: str) -> None:
+    place = made(home / "x.db", mode)
+    right = content(place)
+    victims = [home / "victim", home.parent / "victim"]
+    for victim in victims:
+        victim.write_bytes(right)
+        victim.chmod(0o666)
+    before = facts(home)["victim"], facts(home.parent)["victim"]
+    for target in ("victim", "/victim", str(victims[1])):
+        os.symlink(target, home / f"x.db-{end}")
+        with contextlib.suppress(NotCopied):
+            copy_database(bytes(place), identity(place), bytes(home.parent / "copy"), 1)
+            assert (home.parent / "copy").read_bytes() == right
+            (home.parent / "copy").unlink()
+        (home / f"x.db-{end}").unlink()
+    assert (facts(home)["victim"], facts(home.parent)["victim"]) == before
 
 
 def test_a_link_above_it_is_not_followed(home: Path) -> None:

@@ -143,9 +143,9 @@ def _place(machine: Beneath, source: bytes) -> tuple[int, bytes]:
 
 
 def _copy(folder: int, name: bytes, seen: Identity, destination: bytes, patience: float) -> None:
-    for _ in range(_TRIES):
+    for attempt in range(_TRIES):
         most = _most(folder, name, destination)
-        words = (folder, name, *seen, destination, patience, most)
+        words = (folder, name, *seen, destination, patience, most, attempt > 0)
         argv = [sys.executable, "-IS", "-X", "utf8", sqlite_reader.__file__]
         argv += [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in words]
         try:

@@ -41,7 +41,8 @@ class _Locked(Exception):
 class Order:
     """`folder` is an open descriptor, `name` lies in it and must be the file with `identity` (device, inode).
 
-    `patience` is in seconds, `most` is the size in bytes that the copy may reach.
+    `patience` is in seconds, `most` is the size in bytes that the copy may reach. `hold` is to keep writers waiting
+    until all is read; else they are let in after every step, and if one comes the database has moved.
     """
 
     folder: int
@@ -50,13 +51,16 @@ class Order:
     destination: bytes
     patience: float
     most: int
+    hold: bool
 
 
 def main(words: list[str]) -> int:
-    folder, name, device, inode, destination, patience, most = map(os.fsencode, words)
-    order = Order(int(folder), name, (int(device), int(inode)), destination, float(patience.decode()), int(most))
+    folder, name, device, inode, destination, patience, most, hold = words
+    identity = int(device), int(inode)
+    copy_to = os.fsencode(destination)
+    order = Order(int(folder), os.fsencode(name), identity, copy_to, float(patience), int(most), hold == "True")
     try:
-        with contextlib.closing(_connect(destination, order)) as copy:
+        with contextlib.closing(_connect(copy_to, order)) as copy:
             _prepare(copy)
             _confine(order)
             _read(order, copy)
@@ -108,16 +112,24 @@ def _read(order: Order, copy: sqlite3.Connection) -> None:
     in the database itself: then it is read as a file that does not change, and it must indeed not have changed. Only
     where the last process closes the database just after we looked, SQLite leaves both there, empty and the owner's.
     """
-    before = _settled(order)
-    has_log = os.path.lexists(order.name + b"-wal")
+    has_log = _has_log(order)
     is_still = not has_log and _is_in_wal_mode(order.name)
     address = "file:/" + "".join(f"%{byte:02x}" for byte in order.name) + "?mode=ro"
     with contextlib.closing(_connect(address + "&immutable=1" * is_still, order)) as source:
         if order.identity not in _open_files():
             raise Refused("it became something else before it was copied")
-        _transfer(source, copy, has_log or is_still)
-    if is_still and (os.path.lexists(order.name + b"-wal") or _fingerprint(_status(order)) != before):
-        raise Moved
+        if has_log or (order.hold and not is_still):
+            source.execute("BEGIN")
+            source.execute("PRAGMA schema_version").fetchall()  # the first look takes the lock
+        before = _settled(order)
+        source.backup(copy, pages=_STEP, progress=_Watch())
+        # Without a log this holds for any kind of lock, and for a writer who takes none.
+        if not has_log and (_has_log(order) or _fingerprint(_status(order)) != before):
+            raise Moved
+
+
+def _has_log(order: Order) -> bool:
+    return os.path.lexists(order.name + b"-wal")
 
 
 def _settled(order: Order) -> tuple[int, ...]:
@@ -148,19 +160,6 @@ def _open_files() -> set[tuple[int, int]]:
             status = os.fstat(descriptor)
             found.add((status.st_dev, status.st_ino))
     return found
-
-
-def _transfer(source: sqlite3.Connection, copy: sqlite3.Connection, blocks_nobody: bool) -> None:
-    """Copy all pages as of one moment. Where a reader keeps writers waiting they are let in between the steps; if one
-    comes, all has to be read again, and that is done in one go."""
-    if not blocks_nobody:
-        with contextlib.suppress(Moved):
-            source.backup(copy, pages=_STEP, progress=_Watch())
-            return
-    source.execute("BEGIN")
-    source.execute("PRAGMA schema_version").fetchall()  # the lock is taken by the first look, which this is
-    source.backup(copy, pages=_STEP, progress=_Watch())
-    source.execute("COMMIT")
 
 
 class _Watch:
