@@ -3,6 +3,7 @@
 A server that cannot be asked is named, and all else goes on; its error's status is then the exit status of the run.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from tklb import snapshot
 from tklb.delta.databases import DatabaseWish, item_of, wish_for
 from tklb.delta.rules import Override
 from tklb.durable import private_folder
-from tklb.errors import DatabaseFailed
+from tklb.errors import DatabaseFailed, NoSpace
 from tklb.flow.setting import Setting
 from tklb.model import Database, SavedServer, Skipped
 from tklb.system.database.dump import write_server
@@ -61,12 +62,20 @@ def dump_databases(setting: Setting, overrides: Iterable[Override], stage: Path)
 
 def _dump(setting: Setting, server: Server, wish: DatabaseWish, stage: Path, dumps: Dumps) -> None:
     folder = private_folder(stage / snapshot.DUMPS / server.engine)
+    _need_room(folder, sum(found.bytes for found in server.databases() if wish.database(found.name)))
     dumped = server.dump(wish, folder, setting.progress)
     write_server(folder, dumped.server)
     dumps.databases += [Database(saved.engine, saved.name, saved.bytes) for saved in dumped.server.databases]
     dumps.notes += dumped.notes
     dumps.skipped += dumped.skipped
     dumps.skipped += _unaccounted(server, wish, dumped.server, dumped.skipped)
+
+
+def _need_room(folder: Path, amount: int) -> None:
+    """Raise NoSpace where dumps as large as the servers reckon their databases would not fit."""
+    room = os.statvfs(folder)
+    if amount > (free := room.f_bavail * room.f_frsize):
+        raise NoSpace(path=str(folder), reason=f"the databases hold {amount} bytes, {free} are free")
 
 
 def _unaccounted(
