@@ -26,6 +26,7 @@ from tests.lab.box import Box
 Fact = dict[str, Any]
 Catalogue = dict[str, Fact]
 Facts = dict[str, Any]
+Answer = list[list[str | None]]
 
 PSQL = ("runuser", "-u", "postgres", "--", "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1")
 # What a database or role sets for its sessions must not decide what we see; these beat it.
@@ -49,6 +50,8 @@ SETTINGS = {
     "default_transaction_isolation": "repeatable\\ read",
     "jit": "off",
 }
+# 15.20 and 17.12 note the position in the log at which a column was made; pg_dump does not tell of it either.
+SERVERS_OWN = "^pg_attver="
 ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
@@ -139,7 +142,7 @@ DATABASE = {
         row_number() OVER (PARTITION BY c.oid ORDER BY attnum) AS position, format_type(atttypid, atttypmod) AS type,
         attnotnull AS "not null", pg_get_expr(adbin, adrelid) AS "default", attidentity AS identity, attgenerated AS generated,
         attcollation::regcollation AS collation, attstorage AS storage, attcompression AS compression,
-        nullif(attstattarget, -1) AS statistics, {unnested("attoptions")} AS "options{{}}",
+        nullif(attstattarget, -1) AS statistics, {listed(f"SELECT o FROM unnest(attoptions) o WHERE o !~ '{SERVERS_OWN}'")} AS "options{{}}",
         {unnested("attfdwoptions")} AS "foreign options{{}}", attislocal AS local, attinhcount AS inherited,
         {entries("aclexplode(attacl)")} AS "acl{{}}"
         FROM pg_attribute a {OF_RELATION.format("attrelid")} LEFT JOIN pg_attrdef d ON adrelid = attrelid AND adnum = attnum
@@ -274,7 +277,7 @@ def changed_rights(catalogue: str, name: str, rights: str, kind: str, owner: str
     )
     return f"""SELECT '{catalogue} ' || {name}, {now} AS "granted{{}}", {gone} AS "revoked{{}}" FROM {catalogue} o
         LEFT JOIN pg_init_privs i ON i.classoid = '{catalogue}'::regclass AND i.objoid = o.oid AND i.objsubid = 0
-        WHERE {rights} IS NOT NULL AND NOT ({ours(catalogue, "o.oid")}) AND {rights} IS DISTINCT FROM initprivs"""
+        WHERE {rights} IS NOT NULL AND NOT ({ours(catalogue, "o.oid")}) AND {name} !~ '^information_schema' AND {rights} IS DISTINCT FROM initprivs"""
 
 
 DATABASE["rights on what others brought"] = " UNION ALL ".join(
@@ -286,9 +289,26 @@ DATABASE["rights on what others brought"] = " UNION ALL ".join(
         ("pg_namespace", "nspname", "nspacl", "'n'", "nspowner"),
     )
 )
-CONTENT = """SELECT relkind, n.nspname, relname, (SELECT json_agg(attname ORDER BY attname COLLATE pg_catalog."C") FROM pg_attribute
-    WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-    WHERE c.oid >= 16384 AND n.nspname !~ '^pg_(toast|temp)' AND (relkind IN ('r', 'S') OR relkind = 'm' AND relispopulated)"""
+# Queries that give one statement per table or sequence. A row is told by its columns in the order of their names,
+# for a parent's late column stands elsewhere after a restore; the sum does not depend on the order of rows.
+SETTLED = "JOIN pg_namespace n ON n.oid = relnamespace WHERE c.oid >= 16384 AND n.nspname !~ '^pg_(toast|temp)'"
+CONTENT = {
+    "rows": (
+        "rows content",
+        f"""SELECT format('COPY (SELECT %L, count(*), sum((''x'' || left(md5(ROW(%s)::text), 16))::bit(64)::bigint) FROM ONLY %I.%I) TO STDOUT',
+        format('%I.%I', nspname, relname), (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attname COLLATE "C") FROM pg_attribute
+        WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped), nspname, relname)
+        FROM pg_class c {SETTLED} AND (relkind = 'r' OR relkind = 'm' AND relispopulated)""",
+    ),
+    "positions": (
+        "last called",
+        f"""SELECT format('COPY (SELECT %L, last_value, is_called FROM %I.%I) TO STDOUT', format('%I.%I', nspname, relname), nspname, relname)
+        FROM pg_class c {SETTLED} AND relkind = 'S'""",
+    ),
+}
+
+
+NOTHING: Mapping[str, tuple[str, str]] = {}
 
 
 class Session(NamedTuple):
@@ -303,13 +323,16 @@ class Session(NamedTuple):
         given = {"PGDATABASE": self.database, "PGOPTIONS": options, "PGCLIENTENCODING": self.encoding}
         return str(self.box.run(PSQL, input=script, env=given).stdout)
 
-    def ask(self, queries: Mapping[str, str]) -> dict[str, list[list[str | None]]]:
-        """Rows of each query, the column names before them.
+    def ask(self, queries: Mapping[str, str], content: Mapping[str, tuple[str, str]] = NOTHING) -> dict[str, Answer]:
+        """Rows of each query, the names of the columns before them.
 
         A line that begins with a backslash and a dot is none of COPY's, so it can part the answers.
         """
-        script = (f"\\echo '\\\\.{name}'\nCOPY ({query}) TO STDOUT (HEADER true);\n" for name, query in queries.items())
-        answers: dict[str, list[list[str | None]]] = {}
+        script = [f"{mark(name)}COPY ({query}) TO STDOUT (HEADER true);\n" for name, query in queries.items()]
+        for name, (columns, query) in content.items():
+            header = "\\t".join(["key", *columns.split()])
+            script.append(f"{mark(name)}\\echo '{header}'\n{query} \\gexec\n")
+        answers: dict[str, Answer] = {}
         for line in self.psql("".join(script)).split("\n")[:-1]:
             if line.startswith("\\."):
                 rows = answers.setdefault(line[2:], [])
@@ -317,9 +340,16 @@ class Session(NamedTuple):
                 rows.append([field(text) for text in line.split("\t")])
         return answers
 
-    def facts(self, queries: Mapping[str, str]) -> dict[str, Catalogue]:
+    def facts(
+        self, queries: Mapping[str, str], content: Mapping[str, tuple[str, str]] = NOTHING
+    ) -> dict[str, Catalogue]:
         """What the queries say, each a catalogue by its first column."""
-        return {name: catalogue(header[1:], rows) for name, (header, *rows) in self.ask(queries).items()}
+        answers = self.ask(queries, content).items()
+        return {name: catalogue(header[1:], rows) for name, (header, *rows) in answers}
+
+
+def mark(name: str) -> str:
+    return f"\\echo '\\\\.{name}'\n"
 
 
 def field(text: str) -> str | None:
@@ -347,14 +377,18 @@ def fact(name: str, value: str | None) -> tuple[str, Any]:
     return (name[:-2], json.loads(value or "[]")) if name.endswith("[]") else (name, value)
 
 
-def record(box: Box) -> Facts:
-    """Every fact of the server: `{"version", "cluster": {catalogue: {key: fact}}, "databases": {name: {…}}}`."""
+def record(box: Box, only: Collection[str] | None = None) -> Facts:
+    """Every fact of the server: `{"version", "cluster": {catalogue: {key: fact}}, "databases": {name: {…}}}`.
+
+    `only`: look into these databases alone; of the others the cluster's facts are told.
+    """
     session = Session(box)
     (_, (version,)) = session.ask({"": "SELECT current_setting('server_version_num')"})[""]
     cluster = session.facts(CLUSTER)
     databases = {}
     for name, about in cluster["databases"].items():
-        if name != "template0" and about["limit"] != "-2":  # -2: a DROP DATABASE that did not end
+        whole = name != "template0" and about["limit"] != "-2"  # -2: a DROP DATABASE that did not end
+        if whole and (only is None or name in only):
             databases[name] = of_database(box, name, about)
     return {"version": int(str(version)) // 10000, "cluster": cluster, "databases": databases}
 
@@ -363,7 +397,7 @@ def of_database(box: Box, name: str, about: Fact) -> dict[str, Catalogue]:
     """All catalogues of one database, its rows, and where its sequences are."""
     session = Session(box, name, "SQL_ASCII" if about["encoding"] == "SQL_ASCII" else "UTF8")
     if about["connectable"] == "t":
-        return session.facts(DATABASE) | session.facts(content_queries(session))
+        return session.facts(DATABASE, CONTENT)
     change = f"ALTER DATABASE {ident(name)} ALLOW_CONNECTIONS "
     Session(box).psql(change + "true")
     try:
@@ -372,29 +406,8 @@ def of_database(box: Box, name: str, about: Fact) -> dict[str, Catalogue]:
         Session(box).psql(change + "false")
 
 
-def content_queries(session: Session) -> dict[str, str]:
-    """Ask for count and sum of every table's rows, wherever a column stands, and for every sequence's position."""
-    rows, positions = [], []
-    for kind, of_schema, name, columns in session.ask({"": CONTENT})[""][1:]:
-        where = f"{ident(str(of_schema))}.{ident(str(name))}"
-        if kind == "S":
-            positions.append(f"SELECT {literal(where)} AS sequence, last_value, is_called FROM {where}")
-        else:
-            row = "ROW(" + ", ".join(ident(column) for column in json.loads(columns or "[]")) + ")::text"
-            number = f"('x' || left(md5({row}), 16))::bit(64)::bigint"
-            rows.append(
-                f"SELECT {literal(where)} AS name, count(*) AS rows, sum({number}) AS content FROM ONLY {where}"
-            )
-    nothing = ["SELECT '' AS name WHERE false"]
-    return {"rows": " UNION ALL ".join(rows or nothing), "positions": " UNION ALL ".join(positions or nothing)}
-
-
 def ident(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 # -- comparing
