@@ -1,0 +1,22 @@
+"""PostgreSQL: the server of this machine, or the one a libpq service names.
+
+cluster.py       which server, how it is reached and started
+session.py       one session, over libpq
+catalogue.py     what is in it
+locking.py sections.py copying.py largeobjects.py dump.py byhand.py    a dump
+properties.py roles.py grants.py                                       databases' properties and roles, both ways
+script.py load.py swap.py single.py                                    a load
+"""
+
+from tklb.system.database.postgres.cluster import find_cluster
+from tklb.system.database.postgres.server import PostgresServer
+from tklb.system.database.protocol import Server
+
+
+def find(service: str, lock_seconds: int) -> Server | None:
+    """The server, whether it runs or not: that of `service`, else of the cluster with the lowest port, if there is one.
+
+    `lock_seconds` is how long a dump or load waits for what others have locked.
+    """
+    cluster = find_cluster(service)
+    return PostgresServer(cluster, lock_seconds) if cluster else None
