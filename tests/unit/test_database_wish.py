@@ -1,7 +1,10 @@
-"""Which databases and tables are wanted: the truth table of tklb-overrides(5), row by row."""
+"""Which databases and tables are wanted: the tables of tklb-overrides(5), row by row."""
+
+import re
 
 import pytest
 
+from tests.unit.test_shape import manual
 from tklb.delta.databases import DatabaseWish, item_of, wish_for
 from tklb.delta.rules import parse_override
 
@@ -10,53 +13,39 @@ def wish(*overrides: str, limited: bool = False) -> DatabaseWish:
     return wish_for("mysql", map(parse_override, overrides), limited=limited)
 
 
-TRUTH = [
-    # overrides, is shop taken, rows of shop/orders, rows of shop/cache, is other taken, rows of other/x
-    ("", True, True, True, True, True),
-    ("mysql:shop", True, True, True, True, True),
-    ("-mysql:shop", False, False, False, True, True),
-    ("-mysql:shop/cache", True, True, False, True, True),
-    ("-mysql:shop/*", True, False, False, True, True),
-    ("-mysql:*", False, False, False, False, False),
-    ("-mysql:* mysql:shop", True, True, True, False, False),
-    ("-mysql:* mysql:shop -mysql:shop/cache", True, True, False, False, False),
-    ("-mysql:shop mysql:shop/orders", True, True, False, True, True),
-    ("-mysql:* mysql:shop/orders", True, True, False, False, False),
-    ("-mysql:shop mysql:shop", False, False, False, True, True),
-    ("-mysql:*/cache", True, True, False, True, True),
-    ("-mysql:sh?p", False, False, False, True, True),
-    ("-pgsql:shop", True, True, True, True, True),
-    ("-/shop", True, True, True, True, True),
-]
+def rows(heading: str) -> list[tuple[str, dict[str, bool]]]:
+    """The rows below a heading of the manual: overrides, and of each database and table whether it is in."""
+    table = manual("tklb-overrides.5").split(f"\n{heading}  ")[1].split("\n\n")[0]
+    names, *lines = (re.split(r" {2,}", line.strip()) for line in table.splitlines())
+    words = {"in": True, "out": False}
+    return [(said, dict(zip(names, map(words.__getitem__, told), strict=True))) for said, *told in lines]
 
 
-@pytest.mark.parametrize(("said", "shop", "orders", "cache", "other", "rows"), TRUTH)
-def test_overrides_choose_databases_and_rows(
-    said: str, shop: bool, orders: bool, cache: bool, other: bool, rows: bool
-) -> None:
-    asked = wish(*said.split())
-    assert (asked.database("shop"), asked.database("other")) == (shop, other)
-    assert (asked.rows("shop", "orders"), asked.rows("shop", "cache"), asked.rows("other", "x")) == (
-        orders,
-        cache,
-        rows,
-    )
+def decided(asked: DatabaseWish) -> dict[str, bool]:
+    return {
+        "shop": asked.database("shop"),
+        "orders": asked.rows("shop", "orders"),
+        "cache": asked.rows("shop", "cache"),
+        "other": asked.database("other"),
+        "x": asked.rows("other", "x"),
+    }
 
 
-LIMITS = [
-    ("mysql:shop", True, True, True, False),
-    ("mysql:shop/orders", True, True, False, False),
-    ("mysql:shop -mysql:shop/cache", True, True, False, False),
-    ("mysql:*", True, True, True, True),
-    ("pgsql:shop", False, False, False, False),
-]
+@pytest.mark.parametrize(("said", "told"), rows("overrides"))
+def test_overrides_choose_databases_and_rows_as_the_manual_says(said: str, told: dict[str, bool]) -> None:
+    assert decided(wish(*said.replace("none", "").split())) == told
 
 
-@pytest.mark.parametrize(("said", "shop", "orders", "cache", "other"), LIMITS)
-def test_limits_take_in_only_what_they_name(said: str, shop: bool, orders: bool, cache: bool, other: bool) -> None:
-    asked = wish(*said.split(), limited=True)
-    assert (asked.database("shop"), asked.database("other")) == (shop, other)
-    assert (asked.rows("shop", "orders"), asked.rows("shop", "cache")) == (orders, cache)
+@pytest.mark.parametrize(("said", "told"), rows("limits"))
+def test_limits_take_in_only_what_they_name_as_the_manual_says(said: str, told: dict[str, bool]) -> None:
+    limited = decided(wish(*said.split(), limited=True))
+    assert {name: limited[name] for name in told} == told
+
+
+def test_tables_of_the_manual_have_a_yes_and_a_no_for_everything() -> None:
+    for heading, count in (("overrides", 5), ("limits", 4)):
+        columns = [set(column) for column in zip(*(told.values() for _, told in rows(heading)), strict=True)]
+        assert columns == [{True, False}] * count
 
 
 def test_table_may_be_spelled_with_its_schema_or_without() -> None:
