@@ -64,6 +64,8 @@ def condition(setting: Setting) -> Condition:
         problems.append(f"the last backup failed: {note.error}")
         status = status or note.status
     state = "failing" if problems else _state(setting, last, note)
+    if note and note.status not in (COMPLETE, INCOMPLETE):
+        status = status or note.status
     if last and last.skipped:
         problems.append(f"the last snapshot skipped {len(last.skipped)} items")
     return Condition(

@@ -87,9 +87,7 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
             return report
 
         plan = planned()
-        # what was left out would be recorded as deleted by the next backup of the chain
-        is_whole = request.role is Role.REPLACEMENT and choice.is_whole
-        takes_over = is_whole and not _continues(paths, source)
+        takes_over = request.role is Role.REPLACEMENT and choice.is_whole and not _continues(paths, source)
         yield Restoring(plan, takes_over, carried_out)
 
 

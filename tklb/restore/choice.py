@@ -57,8 +57,8 @@ class Choice:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of a snapshot is wanted as it is, databases apart: they are dumped anew each time."""
-        return not self.is_limited and self.skip <= {"databases"}
+        """Whether all of a snapshot is wanted. What was left out, the next backup of the chain would call deleted."""
+        return not self.limit and not self.skip and not self.renames
 
     @property
     def asked_paths(self) -> tuple[bytes, ...]:
