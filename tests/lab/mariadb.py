@@ -5,7 +5,8 @@ but that server, through the stock client as root over the socket. The same serv
 clock and chance are fixed. What only newer servers know comes last, unless `newest` says otherwise.
 
 In databases of their own, so that a test can tell them apart: `history` (a system-versioned table's past cannot be
-brought back by stock means) and `broken` (a view of a table that is gone).
+brought back by stock means), `emoji` (the server shows a question mark for what it keeps) and `broken` (a view of a
+table that is gone). Names have no letter outside Unicode's first plane: the server takes none.
 Sources: the manual's pages on CREATE TABLE, CREATE VIEW, GRANT, …; mariadb(1) on --binary-mode.
 """
 
@@ -93,13 +94,14 @@ def fill(box: Box, *, newest: tuple[int, int] | None = None) -> None:
     """
     has = version(box)
     known = min(newest or has, has)
-    sections = [databases, types, characters, tables, keys, cycles, partitions, engines, big, sequences, history]
+    sections = [databases, types, characters, emoji, tables, keys, cycles, partitions, engines, big, sequences, history]
     for section in (*sections, accounts, programs, views, triggers, events, servers, grants, broken):
         try:
             execute(box, section(known), newer=has >= (11, 0))
         except AssertionError as error:
             error.add_note(f"in section {section.__name__}")
             raise
+    execute(box, from_japan(known), newer=has >= (11, 0), charset="sjis")
 
 
 def version(box: Box) -> tuple[int, int]:
@@ -109,8 +111,13 @@ def version(box: Box) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def execute(box: Box, statements: Iterator[Statement] | Sequence[Statement], *, newer: bool = False) -> str:
-    """Run statements in one session whose clock stands still; gives what the client printed."""
+def execute(
+    box: Box, statements: Iterator[Statement] | Sequence[Statement], *, newer: bool = False, charset: str = "utf8mb4"
+) -> str:
+    """Run statements in one session whose clock stands still; gives what the client printed.
+
+    `charset` is what the client takes them for, where it looks for the ends of strings.
+    """
     session = [
         "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, collation_server = utf8mb4_general_ci",
         "SET timestamp = 1735689600, time_zone = '+00:00', foreign_key_checks = 1",
@@ -119,7 +126,8 @@ def execute(box: Box, statements: Iterator[Statement] | Sequence[Statement], *, 
     if newer:  # a newer server gives other collations unless told
         session.insert(0, "SET character_set_collations = ''")
     lines = [line if isinstance(line, bytes) else line.encode() for line in (*session, *statements)]
-    return str(box.run(CLIENT, input=b"".join(line + b"\n" + END + b"\n" for line in lines)).stdout)
+    client = [*CLIENT, f"--default-character-set={charset}"]
+    return str(box.run(client, input=b"".join(line + b"\n" + END + b"\n" for line in lines)).stdout)
 
 
 MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
@@ -402,6 +410,16 @@ def characters(known: tuple[int, int]) -> Iterator[Statement]:
     yield b"INSERT INTO characters.invalid VALUES (1, 'caf\xe9 \x80'), (2, CONCAT('mojibake ', CONVERT(X'c3a9' USING latin1)))"
 
 
+def emoji(known: tuple[int, int]) -> Iterator[Statement]:
+    """Definitions that the server keeps and uses exactly, but shows with a question mark wherever it shows them."""
+    yield "CREATE DATABASE `emoji`"
+    yield (
+        "CREATE TABLE emoji.shown_otherwise (id INT PRIMARY KEY, v VARCHAR(9) COLLATE utf8mb4_bin DEFAULT '💩',"
+        " e ENUM('💩', '💨') COLLATE utf8mb4_bin DEFAULT '💨')"
+    )
+    yield "INSERT INTO emoji.shown_otherwise VALUES (1, DEFAULT, '💩'), (2, DEFAULT, DEFAULT), (3, '?', NULL)"
+
+
 # ------------------------------------------------------------------- tables
 
 
@@ -578,6 +596,8 @@ def engines(known: tuple[int, int]) -> Iterator[Statement]:
         column = "VARCHAR(40)" if table in ("memory", "csv", "myisam fixed") else "TEXT"
         yield f"CREATE TABLE {name(table)} (id INT NOT NULL{'' if table == 'csv' else ' PRIMARY KEY'}, t {column} NOT NULL) {option} COMMENT {text(table)}"
         yield rows(name(table), *(f"{number}, {text(PLAIN[number])}" for number in range(20)))
+    yield "CREATE TABLE `compressed columns` (id INT PRIMARY KEY, t TEXT COMPRESSED, b LONGBLOB COMPRESSED=zlib, v VARCHAR(200) COMPRESSED)"
+    yield rows("`compressed columns`", f"1, REPEAT('é', 5000), REPEAT({blob(BYTES)}, 20), ''", "2, NULL, '', 'short'")
     yield "CREATE TABLE `merge` (id INT NOT NULL, t TEXT NOT NULL, KEY (id)) ENGINE=MERGE UNION=(`myisam 1`, `myisam 2`) INSERT_METHOD=LAST"
     for number in (1, 2):
         yield f"CREATE TABLE `myisam {number}` (id INT NOT NULL, t TEXT NOT NULL, KEY (id)) ENGINE=MyISAM"
@@ -628,9 +648,14 @@ def history(known: tuple[int, int]) -> Iterator[Statement]:
     )
     for table, values in (("implicit (id, v, w)", ("1, 1, 1", "2, 2, 2")), ("explicit (id, v)", ("1, 1", "2, 2"))):
         yield rows(table, *values)
+    yield (
+        "CREATE TABLE partitioned (id INT PRIMARY KEY, v INT) WITH SYSTEM VERSIONING PARTITION BY SYSTEM_TIME LIMIT 1000"
+        " (PARTITION p0 HISTORY, PARTITION p1 CURRENT)"
+    )
+    yield rows("partitioned", "1, 1", "2, 2")
     for second in (10, 20):
         yield f"SET timestamp = {1735689600 + second}"
-        for table in ("implicit", "explicit"):
+        for table in ("implicit", "explicit", "partitioned"):
             yield f"UPDATE {table} SET v = v + 100 WHERE id = 1"
     yield "SET timestamp = 1735689650"
     yield "DELETE FROM implicit WHERE id = 2"
@@ -640,6 +665,7 @@ def history(known: tuple[int, int]) -> Iterator[Statement]:
 
 DEFINER = "'the owner'@'localhost'"
 GONE = "'gone'@'nowhere.example'"
+PARSEC_HASH = "P0:UmmDXvbCCFbCvGfa1KuB3Ddp:45XTYo89U94MXNBf3wOJsycfvK8piugGAKpAWuWCqfY"
 PERSONS = (  # name, host, the rest of CREATE USER
     ("the owner", "localhost", f"IDENTIFIED BY PASSWORD '{PASSWORD_HASH}'"),
     ("app", "%", f"IDENTIFIED VIA mysql_native_password USING '{PASSWORD_HASH}'"),
@@ -691,6 +717,9 @@ def accounts(known: tuple[int, int]) -> Iterator[Statement]:
         yield f"CREATE USER {person(user, host)} {how}"
     yield "CREATE USER 'modern'@'%' IDENTIFIED VIA ed25519 USING PASSWORD('secret')"
     yield f"CREATE USER 'two ways'@'%' IDENTIFIED VIA ed25519 USING PASSWORD('a') OR mysql_native_password USING '{PASSWORD_HASH}'"
+    if known >= (11, 6):
+        yield "INSTALL SONAME 'auth_parsec'"
+        yield f"CREATE USER 'newest'@'%' IDENTIFIED VIA parsec USING {text(PARSEC_HASH)}"
     for role in ROLES:
         yield f"CREATE ROLE {name(role)}"
     yield f"GRANT EXECUTE ON *.* TO {DEFINER}"
@@ -739,6 +768,15 @@ def programs(known: tuple[int, int]) -> Iterator[Statement]:
     yield "SET NAMES latin1 COLLATE latin1_german2_ci"
     yield b"CREATE PROCEDURE from_latin1 () COMMENT 'caf\xe9' SELECT 'caf\xe9 \x80'"
     yield b"CREATE FUNCTION `fonction_\xe9` (`param\xe8tre` INT) RETURNS TEXT RETURN 'd\xe9j\xe0'"
+
+
+def from_japan(known: tuple[int, int]) -> Iterator[Statement]:
+    """What a client wrote in Shift-JIS, where the second byte of a letter may be a backslash."""
+    yield "SET NAMES sjis COLLATE sjis_bin"
+    yield b"CREATE PROCEDURE code.`\x95\x5c` () COMMENT '\x83\x5c' SELECT '\x95\x5c' AS `\x94\x5c`"
+    yield b"CREATE VIEW views.`\x95\x5c` AS SELECT '\x95\x5c' AS `\x94\x5c`"
+    yield b"CREATE EVENT events.`\x95\x5c` ON SCHEDULE EVERY 1 DAY DO SELECT '\x95\x5c'"
+    yield b"CREATE TRIGGER triggers.`\x95\x5c` AFTER INSERT ON triggers.log FOR EACH ROW SET @j = '\x95\x5c'"
 
 
 def views(known: tuple[int, int]) -> Iterator[Statement]:
