@@ -55,7 +55,13 @@ for number in range(10**9):
 """
 HOLD = """run("PRAGMA locking_mode = EXCLUSIVE"); run("BEGIN EXCLUSIVE"); ready(); wait()"""
 USE = """run("UPDATE one SET amount = 5 WHERE number = 0"); ready(); wait()"""
-SPILL = """run("PRAGMA synchronous = OFF"); run("PRAGMA cache_size = 5"); run("BEGIN"); run("UPDATE one SET amount = 99"); ready(); wait()"""
+SPILL = """
+run("PRAGMA synchronous = OFF")
+run("PRAGMA cache_size = 5")
+run("BEGIN")
+run("UPDATE one SET amount = 99")
+ready(); wait()
+"""
 
 
 @pytest.fixture
@@ -246,6 +252,7 @@ def test_a_copy_under_a_busy_writer_is_of_one_moment_and_a_plain_one_is_not(home
             torn_copy(place, plain)
     assert [total(copy) for copy in copies] == [0] * len(copies)
     assert len({copy.read_bytes() for copy in copies}) > 1
+    assert len({copy.read_bytes()[24:28] for copy in copies}) == 1  # a count of changes: the tries do not show
     assert any(map(is_broken, torn))
 
 
@@ -319,6 +326,26 @@ def test_a_database_locked_for_longer_than_we_wait_is_refused(home: Path) -> Non
         place = made(home / f"{mode}.db", mode)
         with process(HOLD, place):
             assert "locked for more than 1 seconds" in refused(place)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_database_that_is_written_to_without_any_lock_is_refused(home: Path, mode: str) -> None:
+    place = made(home / "x.db", mode)
+    done = threading.Event()
+
+    def write() -> None:
+        moment = 0
+        while not done.is_set():
+            moment += 1
+            os.utime(place, ns=(moment, moment))
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        assert refused(place) == "it changed each time it was read"
+    finally:
+        done.set()
+        writing.join()
 
 
 def test_an_unfinished_transaction_of_a_killed_process_is_left_for_its_application(home: Path) -> None:
