@@ -27,16 +27,13 @@ from tklb.system.database.postgres.byhand import load_script
 from tklb.system.database.postgres.catalogue import Table
 from tklb.system.database.postgres.cluster import ENGINE, Cluster
 from tklb.system.database.postgres.copying import ROWS, Copying
+from tklb.system.database.postgres.details import DETAILS, LARGE_OBJECTS, LOAD, POST_DATA, PRE_DATA, SEQUENCES
 from tklb.system.database.postgres.largeobjects import large_object_statements
 from tklb.system.database.postgres.locking import Relation, lock
 from tklb.system.database.postgres.properties import Properties, ask_properties, needs_of
 from tklb.system.database.postgres.sections import Definer, free_waiting
 from tklb.system.database.postgres.session import Refused, Session
 from tklb.system.database.protocol import Wish
-
-DETAILS = "database.json"
-PRE_DATA, LARGE_OBJECTS, SEQUENCES, POST_DATA = "pre-data.sql", "large-objects.sql", "sequences.sql", "post-data.sql"
-LOAD = "load.sql"
 
 
 @dataclass(slots=True)

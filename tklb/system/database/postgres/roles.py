@@ -176,9 +176,10 @@ def _role_statements(role: Mapping[str, Any], *, is_here: bool) -> Iterator[str]
     if not {*_FLAGS.values(), *(f"NO{word}" for word in _FLAGS.values())}.issuperset(attributes):
         raise ValueError("an attribute of a role is none")
     password = "NULL" if role["password"] is None else literal(str(role["password"]))
-    until = "'infinity'" if role["until"] is None else literal(str(role["until"]))
+    no_end = " VALID UNTIL 'infinity'" if is_here else ""
+    until = no_end if role["until"] is None else f" VALID UNTIL {literal(str(role['until']))}"
     limit = int(role["limit"])
-    login = f"CONNECTION LIMIT {limit} PASSWORD {password} VALID UNTIL {until}"
+    login = f"CONNECTION LIMIT {limit} PASSWORD {password}{until}"
     yield f"ALTER ROLE {name} WITH {' '.join(attributes)} {login}"
     comment = "NULL" if role["comment"] is None else literal(str(role["comment"]))
     yield f"COMMENT ON ROLE {name} IS {comment}"

@@ -18,6 +18,7 @@ from tklb.system.database.dump import DumpFolder, put_json
 from tklb.system.database.postgres import catalogue
 from tklb.system.database.postgres.cluster import ENGINE, Cluster
 from tklb.system.database.postgres.dump import DatabaseDump, folder_of
+from tklb.system.database.postgres.load import load_database
 from tklb.system.database.postgres.properties import locale_word
 from tklb.system.database.postgres.roles import ROLES, RoleLoader, ask_roles, read_roles
 from tklb.system.database.postgres.session import Refused, Session
@@ -100,7 +101,9 @@ class PostgresServer:
         return Loaded(tuple(skipped), tuple(notes))
 
     def load(self, dump: DumpFolder, load: DatabaseLoad, progress: Progress) -> Loaded:
-        raise DatabaseFailed(item=load.into, reason="PostgreSQL databases cannot be loaded yet")
+        with self._maintenance(load.into) as session:
+            third = session.database
+        return load_database(self.cluster, self.lock_seconds, third, dump, load, progress)
 
     def _databases(self, session: Session) -> tuple[Database, ...]:
         return tuple(
@@ -126,10 +129,10 @@ class PostgresServer:
         return {f"locale:{locale_word(line)}" for line in said.split()}
 
     @contextlib.contextmanager
-    def _maintenance(self) -> Iterator[Session]:
+    def _maintenance(self, without: str = "") -> Iterator[Session]:
         """A session with a database that every server has; what it refuses is a failure of the whole server."""
         try:
-            with open_maintenance(self.cluster, self.lock_seconds) as session:
+            with open_maintenance(self.cluster, self.lock_seconds, without) as session:
                 yield session
         except Refused as exc:
             raise DatabaseFailed(item=ENGINE, reason=str(exc)) from exc

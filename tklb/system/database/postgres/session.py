@@ -54,11 +54,11 @@ _login = threading.Lock()
 
 
 class Refused(Exception):
-    """What the server says to a statement. `state` is the SQLSTATE, `position` the byte of it that it points to."""
+    """What the server says to a statement. `state` is the SQLSTATE, empty where the connection broke."""
 
-    def __init__(self, message: str, state: str = "", position: int | None = None) -> None:
+    def __init__(self, message: str, state: str = "") -> None:
         super().__init__(message)
-        self.message, self.state, self.position = message, state, position
+        self.state = state
 
 
 def options(lock_seconds: int) -> str:
@@ -245,11 +245,8 @@ def _refusal(result: PGresult) -> Refused:
     def told(field: pq.DiagnosticField) -> str:
         return (result.error_field(field) or b"").decode("utf-8", "backslashreplace")
 
-    message = told(pq.DiagnosticField.MESSAGE_PRIMARY) or (result.error_message or b"").decode(
-        "utf-8", "backslashreplace"
-    )
-    place = told(pq.DiagnosticField.STATEMENT_POSITION)
-    return Refused(message.strip(), told(pq.DiagnosticField.SQLSTATE), int(place) - 1 if place else None)
+    message = told(pq.DiagnosticField.MESSAGE_PRIMARY)
+    return Refused(message.strip() or "no reason given", told(pq.DiagnosticField.SQLSTATE))
 
 
 @contextlib.contextmanager

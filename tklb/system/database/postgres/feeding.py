@@ -1,0 +1,143 @@
+"""Definitions and rows of a dump into a database, over libpq: no client program ever reads them.
+
+Takes sessions and files; changes the sessions' database. What the server refuses is a DatabaseFailed that names the
+object; in a dump that is known to lack definitions, what hangs on these is a Skipped.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tklb.errors import DatabaseFailed
+from tklb.model import SavedTable, Skipped
+from tklb.system.database.dump import DumpFolder
+from tklb.system.database.postgres.byhand import PAGES, PUT_PAGES
+from tklb.system.database.postgres.catalogue import LARGE_OBJECTS, Table
+from tklb.system.database.postgres.script import Statement, statements
+from tklb.system.database.postgres.session import Refused, Session, ident, literal
+
+_TOGETHER = 50  # statements sent at once: one transaction, so that not all its locks are held to the end
+_UNDEFINED = ("42P01", "42703", "42883", "42704", "3F000")  # table, column, function, object, schema
+_REFRESH = "MATERIALIZED VIEW DATA "
+
+
+@dataclass(slots=True)
+class Feeder:
+    """Runs scripts in one database. `item` is the database as reports name it.
+
+    A materialized view that cannot be filled (what it looks at is on another server, say) does not hold up the rest.
+    """
+
+    session: Session
+    item: str
+    is_tolerant: bool = False
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def run(self, script: bytes) -> None:
+        batch: list[Statement] = []
+        for statement in statements(script):
+            batch.append(statement)
+            if len(batch) == _TOGETHER:
+                self._run(batch)
+                batch = []
+        self._run(batch)
+
+    def _run(self, batch: Sequence[Statement]) -> None:
+        try:
+            self.session.tell(b"".join(statement.text for statement in batch))
+        except Refused:
+            # all of them are undone: one by one, the one that fails is seen
+            for statement in batch:
+                self._run_one(statement)
+
+    def _run_one(self, statement: Statement) -> None:
+        try:
+            self.session.tell(statement.text)
+        except Refused as exc:
+            reason = f"{statement.about}: {exc}"
+            if not (self.is_tolerant and exc.state in _UNDEFINED) and not statement.about.startswith(_REFRESH):
+                raise DatabaseFailed(item=self.item, reason=reason) from exc
+            self.skipped.append(Skipped(self.item.encode("utf-8", "surrogateescape"), reason))
+
+
+@dataclass(slots=True)
+class RowFeeder:
+    """Copies rows of tables by one thread for each session. `watch` is told how many bytes went, from any thread."""
+
+    dump: DumpFolder
+    item: str
+    encoding: str
+    watch: Callable[[int], None]
+    _left: list[tuple[Table, SavedTable]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _fault: BaseException | None = None
+
+    def feed(self, sessions: Sequence[Session], tables: Sequence[tuple[Table, SavedTable]]) -> None:
+        """Returns when all rows are in. Raises DatabaseFailed; an interruption ends all sessions' work first."""
+        self._left = list(tables)
+        threads = [threading.Thread(target=self._work, args=(session,), daemon=True) for session in sessions]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.2)
+        except BaseException:
+            self._end(sessions, threads)
+            raise
+        if self._fault:
+            raise self._fault
+
+    def _end(self, sessions: Sequence[Session], threads: Sequence[threading.Thread]) -> None:
+        self._left.clear()
+        self._fault = DatabaseFailed(item=self.item, reason="given up")
+        while any(thread.is_alive() for thread in threads):
+            for session in sessions:
+                session.cancel()
+            for thread in threads:
+                thread.join(0.2)
+
+    def _work(self, session: Session) -> None:
+        try:
+            while not self._fault and (job := self._next()):
+                self.feed_one(session, *job)
+        except BaseException as exc:  # noqa: BLE001 - raised again by who waits
+            self._fault = self._fault or exc
+
+    def _next(self) -> tuple[Table, SavedTable] | None:
+        with self._lock:
+            return self._left.pop(0) if self._left else None
+
+    def feed_one(self, session: Session, table: Table, saved: SavedTable) -> None:
+        """Add the rows of one table. Raises DatabaseFailed."""
+        try:
+            taken = session.copy_in(copy_into(table, self.encoding), self._blocks(saved))
+        except Refused as exc:
+            raise DatabaseFailed(item=self.item, reason=f"rows of {saved.name}: {exc}") from exc
+        if taken != saved.rows:
+            reason = f"rows of {saved.name}: the server took {taken}, the dump has {saved.rows}"
+            raise DatabaseFailed(item=self.item, reason=reason)
+
+    def _blocks(self, saved: SavedTable) -> Iterator[bytes]:
+        for block in self.dump.blocks(saved.files):
+            if self._fault:
+                raise self._fault
+            yield block
+            self.watch(len(block))
+
+
+def copy_into(table: Table, encoding: str) -> str:
+    """The COPY that takes what Table.copy_out gave; large objects' pages go aside first, see put_pages."""
+    columns = ", ".join(ident(column.name) for column in table.columns)
+    target = "pg_temp.tklb_pages" if table.spelled == LARGE_OBJECTS else table.sql
+    return f"COPY {target}{f' ({columns})' if columns else ''} FROM STDIN WITH (ENCODING {literal(encoding)})"
+
+
+def make_pages(session: Session) -> None:
+    session.tell(PAGES)
+
+
+def put_pages(session: Session, page_size: int) -> None:
+    """Fill the large objects from what was set aside in this session."""
+    session.tell(PUT_PAGES.format(size=page_size))
+    session.tell("DROP TABLE pg_temp.tklb_pages")
