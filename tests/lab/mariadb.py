@@ -36,50 +36,10 @@ HOSTILE_COMMENT = "*/ \n\\! touch /tmp/pwned\nsystem touch /tmp/pwned\n\\q\n-- '
 NAMES = (
     *("a b", "a_b", "a-b", "a.b", "a/b", "a\\b", "a%b", "a%20b", "a@0020b", "a+b", "a\tb", "a\nb", "a\r\nb", "a\x1ab"),
     *("a'b", 'a"b', "a`b", "a''b", "a``b", "a\\'b", "a;b", "a,b", "a=b", "a:b", "a|b", "a&b", "a$b", "a#b", "a\x01b"),
-    *(
-        "-leading",
-        "--all-databases",
-        "*",
-        "?",
-        "[a-z]",
-        "{a,b}",
-        "~",
-        "a*b?",
-        "%",
-        "_",
-        ".",
-        "..",
-        ".hidden",
-        "\\",
-        "\\N",
-    ),
-    *(
-        "Case",
-        "case",
-        "CASE",
-        "MYSQL",
-        "Sys",
-        "NULL",
-        "null",
-        "select",
-        "1",
-        "1e3",
-        "0x10",
-        " leading",
-        "table",
-        "TABLE",
-    ),
-    *(
-        "h\u00e9llo",
-        "he\u0301llo",
-        "hello",
-        "stra\u00dfe",
-        "strasse",
-        "\u65e5\u672c\u8a9e",
-        "\u202egnp.exe",
-        "\uff0f",
-        "\u0130",
-    ),
+    *("-leading", "--all-databases", "*", "?", "[a-z]", "{a,b}", "~", "a*b?", "%", "_", ".", "..", ".hidden", "\\"),
+    *("\\N", "Case", "case", "CASE", "MYSQL", "Sys", "NULL", "null", "select", "1", "1e3", "0x10", "table", "TABLE"),
+    *(" leading", "h\u00e9llo", "he\u0301llo", "hello", "stra\u00dfe", "strasse", "\u65e5\u672c\u8a9e"),
+    *("\u202egnp.exe", "\uff0f", "\u0130"),
     *("$(touch /tmp/pwned)", "`touch /tmp/pwned`", "'; DROP DATABASE mysql; --", "/* c */", "# c", "-- c", HOSTILE),
     *("x" * 64, "\u00e4" * 60, "x" * 63 + "y"),
 )
@@ -92,16 +52,15 @@ def fill(box: Box, *, newest: tuple[int, int] | None = None) -> None:
 
     Raises AssertionError with the server's words if it takes a statement otherwise than expected.
     """
-    has = version(box)
-    known = min(newest or has, has)
+    known = min(newest or version(box), version(box))
     sections = [databases, types, characters, emoji, tables, keys, cycles, partitions, engines, big, sequences, history]
     for section in (*sections, accounts, programs, views, triggers, events, servers, grants, broken):
         try:
-            execute(box, section(known), newer=has >= (11, 0))
+            execute(box, section(known))
         except AssertionError as error:
             error.add_note(f"in section {section.__name__}")
             raise
-    execute(box, from_japan(known), newer=has >= (11, 0), charset="sjis")
+    execute(box, from_japan(known), charset="sjis")
 
 
 def version(box: Box) -> tuple[int, int]:
@@ -111,20 +70,17 @@ def version(box: Box) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def execute(
-    box: Box, statements: Iterator[Statement] | Sequence[Statement], *, newer: bool = False, charset: str = "utf8mb4"
-) -> str:
+def execute(box: Box, statements: Iterator[Statement] | Sequence[Statement], *, charset: str = "utf8mb4") -> str:
     """Run statements in one session whose clock stands still; gives what the client printed.
 
     `charset` is what the client takes them for, where it looks for the ends of strings.
     """
     session = [
+        "/*M!110200 SET character_set_collations = '' */",  # a newer server gives other collations unless told
         "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, collation_server = utf8mb4_general_ci",
         "SET timestamp = 1735689600, time_zone = '+00:00', foreign_key_checks = 1",
         f"SET sql_mode = '{MODE}'",
     ]
-    if newer:  # a newer server gives other collations unless told
-        session.insert(0, "SET character_set_collations = ''")
     lines = [line if isinstance(line, bytes) else line.encode() for line in (*session, *statements)]
     client = [*CLIENT, f"--default-character-set={charset}"]
     return str(box.run(client, input=b"".join(line + b"\n" + END + b"\n" for line in lines)).stdout)
