@@ -1,0 +1,187 @@
+"""Users, roles and their grants, as the statements that make them again; the way there and the way back.
+
+Takes a session; gives names. The administrator's own accounts are of the machine and never among them. What a server
+says about such a statement may hold a password's hash: it is cut off before anybody sees it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tklb.model import Progress
+from tklb.system.database.dump import DumpFolder, put_json
+from tklb.system.database.mysql.said import Notes
+from tklb.system.database.mysql.session import ServerError, Session, decoded, quoted, text
+
+ACCOUNTS = "accounts.json"
+_OWN_NAMES = frozenset({"root", "mariadb.sys", "debian-sys-maint", "mysql.sys", "mysql.session", "mysql.infoschema"})
+_PUBLIC = "PUBLIC"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    name: str
+    host: str
+    is_role: bool
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the administrator's, or the server's."""
+        return not self.is_role and (self.name in _OWN_NAMES or (self.name, self.host) == ("mysql", "localhost"))
+
+    @property
+    def shown(self) -> str:
+        return f"role {text(self.name)}" if self.is_role else f"user {text(self.name)}@{text(self.host)}"
+
+    @property
+    def quoted(self) -> str:
+        return quoted(self.name) if self.is_role else f"{text(self.name)}@{text(self.host)}"
+
+
+def accounts(session: Session) -> tuple[Account, ...]:
+    """All but the administrator's, roles first, sorted."""
+    role = "is_role" if session.rows("SHOW COLUMNS FROM mysql.user LIKE 'is_role'") else "'N'"
+    found = [
+        Account(name, host, kind == "Y")
+        for name, host, kind in session.names(f"SELECT User, Host, {role} FROM mysql.user")
+    ]
+    return tuple(sorted((each for each in found if not each.is_own), key=lambda a: (not a.is_role, a.name, a.host)))
+
+
+def dump_accounts(session: Session, folder: Path, said: Notes) -> tuple[str, ...]:
+    """Write accounts.json; the accounts taken as people write them."""
+    entries = []
+    for account in accounts(session):
+        try:
+            entries.append(_entry(session, account))
+        except ServerError as exc:
+            said.skip(account.shown, "", exc.discreet)
+    put_json(folder / ACCOUNTS, {"accounts": entries})
+    for what, query in (
+        ("server", "SELECT Server_name FROM mysql.servers"),
+        ("function of a plugin", "SELECT name FROM mysql.func"),
+    ):
+        for (name,) in _there(session, query):
+            said.skip(f"{what} {text(name)}", "", f"a {what} is not taken")
+    return tuple(entry["shown"] for entry in entries)
+
+
+def _there(session: Session, query: str) -> Sequence[tuple[str, ...]]:
+    try:
+        return session.names(query)
+    except ServerError:
+        return ()
+
+
+def _entry(session: Session, account: Account) -> dict[str, Any]:
+    public = account.is_role and account.name == _PUBLIC
+    shown = [decoded(row[0]) for row in session.rows(f"SHOW GRANTS FOR {_PUBLIC if public else account.quoted}")]
+    if account.is_role:
+        created = "" if public else f"CREATE ROLE {account.quoted}"
+        to = f" TO {_PUBLIC if public else quoted(account.name)}"
+        grants = [line for line in shown if line.endswith((to, f"{to} WITH ADMIN OPTION", f"{to} WITH GRANT OPTION"))]
+    else:
+        created = session.value(f"SHOW CREATE USER {account.quoted}")
+        grants = shown
+    grants = [_bare(line, account) for line in grants if not line.startswith("SET DEFAULT ROLE ")]
+    defaults = [line for line in shown if line.startswith("SET DEFAULT ROLE ")]
+    return {
+        "name": account.name,
+        "host": account.host,
+        "is_role": account.is_role,
+        "shown": account.shown,
+        "create": created,
+        "grants": sorted(grants),
+        "defaults": defaults,
+    }
+
+
+def _bare(grant: str, account: Account) -> str:
+    """A grant without the password and the limits, which are of the account: SHOW CREATE USER has them."""
+    head, to, tail = grant.partition(f" ON *.* TO {quoted(account.name)}@{quoted(account.host)}")
+    if not to or account.is_role:
+        return grant
+    return head + to + (" WITH GRANT OPTION" if re.search(r" WITH GRANT OPTION($| MAX_)", tail) else "")
+
+
+# ---------------------------------------------------------------- the way back
+
+_NOT_YET = frozenset({1054, 1146, 1305, 1347, 1049, 1139, 1477})  # what the grant is about is not there
+_ABOUT = re.compile(r" ON (?:(?:PROCEDURE|FUNCTION|PACKAGE BODY|PACKAGE|TABLE) )?(`(?:[^`]|``)+`)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A grant about something that is not there yet. `database` is what it is about."""
+
+    account: str
+    statement: str
+    database: str
+
+
+def load_accounts(session: Session, dump: DumpFolder, progress: Progress, said: Notes) -> list[Grant]:
+    """Make users and roles, then grant; the grants that wait for their database are given back."""
+    entries = [(entry, _account(entry)) for entry in dump.read_json(ACCOUNTS)["accounts"]]
+    entries = [(entry, account) for entry, account in entries if not account.is_own]
+    made = []
+    for number, (entry, account) in enumerate(entries):
+        progress("database accounts", number, len(entries))
+        try:
+            _make(session, account, str(entry["create"]))
+            made.append((entry, account))
+        except ServerError as exc:
+            said.skip(account.shown, "", exc.discreet)
+    waiting: list[Grant] = []
+    for key, word in (("grants", "GRANT "), ("defaults", "SET DEFAULT ROLE ")):
+        for entry, account in made:
+            for statement in map(str, entry[key]):
+                waiting += _give(session, account.shown, _checked(statement, word), said)
+    progress("database accounts", len(entries), len(entries))
+    return waiting
+
+
+def give_again(session: Session, waiting: Sequence[Grant], loaded: str, said: Notes) -> list[Grant]:
+    """Try grants again after a database was loaded; those that go on waiting for another one."""
+    still: list[Grant] = []
+    for grant in waiting:
+        left = _give(session, grant.account, grant.statement, said)
+        if left and grant.database == loaded:
+            said.skip(grant.account, "", f"what it was granted is not there: {grant.statement}")
+        else:
+            still += left
+    return still
+
+
+def _account(entry: Mapping[str, Any]) -> Account:
+    return Account(str(entry["name"]), str(entry["host"]), bool(entry["is_role"]))
+
+
+def _make(session: Session, account: Account, statement: str) -> None:
+    if account.is_role:
+        name = _PUBLIC if account.name == _PUBLIC else account.quoted
+        if name != _PUBLIC:
+            session.run(f"CREATE ROLE IF NOT EXISTS {name}")
+            session.run(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {name}")
+        return
+    _checked(statement, "CREATE USER ")
+    session.run(f"DROP USER IF EXISTS {account.quoted}")
+    session.run(statement)
+
+
+def _checked(statement: str, word: str) -> str:
+    if not statement.startswith(word):
+        raise ServerError(0, f"its dump holds another statement than {word.strip()}")
+    return statement
+
+
+def _give(session: Session, account: str, statement: str, said: Notes) -> list[Grant]:
+    try:
+        session.run(statement)
+    except ServerError as exc:
+        about = _ABOUT.search(statement)
+        if about and exc.number in _NOT_YET:
+            return [Grant(account, statement, about[1][1:-1].replace("``", "`"))]
+        said.skip(account, "", f"{exc.discreet} ({statement.partition(' IDENTIFIED ')[0]})")
+    return []

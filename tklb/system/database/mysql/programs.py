@@ -1,0 +1,84 @@
+"""Views, routines, triggers and events: made as they were made once, in the modes and character sets of then.
+
+Takes a session and definitions; touches one database. What cannot be made is named, never a reason to stop.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from tklb.errors import shown
+from tklb.system.database.mysql.catalogue import Definition
+from tklb.system.database.mysql.said import Notes
+from tklb.system.database.mysql.session import NEUTRAL, ServerError, Session, quoted, text
+
+KINDS = ("package", "package body", "function", "procedure", "view", "trigger", "event")  # in the order they are made
+
+
+def drop_all(session: Session, database: str, definitions: Iterable[Definition]) -> None:
+    """Drop those that are there. Raises ServerError."""
+    for each in definitions:
+        if each.kind != "package body":
+            session.run(f"DROP {each.kind.upper()} IF EXISTS {quoted(database)}.{quoted(each.name)}")
+
+
+def make_all(session: Session, database: str, definitions: Sequence[Definition], said: Notes) -> list[Definition]:
+    """Make them, kind by kind; views again and again as long as one more can be made. Gives views that could not be."""
+    session.run(f"USE {quoted(database)}")
+    collation = _collation(session)
+    waiting: list[Definition] = []
+    for kind in KINDS:
+        todo = [each for each in definitions if each.kind == kind]
+        failed = _rounds(session, database, todo, again=kind == "view")
+        for each, reason in failed:
+            said.skip(database, each.name, f"{each.kind}: {reason}")
+        waiting += [each for each, _ in failed if kind == "view"]
+    _neutral(session)
+    if _collation(session) != collation:
+        session.run(f"ALTER DATABASE {quoted(database)} COLLATE {collation}")
+    return waiting
+
+
+def make(session: Session, database: str, definition: Definition) -> None:
+    """Make one. Raises ServerError."""
+    session.run(f"USE {quoted(database)}")
+    try:
+        if definition.collation and definition.collation != _collation(session):
+            session.run(f"ALTER DATABASE {quoted(database)} COLLATE {definition.collation}")
+        session.run(mode(definition))
+        session.run(definition.text)
+    finally:
+        _neutral(session)
+
+
+def mode(definition: Definition) -> str:
+    """The statement that sets a session to what the definition was made in."""
+    zone = f", time_zone = {text(definition.time_zone)}" if definition.time_zone else ""
+    return (
+        f"SET SESSION sql_mode = {text(definition.sql_mode)}, character_set_client = {text(definition.client)},"
+        f" collation_connection = {text(definition.connection)}{zone}"
+    )
+
+
+def _rounds(
+    session: Session, database: str, todo: Sequence[Definition], *, again: bool
+) -> list[tuple[Definition, str]]:
+    failed: list[tuple[Definition, str]] = []
+    while todo:
+        failed = []
+        for each in todo:
+            try:
+                make(session, database, each)
+            except ServerError as exc:
+                failed.append((each, shown(exc.discreet)))
+        if not again or len(failed) == len(todo):
+            return failed
+        todo = [each for each, _ in failed]
+    return failed
+
+
+def _neutral(session: Session) -> None:
+    session.run("SET NAMES utf8mb4")
+    session.run(NEUTRAL)
+
+
+def _collation(session: Session) -> str:
+    return session.value("SELECT @@collation_database")

@@ -1,0 +1,16 @@
+"""What is said of a dump or load while it is made: what was skipped, what else should be known. Values only."""
+
+from dataclasses import dataclass, field
+
+from tklb.delta.databases import item_of
+from tklb.model import Skipped
+from tklb.system.database.mysql.catalogue import ENGINE
+
+
+@dataclass(slots=True)
+class Notes:
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def skip(self, database: str, name: str, reason: str) -> None:
+        self.skipped.append(Skipped(item_of(ENGINE, database, name), reason))
