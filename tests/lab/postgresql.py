@@ -393,7 +393,7 @@ CREATE TABLE texts (id int PRIMARY KEY, t text, v varchar(20), c char(10), b byt
     ci citext, co text COLLATE phonebook);
 INSERT INTO texts (id, t, v, c) VALUES
  (1, '', '', ''), (2, NULL, NULL, NULL), (3, '\.', '\.', '\.'), (4, '\N', '\N', '\N'), (5, E'tab\there', E'\t', E'\t'),
- (6, E'new\nline\r\nand return\r', E'\n', E'a\n'), (7, E'back\\slash \\n \\134 \\', '\', '\'), (8, E'\b\f\v\x01\x7f', ' ', ' '),
+ (6, E'new\nline\r\nand return\r', E'\n', E'a\n'), (7, E'back\\slash \\n \\134 \\', '\', '\'), (8, E'\b\f\x0b\x01\x7f', ' ', ' '),
  (9, 'NULL', 'NULL', 'null'), (10, E'\n\\.\n\\! touch /tmp/pwned\n', E'\n\\.\n', 'x'), (11, 'ä€😀 é é', 'ä€😀', 'ä€😀'),
  (12, '; DROP TABLE app.texts; --', $$'"$$, '$$'), (13, ' trailing ', 'trailing  ', 'trailing'), (14, '"', '''', '{}');
 INSERT INTO texts (id, t) SELECT 20, string_agg(md5(i::text), '') FROM generate_series(1, 4000) i;
@@ -849,17 +849,28 @@ ALTER EVENT TRIGGER frozen OWNER TO chief;
 COMMENT ON EVENT TRIGGER frozen IS 'frozen';
 """
 
-# What the stock tools stumble over: loads are done with an empty search_path, and 17 has no adminpack.
+# What the stock tools stumble over: loads are done with an empty search_path (17 itself empties it while it indexes),
+# 17 has no adminpack, and a new database has plpgsql.
 RISKY = {
     "unqualified": r"""
 CREATE SCHEMA app; SET search_path = app, public;
 CREATE FUNCTION inner_one(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
 CREATE FUNCTION outer_one(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN inner_one($1); END';
 CREATE TABLE checked (t text CHECK (outer_one(t) <> 'x')); INSERT INTO checked VALUES ('A'), ('b');
-CREATE INDEX ON checked (outer_one(t));
-CREATE MATERIALIZED VIEW m AS SELECT outer_one(t) FROM checked;
+DO $$ BEGIN
+IF current_setting('server_version_num')::int < 170000 THEN
+    CREATE INDEX ON checked (outer_one(t));
+    CREATE MATERIALIZED VIEW m AS SELECT outer_one(t) FROM checked;
+END IF;
+END $$;
 """,
-    "gone extensions": "CREATE EXTENSION adminpack; CREATE EXTENSION old_snapshot; CREATE TABLE t (a int);",
+    "gone extensions": r"""
+DO $$ DECLARE name text; BEGIN
+FOR name IN SELECT e.name FROM pg_available_extensions e WHERE e.name IN ('adminpack', 'old_snapshot') LOOP
+    EXECUTE format('CREATE EXTENSION %I', name);
+END LOOP;
+END $$;
+""",
     "no plpgsql": "DROP EXTENSION plpgsql; CREATE TABLE t (a int);",
 }
 

@@ -151,7 +151,7 @@ DATABASE = {
         contype AS kind, pg_get_constraintdef(o.oid) AS definition, convalidated AS valid, condeferrable AS deferrable,
         condeferred AS deferred, conislocal AS local, coninhcount AS inherited, connoinherit AS "not inherited",
         {relation("conindid")} AS index, (SELECT {relation("p.conrelid")} || p.conname FROM pg_constraint p WHERE p.oid = o.conparentid) AS parent
-        FROM pg_constraint o WHERE {ours("pg_constraint", "o.oid")} AND contype <> 't'
+        FROM pg_constraint o WHERE {ours("pg_constraint", "o.oid")} AND contype NOT IN ('t', 'n')
         AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.deptype = 'e' AND (e.classid, e.objid) IN (('pg_class'::regclass, conrelid), ('pg_type'::regclass, contypid)))""",
     "indexes": f"""SELECT {relation("indexrelid")}, {relation("indrelid")} AS "table", pg_get_indexdef(indexrelid) AS definition,
         indisprimary AS "primary", indisclustered AS clustered, indisreplident AS "replica identity", indisvalid AS valid,
@@ -260,7 +260,7 @@ DATABASE = {
         seqmax AS maximum, seqcache AS cache, seqcycle AS cycle,
         (SELECT {relation("refobjid")} || ' ' || attname || ' ' || deptype::text FROM pg_depend JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
         WHERE classid = 'pg_class'::regclass AND objid = seqrelid AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i')) AS "owned by" FROM pg_sequence""",
-    "comments": f"""SELECT i.type || ' ' || i.identity, description AS comment FROM pg_description d, pg_identify_object(classoid, objoid, objsubid) i
+    "comments": f"""SELECT i.type || ' ' || CASE i.type WHEN 'transform' THEN replace(i.identity, ' on language ', ' language ') ELSE i.identity END, description AS comment FROM pg_description d, pg_identify_object(classoid, objoid, objsubid) i
         WHERE (objoid >= 16384 OR classoid IN ('pg_namespace'::regclass, 'pg_extension'::regclass)) AND {ours("d.classoid", "objoid").replace("'d.classoid'::regclass", "d.classoid").replace("objoid >= 16384 AND", "")}""",
     "security labels": """SELECT i.type || ' ' || i.identity || ' ' || provider, label FROM pg_seclabel, pg_identify_object(classoid, objoid, objsubid) i""",
     "large objects": f"""SELECT m.oid, {acl("lomacl", "'L'", "lomowner")}, length(lo_get(m.oid)) AS length, md5(lo_get(m.oid)) AS content FROM pg_largeobject_metadata m""",
@@ -420,8 +420,8 @@ def compare(left: Facts, right: Facts, *, allowed: Collection[str] = ()) -> list
     """Every mismatch as `where: what: left became right`; `allowed` are regular expressions searched in that.
 
     Between two major versions some things must differ and are not told: versions of extensions, attributes that only
-    one of them has, who granted a membership (15 did not check), MAINTAIN (new in 17), and the qualification of
-    columns and the blanks in definitions (16 prints fewer of them).
+    one of them has, who granted a membership (15 did not check), MAINTAIN (new in 17), the qualification of columns
+    and the blanks in definitions (16 prints fewer of them), and an ICU locale's `-true` (16 takes it away).
     """
     across = left["version"] != right["version"]
     found = [
@@ -464,6 +464,8 @@ def same_across(catalogue_name: str, what: str, one: Any, other: Any) -> bool:
         return True
     if what in ("acl", "granted", "revoked"):
         return without_maintain(one) == without_maintain(other)
+    if what == "locale":
+        return str(one).removesuffix("-true") == str(other).removesuffix("-true")
     return what in DEFINITIONS and bare(one) == bare(other)
 
 

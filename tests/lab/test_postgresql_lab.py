@@ -209,9 +209,17 @@ MUTATIONS = (
 )
 
 
+class Readings(NamedTuple):
+    """Of a server, of another one filled alike and of that after all mutations; was an escape obeyed on any."""
+
+    one: Facts
+    other: Facts
+    mutated: Facts
+    pwned: bool
+
+
 @pytest.fixture(scope="module")
-def readings() -> Iterator[tuple[Facts, Facts, list[str], bool]]:
-    """Of one server before, of another one alike, what is told after all mutations, and whether an escape was obeyed."""
+def readings() -> Iterator[Readings]:
     with database_clone("bookworm", "postgresql") as a, database_clone("bookworm", "postgresql", hostname="b") as b:
         for machine in (a, b):
             plant_extension(machine)
@@ -219,45 +227,58 @@ def readings() -> Iterator[tuple[Facts, Facts, list[str], bool]]:
         one, other = record(a), record(b)
         for mutation in MUTATIONS:
             sql(b, mutation.statement, mutation.database)
-        found = compare(one, record(b, only=[EVERYTHING, "bytes"]))
-        yield one, other, found, any((machine.root / PWNED).exists() for machine in (a, b))
+        mutated = record(b, only=[EVERYTHING, "bytes"])
+        yield Readings(one, other, mutated, any((machine.root / PWNED).exists() for machine in (a, b)))
 
 
-def test_two_fills_are_alike_and_facts_survive_json(readings: tuple[Facts, Facts, list[str], bool]) -> None:
-    one, other, _, _ = readings
-    assert compare(json.loads(json.dumps(one)), other) == []
+def test_two_fills_are_alike_and_facts_survive_json(readings: Readings) -> None:
+    assert compare(json.loads(json.dumps(readings.one)), readings.other) == []
 
 
-def test_every_database_is_looked_into(readings: tuple[Facts, Facts, list[str], bool]) -> None:
-    one = readings[0]
-    assert one["databases"].keys() == one["cluster"]["databases"].keys() - {"template0"}
-    assert all(one["databases"][name]["rows"]["public.who"]["rows"] == "1" for name in ODD_NAMES)
-    assert one["databases"]["closed"]["rows"]["public.plain"]["rows"] == "3"
-    assert one["cluster"]["databases"]["closed"]["connectable"] == "f"
+def test_fills_of_two_releases_are_alike(readings: Readings) -> None:
+    with database_clone("trixie", "postgresql") as newer:
+        plant_extension(newer)
+        fill(newer, risky=True)
+        facts = record(newer)
+    assert facts["version"] > readings.one["version"]
+    assert compare(readings.one, facts, allowed=["^database '(unqualified|gone extensions)'"]) == []
 
 
-def test_no_catalogue_is_empty_where_everything_is(readings: tuple[Facts, Facts, list[str], bool]) -> None:
-    found = readings[0]["databases"][EVERYTHING]
+def test_every_database_is_looked_into(readings: Readings) -> None:
+    cluster, found = readings.one["cluster"]["databases"], readings.one["databases"]
+    assert found.keys() == cluster.keys() - {"template0"}
+    assert all(found[name]["rows"]["public.who"]["rows"] == "1" for name in ODD_NAMES)
+    assert found["closed"]["rows"]["public.plain"]["rows"] == "3"
+    assert cluster["closed"]["connectable"] == "f"
+
+
+def test_no_catalogue_is_empty_where_everything_is(readings: Readings) -> None:
+    found = readings.one["databases"][EVERYTHING]
     assert [name for name, facts in found.items() if not facts] == ["security labels"]
 
 
-def test_planting_obeys_no_escape(readings: tuple[Facts, Facts, list[str], bool]) -> None:
-    assert not readings[3]
+def test_planting_obeys_no_escape(readings: Readings) -> None:
+    assert not readings.pwned
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_checker_sees(mutation: Mutation, readings: tuple[Facts, Facts, list[str], bool]) -> None:
-    assert [line for line in readings[2] if re.search(mutation.told, line, re.DOTALL)]
+def test_checker_sees(mutation: Mutation, readings: Readings) -> None:
+    assert [line for line in compare(readings.one, readings.mutated) if re.search(mutation.told, line, re.DOTALL)]
 
 
-def test_checker_tells_of_nothing_else(readings: tuple[Facts, Facts, list[str], bool]) -> None:
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_checker_sees_across_releases(mutation: Mutation, readings: Readings) -> None:
+    older = readings.one | {"version": 14}
+    assert [line for line in compare(older, readings.mutated) if re.search(mutation.told, line, re.DOTALL)]
+
+
+def test_checker_tells_of_nothing_else(readings: Readings) -> None:
     explained = re.compile("|".join(f"{mutation.told}|{mutation.beside}" for mutation in MUTATIONS), re.DOTALL)
-    assert [line for line in readings[2] if not explained.search(line)] == []
+    assert [line for line in compare(readings.one, readings.mutated) if not explained.search(line)] == []
 
 
-def test_what_is_allowed_is_not_told(readings: tuple[Facts, Facts, list[str], bool]) -> None:
-    one = readings[0]
-    other = json.loads(json.dumps(one))
+def test_what_is_allowed_is_not_told(readings: Readings) -> None:
+    other = json.loads(json.dumps(readings.one))
     other["cluster"]["roles"]["postgres"]["password"] = "x"
-    assert len(compare(one, other)) == 1
-    assert compare(one, other, allowed=["^cluster: roles 'postgres': password"]) == []
+    assert len(compare(readings.one, other)) == 1
+    assert compare(readings.one, other, allowed=["^cluster: roles 'postgres': password"]) == []
