@@ -112,9 +112,16 @@ def fill(box: Box, *, risky: bool = False) -> None:
     sql(box, own_extension(), EVERYTHING)
     sql(box, GRANTS, EVERYTHING)
     sql(box, LAST, EVERYTHING)
-    for name, statements in RISKY.items() if risky else ():
+    if risky:
+        fill_risky(box)
+
+
+def fill_risky(box: Box) -> None:
+    """Databases of `RISKY`, and one that a DROP DATABASE left behind half: nobody can connect, only drop it."""
+    for name, statements in RISKY.items():
         sql(box, f"CREATE DATABASE {ident(name)} TEMPLATE template0;")
         sql(box, statements, name)
+    sql(box, "CREATE DATABASE half_dropped; UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'half_dropped';")
 
 
 def roles() -> str:
@@ -829,6 +836,7 @@ GRANT USAGE ON FOREIGN SERVER elsewhere TO bob WITH GRANT OPTION;
 GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO owner;
 REVOKE EXECUTE ON FUNCTION pg_catalog.pg_sleep(float8) FROM PUBLIC;
 GRANT SELECT ON pg_catalog.pg_authid TO "it's";
+GRANT SELECT (rolname, oid) ON pg_catalog.pg_authid TO reader;
 GRANT EXECUTE ON FUNCTION extensions.digest(text, text) TO bob;
 REVOKE EXECUTE ON FUNCTION extensions.crypt(text, text) FROM PUBLIC;
 COMMENT ON TABLE customers IS E'customers\n\\.\n';

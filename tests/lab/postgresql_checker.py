@@ -289,6 +289,11 @@ DATABASE["rights on what others brought"] = " UNION ALL ".join(
         ("pg_namespace", "nspname", "nspacl", "'n'", "nspowner"),
     )
 )
+DATABASE["rights on columns of what others brought"] = f"""SELECT {relation("c.oid")} || ' ' || quote_ident(attname),
+    {entries("aclexplode(attacl)")} AS "acl{{}}" FROM pg_attribute a {OF_RELATION.format("attrelid")}
+    LEFT JOIN pg_init_privs i ON i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = attnum
+    WHERE attacl IS NOT NULL AND NOT ({ours("pg_class", "c.oid")}) AND attacl IS DISTINCT FROM initprivs"""
+
 # Queries that give one statement per table or sequence. A row is told by its columns in the order of their names,
 # for a parent's late column stands elsewhere after a restore; the sum does not depend on the order of rows.
 SETTLED = "JOIN pg_namespace n ON n.oid = relnamespace WHERE c.oid >= 16384 AND n.nspname !~ '^pg_(toast|temp)'"
