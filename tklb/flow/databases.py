@@ -109,7 +109,12 @@ def _wanted_servers(
         wish = wish_for(engine, known)
         if wish.wants_none():
             continue
-        if server := find_server(engine, setting.config.databases):
+        try:
+            server = find_server(engine, setting.config.databases)
+        except DatabaseFailed as exc:
+            skipped.append(failure_of(engine, exc))
+            continue
+        if server:
             yield server, wish
         else:
             skipped += _absent(wish, engine, ())

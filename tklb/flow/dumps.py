@@ -91,9 +91,8 @@ def offers_here(paths: Paths, dumps: FoundDumps) -> dict[str, Offer]:
     """What the servers here can take; those that do not answer are left out."""
     offers = {}
     for engine in dumps.folders:
-        server = server_here(paths, engine)
         try:
-            if server:
+            if server := server_here(paths, engine):
                 offers[engine] = server.offer()
         except DatabaseFailed:
             continue

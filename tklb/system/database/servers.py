@@ -9,7 +9,7 @@ ENGINES = ("mysql", "pgsql")
 
 
 def find_server(engine: str, config: DatabaseConfig) -> Server | None:
-    """The server of an engine, whether it runs or not; None where this machine has none."""
+    """The server of an engine, whether it runs or not; None where this machine has none. Raises DatabaseFailed."""
     return _FINDERS[engine](config)
 
 

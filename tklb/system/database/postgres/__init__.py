@@ -8,15 +8,22 @@ properties.py roles.py grants.py                                       databases
 script.py load.py swap.py single.py                                    a load
 """
 
-from tklb.system.database.postgres.cluster import find_cluster
-from tklb.system.database.postgres.server import PostgresServer
+from tklb.errors import DatabaseFailed
+from tklb.system.database.postgres.cluster import ENGINE, find_cluster
 from tklb.system.database.protocol import Server
 
 
 def find(service: str, lock_seconds: int) -> Server | None:
     """The server, whether it runs or not: that of `service`, else of the cluster with the lowest port, if there is one.
 
-    `lock_seconds` is how long a dump or load waits for what others have locked.
+    `lock_seconds` is how long a dump or load waits for what others have locked. Raises DatabaseFailed without libpq,
+    which is only looked for where there is a server: every package of one brings it.
     """
     cluster = find_cluster(service)
-    return PostgresServer(cluster, lock_seconds) if cluster else None
+    if cluster is None:
+        return None
+    try:
+        from tklb.system.database.postgres.server import PostgresServer
+    except ImportError as exc:
+        raise DatabaseFailed(item=ENGINE, reason="the library libpq is missing: apt-get install libpq5") from exc
+    return PostgresServer(cluster, lock_seconds)
