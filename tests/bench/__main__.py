@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tklb
-from tests.bench import machine, million, report
+from tests.bench import databases, machine, million, report
 from tests.bench.programs import versions
+from tests.bench.servers import KINDS
 from tests.lab.box import LAB
 
 CONDITIONS = "Caches are warm, all is on one disk, borg compresses with zstd; else everybody's defaults."
@@ -23,14 +24,18 @@ def main(words: Sequence[str]) -> int:
     options = _options(words)
     rows: list[str] = []
     targets: list[report.Target] = []
-    if options.only != "scan":
+    if options.only in (None, "machine"):
         measured = [_told(one) for one in machine.measure(options.runs)]
         rows += report.machine_rows(measured)
         targets += report.machine_targets(measured)
-    if options.only != "machine":
+    if options.only in (None, "scan"):
         tenth, whole = (_scanned(files, options.runs) for files in (options.files // 10, options.files))
         rows += [*report.scan_rows(tenth), *report.scan_rows(whole)]
         targets += report.scan_targets(tenth, whole)
+    for kind in KINDS if options.only == "databases" else ():
+        measured = [_told(one) for one in databases.measure(kind, options.size, options.runs)]
+        rows += report.machine_rows(measured)
+        targets += report.database_targets(measured, kind, options.size)
     print(_this_machine(), CONDITIONS, "", *report.HEAD, *rows, "", *targets, sep="\n")
     return 0 if all(target.is_reached for target in targets) else 1
 
@@ -38,11 +43,12 @@ def main(words: Sequence[str]) -> int:
 def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench")
     parser.add_argument("--runs", type=int, default=2)
-    parser.add_argument("--only", choices=["machine", "scan"])
+    parser.add_argument("--only", choices=["machine", "scan", "databases"])
     parser.add_argument("--files", type=int, default=1_000_000)
+    parser.add_argument("--size", type=int, default=1000)
     options = parser.parse_args(words)
-    if options.runs < 1 or options.files < 1:
-        parser.error("at least one run, and one file")
+    if min(options.runs, options.files) < 1 or options.size < 10:
+        parser.error("at least one run, one file, and 10 MB")
     return options
 
 

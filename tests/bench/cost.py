@@ -29,14 +29,19 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds of wall clock; seconds of CPU, children included; MB of the largest process."""
+    """Seconds of wall clock; seconds of CPU, children included; MB of the largest process.
+
+    `server` is seconds of CPU of a server that was asked, where somebody counted them.
+    """
 
     wall: float
     cpu: float
     peak: float
+    server: float = 0
 
     def __add__(self, after: "Cost") -> "Cost":
-        return Cost(self.wall + after.wall, self.cpu + after.cpu, max(self.peak, after.peak))
+        seconds = (getattr(self, name) + getattr(after, name) for name in ("wall", "cpu"))
+        return Cost(*seconds, max(self.peak, after.peak), self.server + after.server)
 
 
 def cost(command: Command) -> Cost:
@@ -66,4 +71,4 @@ def cost(command: Command) -> Cost:
 def median(costs: Iterable[Cost]) -> Cost:
     """Of each figure on its own."""
     costs = tuple(costs)
-    return Cost(*(statistics.median(getattr(one, name) for one in costs) for name in ("wall", "cpu", "peak")))
+    return Cost(*(statistics.median(getattr(one, name) for one in costs) for name in ("wall", "cpu", "peak", "server")))

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.bench.cost import Cost, median
+from tests.bench.databases import DUMP, LOAD, RANGE, step_of
 from tests.bench.machine import FIRST, RESTORE, UNCHANGED, Measured
 from tests.bench.million import Scanned
+from tests.bench.servers import TKLB, Kind
 
 HEAD = (
     "| step | program | wall s | CPU s | peak MB | stored | wall, x first row |",
@@ -52,6 +54,27 @@ def machine_targets(measured: Sequence[Measured]) -> tuple[Target, ...]:
     )
 
 
+def database_targets(measured: Sequence[Measured], kind: Kind, megabytes: int) -> Iterator[Target]:
+    """How an engine does against the stock tools, against itself at a tenth of the size, and after a change."""
+    tenth, whole = ({deed: step_of(kind, size, deed) for deed in (DUMP, LOAD)} for size in (megabytes // 10, megabytes))
+    for deed in (DUMP, LOAD):
+        others = dict.fromkeys(one.program for one in measured if one.step == whole[deed] and one.program != TKLB)
+        for other in others:
+            ratio = _ratio(measured, whole[deed], TKLB, other, _wall)
+            yield Target(f"{kind.engine}: {deed} ≤ 1.2 x {other}", ratio, 1.2)
+    for deed in (DUMP, LOAD):
+        small, large = (_peak(measured, steps[deed]) for steps in (tenth, whole))
+        name = f"{kind.engine}: {deed}'s peak memory ≤ 1.1 x that at {megabytes // 10:,} MB + 10 MB"
+        yield Target(name, large, 1.1 * small + 10)
+    stored = {one.step: one.stored or 0 for one in measured}
+    first, changed = (stored[step_of(kind, megabytes, deed)] for deed in (FIRST, RANGE))
+    yield Target(f"{kind.engine}: {RANGE}: stored ≤ 3 % of the first backup", 100 * changed / first, 3)
+
+
+def _peak(measured: Iterable[Measured], step: str) -> float:
+    return median(one.cost for one in measured if (one.step, one.program) == (step, TKLB)).peak
+
+
 def scan_rows(rounds: Sequence[Scanned]) -> Iterator[str]:
     step = f"scan and compare of {rounds[0].files:,} unchanged files"
     yield _row(step, "find -printf", median(one.find for one in rounds), "", 1)
@@ -84,7 +107,8 @@ def _wall(one: Measured) -> float:
 
 
 def _row(step: str, program: str, cost: Cost, stored: str, ratio: float) -> str:
-    return f"| {step} | {program} | {cost.wall:.2f} | {cost.cpu:.2f} | {cost.peak:.0f} | {stored} | {ratio:.2f} |"
+    cpu = f"{cost.cpu:.2f}{f' + {cost.server:.2f}' if cost.server else ''}"
+    return f"| {step} | {program} | {cost.wall:.2f} | {cpu} | {cost.peak:.0f} | {stored} | {ratio:.2f} |"
 
 
 def _bytes(amount: float) -> str:
