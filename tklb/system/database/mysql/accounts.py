@@ -177,8 +177,9 @@ def _checked(statement: str, word: str) -> str:
 
 
 def _give(session: Session, account: str, statement: str, said: Notes) -> list[Grant]:
+    give = session.run_as_oracle if " ON PACKAGE " in statement else session.run
     try:
-        session.run(statement)
+        give(statement)
     except ServerError as exc:
         about = _ABOUT.search(statement)
         if about and exc.number in _NOT_YET:

@@ -14,7 +14,7 @@ from tklb.system.database.mysql import programs
 from tklb.system.database.mysql.catalogue import Definition, Schema
 from tklb.system.database.mysql.fill import load_statement
 from tklb.system.database.mysql.session import MORE, NEUTRAL, quoted, text
-from tklb.system.database.mysql.stored import StoredTable, file_of
+from tklb.system.database.mysql.stored import file_of, form_of
 
 LOAD = "load.sql"
 _END = "$$tklb$$"
@@ -31,10 +31,9 @@ def write_load_file(
         if each.position:
             value, round_ = each.position
             lines.append(_line(f"DO SETVAL({quoted(each.name)}, {value}, 0, {round_})"))
-    columns = {table.name: table.given for table in schema.tables}
+    here = {table.name: table for table in schema.tables}
     for table in tables:
-        names = tuple(column.name for column in columns[table.name])
-        form = StoredTable(names, frozenset(c.name for c in columns[table.name] if c.is_bytes), has_rows=True)
+        form = form_of(here[table.name])
         lines += [_line(load_statement(text(name), quoted(table.name), form)) for name in table.files]
     for kind in programs.KINDS:
         for each in definitions:

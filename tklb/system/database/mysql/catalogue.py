@@ -7,10 +7,10 @@ the byte; gives values. Names are compared as they are: the server's own tables 
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tklb.model import Database
-from tklb.system.database.mysql.session import ServerError, Session, decoded, quoted
+from tklb.system.database.mysql.session import ServerError, Session, decoded, quoted, text
 
 SYSTEM = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
 ENGINE = "mysql"
@@ -25,6 +25,8 @@ BYTES = frozenset(
 )
 ROWLESS = frozenset({"MRG_MYISAM", "FEDERATED", "SPIDER", "CONNECT", "BLACKHOLE", "OQGRAPH"})  # rows are not their own
 _DEFINER = re.compile(rb'DEFINER=([`"])((?:(?!\1).|\1\1)*)\1(?:@([`"])((?:(?!\3).|\3\3)*)\3)?', re.DOTALL)
+_THREE_BYTES = 0xFFFF
+_EMPTY_MEMBER = re.compile(r"[(,]''[,)]")
 _COUNTER = re.compile(rb" AUTO_INCREMENT=\d+")
 
 
@@ -34,6 +36,8 @@ class Column:
     type: str  # without its length: varchar
     extra: str = ""
     collation: str = ""
+    full_type: str = ""  # with its length or members
+    default: str = ""  # as the server shows it
 
     @property
     def is_given(self) -> bool:
@@ -43,6 +47,15 @@ class Column:
     @property
     def is_bytes(self) -> bool:
         return self.type in BYTES
+
+    @property
+    def is_choice(self) -> bool:
+        return self.type in ("enum", "set")
+
+    @property
+    def is_number(self) -> bool:
+        """Whether a value is told exactly by its number only: an empty member reads as no member at all."""
+        return self.is_choice and bool(_EMPTY_MEMBER.search(self.full_type))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,7 @@ class Schema:
     collation: str
     comment: str = ""
     tables: tuple[Table, ...] = ()
-    routines: tuple[tuple[str, str], ...] = ()  # kind, name
+    routines: tuple[tuple[str, str, str], ...] = ()  # kind, name, comment
     triggers: tuple[tuple[str, str], ...] = ()  # table, name; in the order they fire
     events: tuple[str, ...] = ()
 
@@ -96,6 +109,8 @@ class Definition:
     time_zone: str = ""
     table: str = ""  # a trigger's
     position: tuple[int, int] | None = None  # a sequence's next value and how often it went round
+    comment: str = ""  # a routine's, where the statement does not tell it exactly
+    defaults: tuple[tuple[str, str], ...] = ()  # a table's columns whose defaults the statement does not tell exactly
 
     @property
     def definer(self) -> str:
@@ -110,8 +125,8 @@ class Definition:
     @property
     def steady(self) -> tuple[object, ...]:
         """What does not change while rows come and go."""
-        text = _COUNTER.sub(b"", self.text) if self.kind == "table" else self.text
-        return text, self.sql_mode, self.time_zone, self.table
+        shape = _COUNTER.sub(b"", self.text) if self.kind == "table" else self.text
+        return shape, self.sql_mode, self.time_zone, self.table, self.comment, self.defaults
 
 
 def databases(session: Session) -> tuple[Database, ...]:
@@ -128,18 +143,18 @@ def is_owners(name: str) -> bool:
     return name not in SYSTEM and not OURS.fullmatch(name)
 
 
-def schemas(session: Session) -> dict[str, Schema]:
-    """Every database but the server's own, by name."""
-    tables = _tables(session)
+def schemas(session: Session, only: str = "") -> dict[str, Schema]:
+    """Every database but the server's own and ours, by name; or one of them."""
+    tables = _tables(session, only)
     routines, triggers, events = (
-        _by_database(session, query)
-        for query in (
-            "SELECT ROUTINE_SCHEMA, ROUTINE_TYPE, ROUTINE_NAME FROM information_schema.ROUTINES ORDER BY 2, 3",
+        _by_database(session, columns, source, only)
+        for columns, source in (
+            ("ROUTINE_SCHEMA, ROUTINE_TYPE, ROUTINE_NAME, ROUTINE_COMMENT", "ROUTINES"),
             (
-                "SELECT TRIGGER_SCHEMA, EVENT_OBJECT_TABLE, TRIGGER_NAME FROM information_schema.TRIGGERS"
-                " ORDER BY EVENT_OBJECT_TABLE, ACTION_TIMING, EVENT_MANIPULATION, ACTION_ORDER"
+                "TRIGGER_SCHEMA, EVENT_OBJECT_TABLE, ACTION_TIMING, EVENT_MANIPULATION, ACTION_ORDER, TRIGGER_NAME",
+                "TRIGGERS",
             ),
-            "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS ORDER BY 2",
+            ("EVENT_SCHEMA, EVENT_NAME", "EVENTS"),
         )
     )
     comment = "SCHEMA_COMMENT" if _has_comments(session) else "''"
@@ -151,13 +166,18 @@ def schemas(session: Session) -> dict[str, Schema]:
         name: Schema(
             *(name, charset, collation, note),
             tuple(tables[name]),
-            tuple((kind.lower(), routine) for kind, routine in sorted(routines[name])),
-            tuple((table, trigger) for table, trigger in triggers[name]),
-            tuple(event for (event,) in events[name]),
+            tuple((kind.lower(), routine, comment) for kind, routine, comment in sorted(routines[name])),
+            tuple((row[0], row[-1]) for row in sorted(triggers[name], key=_firing)),
+            tuple(event for (event,) in sorted(events[name])),
         )
         for name, charset, collation, note in sorted(found)
-        if is_owners(name)
+        if is_owners(name) and only in ("", name)
     }
+
+
+def _firing(trigger: tuple[str, ...]) -> tuple[str, str, str, int]:
+    table, timing, event, place, _ = trigger
+    return table, timing, event, int(place)
 
 
 def _has_comments(session: Session) -> bool:
@@ -165,25 +185,28 @@ def _has_comments(session: Session) -> bool:
     return bool(session.rows(f"SELECT 1 FROM information_schema.COLUMNS WHERE {where}"))
 
 
-def _by_database(session: Session, query: str) -> dict[str, list[tuple[str, ...]]]:
+def _by_database(session: Session, columns: str, source: str, only: str) -> dict[str, list[tuple[str, ...]]]:
     found: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-    for name, *rest in session.names(query):
+    schema = columns.partition(",")[0]
+    where = f" WHERE {schema} = {text(only)}" if only else ""
+    for name, *rest in session.names(f"SELECT {columns} FROM information_schema.{source}{where}"):
         found[name].append(tuple(rest))
     return found
 
 
-def _tables(session: Session) -> dict[str, list[Table]]:
-    columns: dict[tuple[str, str], list[Column]] = defaultdict(list)
-    facts = "COLUMN_NAME, DATA_TYPE, EXTRA, COLLATION_NAME"
-    query = f"SELECT TABLE_SCHEMA, TABLE_NAME, {facts} FROM information_schema.COLUMNS ORDER BY ORDINAL_POSITION"
-    for database, table, name, kind, *more in session.names(query):
-        columns[database, table].append(Column(name, kind.lower(), *more))
+def _tables(session: Session, only: str) -> dict[str, list[Table]]:
+    columns: dict[tuple[str, str], list[tuple[int, Column]]] = defaultdict(list)
+    facts = "TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION, COLUMN_NAME, DATA_TYPE, EXTRA, COLLATION_NAME, COLUMN_TYPE"
+    for database, rows in _by_database(session, f"{facts}, COLUMN_DEFAULT", "COLUMNS", only).items():
+        for table, place, name, kind, *more in rows:
+            columns[database, table].append((int(place), Column(name, kind.lower(), *more)))
     tables: dict[str, list[Table]] = defaultdict(list)
-    facts = "TABLE_TYPE, ENGINE, TABLE_COLLATION, COALESCE(DATA_LENGTH, 0)"
-    query = f"SELECT TABLE_SCHEMA, TABLE_NAME, {facts} FROM information_schema.TABLES WHERE TABLE_TYPE <> 'TEMPORARY'"
-    for database, name, kind, engine, collation, size in sorted(session.names(query)):
-        own = tuple(columns[database, name])
-        tables[database].append(Table(database, name, kind, engine, collation, int(size), own))
+    facts = "TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_COLLATION, COALESCE(DATA_LENGTH, 0)"
+    for database, rows in _by_database(session, facts, "TABLES", only).items():
+        for name, kind, engine, collation, size in sorted(rows):
+            own = tuple(column for _, column in sorted(columns[database, name], key=lambda pair: pair[0]))
+            if kind != "TEMPORARY":
+                tables[database].append(Table(database, name, kind, engine, collation, int(size), own))
     return tables
 
 
@@ -204,16 +227,20 @@ def definitions(session: Session, schema: Schema) -> Iterator[Definition | Unrea
             yield _read(session, "sequence", table.name)
     for table in schema.tables:
         if table.kind not in ("SEQUENCE", "VIEW"):
-            yield _read(session, "table", table.name)
-    for kind, name in schema.routines:
-        yield _read(session, kind, name)
+            read = _read(session, "table", table.name)
+            yield replace(read, defaults=_defaults(session, table)) if isinstance(read, Definition) else read
+    for kind, name, comment in schema.routines:
+        read = _read(session, kind, name)
+        is_inexact = kind in ("procedure", "function") and (not comment.isascii() or "\\" in comment)
+        yield replace(read, comment=comment) if is_inexact and isinstance(read, Definition) else read
     for table in schema.tables:
         if table.kind == "VIEW":
             yield _read(session, "view", table.name)
     for of_table, name in schema.triggers:
         yield _read(session, "trigger", name, of_table)
     for name in schema.events:
-        yield _read(session, "event", name)
+        read = _read(session, "event", name)
+        yield _in_one_charset(session, schema.name, read) if isinstance(read, Definition) else read
 
 
 def _read(session: Session, kind: str, name: str, table: str = "") -> Definition | Unreadable:
@@ -227,13 +254,42 @@ def _read(session: Session, kind: str, name: str, table: str = "") -> Definition
     if kind == "view":
         return Definition(kind, name, row[1] or b"", "", decoded(row[2]), decoded(row[3]))
     zone = decoded(row[2]) if kind == "event" else ""
-    text, client, connection, collation = row[3:7] if kind == "event" else row[2:6]
-    if not text:
+    content, client, connection, collation = row[3:7] if kind == "event" else row[2:6]
+    if not content:
         return Unreadable(kind, name, "the server does not show it")
     made = (decoded(row[1]), decoded(client), decoded(connection), decoded(collation))
-    return Definition(kind, name, text, *made, zone, table)
+    return Definition(kind, name, content, *made, zone, table)
 
 
 def _position(session: Session, name: str) -> tuple[int, int]:
     row = session.names(f"SELECT next_not_cached_value, cycle_count FROM {quoted(name)}")[0]
     return int(row[0]), int(row[1])
+
+
+def _defaults(session: Session, table: Table) -> tuple[tuple[str, str], ...]:
+    """Defaults with characters that the server shows as a question mark: those beyond three bytes of UTF-8."""
+    found = []
+    for column in table.columns:
+        if "?" in column.default and column.default.startswith("'") and column.collation:
+            exact = session.value(
+                f"SELECT HEX(CONVERT(DEFAULT(it.{quoted(column.name)}) USING utf8mb4))"
+                f" FROM (SELECT 1) AS one LEFT JOIN {table.address} AS it ON FALSE"
+            )
+            value = decoded(bytes.fromhex(exact))
+            if any(ord(letter) > _THREE_BYTES for letter in value):
+                found.append((column.name, value))
+    return tuple(found)
+
+
+def _in_one_charset(session: Session, database: str, event: Definition) -> Definition:
+    """The server shows an event's head in UTF-8 and its body in the character set it was made in."""
+    where = f"db = {text(database)} AND name = {text(event.name)}"
+    body = session.rows(f"SELECT body FROM mysql.event WHERE {where}") if event.client[:4] != "utf8" else ()
+    content = body[0][0] if body else None
+    if not content or not event.text.endswith(content):
+        return event
+    head = event.text.removesuffix(content)
+    if head.isascii():
+        return event
+    turned = session.rows(f"SELECT CONVERT(CONVERT(X'{head.hex()}' USING utf8mb4) USING {event.client})")[0][0] or b""
+    return replace(event, text=turned + content)

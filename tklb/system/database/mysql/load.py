@@ -87,6 +87,9 @@ def _make_one(loading: Loading, session: Session, definition: Definition) -> Non
     old, new = (f"{_NEXT_VALUE}{quoted(name)}.".encode() for name in (loading.stored.name, loading.load.into))
     try:
         session.run(definition.text.replace(old, new))
+        for column, exact in definition.defaults:
+            change = f"ALTER COLUMN {quoted(column)} SET DEFAULT {text(exact)}"
+            session.run(f"ALTER TABLE {quoted(definition.name)} {change}")
         if definition.position:
             value, round_ = definition.position
             session.rows(f"SELECT SETVAL({quoted(definition.name)}, {value}, 0, {round_})")
@@ -144,7 +147,7 @@ def _programs_here(loading: Loading) -> Iterator[Definition]:
     into, only = loading.load.into, loading.load.tables
     with loading.login.open() as session:
         session.run("SET character_set_results = binary")
-        here = schemas(session).get(into)
+        here = schemas(session, into).get(into)
         loading.looked = (here.charset, here.collation, here.comment) if here else ()
         for each in definitions(session, here) if here else ():
             if each.kind in ("table", "sequence"):
@@ -228,21 +231,21 @@ def _undo(loading: Loading, session: Session, ended: int) -> None:
         while session.rows(f"SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {ended}"):
             session.run("DO SLEEP(0.05)")
     moves, into = loading.swap, loading.load.into
+    if not loading.was_there:
+        swap.drop_databases(session, (into, moves.scratch, moves.aside))
+        return
     if swap.was_moved(session, moves):
         programs.drop_all(session, into, loading.stored.of(*programs.KINDS))
         _drop_rowless(loading, session)
         session.run(f"RENAME TABLE {moves.back}")
         swap.turn_foreign_keys(session, moves, loading.said)
-    if loading.looked and loading.was_there:
+    if loading.looked:
         _set_database(session, into, *loading.looked)
-    if loading.before and _schema_is_there(session, into):
+    if loading.before:
         programs.drop_all(session, into, loading.before)
         programs.make_all(session, into, loading.before, loading.said)
-    if loading.was_there:
-        for name in loading.forerunners:
-            session.run(f"DROP SEQUENCE IF EXISTS {quoted(into)}.{quoted(name)}")
-    elif _schema_is_there(session, into):
-        session.run(f"DROP DATABASE {quoted(into)}")
+    for name in loading.forerunners:
+        session.run(f"DROP SEQUENCE IF EXISTS {quoted(into)}.{quoted(name)}")
     swap.drop_databases(session, (moves.scratch, moves.aside))
 
 

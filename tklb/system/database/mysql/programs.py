@@ -16,7 +16,9 @@ KINDS = ("package", "package body", "function", "procedure", "view", "trigger", 
 def drop_all(session: Session, database: str, definitions: Iterable[Definition]) -> None:
     """Drop those that are there. Raises ServerError."""
     for each in definitions:
-        if each.kind != "package body":
+        if each.kind == "package":
+            session.run_as_oracle(f"DROP PACKAGE IF EXISTS {quoted(database)}.{quoted(each.name)}")
+        elif each.kind != "package body":
             session.run(f"DROP {each.kind.upper()} IF EXISTS {quoted(database)}.{quoted(each.name)}")
 
 
@@ -47,6 +49,8 @@ def make(session: Session, database: str, definition: Definition) -> None:
         session.run(definition.text)
     finally:
         _neutral(session)
+    if definition.comment:
+        session.run(f"ALTER {definition.kind.upper()} {quoted(definition.name)} COMMENT {text(definition.comment)}")
 
 
 def mode(definition: Definition) -> str:

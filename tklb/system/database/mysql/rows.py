@@ -35,7 +35,8 @@ def read_rows(session: Session, table: Table) -> Iterator[bytes]:
 
 
 def _value(column: Column) -> str:
-    return f"CAST({quoted(column.name)} AS DOUBLE)" if column.type == "float" else quoted(column.name)
+    name = quoted(column.name)
+    return f"CAST({name} AS DOUBLE)" if column.type == "float" else f"{name} + 0" if column.is_number else name
 
 
 def _key(session: Session, table: Table) -> list[str]:
@@ -50,7 +51,7 @@ def _line(row: Row, columns: tuple[Column, ...]) -> bytes:
 def _literal(value: bytes | None, column: Column) -> bytes:
     if value is None:
         return b"NULL"
-    if column.type in _NUMBERS:
+    if column.type in _NUMBERS or column.is_number:
         return value
     if column.is_bytes:
         return b"0x" + value.hex().upper().encode() if value else b"''"

@@ -18,7 +18,7 @@ from tklb.errors import DatabaseFailed
 Row = tuple[bytes | None, ...]
 NEUTRAL = (
     "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone = '+00:00', autocommit = 1,"
-    " foreign_key_checks = 0, unique_checks = 0, sql_quote_show_create = 1, group_concat_max_len = 4294967295,"
+    " foreign_key_checks = 0, unique_checks = 0, sql_quote_show_create = 1,"
     " net_read_timeout = 3600, net_write_timeout = 86400, wait_timeout = 86400"
 )
 # what only some servers know
@@ -67,7 +67,7 @@ class Login:
         where = (
             {"read_default_file": self.defaults_file, "read_default_group": "client"}
             if self.defaults_file
-            else {"unix_socket": self.socket, "user": "root"}
+            else {"unix_socket": self.socket, "user": "root", "ssl_disabled": True}
         )
         with _said():
             # Without local_infile the library itself sends no file, whatever the server asks for.
@@ -121,6 +121,14 @@ class Session:
         """Run a statement; how many rows it changed."""
         with _said():
             return int(self._connection.query(_bytes(statement)))
+
+    def run_as_oracle(self, statement: str) -> None:
+        """Run a statement about packages, which older servers take in this mode only. The mode is neutral then."""
+        self.run("SET SESSION sql_mode = 'ORACLE'")
+        try:
+            self.run(statement)
+        finally:
+            self.run(NEUTRAL)
 
     def rows(self, statement: str | bytes) -> tuple[Row, ...]:
         """The whole answer."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from tklb.errors import DatabaseFailed
 from tklb.system.database.dump import DumpFolder, file_name, put, put_json
-from tklb.system.database.mysql.catalogue import Definition, Schema
+from tklb.system.database.mysql.catalogue import Definition, Schema, Table
 
 DEFINITIONS = "definitions.json"
 ROWS = "rows"
@@ -29,7 +29,7 @@ FOLDERS = {
     "trigger": "triggers",
     "event": "events",
 }
-_MADE = ("sql_mode", "client", "connection", "collation", "time_zone", "table")
+_MADE = ("sql_mode", "client", "connection", "collation", "time_zone", "table", "comment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class StoredTable:
 
     columns: tuple[str, ...]  # what a line holds, in order
     bytes: frozenset[str]  # those that are written as 0x...
+    numbers: frozenset[str]  # those that are written as the number of a member
+    choices: frozenset[str]  # those that have members
     has_rows: bool  # of its own; a MERGE table, say, has none
 
 
@@ -68,10 +70,7 @@ def write(folder: Path, schema: Schema, definitions: Sequence[Definition]) -> No
         if each.position:
             entry["position"] = list(each.position)
         if each.kind == "table":
-            table = tables[each.name]
-            entry["columns"] = [column.name for column in table.given]
-            entry["bytes"] = [column.name for column in table.given if column.is_bytes]
-            entry["has_rows"] = table.has_rows
+            entry |= _form(tables[each.name]) | {"defaults": [list(pair) for pair in each.defaults]}
         objects.append(entry)
     about = {"name": schema.name, "charset": schema.charset, "collation": schema.collation, "comment": schema.comment}
     put_json(folder / DEFINITIONS, about | {"objects": objects})
@@ -82,13 +81,7 @@ def read(dump: DumpFolder) -> Stored:
     value = dump.read_json(DEFINITIONS)
     try:
         definitions = tuple(_definition(dump, entry) for entry in value["objects"])
-        tables = {
-            str(entry["name"]): StoredTable(
-                tuple(map(str, entry["columns"])), frozenset(map(str, entry["bytes"])), bool(entry["has_rows"])
-            )
-            for entry in value["objects"]
-            if entry["kind"] == "table"
-        }
+        tables = {str(entry["name"]): _table(entry) for entry in value["objects"] if entry["kind"] == "table"}
         name, charset, collation, comment = (str(value[key]) for key in ("name", "charset", "collation", "comment"))
         return Stored(name, charset, collation, comment, definitions, tables)
     except (KeyError, TypeError, ValueError) as exc:
@@ -96,10 +89,31 @@ def read(dump: DumpFolder) -> Stored:
         raise DatabaseFailed(item=dump.item, reason=reason) from exc
 
 
+def form_of(table: Table) -> StoredTable:
+    return _table(_form(table))
+
+
+def _form(table: Table) -> dict[str, Any]:
+    return {
+        "columns": [column.name for column in table.given],
+        "bytes": [column.name for column in table.given if column.is_bytes],
+        "numbers": [column.name for column in table.given if column.is_number],
+        "choices": [column.name for column in table.given if column.is_choice],
+        "has_rows": table.has_rows,
+    }
+
+
+def _table(entry: Mapping[str, Any]) -> StoredTable:
+    bytes_, numbers, choices = (frozenset(map(str, entry[key])) for key in ("bytes", "numbers", "choices"))
+    return StoredTable(tuple(map(str, entry["columns"])), bytes_, numbers, choices, bool(entry["has_rows"]))
+
+
 def _definition(dump: DumpFolder, entry: Mapping[str, Any]) -> Definition:
     position = entry.get("position")
-    sql_mode, client, connection, collation, time_zone, table = (str(entry.get(key, "")) for key in _MADE)
+    sql_mode, client, connection, collation, time_zone, table, comment = (str(entry.get(key, "")) for key in _MADE)
     place = (int(position[0]), int(position[1])) if position else None
     kind, name = str(entry["kind"]), str(entry["name"])
+    defaults = tuple((str(column), str(value)) for column, value in entry.get("defaults", ()))
     bare = Definition(kind, name, b"", sql_mode, client, connection, collation, time_zone, table, place)
+    bare = replace(bare, comment=comment, defaults=defaults)
     return replace(bare, text=dump.read(file_of(bare)))

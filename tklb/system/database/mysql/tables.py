@@ -260,4 +260,4 @@ class _Taking:
 
 def _is_inexact(table: Table) -> bool:
     """Whether the program would not give its rows exactly, or not a row a line."""
-    return not table.given or any(column.type == "float" for column in table.columns)
+    return not table.given or any(column.type == "float" or column.is_number for column in table.columns)
