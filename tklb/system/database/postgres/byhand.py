@@ -14,19 +14,20 @@ PUT_PAGES = "SELECT pg_catalog.lo_put(loid, pageno * {size}, data) FROM tklb_pag
 _MOVED = "tklb_loading"
 
 
-def load_script(
-    encoding: str, tables: Sequence[Table], saved: Sequence[SavedTable], *, has_large_objects: bool
-) -> bytes:
-    """Statements and commands of psql, for an empty database of the same encoding."""
+def load_script(encoding: str, tables: Sequence[Table], saved: Sequence[SavedTable], page_size: int | None) -> bytes:
+    """Statements and commands of psql, for an empty database of the same encoding.
+
+    `page_size` is that of large objects, None where there are none.
+    """
     lines = [
         "-- From inside this folder: createdb -T template0 NAME && psql -X -f load.sql NAME",
         "\\set ON_ERROR_STOP on",
         "\\i pre-data.sql",
     ]
-    lines += ["\\i large-objects.sql", f"{PAGES};"] if has_large_objects else []
+    lines += ["\\i large-objects.sql", f"{PAGES};"] if page_size else []
     for table, one in zip(tables, saved, strict=True):
         lines += _rows(encoding, table, one)
-    lines += [f"{PUT_PAGES.format(size=2048)};"] if has_large_objects else []
+    lines += [f"{PUT_PAGES.format(size=page_size)};"] if page_size else []
     lines += ["\\i sequences.sql", "\\i post-data.sql", ""]
     return "\n".join(lines).encode("utf-8", "surrogateescape")
 

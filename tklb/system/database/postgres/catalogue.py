@@ -33,10 +33,17 @@ class Table:
     condition: str = ""
     columns: tuple[Column, ...] = ()
     key: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()  # of a partition: what it is a part of, SCHEMA.TABLE
 
     @property
     def spelled(self) -> str:
         return f"{self.schema}.{self.table}"
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """How overrides may name it: a partition also by what it is a part of."""
+        names = (self.spelled, self.table)
+        return (*names, *self.parents, *(parent.partition(".")[2] for parent in self.parents))
 
     @property
     def sql(self) -> str:
@@ -60,7 +67,7 @@ def databases(session: Session) -> tuple[Database, ...]:
     """All but template0 and what a restore of ours left behind; the bare ones too."""
     rows = session.ask(
         "SELECT datname, CASE WHEN datallowconn THEN pg_database_size(oid) ELSE 0 END FROM pg_database"
-        " WHERE datname <> 'template0' AND datname !~ $1 AND datconnlimit <> -2 ORDER BY datname COLLATE \"C\"",
+        " WHERE datname <> 'template0' AND datname !~ $1 ORDER BY datname COLLATE \"C\"",
         OWN,
     )
     return tuple(Database(ENGINE, name or "", int(size or 0)) for name, size in rows)
@@ -123,7 +130,7 @@ def tables(session: Session) -> tuple[Table, ...]:
         + _RELATIONS
         + ' AND c.relkind = \'r\' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"'
     )
-    columns, keys = _columns(session), _keys(session)
+    columns, keys, parents = _columns(session), _keys(session), _parents(session)
     return tuple(
         Table(
             oid or "",
@@ -133,9 +140,22 @@ def tables(session: Session) -> tuple[Table, ...]:
             condition or "",
             columns.get(oid, ()),
             keys.get(oid, ()),
+            parents.get(oid, ()),
         )
         for oid, schema, name, size, condition in rows
     )
+
+
+def _parents(session: Session) -> dict[str | None, tuple[str, ...]]:
+    rows = session.ask(
+        "SELECT c.oid, n.nspname || '.' || p.relname FROM pg_class c, pg_partition_ancestors(c.oid) a(oid)"
+        " JOIN pg_class p ON p.oid = a.oid::oid JOIN pg_namespace n ON n.oid = p.relnamespace"
+        " WHERE c.relispartition AND c.relkind = 'r' AND p.oid <> c.oid"
+    )
+    found: dict[str | None, tuple[str, ...]] = {}
+    for oid, name in rows:
+        found[oid] = (*found.get(oid, ()), name or "")
+    return found
 
 
 def _columns(session: Session) -> dict[str | None, tuple[Column, ...]]:
@@ -232,15 +252,29 @@ def remarks(session: Session) -> tuple[str, ...]:
     elsewhere = session.ask(
         "SELECT n.nspname || '.' || c.relname" + _RELATIONS + " AND c.reltablespace <> 0 ORDER BY 1"
     )
+    own = "(SELECT oid FROM pg_database WHERE datname = current_database())"
     asked = (
-        ("subscriptions", "SELECT subname FROM pg_subscription WHERE subdbid = %s", "a restore leaves them disabled"),
+        (
+            "subscriptions",
+            f"SELECT subname FROM pg_subscription WHERE subdbid = {own} ORDER BY 1",
+            "a restore leaves them disabled",
+        ),
         (
             "transactions prepared for two-phase commit",
-            "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()",
+            "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY 1",
             "what they would write is not in the dump",
         ),
+        (
+            "the database's security labels",
+            f"SELECT provider FROM pg_shseclabel WHERE classoid = 'pg_database'::regclass AND objoid = {own}",
+            "they are not in the dump",
+        ),
+        (
+            "a tablespace of its own",
+            f"SELECT dattablespace::text FROM pg_database WHERE dattablespace <> 1663 AND oid = {own}",
+            "a restore puts it into the default one",
+        ),
     )
-    own = "(SELECT oid FROM pg_database WHERE datname = current_database())"
-    told = [(what, session.ask(question.replace("%s", own)), said) for what, question, said in asked]
+    told = [(what, session.ask(question), said) for what, question, said in asked]
     told.append(("tables in tablespaces of their own", elsewhere, "a restore puts them into the default one"))
     return tuple(f"{what} ({', '.join(str(row[0]) for row in rows)}): {said}" for what, rows, said in told if rows)

@@ -17,7 +17,7 @@ from tklb.run import Conversation, conversation
 from tklb.system.database.dump import file_name
 from tklb.system.database.postgres.catalogue import Table
 from tklb.system.database.postgres.cluster import Cluster, program
-from tklb.system.database.postgres.session import OUT_OF_LOCKS, Refused, tool_environment
+from tklb.system.database.postgres.session import OUT_OF_LOCKS, Refused, login
 from tklb.system.database.rows import RowWriter
 
 ROWS = "rows"
@@ -113,14 +113,11 @@ class Copying:
                 self._lock(stream, table)
 
     def _open(self, snapshot: str) -> Stream:
-        environment = {
-            **tool_environment(self.cluster, self.database, self.lock_seconds),
-            "PGCLIENTENCODING": "SQL_ASCII" if self.encoding == "SQL_ASCII" else "UTF8",
-        }
-        command = [program("psql", self.version // 10000), "-X", "-q", "-A", "-t", "--no-password"]
-        stream = Stream(
-            self._stack.enter_context(conversation(command, user=self.cluster.account, environment=environment))
-        )
+        encoding = "SQL_ASCII" if self.encoding == "SQL_ASCII" else "UTF8"
+        words = login(self.cluster, self.database, self.lock_seconds)
+        command = [program("psql", self.version // 10000), "-X", "-q", "-A", "-t", "--no-password", f"--dbname={words}"]
+        stream = Stream(self._stack.enter_context(conversation(command, user=self.cluster.account)))
+        stream.tell(f"SET client_encoding = '{encoding}'")
         if self.version >= 170000:
             stream.tell("SET transaction_timeout = 0")
         stream.tell("SET work_mem = '64MB'")

@@ -70,14 +70,14 @@ class DatabaseDump:
         pages = catalogue.large_objects(session)
         tables += [pages] if pages else []
         properties = ask_properties(session, self.name)
-        wanted = [table for table in tables if self.wish.rows(self.name, table.spelled, table.table)]
+        wanted = [table for table in tables if self.wish.rows(self.name, *table.spellings)]
         rows = self._rows(session, snapshot, wanted, left_out)
         if pages:
             put(self.folder / LARGE_OBJECTS, "".join(large_object_statements(session)).encode(*_TEXT))
         put(self.folder / SEQUENCES, "".join(catalogue.sequences(session)).encode(*_TEXT))
         self._describe(session, properties, tables, bool(left_out))
         saved = tuple(rows.get(table.oid, SavedTable(table.spelled)) for table in tables)
-        put(self.folder / LOAD, load_script(properties.encoding, tables, saved, has_large_objects=bool(pages)))
+        put(self.folder / LOAD, load_script(properties.encoding, tables, saved, _page_size(session) if pages else None))
         self.notes += [f"{ENGINE}:{self.name}: {remark}" for remark in catalogue.remarks(session)]
         extensions = [f"extension:{name}" for name in catalogue.extensions(session) if name != "plpgsql"]
         size = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
@@ -160,7 +160,7 @@ class DatabaseDump:
             "extensions": catalogue.extensions(session),
             "has_public": session.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'public'") == "1",
             "has_gaps": has_gaps,
-            "page_size": int(session.value("SELECT current_setting('block_size')") or 8192) // 4,
+            "page_size": _page_size(session),
             "tables": [
                 {
                     "name": table.spelled,
@@ -176,6 +176,11 @@ class DatabaseDump:
 
 
 _TEXT = ("utf-8", "surrogateescape")
+
+
+def _page_size(session: Session) -> int:
+    """What a page of a large object holds: LOBLKSIZE of large_object.h."""
+    return int(session.value("SELECT current_setting('block_size')") or 8192) // 4
 
 
 def folder_of(folder: Path, database: str) -> Path:

@@ -62,12 +62,13 @@ class Feeder:
 
 @dataclass(slots=True)
 class RowFeeder:
-    """Copies rows of tables by one thread for each session. `watch` is told how many bytes went, from any thread."""
+    """Copies rows of tables by one thread for each session. `watch` is told now and then how many bytes went."""
 
     dump: DumpFolder
     item: str
     encoding: str
     watch: Callable[[int], None]
+    moved: int = 0
     _left: list[tuple[Table, SavedTable]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _fault: BaseException | None = None
@@ -82,6 +83,7 @@ class RowFeeder:
             for thread in threads:
                 while thread.is_alive():
                     thread.join(0.2)
+                    self.watch(self.moved)
         except BaseException:
             self._end(sessions, threads)
             raise
@@ -123,7 +125,8 @@ class RowFeeder:
             if self._fault:
                 raise self._fault
             yield block
-            self.watch(len(block))
+            with self._lock:
+                self.moved += len(block)
 
 
 def copy_into(table: Table, encoding: str) -> str:

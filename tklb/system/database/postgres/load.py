@@ -83,15 +83,15 @@ class DatabaseLoader:
                 self._tidy(names, is_done=is_done)
 
     def _tidy(self, names: Names, *, is_done: bool) -> None:
-        with self.session_with(self.third) as session:
-            for name in (names.scratch, names.aside):
-                try:
+        for name in (names.scratch, names.aside):
+            try:
+                with self.session_with(self.third) as session:
                     drop(session, name)
-                except Refused as exc:
-                    self.notes.append(f"{self.item}: {name} is left over and cannot be dropped: {exc}")
-            for role in () if is_done else self.made_roles:
-                with contextlib.suppress(Refused):
-                    session.tell(f"DROP ROLE {ident(role)}")
+            except (Refused, DatabaseFailed) as exc:
+                self.notes.append(f"{self.item}: {name} is left over and cannot be dropped: {exc}")
+        for role in () if is_done else self.made_roles:
+            with contextlib.suppress(Refused, DatabaseFailed), self.session_with(self.third) as session:
+                session.tell(f"DROP ROLE {ident(role)}")
 
     def _make_roles(self, session: Session) -> None:
         """Roles that are named in the dump and not here: without a login, so that owners and privileges are right."""
@@ -173,13 +173,7 @@ class DatabaseLoader:
 
     def _watch(self, jobs: Sequence[tuple[Table, SavedTable]]) -> Callable[[int], None]:
         total = sum(self.dump.path(name).stat().st_size for _, saved in jobs for name in saved.files)
-        done = [0]
-
-        def watch(size: int) -> None:
-            done[0] += size
-            self.progress(self.item, done[0], total)
-
-        return watch
+        return lambda done: self.progress(self.item, done, total)
 
     def _keep(self, live: Session, scratch: Session) -> None:
         """Bring the rows that stay as they are from the database here; nobody writes to them from now on."""
@@ -196,7 +190,8 @@ class DatabaseLoader:
                 raise DatabaseFailed(item=self.item, reason=f"{reason} (--rename-database brings it beside this one)")
             if saved.name != catalogue.LARGE_OBJECTS:
                 live.tell(f"LOCK TABLE ONLY {own.sql} IN SHARE MODE")
-            scratch.copy_in(copy_into(own, "UTF8"), live.copy_out(own.copy_out("UTF8")))
+            encoding = "SQL_ASCII" if "SQL_ASCII" in (live.encoding, scratch.encoding) else "UTF8"
+            scratch.copy_in(copy_into(own, encoding), live.copy_out(own.copy_out(encoding)))
 
     def _dress(self, session: Session, name: str) -> None:
         """Give the loaded database its owner, privileges, settings and comment."""

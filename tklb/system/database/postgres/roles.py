@@ -99,6 +99,7 @@ class RoleLoader:
 
     def load(self) -> None:
         """Raises KeyError, TypeError, ValueError where the saved values are none."""
+        self.session.tell("SET pg_stat_statements.track_utility = off")  # it would keep the hashes
         here = {str(name) for (name,) in self.session.ask("SELECT rolname FROM pg_authid")}
         for role in self.saved["roles"]:
             self._try(str(role["name"]), list(_role_statements(role, is_here=str(role["name"]) in here)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tklb.errors import ProgramFailed
 from tklb.run import run
 from tklb.system.database.postgres.cluster import Cluster, program
-from tklb.system.database.postgres.session import Session, tool_environment
+from tklb.system.database.postgres.session import Session, login
 
 _END = b"--\n-- PostgreSQL database dump complete\n--\n"
 _GUARD = re.compile(rb"\A(--\n-- PostgreSQL database dump\n--\n\n)\\restrict ([A-Za-z0-9]+)\n\n")
@@ -42,10 +42,10 @@ class Definer:
 
     def _dumped(self, *choice: str) -> bytes:
         encoding = "SQL_ASCII" if self.encoding == "SQL_ASCII" else "UTF8"
+        words = login(self.cluster, self.database, self.lock_seconds)
         fixed = ("--no-password", "--no-blobs", "--no-tablespaces", "--quote-all-identifiers", f"--encoding={encoding}")
-        command = [program("pg_dump", self.version // 10000), *fixed, *choice]
-        environment = tool_environment(self.cluster, self.database, self.lock_seconds)
-        said = run(command, user=self.cluster.account, environment=environment, watch=self.watch).stdout
+        command = [program("pg_dump", self.version // 10000), *fixed, *choice, f"--dbname={words}"]
+        said = run(command, user=self.cluster.account, watch=self.watch).stdout
         return _plain(said)
 
 

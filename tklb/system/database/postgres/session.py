@@ -10,7 +10,7 @@ import os
 import pwd
 import select
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 from psycopg import Error as DriverError
@@ -67,23 +67,28 @@ def options(lock_seconds: int) -> str:
     return " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items())
 
 
+def login(cluster: Cluster, database: str, lock_seconds: int) -> str:
+    """A connection string for sessions and for client programs: what it says, no service file can change."""
+    words = {
+        **cluster.keywords(),
+        "dbname": database,
+        "options": options(lock_seconds),
+        "application_name": NAME,
+        "connect_timeout": "30",
+    }
+    if not cluster.service:
+        words["gssencmode"] = "disable"
+    return " ".join(f"{name}={_quoted(value)}" for name, value in words.items())
+
+
 class Session:
     """Open until `close`; waits can be interrupted. Raises Refused for whatever goes wrong."""
 
     def __init__(self, cluster: Cluster, database: str, lock_seconds: int) -> None:
         self.database = database
-        words = {
-            **cluster.keywords(),
-            "dbname": database,
-            "options": options(lock_seconds),
-            "application_name": NAME,
-            "connect_timeout": "30",
-            "client_encoding": "SQL_ASCII",
-            "gssencmode": "disable",
-        }
-        conninfo = " ".join(f"{name}={_quoted(value)}" for name, value in words.items()).encode(*_TEXT)
+        words = login(cluster, database, lock_seconds) + " client_encoding=SQL_ASCII"
         with _login, acting_as(cluster.account):
-            self._conn = pq.PGconn.connect(conninfo)
+            self._conn = pq.PGconn.connect(words.encode(*_TEXT))
         if self._conn.status != pq.ConnStatus.OK:
             said = self._conn.error_message.decode("utf-8", "backslashreplace").strip()
             self._conn.finish()
@@ -289,12 +294,3 @@ def literal(text: str) -> str:
     """A text in SQL, in any setting of standard_conforming_strings."""
     quoted = "'" + text.replace("'", "''").replace("\\", "\\\\") + "'"
     return "E" + quoted if "\\" in text else quoted
-
-
-def tool_environment(cluster: Cluster, database: str, lock_seconds: int) -> Mapping[str, str]:
-    """The same login and settings for a client program; the name of the database is read by nobody on the way."""
-    words = cluster.keywords()
-    names = {"service": "PGSERVICE", "host": "PGHOST", "port": "PGPORT", "user": "PGUSER"}
-    own = {names[word]: value for word, value in words.items()}
-    fixed = {"PGDATABASE": database, "PGAPPNAME": NAME, "PGOPTIONS": options(lock_seconds), "PGCONNECT_TIMEOUT": "30"}
-    return {**own, **fixed, "PGGSSENCMODE": "disable"}
