@@ -109,6 +109,7 @@ def _bare(grant: str, account: Account) -> str:
 # ---------------------------------------------------------------- the way back
 
 _NOT_YET = frozenset({1054, 1146, 1305, 1347, 1049, 1139, 1477})  # what the grant is about is not there
+_NOTHING_GRANTED = 1141
 _ABOUT = re.compile(r" ON (?:(?:PROCEDURE|FUNCTION|PACKAGE BODY|PACKAGE|TABLE) )?(`(?:[^`]|``)+`)\.")
 
 
@@ -163,11 +164,23 @@ def _make(session: Session, account: Account, statement: str) -> None:
         name = _PUBLIC if account.name == _PUBLIC else account.quoted
         if name != _PUBLIC:
             session.run(f"CREATE ROLE IF NOT EXISTS {name}")
-            session.run(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {name}")
+        _empty_role(session, account, name)
         return
     _checked(statement, "CREATE USER ")
     session.run(f"DROP USER IF EXISTS {account.quoted}")
     session.run(statement)
+
+
+def _empty_role(session: Session, account: Account, name: str) -> None:
+    """Take from a role what it was granted here: the saved one wins."""
+    try:
+        session.run(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {name}")
+    except ServerError as exc:
+        if exc.number != _NOTHING_GRANTED:
+            raise
+    within = f"Host = '' AND User = {text(account.name)}"
+    for (role,) in session.names(f"SELECT Role FROM mysql.roles_mapping WHERE {within}"):
+        session.run(f"REVOKE {quoted(role)} FROM {name}")
 
 
 def _checked(statement: str, word: str) -> str:

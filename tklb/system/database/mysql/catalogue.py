@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tklb.model import Database
+from tklb.system.database.mysql.exact import exact_column, exact_event
 from tklb.system.database.mysql.session import ServerError, Session, decoded, quoted, text
 
 SYSTEM = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
@@ -25,7 +26,6 @@ BYTES = frozenset(
 )
 ROWLESS = frozenset({"MRG_MYISAM", "FEDERATED", "SPIDER", "CONNECT", "BLACKHOLE", "OQGRAPH"})  # rows are not their own
 _DEFINER = re.compile(rb'DEFINER=([`"])((?:(?!\1).|\1\1)*)\1(?:@([`"])((?:(?!\3).|\3\3)*)\3)?', re.DOTALL)
-_THREE_BYTES = 0xFFFF
 _EMPTY_MEMBER = re.compile(r"[(,]''[,)]")
 _COUNTER = re.compile(rb" AUTO_INCREMENT=\d+")
 
@@ -110,7 +110,6 @@ class Definition:
     table: str = ""  # a trigger's
     position: tuple[int, int] | None = None  # a sequence's next value and how often it went round
     comment: str = ""  # a routine's, where the statement does not tell it exactly
-    defaults: tuple[tuple[str, str], ...] = ()  # a table's columns whose defaults the statement does not tell exactly
 
     @property
     def definer(self) -> str:
@@ -126,7 +125,7 @@ class Definition:
     def steady(self) -> tuple[object, ...]:
         """What does not change while rows come and go."""
         shape = _COUNTER.sub(b"", self.text) if self.kind == "table" else self.text
-        return shape, self.sql_mode, self.time_zone, self.table, self.comment, self.defaults
+        return shape, self.sql_mode, self.time_zone, self.table, self.comment
 
 
 def databases(session: Session) -> tuple[Database, ...]:
@@ -227,20 +226,16 @@ def definitions(session: Session, schema: Schema) -> Iterator[Definition | Unrea
             yield _read(session, "sequence", table.name)
     for table in schema.tables:
         if table.kind not in ("SEQUENCE", "VIEW"):
-            read = _read(session, "table", table.name)
-            yield replace(read, defaults=_defaults(session, table)) if isinstance(read, Definition) else read
+            yield _exact_table(session, table, _read(session, "table", table.name))
     for kind, name, comment in schema.routines:
-        read = _read(session, kind, name)
-        is_inexact = kind in ("procedure", "function") and (not comment.isascii() or "\\" in comment)
-        yield replace(read, comment=comment) if is_inexact and isinstance(read, Definition) else read
+        yield _exact_routine(comment, _read(session, kind, name))
     for table in schema.tables:
         if table.kind == "VIEW":
             yield _read(session, "view", table.name)
     for of_table, name in schema.triggers:
         yield _read(session, "trigger", name, of_table)
     for name in schema.events:
-        read = _read(session, "event", name)
-        yield _in_one_charset(session, schema.name, read) if isinstance(read, Definition) else read
+        yield _exact_event(session, schema.name, _read(session, "event", name))
 
 
 def _read(session: Session, kind: str, name: str, table: str = "") -> Definition | Unreadable:
@@ -266,30 +261,25 @@ def _position(session: Session, name: str) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def _defaults(session: Session, table: Table) -> tuple[tuple[str, str], ...]:
-    """Defaults with characters that the server shows as a question mark: those beyond three bytes of UTF-8."""
-    found = []
+def _exact_table(session: Session, table: Table, read: Definition | Unreadable) -> Definition | Unreadable:
+    if isinstance(read, Unreadable):
+        return read
+    statement = read.text
     for column in table.columns:
-        if "?" in column.default and column.default.startswith("'") and column.collation:
-            exact = session.value(
-                f"SELECT HEX(CONVERT(DEFAULT(it.{quoted(column.name)}) USING utf8mb4))"
-                f" FROM (SELECT 1) AS one LEFT JOIN {table.address} AS it ON FALSE"
-            )
-            value = decoded(bytes.fromhex(exact))
-            if any(ord(letter) > _THREE_BYTES for letter in value):
-                found.append((column.name, value))
-    return tuple(found)
+        if column.collation and "?" in column.full_type + column.default:
+            shown = (column.full_type, column.default)
+            statement = exact_column(session, statement, table.address, column.name, shown)
+    return replace(read, text=statement)
 
 
-def _in_one_charset(session: Session, database: str, event: Definition) -> Definition:
-    """The server shows an event's head in UTF-8 and its body in the character set it was made in."""
-    where = f"db = {text(database)} AND name = {text(event.name)}"
-    body = session.rows(f"SELECT body FROM mysql.event WHERE {where}") if event.client[:4] != "utf8" else ()
-    content = body[0][0] if body else None
-    if not content or not event.text.endswith(content):
-        return event
-    head = event.text.removesuffix(content)
-    if head.isascii():
-        return event
-    turned = session.rows(f"SELECT CONVERT(CONVERT(X'{head.hex()}' USING utf8mb4) USING {event.client})")[0][0] or b""
-    return replace(event, text=turned + content)
+def _exact_routine(comment: str, read: Definition | Unreadable) -> Definition | Unreadable:
+    is_told = comment.isascii() and "\\" not in comment
+    if isinstance(read, Unreadable) or is_told or read.kind not in ("procedure", "function"):
+        return read
+    return replace(read, comment=comment)
+
+
+def _exact_event(session: Session, database: str, read: Definition | Unreadable) -> Definition | Unreadable:
+    if isinstance(read, Unreadable):
+        return read
+    return replace(read, text=exact_event(session, read.text, database, read.name, read.client))

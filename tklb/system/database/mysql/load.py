@@ -38,6 +38,7 @@ class Loading:
     looked: tuple[str, ...] = ()  # character set, collation and comment of the live database
     forerunners: list[str] = field(default_factory=list)  # sequences made in the live database ahead of time
     before: list[Definition] = field(default_factory=list)  # programs of the live database
+    grants: list[str] = field(default_factory=list)  # on routines of the live database
     waiting: list[Definition] = field(default_factory=list)  # views that could not be made
 
     @property
@@ -87,9 +88,6 @@ def _make_one(loading: Loading, session: Session, definition: Definition) -> Non
     old, new = (f"{_NEXT_VALUE}{quoted(name)}.".encode() for name in (loading.stored.name, loading.load.into))
     try:
         session.run(definition.text.replace(old, new))
-        for column, exact in definition.defaults:
-            change = f"ALTER COLUMN {quoted(column)} SET DEFAULT {text(exact)}"
-            session.run(f"ALTER TABLE {quoted(definition.name)} {change}")
         if definition.position:
             value, round_ = definition.position
             session.rows(f"SELECT SETVAL({quoted(definition.name)}, {value}, 0, {round_})")
@@ -132,6 +130,7 @@ def _put_in_place(loading: Loading, session: Session) -> None:
     if not _schema_is_there(session, into):
         swap.make_database(session, into, kept.charset, kept.collation)
     loading.before = list(_programs_here(loading))
+    loading.grants = programs.grants_on(session, into) if loading.load.tables is None else []
     loading.swap = _what_moves(loading, session)
     in_the_way = [each for each in loading.before if each.kind in ("trigger", "view")]
     programs.drop_all(session, into, in_the_way)
@@ -180,6 +179,7 @@ def _make_programs(loading: Loading, session: Session) -> None:
     else:
         made = [each for each in kept.of("trigger") if each.table in only]
     loading.waiting = programs.make_all(session, into, made, loading.said)
+    programs.grant_again(session, loading.grants)
 
 
 def _set_database(session: Session, name: str, charset: str, collation: str, comment: str) -> None:
@@ -244,6 +244,7 @@ def _undo(loading: Loading, session: Session, ended: int) -> None:
     if loading.before:
         programs.drop_all(session, into, loading.before)
         programs.make_all(session, into, loading.before, loading.said)
+        programs.grant_again(session, loading.grants)
     for name in loading.forerunners:
         session.run(f"DROP SEQUENCE IF EXISTS {quoted(into)}.{quoted(name)}")
     swap.drop_databases(session, (moves.scratch, moves.aside))

@@ -70,7 +70,7 @@ def write(folder: Path, schema: Schema, definitions: Sequence[Definition]) -> No
         if each.position:
             entry["position"] = list(each.position)
         if each.kind == "table":
-            entry |= _form(tables[each.name]) | {"defaults": [list(pair) for pair in each.defaults]}
+            entry |= _form(tables[each.name])
         objects.append(entry)
     about = {"name": schema.name, "charset": schema.charset, "collation": schema.collation, "comment": schema.comment}
     put_json(folder / DEFINITIONS, about | {"objects": objects})
@@ -113,7 +113,6 @@ def _definition(dump: DumpFolder, entry: Mapping[str, Any]) -> Definition:
     sql_mode, client, connection, collation, time_zone, table, comment = (str(entry.get(key, "")) for key in _MADE)
     place = (int(position[0]), int(position[1])) if position else None
     kind, name = str(entry["kind"]), str(entry["name"])
-    defaults = tuple((str(column), str(value)) for column, value in entry.get("defaults", ()))
     bare = Definition(kind, name, b"", sql_mode, client, connection, collation, time_zone, table, place)
-    bare = replace(bare, comment=comment, defaults=defaults)
+    bare = replace(bare, comment=comment)
     return replace(bare, text=dump.read(file_of(bare)))

@@ -158,6 +158,8 @@ class _Taking:
                     taken.count(self.means.control)
             if not taken.is_whole:
                 self.said.skip(table.database, table.name, taken.why())
+            elif table.kind == "SYSTEM VERSIONED":
+                self._name_history(table, taken.most)
         for database, names in sorted(loose.items()):
             which = f"{', '.join(names)} of {shown(database)}"
             self.said.notes.append(f"no transaction protects these tables, they were read one by one: {which}")
@@ -165,6 +167,13 @@ class _Taking:
             self.said.notes.append(
                 "the server could not be held for a moment: rows were counted a little before or after they were read"
             )
+
+    def _name_history(self, table: Table, now: int) -> None:
+        with contextlib.suppress(ServerError):
+            every = int(self.means.control.value(f"SELECT COUNT(*) FROM {table.address} FOR SYSTEM_TIME ALL"))
+            if every > now:
+                reason = f"{every - now} rows of its history are not taken, all those of now are"
+                self.said.skip(table.database, table.name, reason)
 
     def _count(self, reader: Session) -> None:
         reader.run("SET NAMES utf8mb4")
