@@ -4,6 +4,7 @@ Takes a session; gives names. The administrator's own accounts are of the machin
 says about such a statement may hold a password's hash: it is cut off before anybody sees it.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,26 @@ def dump_accounts(session: Session, folder: Path, said: Notes) -> tuple[str, ...
     return tuple(entry["shown"] for entry in entries)
 
 
+def routine_grants(session: Session, database: str) -> list[str]:
+    """The grants on routines of a database, as statements: they go with the routine."""
+    there = re.compile(rf" ON (?:PROCEDURE|FUNCTION|PACKAGE|PACKAGE BODY) {re.escape(quoted(database))}\.")
+    found = []
+    for account in accounts(session):
+        with contextlib.suppress(ServerError):
+            found += [line for line in _shown(session, account) if there.search(line)]
+    return found
+
+
+def _shown(session: Session, account: Account) -> list[str]:
+    """Its own grants; a role's are shown with those of the roles it has."""
+    public = account.is_role and account.name == _PUBLIC
+    shown = [decoded(row[0]) for row in session.rows(f"SHOW GRANTS FOR {_PUBLIC if public else account.quoted}")]
+    if not account.is_role:
+        return shown
+    to = f" TO {_PUBLIC if public else quoted(account.name)}"
+    return [line for line in shown if line.endswith((to, f"{to} WITH ADMIN OPTION", f"{to} WITH GRANT OPTION"))]
+
+
 def _there(session: Session, query: str) -> Sequence[tuple[str, ...]]:
     try:
         return session.names(query)
@@ -76,16 +97,11 @@ def _there(session: Session, query: str) -> Sequence[tuple[str, ...]]:
 
 
 def _entry(session: Session, account: Account) -> dict[str, Any]:
-    public = account.is_role and account.name == _PUBLIC
-    shown = [decoded(row[0]) for row in session.rows(f"SHOW GRANTS FOR {_PUBLIC if public else account.quoted}")]
-    if account.is_role:
-        created = "" if public else f"CREATE ROLE {account.quoted}"
-        to = f" TO {_PUBLIC if public else quoted(account.name)}"
-        grants = [line for line in shown if line.endswith((to, f"{to} WITH ADMIN OPTION", f"{to} WITH GRANT OPTION"))]
-    else:
-        created = session.value(f"SHOW CREATE USER {account.quoted}")
-        grants = shown
-    grants = [_bare(line, account) for line in grants if not line.startswith("SET DEFAULT ROLE ")]
+    shown = _shown(session, account)
+    created = (
+        f"CREATE ROLE {account.quoted}" if account.is_role else session.value(f"SHOW CREATE USER {account.quoted}")
+    )
+    grants = [_bare(line, account) for line in shown if not line.startswith("SET DEFAULT ROLE ")]
     defaults = [line for line in shown if line.startswith("SET DEFAULT ROLE ")]
     return {
         "name": account.name,

@@ -12,7 +12,7 @@ from tklb.delta.databases import item_of
 from tklb.errors import DatabaseFailed, shown
 from tklb.model import DatabaseLoad, Progress, SavedTable
 from tklb.system.database.dump import DumpFolder
-from tklb.system.database.mysql import programs, stored, swap
+from tklb.system.database.mysql import accounts, programs, stored, swap
 from tklb.system.database.mysql.catalogue import ENGINE, Definition, Unreadable, definitions, schemas
 from tklb.system.database.mysql.fill import Filling
 from tklb.system.database.mysql.said import Notes
@@ -130,7 +130,7 @@ def _put_in_place(loading: Loading, session: Session) -> None:
     if not _schema_is_there(session, into):
         swap.make_database(session, into, kept.charset, kept.collation)
     loading.before = list(_programs_here(loading))
-    loading.grants = programs.grants_on(session, into) if loading.load.tables is None else []
+    loading.grants = accounts.routine_grants(session, into) if loading.load.tables is None else []
     loading.swap = _what_moves(loading, session)
     in_the_way = [each for each in loading.before if each.kind in ("trigger", "view")]
     programs.drop_all(session, into, in_the_way)
@@ -255,8 +255,8 @@ def _undo(loading: Loading, session: Session, ended: int) -> None:
 
 def about_programs(session: Session, loading: Loading) -> list[str]:
     """Definers that are no account here, and programs that go on naming the database they came from."""
-    accounts = set(session.names("SELECT User, Host FROM mysql.user"))
-    names = {f"{user}@{host}" for user, host in accounts} | {user for user, host in accounts if not host}
+    here = session.names("SELECT User, Host FROM mysql.user")
+    names = {f"{user}@{host}" for user, host in here} | {user for user, host in here if not host}
     into = loading.load.into
     missing: dict[str, list[str]] = {}
     for each in loading.stored.of(*programs.KINDS):

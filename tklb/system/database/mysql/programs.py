@@ -40,20 +40,6 @@ def make_all(session: Session, database: str, definitions: Sequence[Definition],
     return waiting
 
 
-def grants_on(session: Session, database: str) -> list[str]:
-    """The grants on routines of a database, as statements: they are gone with the routine."""
-    found = session.names("SELECT Db, User, Host, Routine_type, Routine_name, Proc_priv FROM mysql.procs_priv")
-    return [_grant(*row) for row in found if row[0] == database]
-
-
-def _grant(database: str, user: str, host: str, kind: str, name: str, privileges: str) -> str:
-    words = privileges.split(",")
-    given = ", ".join(word for word in words if word != "Grant") or "USAGE"
-    to = f"{text(user)}@{text(host)}" if host else quoted(user)
-    option = " WITH GRANT OPTION" if "Grant" in words else ""
-    return f"GRANT {given} ON {kind} {quoted(database)}.{quoted(name)} TO {to}{option}"
-
-
 def grant_again(session: Session, grants: Iterable[str]) -> None:
     """Give them back, where the routine is there again and the account still is."""
     for grant in grants:
