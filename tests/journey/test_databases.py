@@ -37,7 +37,7 @@ class Trip(NamedTuple):
 
 
 def told(machine: Appliance, *words: str, statuses: tuple[int, ...] = (0, 3)) -> dict[str, Any]:
-    done = machine.run(["tklb", *words, "--json"], check=False, timeout=900)
+    done = machine.run(["tklb", "--json", *words], check=False, timeout=900)
     assert done.returncode in statuses, done.stdout + done.stderr
     return json.loads(done.stdout) | {"status": done.returncode}
 

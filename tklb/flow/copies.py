@@ -43,6 +43,11 @@ class Copies:
             return entry
         return self._copied(entry, identity, skipped) if is_sqlite(entry.path) else entry
 
+    def forgive(self, skipped: list[Skipped]) -> None:
+        """Forget what could not be read of what was copied: the live file changes all the time."""
+        settled = {*self._beside, *(path for path, _ in self.made)}
+        skipped[:] = [item for item in skipped if item.item not in settled]
+
     def _copied(self, entry: FileEntry, identity: Identity, skipped: list[Skipped]) -> FileEntry:
         name = file_name(os.fsdecode(entry.path))
         folder = private_folder(self.stage / snapshot.DUMPS / FOLDER)

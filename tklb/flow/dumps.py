@@ -65,7 +65,7 @@ def _is_whole(stage: Path, entry: FileEntry) -> bool:
 
 
 def place_copies(work: Path, folders: tuple[Path, ...], records: Path) -> Path:
-    """Give a folder in which the copies of SQLite databases lie where the databases were."""
+    """Move the copies of SQLite databases into a folder of their own, to where the databases were; give the folder."""
     top = private_folder(work / "copies")
     stage = records.relative_to(folders[0])
     for path, name in snapshot.read_copies(records):
@@ -74,7 +74,7 @@ def place_copies(work: Path, folders: tuple[Path, ...], records: Path) -> Path:
         for folder in folders:
             copy = folder / stage / snapshot.DUMPS / FOLDER / name
             if copy.is_file() and not copy.is_symlink():
-                os.link(copy, place)
+                os.rename(copy, place)
     return top
 
 
