@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tklb.errors import shown
 from tklb.model import FileEntry, Plan, Progress, Report, Skipped, Step, StepKind
+from tklb.restore.databases import DATABASES
 from tklb.restore.load import Loader
 from tklb.restore.plan import Saved
 from tklb.system import apt
@@ -24,7 +25,6 @@ from tklb.system.space import ensure_room
 
 PACKAGES = (StepKind.SOURCE, StepKind.INSTALL, StepKind.REMOVE, StepKind.MARK)
 FILES = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
-DATABASES = (StepKind.DATABASE_ACCOUNTS, StepKind.DATABASE)
 _EVERY = 100  # files between two reports of progress
 
 

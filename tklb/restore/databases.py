@@ -13,6 +13,7 @@ from tklb.model import DatabaseLoad, SavedDatabase, SavedServer, SavedTable, Ski
 from tklb.restore.choice import Choice
 from tklb.system.database.protocol import Offer
 
+DATABASES = (StepKind.DATABASE_ACCOUNTS, StepKind.DATABASE)
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
 
 

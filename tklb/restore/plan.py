@@ -33,7 +33,7 @@ from tklb.model import (
     StepKind,
 )
 from tklb.restore.choice import Choice, accounts_for
-from tklb.restore.databases import items_of, plan_databases
+from tklb.restore.databases import DATABASES, items_of, plan_databases
 from tklb.restore.files import FilePlanner, LinkGroup, Present, is_plain, link_groups
 from tklb.restore.identity import Identity
 from tklb.restore.owners import Ids, OwnerWatch, nameless_ids, numbers
@@ -279,8 +279,8 @@ def _plan_databases(draft: _Draft) -> None:
 
 def _plan_services(draft: _Draft) -> None:
     services = draft.saved.contents.machine.services
-    if not draft.steps or not services:
-        return
+    if not services or all(step.kind in DATABASES for step in draft.steps):
+        return  # whoever uses a database connects to it anew
     if draft.choice.is_limited:
         draft.warnings.append(f"not restarted, as only a part is restored: {', '.join(services)}")
     else:
