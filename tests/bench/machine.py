@@ -41,6 +41,7 @@ def _one_run(run: int) -> Iterator[Measured]:
         for folder in folders:
             folder.mkdir()
         with lived_in("lamp", files=FILES, tklb=True, on="disk", binds={folders[0]: "/mnt/bench"}) as machine:
+            machine.start("mariadb")
             programs = [program(machine, folder) for program, folder in zip(PROGRAMS, folders, strict=True)]
             for program in programs:
                 program.prepare()

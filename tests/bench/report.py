@@ -58,17 +58,18 @@ def database_targets(measured: Sequence[Measured], kind: Kind, megabytes: int) -
     """How an engine does against the stock tools, against itself at a tenth of the size, and after a change."""
     tenth, whole = ({deed: step_of(kind, size, deed) for deed in (DUMP, LOAD)} for size in (megabytes // 10, megabytes))
     for deed in (DUMP, LOAD):
-        others = dict.fromkeys(one.program for one in measured if one.step == whole[deed] and one.program != TKLB)
-        for other in others:
-            ratio = _ratio(measured, whole[deed], TKLB, other, _wall)
-            yield Target(f"{kind.engine}: {deed} ≤ 1.2 x {other}", ratio, 1.2)
+        for other in (other for other in kind.others if other.is_held_against):
+            name = other.name if deed == DUMP else other.loader
+            ratio = _ratio(measured, whole[deed], TKLB, name, _wall)
+            yield Target(f"{kind.engine}: {deed} ≤ 1.2 x the time of {name}", ratio, 1.2)
     for deed in (DUMP, LOAD):
         small, large = (_peak(measured, steps[deed]) for steps in (tenth, whole))
-        name = f"{kind.engine}: {deed}'s peak memory ≤ 1.1 x that at {megabytes // 10:,} MB + 10 MB"
-        yield Target(name, large, 1.1 * small + 10)
+        limit = 1.1 * small + 10
+        name = f"{kind.engine}: {deed}'s peak memory in MB ≤ 1.1 x that at {megabytes // 10:,} MB + 10 = {limit:.0f}"
+        yield Target(name, large, limit)
     stored = {one.step: one.stored or 0 for one in measured}
     first, changed = (stored[step_of(kind, megabytes, deed)] for deed in (FIRST, RANGE))
-    yield Target(f"{kind.engine}: {RANGE}: stored ≤ 3 % of the first backup", 100 * changed / first, 3)
+    yield Target(f"{kind.engine}: {RANGE}: stored, in % of the first backup, ≤ 3", 100 * changed / first, 3)
 
 
 def _peak(measured: Iterable[Measured], step: str) -> float:

@@ -34,12 +34,16 @@ AS_POSTGRES = ("runuser", "-u", "postgres", "--")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Who dumps DATABASE into `{folder}`, and may load it from there into COPY, an empty database."""
+    """Who dumps DATABASE into `{folder}`, and may load it from there into COPY, an empty database.
+
+    `is_held_against`: tklb has a target that is told in this one's time, else it is there to be seen.
+    """
 
     name: str
     dump: tuple[str, ...]
     loader: str = ""
     load: tuple[str, ...] = ()
+    is_held_against: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +107,14 @@ POSTGRESQL = Kind(
         Program(
             "pg_dump -Fd -j2 -Z0 --no-sync",
             (*AS_POSTGRES, "pg_dump", "-Fd", "-j2", "-Z0", "--no-sync", "--file={folder}/dump", DATABASE),
+            is_held_against=False,
+        ),
+        Program(
+            "pg_dump -Fd -j2",
+            (*AS_POSTGRES, "pg_dump", "-Fd", "-j2", "--file={folder}/dump", DATABASE),
             "pg_restore -j2",
             (*AS_POSTGRES, "pg_restore", "-j2", f"--dbname={COPY}", "{folder}/dump"),
         ),
-        Program("pg_dump -Fd -j2", (*AS_POSTGRES, "pg_dump", "-Fd", "-j2", "--file={folder}/dump", DATABASE)),
     ),
 )
 KINDS = (MARIADB, POSTGRESQL)

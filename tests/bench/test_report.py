@@ -3,9 +3,11 @@
 import pytest
 
 from tests.bench.cost import Cost
+from tests.bench.databases import DUMP, LOAD, RANGE, step_of
 from tests.bench.machine import FIRST, RESTORE, UNCHANGED, Measured
 from tests.bench.million import Scanned
-from tests.bench.report import machine_rows, machine_targets, scan_rows, scan_targets
+from tests.bench.report import database_targets, machine_rows, machine_targets, scan_rows, scan_targets
+from tests.bench.servers import MARIADB, POSTGRESQL, TKLB, Kind
 
 
 def run(number: int, tklb: float, restic: float) -> list[Measured]:
@@ -44,3 +46,40 @@ def test_scan_is_held_against_find_and_against_a_smaller_tree(wall: float, peak:
     whole = [Scanned(1_000_000, Cost(1, 1, 3), Cost(wall, wall, peak))]
     assert [target.is_reached for target in scan_targets(tenth, whole)] == reached
     assert next(scan_rows(whole)).startswith("| scan and compare of 1,000,000 unchanged files | find -printf | 1.00 |")
+
+
+def dumped(kind: Kind, tklb: float, other: float, peak: float, stored: int) -> list[Measured]:
+    """One run of 100 MB, and what came before and after."""
+    tenth = [Measured(0, step_of(kind, 10, deed), TKLB, Cost(1, 1, 30)) for deed in (DUMP, LOAD)]
+    whole = [
+        Measured(0, step_of(kind, 100, deed), name, Cost(tklb if name == TKLB else other, 1, peak, server=2))
+        for program in kind.programs
+        for deed, name in ((DUMP, program.name), (LOAD, program.loader))
+        if name
+    ]
+    backups = [(FIRST, 1000), (RANGE, stored)]
+    return tenth + whole + [Measured(0, step_of(kind, 100, step), TKLB, Cost(1, 1, 1), size) for step, size in backups]
+
+
+@pytest.mark.parametrize("kind", [MARIADB, POSTGRESQL], ids=["mysql", "pgsql"])
+@pytest.mark.parametrize(
+    ("figures", "missed"),
+    [
+        ((1.2, 1, 43, 30), ()),
+        ((1.3, 1, 30, 30), ("the time of",)),
+        ((1, 1, 44, 30), ("peak memory",)),
+        ((1, 1, 30, 31), ("stored",)),
+    ],
+)
+def test_engine_is_held_against_stock_tools_a_smaller_database_and_its_first_backup(
+    kind: Kind, figures: tuple[float, float, float, int], missed: tuple[str, ...]
+) -> None:
+    targets = list(database_targets(dumped(kind, *figures), kind, 100))
+    failed = [target for target in targets if not target.is_reached]
+    assert all(any(word in target.name for word in missed) for target in failed)
+    assert bool(failed) == bool(missed)
+    assert len(targets) == (7 if kind is MARIADB else 5)
+
+
+def test_cpu_of_a_server_is_told_apart() -> None:
+    assert "| 1.00 + 2.00 |" in list(machine_rows(dumped(MARIADB, 1, 1, 1, 1)))[2]
