@@ -234,10 +234,11 @@ class _Taking:
     def _look(self, moment: Moment) -> None:
         """End the wait of the program for a lock that lasts too long: it goes on with the next table then."""
         seconds = self.means.login.lock_seconds
-        waits = f"ID = {moment.program_id} AND STATE LIKE 'Waiting for %' AND TIME >= {seconds}"
+        whose = f"ID = {moment.program_id}" if moment.program_id else "INFO LIKE 'SELECT /*!40001 SQL_NO_CACHE */%'"
+        waits = f"{whose} AND STATE LIKE 'Waiting for %' AND TIME >= {seconds}"
         with contextlib.suppress(ServerError):
-            if self.means.control.rows(f"SELECT 1 FROM information_schema.PROCESSLIST WHERE {waits}"):
-                self.means.control.run(f"KILL QUERY {moment.program_id}")
+            for (number,) in self.means.control.names(f"SELECT ID FROM information_schema.PROCESSLIST WHERE {waits}"):
+                self.means.control.run(f"KILL QUERY {number}")
 
     def _wanted(self, database: str, name: str, columns: tuple[str, ...]) -> Writer | None:
         taken = self._by_name.get((database, name))
