@@ -4,6 +4,7 @@ Takes sessions; gives values. The names of relations in other sessions' temporar
 are left out as pg_dump(1) does; the tables that an extension declares its configuration are in.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from tklb.model import Database
@@ -91,12 +92,15 @@ def is_bare(session: Session) -> bool:
         *(f"{name} WHERE {own}" for name in _KINDS),
         "pg_extension WHERE extname <> 'plpgsql'",
         "pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        "pg_namespace n LEFT JOIN pg_init_privs p ON p.objoid = n.oid WHERE n.nspacl IS DISTINCT FROM p.initprivs",
+        f"pg_namespace n WHERE nspname = 'public' AND {_PUBLIC_CHANGED}",
         "(SELECT 1) one WHERE NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public')",
     ]
     return session.value("SELECT " + " OR ".join(f"EXISTS (SELECT FROM {question})" for question in questions)) == "f"
 
 
+_PUBLIC_CHANGED = (
+    "n.nspacl::text <> '{pg_database_owner=UC/pg_database_owner,=U/pg_database_owner}'"  # as initdb makes it since 15
+)
 _KINDS = (
     "pg_cast",
     "pg_collation",
@@ -201,28 +205,30 @@ def lockable(session: Session) -> tuple[tuple[str, str, str], ...]:
 
 
 def dependants(session: Session, oids: tuple[str, ...]) -> tuple[tuple[str, str, str], ...]:
-    """What cannot be defined without some relations: their partitions and heirs, and the views on any of these."""
+    """What cannot be defined without some relations: their partitions, heirs and sequences, and the views on them."""
     listed = "{" + ",".join(oids) + "}"
     rows = session.ask(
         """WITH RECURSIVE gone (oid) AS (
              SELECT unnest($1::oid[])
              UNION SELECT next.oid FROM gone JOIN (
                  SELECT inhparent AS parent, inhrelid AS oid FROM pg_inherits
+                 UNION ALL SELECT refobjid, objid FROM pg_depend WHERE deptype IN ('a', 'i')
+                   AND classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass
                  UNION ALL SELECT d.refobjid, r.ev_class FROM pg_rewrite r JOIN pg_depend d
                    ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
              ) next ON next.parent = gone.oid)
            SELECT c.oid, n.nspname, c.relname FROM gone JOIN pg_class c USING (oid) JOIN pg_namespace n ON
-             n.oid = c.relnamespace WHERE c.oid <> ALL ($1::oid[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')""",
+             n.oid = c.relnamespace WHERE c.oid <> ALL ($1::oid[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')""",
         listed,
     )
     return tuple((oid or "", schema or "", name or "") for oid, schema, name in rows)
 
 
-def sequences(session: Session) -> tuple[str, ...]:
-    """The statements that set every sequence to where it is. Sequences are beyond transactions: ask after the rows."""
-    names = session.ask("SELECT n.nspname, c.relname" + _RELATIONS + " AND c.relkind = 'S' ORDER BY 1, 2")
+def sequences(session: Session, without: Collection[str]) -> tuple[str, ...]:
+    """The statements that set sequences, but for some oids, to where they are. They know no transaction: ask last."""
+    found = session.ask("SELECT n.nspname, c.relname, c.oid" + _RELATIONS + " AND c.relkind = 'S' ORDER BY 1, 2")
     told = []
-    for schema, name in names:
+    for schema, name in ((schema, name) for schema, name, oid in found if oid not in without):
         sequence = ident(schema or "", name or "")
         (last, is_called), *_ = session.ask(f"SELECT last_value, is_called FROM {sequence}")
         is_called_word = "true" if is_called == "t" else "false"

@@ -74,7 +74,7 @@ class DatabaseDump:
         rows = self._rows(session, snapshot, wanted, left_out)
         if pages:
             put(self.folder / LARGE_OBJECTS, "".join(large_object_statements(session)).encode(*_TEXT))
-        put(self.folder / SEQUENCES, "".join(catalogue.sequences(session)).encode(*_TEXT))
+        put(self.folder / SEQUENCES, "".join(catalogue.sequences(session, gone)).encode(*_TEXT))
         self._describe(session, properties, tables, bool(left_out))
         saved = tuple(rows.get(table.oid, SavedTable(table.spelled)) for table in tables)
         put(self.folder / LOAD, load_script(properties.encoding, tables, saved, _page_size(session) if pages else None))

@@ -77,8 +77,7 @@ class DatabaseLoader:
                 yield names, chief
                 is_done = True
             finally:
-                # in whatever state this session is, another one tidies up
-                chief.cancel()
+                chief.settle()
                 chief.close()
                 self._tidy(names, is_done=is_done)
 

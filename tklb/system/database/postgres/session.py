@@ -50,6 +50,7 @@ _SETTINGS = {
     "log_duration": "off",
     "log_parser_stats": "off",
 }
+_MOST_DETAIL = 200  # of what may be a whole row
 _login = threading.Lock()
 
 
@@ -187,6 +188,12 @@ class Session:
         with contextlib.suppress(DriverError):
             self._conn.get_cancel().cancel()
 
+    def settle(self) -> None:
+        """Give up what was sent, whatever it was, and wait until the server has: done or undone, it is decided."""
+        self.cancel()
+        with contextlib.suppress(Refused):
+            self.tell_end()
+
     def _copied(self) -> bytes:
         with _driver():
             count, data = self._conn.get_copy_data(1)
@@ -250,8 +257,9 @@ def _refusal(result: PGresult) -> Refused:
     def told(field: pq.DiagnosticField) -> str:
         return (result.error_field(field) or b"").decode("utf-8", "backslashreplace")
 
-    message = told(pq.DiagnosticField.MESSAGE_PRIMARY)
-    return Refused(message.strip() or "no reason given", told(pq.DiagnosticField.SQLSTATE))
+    message = told(pq.DiagnosticField.MESSAGE_PRIMARY).strip() or "no reason given"
+    detail = told(pq.DiagnosticField.MESSAGE_DETAIL).strip()[:_MOST_DETAIL]
+    return Refused(f"{message} ({detail})" if detail else message, told(pq.DiagnosticField.SQLSTATE))
 
 
 @contextlib.contextmanager

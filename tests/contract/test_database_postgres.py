@@ -1,0 +1,516 @@
+"""PostgreSQL's server against the real one: what a dump has, what a load does, and what is left when either fails."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab import postgresql_checker as checker
+from tests.lab.appliance import Appliance
+from tests.lab.databases import database_clone
+from tests.lab.inside import TREE_INSIDE, call
+from tests.lab.postgresql import PSQL, PWNED, fill, ident, literal, sql
+
+pytestmark = pytest.mark.lab
+
+NUMBERS = itertools.count()
+
+START = """
+    import sys, time
+    from pathlib import Path
+    from tklb.delta.databases import wish_for
+    from tklb.delta.rules import parse_override
+    from tklb.errors import DatabaseFailed
+    from tklb.model import DatabaseLoad
+    from tklb.system.database.dump import DumpFolder, read_server, write_server
+    from tklb.system.database.postgres import find
+    server = find("", values.get("lock_seconds", 5))
+    nothing = lambda *how_far: None
+    def told(result):
+        skipped = [[one.item.decode("utf-8", "surrogateescape"), one.reason] for one in result.skipped]
+        return {"skipped": skipped, "notes": list(result.notes)}
+"""
+DUMP = """
+    folder = Path(values["folder"]); folder.mkdir()
+    wish = wish_for("pgsql", [parse_override(word) for word in values.get("overrides", [])])
+    dumped = server.dump(wish, folder, nothing)
+    write_server(folder, dumped.server)
+    tables = {d.name: {t.name: t.rows for t in d.tables} for d in dumped.server.databases}
+    answer = {**told(dumped), "tables": tables, "needs": {d.name: d.needs for d in dumped.server.databases}}
+"""
+LOAD = """
+    dump = DumpFolder((Path(values["folder"]),))
+    saved = read_server(dump)
+    answer = {"failed": None, "skipped": [], "notes": []}
+    if values.get("accounts"):
+        answer.update(told(server.load_accounts(dump, nothing)))
+    try:
+        for one in saved.databases:
+            if values["names"] is None or one.name in values["names"]:
+                tables = values.get("tables")
+                into = values.get("into") or one.name
+                kept = tuple(values.get("kept", ()))
+                load = DatabaseLoad(one, into, None if tables is None else tuple(tables), kept)
+                result = told(server.load(dump, load, nothing))
+                answer["skipped"] += result["skipped"]; answer["notes"] += result["notes"]
+    except DatabaseFailed as exc:
+        answer["failed"] = str(exc)
+"""
+
+
+def dump(box: Appliance, folder: str, **values: object) -> Any:
+    return call(box, textwrap.dedent(START) + textwrap.dedent(DUMP), folder=folder, timeout=600, **values)
+
+
+def load(box: Appliance, folder: str, *names: str, **values: object) -> Any:
+    source = textwrap.dedent(START) + textwrap.dedent(LOAD)
+    return call(box, source, folder=folder, names=names or None, timeout=600, **values)
+
+
+def leftovers(box: Appliance) -> str:
+    return sql(box, "SELECT datname FROM pg_database WHERE datname ~ '^tklb'")
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Appliance]:
+    """One machine for all that needs no more than a database of its own."""
+    with database_clone("bookworm", "postgresql", binds=TREE_INSIDE) as machine:
+        yield machine
+
+
+@pytest.fixture
+def shop(box: Appliance) -> Iterator[str]:
+    """A fresh database with two tables that belong together, and a view."""
+    name = f"shop {next(NUMBERS)}"
+    sql(box, f"CREATE DATABASE {ident(name)} TEMPLATE template0")
+    sql(box, SHOP, name)
+    yield name
+    sql(box, f"DROP DATABASE IF EXISTS {ident(name)} WITH (FORCE)")
+
+
+SHOP = """
+CREATE TABLE customer (id serial PRIMARY KEY, name text);
+CREATE TABLE bill (id int PRIMARY KEY, customer int REFERENCES customer, amount numeric);
+INSERT INTO customer (name) SELECT 'customer ' || n FROM generate_series(1, 500) n;
+INSERT INTO bill SELECT n, n % 500 + 1, n * 1.5 FROM generate_series(1, 2000) n;
+CREATE VIEW debtors AS SELECT name, sum(amount) FROM customer c JOIN bill b ON b.customer = c.id GROUP BY name;
+"""
+
+
+def only(name: str) -> list[str]:
+    """Overrides that leave out all databases but one."""
+    return ["-pgsql:*", f"pgsql:{name}"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "target"), [("bookworm", "bookworm"), ("bookworm", "trixie"), ("trixie", "trixie")])
+def test_all_of_a_server_comes_back(source: str, target: str, tmp_path: Path) -> None:
+    binds = {**TREE_INSIDE, tmp_path: "/mnt/share"}
+    with (
+        database_clone(source, "postgresql", binds=binds) as a,
+        database_clone(target, "postgresql", binds=binds, hostname="b") as b,
+    ):
+        fill(a)
+        facts = checker.record(a)
+        dumped = dump(a, "/mnt/share/dump")
+        assert dumped["skipped"] == [["pgsql:closed", "it allows no connections"]]
+        brought = load(b, "/mnt/share/dump", accounts=True)
+        assert (brought["failed"], brought["skipped"], brought["notes"]) == (None, [], [])
+        assert checker.compare(facts, checker.record(b)) == ["cluster: databases 'closed': missing"]
+        assert not (b.root / PWNED).exists()
+
+
+def test_an_unchanged_server_gives_the_same_bytes(box: Appliance, shop: str) -> None:
+    first = dump(box, "/root/same-1", overrides=only(shop))
+    dump(box, "/root/same-2", overrides=only(shop))
+    assert first["tables"][shop] == {"public.bill": 2000, "public.customer": 500}
+    box.run(["diff", "-r", "/root/same-1", "/root/same-2"])
+
+
+def test_a_dump_loads_by_hand(box: Appliance, shop: str) -> None:
+    odd = 'CREATE TABLE "line\nbreak" (a text); INSERT INTO "line\nbreak" VALUES (E\'x\\ny\');'
+    sql(box, odd + "SELECT lo_from_bytea(77, 'large')", shop)
+    dump(box, "/root/hand", overrides=only(shop))
+    (folder,) = (path.name for path in (box.root / "root/hand").iterdir() if path.is_dir())
+    box.run(["cp", "-r", f"/root/hand/{folder}", "/tmp/hand"])
+    box.run(["chown", "-R", "postgres:", "/tmp/hand"])
+    sql(box, "CREATE DATABASE by_hand TEMPLATE template0")
+    box.run(["runuser", "-u", "postgres", "--", "psql", "-X", "-f", "load.sql", "by_hand"], cwd="/tmp/hand")
+    question = "SELECT (SELECT sum(sum) FROM debtors), (TABLE \"line\nbreak\"), lo_get(77), nextval('customer_id_seq')"
+    assert sql(box, question, "by_hand") == sql(box, question, shop) != ""
+
+
+def test_a_failed_load_leaves_the_old_database(box: Appliance, shop: str) -> None:
+    dump(box, "/root/failing", overrides=only(shop))
+    rows = next((box.root / "root/failing").glob("*/rows/public.bill"))
+    good = rows.read_bytes()
+    sql(box, "DELETE FROM bill; DELETE FROM customer WHERE id > 5", shop)
+    for content, reason in (
+        (good + b"9999\t1\t1.0\n", "the server took 2001, the dump has 2000"),
+        (good.replace(b"\n2\t", b"\n1\t", 1), "could not create unique index"),
+        (good.replace(b"\n2\t3\t", b"\n2\t33333\t", 1), "foreign key"),
+        (good[:-20], "public.bill"),
+    ):
+        rows.write_bytes(content)
+        failed = load(box, "/root/failing", shop)["failed"]
+        assert f"pgsql:{shop}" in failed
+        assert reason in failed
+        assert leftovers(box) == ""
+        assert sql(box, "SELECT count(*) FROM customer", shop) == "5\n"
+
+
+def test_a_load_ends_open_sessions_and_brings_all(box: Appliance, shop: str) -> None:
+    dump(box, "/root/open", overrides=only(shop))
+    sql(box, "DROP TABLE bill CASCADE; CREATE TABLE later ()", shop)
+    session = box.popen(["runuser", "-u", "postgres", "--", "psql", "-X", "-d", shop, "-c", "SELECT pg_sleep(600)"])
+    try:
+        wait_for(box, f"SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = {literal(shop)}")
+        brought = load(box, "/root/open", shop)
+        assert brought["failed"] is None
+        assert brought["notes"] == [f"pgsql:{shop}: 1 sessions with the old database were ended"]
+        assert session.wait(timeout=30) != 0
+    finally:
+        session.kill()
+        session.wait()
+    assert sql(box, "SELECT (SELECT count(*) FROM bill), to_regclass('later')", shop) == "2000|\n"
+
+
+def test_a_client_that_connects_again_and_again_does_not_hold_up_the_swap(box: Appliance, shop: str) -> None:
+    dump(box, "/root/busy", overrides=only(shop))
+    again = f"while :; do psql -X -q -d '{shop}' -c 'SELECT pg_sleep(0.05)'; done"
+    clients = [box.popen(["runuser", "-u", "postgres", "--", "sh", "-c", again + " 2>/dev/null >&2"]) for _ in range(3)]
+    try:
+        assert load(box, "/root/busy", shop)["failed"] is None
+    finally:
+        for client in clients:
+            client.kill()
+            client.wait()
+
+
+def wait_for(box: Appliance, question: str, database: str = "postgres") -> None:
+    call(
+        box,
+        """
+        import subprocess, time
+        deadline = time.monotonic() + 60
+        while subprocess.run(values["psql"], input=values["question"], capture_output=True, text=True).stdout != "t\\n":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        """,
+        psql=[*PSQL, "-d", database],
+        question=question,
+    )
+
+
+def test_another_name_leaves_the_database_alone(box: Appliance, shop: str) -> None:
+    dump(box, "/root/renamed", overrides=only(shop))
+    sql(box, "DELETE FROM bill", shop)
+    other = 'an"other\nname'
+    assert load(box, "/root/renamed", shop, into=other)["failed"] is None
+    assert sql(box, "SELECT count(*) FROM bill", other) == "2000\n"
+    assert sql(box, "SELECT count(*) FROM bill", shop) == "0\n"
+
+
+def test_rows_left_out_and_rows_kept_stay_as_they_are_here(box: Appliance, shop: str) -> None:
+    dumped = dump(box, "/root/kept", overrides=[*only(shop), f"-pgsql:{shop}/bill"])
+    assert dumped["tables"][shop] == {"public.bill": None, "public.customer": 500}
+    sql(box, "DELETE FROM bill WHERE id > 7; UPDATE customer SET name = 'x'", shop)
+    assert load(box, "/root/kept", shop)["failed"] is None
+    asked = "SELECT (SELECT count(*) FROM bill), (SELECT count(*) FROM customer WHERE name = 'x')"
+    assert sql(box, asked, shop) == "7|0\n"
+    dump(box, "/root/kept-2", overrides=only(shop))
+    sql(box, "DELETE FROM bill WHERE id > 3; UPDATE customer SET name = 'x'", shop)
+    assert load(box, "/root/kept-2", shop, kept=["public.bill"])["failed"] is None
+    assert sql(box, asked, shop) == "3|0\n"
+
+
+def test_single_tables_come_into_a_database_that_stays(box: Appliance, shop: str) -> None:
+    dump(box, "/root/single", overrides=only(shop))
+    sql(box, "CREATE TABLE own (a int); INSERT INTO own VALUES (1); DROP TABLE bill CASCADE", shop)
+    sql(box, "UPDATE customer SET name = 'x'; DELETE FROM customer WHERE id > 400", shop)
+    brought = load(box, "/root/single", shop, tables=["public.customer", "public.bill"])
+    assert (brought["failed"], brought["notes"]) == (None, [])
+    asked = "SELECT (SELECT count(*) FROM bill), (SELECT count(*) FROM customer WHERE name <> 'x'), (SELECT a FROM own)"
+    assert sql(box, asked, shop) == "2000|500|1\n"
+    with pytest.raises(AssertionError, match="foreign key"):
+        sql(box, "INSERT INTO bill VALUES (9999, 9999, 1)", shop)
+    assert leftovers(box) == ""
+
+
+def test_a_single_table_with_other_columns_is_refused(box: Appliance, shop: str) -> None:
+    dump(box, "/root/refused", overrides=only(shop))
+    sql(box, "ALTER TABLE bill ADD paid bool; DELETE FROM bill", shop)
+    failed = load(box, "/root/refused", shop, tables=["public.bill", "public.customer"])["failed"]
+    assert "public.bill" in failed
+    assert "--rename-database" in failed
+    assert sql(box, "SELECT count(*) FROM bill", shop) == "0\n"
+
+
+def test_rows_that_lose_what_they_point_to_are_told(box: Appliance, shop: str) -> None:
+    dump(box, "/root/orphans", overrides=only(shop))
+    sql(box, "INSERT INTO customer VALUES (600, 'new'); INSERT INTO bill VALUES (5000, 600, 1)", shop)
+    (note,) = load(box, "/root/orphans", shop, tables=["public.customer"])["notes"]
+    assert "1 rows of public.bill miss their rows in public.customer" in note
+
+
+def test_a_locked_table_is_named_and_the_rest_is_taken(box: Appliance, shop: str) -> None:
+    script = "BEGIN; LOCK TABLE customer IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600);"
+    session = box.popen(["runuser", "-u", "postgres", "--", "psql", "-X", "-d", shop, "-c", script])
+    try:
+        wait_for(
+            box,
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
+        )
+        dumped = dump(box, "/root/locked", overrides=only(shop), lock_seconds=2)
+    finally:
+        session.kill()
+        session.wait()
+        sql(box, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+    named = {item.rpartition("/")[2]: reason for item, reason in dumped["skipped"]}
+    assert set(named) == {"public.customer", "public.customer_id_seq", "public.debtors"}
+    assert "locked" in named["public.customer"]
+    assert dumped["tables"][shop] == {"public.bill": 2000}
+    brought = load(box, "/root/locked", shop)
+    assert brought["failed"] is None
+    assert any("customer" in reason for _, reason in brought["skipped"])
+    assert sql(box, "SELECT count(*) FROM bill", shop) == "2000\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "script"),
+    [
+        ("pg_dump", '/root/real/pg_dump "$@" | head -c 1500\nexit 0\n'),
+        ("pg_dump", "kill -9 $$\n"),
+        ("psql", 'exec /root/real/psql "$@" > >(stdbuf -o0 head -c 5000)\n'),
+        ("psql", "kill -9 $$\n"),
+    ],
+)
+def test_a_tool_that_gives_half_is_never_believed(shop: str, box: Appliance, program: str, script: str) -> None:
+    folder = "usr/lib/postgresql/15/bin"
+    box.run(["mkdir", "-p", "/usr/lib/postgresql/real"])
+    box.run(["mv", f"/{folder}/{program}", f"/usr/lib/postgresql/real/{program}"])
+    try:
+        fake = box.root / folder / program
+        fake.write_text("#!/bin/bash\n" + script.replace("/root/real", "/usr/lib/postgresql/real"))
+        fake.chmod(0o755)
+        dumped = dump(box, f"/root/half-{len(script)}-{program}", overrides=only(shop))
+    finally:
+        box.run(["mv", f"/usr/lib/postgresql/real/{program}", f"/{folder}/{program}"])
+    named = {item for item, _ in dumped["skipped"]}
+    whole = dumped["tables"].get(shop, {})
+    assert named & {f"pgsql:{shop}", f"pgsql:{shop}/public.bill"}
+    assert "public.bill" not in whole or whole["public.bill"] is None
+
+
+def test_a_database_dropped_meanwhile_is_named(box: Appliance, shop: str) -> None:
+    sql(box, "CREATE TABLE big AS SELECT n, md5(n::text) FROM generate_series(1, 300000) n", shop)
+    dropped = call(
+        box,
+        textwrap.dedent(START)
+        + textwrap.dedent("""
+            import subprocess
+            folder = Path("/root/dropped"); folder.mkdir()
+            done = []
+            def drop(what, moved, total):
+                if not done:
+                    ended = subprocess.run(values["psql"], input=values["drop"], text=True, capture_output=True)
+                    done.append(ended.stderr)
+            wish = wish_for("pgsql", [parse_override(word) for word in values["overrides"]])
+            dumped = server.dump(wish, folder, drop)
+            answer = [done, told(dumped), [d.name for d in dumped.server.databases], [p.name for p in folder.iterdir()]]
+            """),
+        psql=PSQL,
+        drop=f"DROP DATABASE {ident(shop)} WITH (FORCE);",
+        overrides=only(shop),
+    )
+    assert dropped[0] == [""]
+    assert [item for item, _ in dropped[1]["skipped"]] == [f"pgsql:{shop}"]
+    assert dropped[2:] == [[], ["roles.json"]]
+
+
+def test_a_dump_during_transfers_has_every_penny(box: Appliance, shop: str) -> None:
+    sql(box, "CREATE TABLE account AS SELECT n AS id, 100 AS money FROM generate_series(1, 2000) n", shop)
+    sql(box, "ALTER TABLE account ADD PRIMARY KEY (id); CREATE TABLE other AS TABLE account", shop)
+    transfers = """
+        DO $$ DECLARE lucky int; BEGIN LOOP
+            lucky := 1 + floor(random() * 2000);
+            UPDATE account SET money = money - 1 WHERE id = lucky;
+            UPDATE other SET money = money + 1 WHERE id = lucky;
+            COMMIT;
+        END LOOP; END $$"""
+    writer = box.popen(["runuser", "-u", "postgres", "--", "psql", "-X", "-d", shop, "-c", transfers])
+    try:
+        wait_for(box, "SELECT min(money) < 100 FROM account", shop)
+        dump(box, "/root/pennies", overrides=only(shop))
+    finally:
+        sql(
+            box,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%END LOOP%' AND datname ~ 'shop'",
+        )
+        writer.wait(timeout=30)
+    assert load(box, "/root/pennies", shop)["failed"] is None
+    total = "SELECT sum(a.money + b.money), sum(b.money) > 200000 FROM account a JOIN other b USING (id)"
+    assert sql(box, total, shop) == "400000|t\n"
+
+
+def test_a_killed_load_is_brought_home_by_the_next(box: Appliance, shop: str) -> None:
+    dump(box, "/root/killed", overrides=only(shop))
+    sql(box, "DELETE FROM bill", shop)
+    moments = ["CREATE DATABASE", "COPY", "ADD CONSTRAINT", "ANALYZE", 'RENAME TO "tklb', "COMMIT", "DROP DATABASE"]
+    for moment in moments:
+        killed = call(
+            box,
+            textwrap.dedent(START)
+            + textwrap.dedent("""
+                import os, signal
+                from tklb.system.database.postgres.session import Session
+                child = os.fork()
+                if not child:
+                    send = Session.send
+                    def until(self, statements):
+                        text = statements if isinstance(statements, bytes) else statements.encode()
+                        send(self, statements)
+                        if values["moment"].encode() in text:
+                            time.sleep(values["seconds"])
+                            os.kill(os.getpid(), signal.SIGKILL)
+                    Session.send = until
+                    dump = DumpFolder((Path("/root/killed"),))
+                    (saved,) = read_server(dump).databases
+                    server.load(dump, DatabaseLoad(saved, saved.name), nothing)
+                    os._exit(0)
+                answer = os.waitpid(child, 0)[1]
+                """),
+            moment=moment,
+            seconds=0.1,
+        )
+        assert killed == 9, moment
+        assert sql(box, "SELECT count(*) FROM customer", shop) == "500\n", moment
+        assert load(box, "/root/killed", shop)["failed"] is None, moment
+        assert leftovers(box) == "", moment
+        assert sql(box, "SELECT count(*) FROM bill", shop) == "2000\n", moment
+
+
+def test_an_interrupted_load_leaves_nothing_behind(box: Appliance, shop: str) -> None:
+    dump(box, "/root/interrupted", overrides=only(shop))
+    sql(box, "DELETE FROM bill", shop)
+    for moment in ("CREATE DATABASE", "COPY", "ADD CONSTRAINT", 'RENAME TO "tklb'):
+        answer = call(
+            box,
+            textwrap.dedent(START)
+            + textwrap.dedent("""
+                from tklb.system.database.postgres.session import Session
+                send, done = Session.send, []
+                def until(self, statements):
+                    text = statements if isinstance(statements, bytes) else statements.encode()
+                    send(self, statements)
+                    if values["moment"].encode() in text and not done:
+                        done.append(1)
+                        raise KeyboardInterrupt
+                Session.send = until
+                dump = DumpFolder((Path("/root/interrupted"),))
+                (saved,) = read_server(dump).databases
+                try:
+                    server.load(dump, DatabaseLoad(saved, saved.name), nothing)
+                    answer = "went through"
+                except KeyboardInterrupt:
+                    answer = "interrupted"
+                """),
+            moment=moment,
+        )
+        assert answer == "interrupted", moment
+        assert leftovers(box) == "", moment
+        assert sql(box, "SELECT count(*) FROM bill", shop) == "0\n", moment
+
+
+def test_roles_that_are_not_here_are_made_and_told(box: Appliance, shop: str) -> None:
+    sql(box, 'CREATE ROLE "some\'one"; ALTER TABLE bill OWNER TO "some\'one"', shop)
+    dump(box, "/root/roles", overrides=only(shop))
+    sql(box, f"DROP DATABASE {ident(shop)} WITH (FORCE)")
+    sql(box, 'DROP ROLE "some\'one"')
+    brought = load(box, "/root/roles", shop)
+    assert (brought["failed"], brought["notes"]) == (None, [f"pgsql:{shop}: roles made without a login: some'one"])
+    asked = "SELECT rolname, rolcanlogin FROM pg_authid r JOIN pg_class c ON relowner = r.oid WHERE relname = 'bill'"
+    assert sql(box, asked, shop) == "some'one|f\n"
+
+
+def test_no_hash_of_a_password_is_seen(box: Appliance) -> None:
+    hashed = "md5" + "0123456789abcdef" * 2
+    sql(box, f"CREATE ROLE secretive LOGIN PASSWORD '{hashed}'")
+    sql(box, "ALTER SYSTEM SET log_statement = 'all'; SELECT pg_reload_conf();")
+    log = "cat /var/log/postgresql/*.log"
+    before = box.run(["sh", "-c", log]).stdout
+    dump(box, "/root/secret", overrides=["-pgsql:*"])
+    roles = json.loads((box.root / "root/secret/roles.json").read_text())
+    assert hashed in [role["password"] for role in roles["roles"]]
+    sql(box, "DROP ROLE secretive")
+    load(box, "/root/secret", accounts=True)
+    sql(box, "ALTER SYSTEM RESET log_statement; SELECT pg_reload_conf();")
+    assert sql(box, "SELECT rolpassword FROM pg_authid WHERE rolname = 'secretive'") == f"{hashed}\n"
+    assert hashed not in box.run(["sh", "-c", log]).stdout[len(before) :]
+
+
+def test_a_server_that_does_not_run_is_a_failure_and_is_started_on_demand(box: Appliance) -> None:
+    box.stop("postgresql")
+    stopped = call(
+        box,
+        textwrap.dedent(START)
+        + textwrap.dedent("""
+            answer = []
+            for ask in (server.databases, server.offer):
+                try:
+                    ask()
+                except DatabaseFailed as exc:
+                    answer.append([exc.code, str(exc)])
+            server.start()
+            answer.append([server.offer().version, len(server.databases()) >= 0])
+            """),
+    )
+    assert stopped[0] == stopped[1] == [50, "database pgsql: the cluster 15/main is not running"]
+    assert stopped[2][0].startswith("PostgreSQL 15.")
+
+
+def test_bare_databases_count_only_with_something_in_them(box: Appliance) -> None:
+    listed = textwrap.dedent(START) + "answer = [one.name for one in server.databases()]"
+    assert not {"postgres", "template1", "template0"} & set(call(box, listed))
+    sql(box, "CREATE SCHEMA mine", "template1")
+    assert "template1" in call(box, listed)
+    sql(box, "DROP SCHEMA mine", "template1")
+    assert "template1" not in call(box, listed)
+
+
+def test_a_second_cluster_is_named(box: Appliance) -> None:
+    box.run(["pg_createcluster", "15", "other", "--port", "5499"])
+    try:
+        dumped = dump(box, "/root/clusters", overrides=["-pgsql:*"])
+    finally:
+        box.run(["pg_dropcluster", "15", "other"])
+    ((item, reason),) = dumped["skipped"]
+    assert item == "pgsql:15/other"
+    assert "pgsql_service" in reason
+
+
+def test_a_service_names_the_server(box: Appliance, shop: str) -> None:
+    service = "[ours]\nhost=127.0.0.1\ndbname=postgres\nuser=keeper\npassword=pass\n"
+    (box.root / "root/.pg_service.conf").write_text(service)
+    sql(box, "CREATE ROLE keeper SUPERUSER LOGIN PASSWORD 'pass'")
+    source = textwrap.dedent(START).replace('find("", ', 'find("ours", ') + textwrap.dedent(DUMP)
+    dumped = call(box, source, folder="/root/service", overrides=only(shop))
+    sql(box, "DROP ROLE keeper")
+    assert dumped["skipped"] == []
+    assert dumped["tables"][shop] == {"public.bill": 2000, "public.customer": 500}
+
+
+def test_a_missing_locale_is_told_and_the_database_comes(box: Appliance, shop: str) -> None:
+    dump(box, "/root/locale", overrides=only(shop))
+    file = next((box.root / "root/locale").glob("*/database.json"))
+    file.write_text(file.read_text().replace('"C.UTF-8"', '"xx_XX.UTF-8"'))
+    brought = load(box, "/root/locale", shop)
+    assert brought["failed"] is None
+    assert "xx_XX.UTF-8" in brought["notes"][0]
+    assert sql(box, "SELECT count(*) FROM bill", shop) == "2000\n"
