@@ -233,25 +233,18 @@ def test_half_a_dump_is_never_taken_for_a_whole_one(shop: Appliance, script: str
 
 
 def test_locked_table_is_named_and_the_rest_taken(shop: Appliance) -> None:
-    locker = shop.popen(["mariadb", "-e", "LOCK TABLES shop.cache WRITE; SELECT SLEEP(600)"])
-    try:
-        wait_for(shop, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%SLEEP(600)%'", "2")
+    with session(shop, "LOCK TABLES shop.cache WRITE; SELECT SLEEP(600)"):
         answer = dump(shop, "/root/dump", lock_seconds=2)
-    finally:
-        locker.kill()
-        end_sleepers(shop)
     assert items(answer) == {"shop/cache"}
     assert answer["tables"]["shop"]["cache"] is None
     assert answer["tables"]["shop"]["orders"] == 3
 
 
 def test_table_locked_after_the_dump_began_is_named(shop: Appliance) -> None:
-    script = (
-        'mariadb -e "LOCK TABLES shop.customers WRITE; SELECT SLEEP(600)" & sleep 1; exec /usr/bin/mariadb-dump "$@"'
-    )
-    with instead_of_the_dump_tool(shop, script):
+    lock = 'mariadb -e "LOCK TABLES shop.customers WRITE; SELECT SLEEP(600)" > /dev/null 2>&1 &'
+    with instead_of_the_dump_tool(shop, f'{lock} sleep 4; exec /usr/bin/mariadb-dump "$@"'):
         answer = dump(shop, "/root/dump", lock_seconds=2)
-    end_sleepers(shop)
+    end_sessions(shop)
     assert "shop/customers" in items(answer)
     assert answer["tables"]["shop"]["parts"] == 2
 
@@ -283,15 +276,9 @@ def test_rows_of_one_moment_are_taken_while_others_write(shop: Appliance) -> Non
         "UPDATE accounts SET money = money + @n WHERE id = 1001 + FLOOR(RAND() * 999);"
         "INSERT INTO moves (amount) VALUES (@n); COMMIT; END LOOP $$",
     )
-    writers = [shop.popen(["mariadb", "bank", "-e", "CALL work()"]) for _ in range(2)]
-    try:
+    with session(shop, "CALL bank.work()"), session(shop, "CALL bank.work()"):
         wait_for(shop, "SELECT COUNT(*) > 100 FROM bank.moves", "1")
         answers = [dump(shop, f"/root/dump{number}") for number in range(3)]
-    finally:
-        for writer in writers:
-            writer.kill()
-        sql(shop, "SELECT 1")
-        end_sleepers(shop, "%work%")
     for number, answer in enumerate(answers):
         assert answer["skipped"] == []
         assert load(shop, f"/root/dump{number}", "bank", into=f"bank{number}")["failed"] is None
@@ -420,12 +407,10 @@ def test_killed_load_is_brought_home_by_repeating_it(shop: Appliance, when: str)
 
 def test_sessions_that_use_the_database_are_ended_and_told(shop: Appliance) -> None:
     dump(shop, "/root/dump")
-    user = shop.popen(["mariadb", "shop", "-e", "START TRANSACTION; DELETE FROM cache; SELECT SLEEP(600)"])
-    wait_for(shop, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%SLEEP(600)%'", "2")
-    answer = load(shop, "/root/dump", "shop")
+    with session(shop, "USE shop; START TRANSACTION; DELETE FROM cache; SELECT SLEEP(600)"):
+        answer = load(shop, "/root/dump", "shop")
     assert answer["failed"] is None
     assert "1 sessions that used shop were ended" in answer["notes"]
-    assert user.wait(60) != 0
     assert sql(shop, "SELECT COUNT(*) FROM shop.cache") == "5000"
 
 
@@ -535,7 +520,25 @@ def wait_for(box: Appliance, question: str, answer: str) -> None:
         time.sleep(0.05)
 
 
-def end_sleepers(box: Appliance, what: str = "%SLEEP(600)%") -> None:
-    query = f"SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE '{what}' AND ID <> CONNECTION_ID()"
-    for number in sql(box, query).split():
-        sql(box, f"KILL {number}")
+OTHERS = "FROM information_schema.PROCESSLIST WHERE COMMAND <> 'Daemon' AND ID <> CONNECTION_ID()"
+
+
+@contextmanager
+def session(box: Appliance, statements: str) -> Iterator[None]:
+    """Somebody else's session, whose last statement takes long."""
+    last = statements.rpartition(";")[2].strip()
+    before = int(sql(box, f"SELECT COUNT(*) {OTHERS}"))
+    with box.popen(["mariadb", "-e", statements], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as client:
+        wait_for(box, f"SELECT COUNT(*) > {before} {OTHERS}", "1")
+        if "SLEEP" in last:
+            wait_for(box, f"SELECT COUNT(*) > 0 {OTHERS} AND INFO = '{last}'", "1")
+        try:
+            yield
+        finally:
+            end_sessions(box)
+            client.wait(60)
+
+
+def end_sessions(box: Appliance) -> None:
+    for number in sql(box, f"SELECT ID {OTHERS}").split():
+        box.run(["mariadb", "-e", f"KILL {number}"], check=False)
