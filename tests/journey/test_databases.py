@@ -153,6 +153,15 @@ def test_nothing_planted_in_a_postgresql_server_is_obeyed(pgsql: Trip) -> None:
     assert not pgsql.pwned
 
 
+def test_environment_of_the_shell_does_not_decide_which_server_is_asked() -> None:
+    strange = {"PGHOSTADDR": "127.0.0.9", "PGTARGETSESSIONATTRS": "standby", "PGSSLMODE": "require", "PGUSER": "nobody"}
+    with database_clone("bookworm", "postgresql", tklb=True) as a:
+        postgresql.sql(a, "CREATE DATABASE shop")
+        a.run(["tklb", "init"])
+        listed = json.loads(a.run(["tklb", "delta", "--json"], env=strange).stdout)["databases"]
+        assert [database["name"] for database in listed] == ["shop"]
+
+
 # ---------------------------------------------------------------- an application
 
 

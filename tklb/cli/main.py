@@ -65,6 +65,7 @@ def run_command(arguments: Sequence[str]) -> int:
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else nohup(1) has it ignored
         signal.signal(signal.SIGHUP, _interrupt)
     _open_standard_streams()
+    _forget_libraries_settings()
     try:
         status = cli.main(list(arguments), prog_name="tklb", standalone_mode=False, obj=Output())
         sys.stdout.flush()
@@ -87,6 +88,12 @@ def run_command(arguments: Sequence[str]) -> int:
         log.debug("failed", exc_info=True)
         return _tell(_understood(exc), arguments)
     return int(status or 0)
+
+
+def _forget_libraries_settings() -> None:
+    """libpq reads a dozen variables: where a shell happens to have them must not decide what is backed up."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def _open_standard_streams() -> None:
