@@ -49,10 +49,10 @@ class Loading:
 
 def load_database(login: Login, dump: DumpFolder, load: DatabaseLoad, progress: Progress, said: Notes) -> Loading:
     """Raises DatabaseFailed, naming the object; the database is as it was then."""
-    below = DumpFolder(dump.below(load.saved.folder).folders, dump.item)
+    item = shown(item_of(ENGINE, load.into))
+    below = DumpFolder(dump.below(load.saved.folder).folders, item)
     names = swap.new_names()
     loading = Loading(login, below, load, stored.read(below), said, progress, Swap(load.into, *names))
-    item = shown(item_of(ENGINE, load.into))
     try:
         with login.open() as session:
             swap.drop_left_over(session)
