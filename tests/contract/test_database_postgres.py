@@ -15,7 +15,7 @@ from tests.lab import postgresql_checker as checker
 from tests.lab.appliance import Appliance
 from tests.lab.databases import database_clone
 from tests.lab.inside import TREE_INSIDE, call
-from tests.lab.postgresql import PSQL, PWNED, fill, ident, literal, sql
+from tests.lab.postgresql import PSQL, PWNED, RISKY, fill, ident, literal, sql
 
 pytestmark = pytest.mark.lab
 
@@ -426,6 +426,14 @@ def test_an_interrupted_load_leaves_nothing_behind(box: Appliance, shop: str) ->
         assert answer == "interrupted", moment
         assert leftovers(box) == "", moment
         assert sql(box, "SELECT count(*) FROM bill", shop) == "0\n", moment
+
+
+def test_functions_that_rely_on_a_search_path_do_not_stop_a_load(box: Appliance, shop: str) -> None:
+    sql(box, RISKY["unqualified"], shop)
+    dump(box, "/root/unqualified", overrides=only(shop))
+    brought = load(box, "/root/unqualified", shop)
+    assert (brought["failed"], brought["skipped"]) == (None, [])
+    assert sql(box, "SELECT string_agg(outer_one, '' ORDER BY 1) FROM app.m", shop) == "ab\n"
 
 
 def test_roles_that_are_not_here_are_made_and_told(box: Appliance, shop: str) -> None:

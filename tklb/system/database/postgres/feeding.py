@@ -7,6 +7,7 @@ object; in a dump that is known to lack definitions, what hangs on these is a Sk
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tklb.errors import DatabaseFailed
 from tklb.model import SavedTable, Skipped
@@ -16,8 +17,10 @@ from tklb.system.database.postgres.catalogue import LARGE_OBJECTS, Table
 from tklb.system.database.postgres.script import Statement, statements
 from tklb.system.database.postgres.session import Refused, Session, ident, literal
 
+Result = TypeVar("Result")
 _TOGETHER = 50  # statements sent at once: one transaction, so that not all its locks are held to the end
 _UNDEFINED = ("42P01", "42703", "42883", "42704", "3F000")  # table, column, function, object, schema
+_NO_SCHEMA_SAID = ("42P01", "42883", "42704")
 _REFRESH = "MATERIALIZED VIEW DATA "
 
 
@@ -30,6 +33,7 @@ class Feeder:
 
     session: Session
     item: str
+    path: str
     is_tolerant: bool = False
     skipped: list[Skipped] = field(default_factory=list)
 
@@ -52,12 +56,33 @@ class Feeder:
 
     def _run_one(self, statement: Statement) -> None:
         try:
-            self.session.tell(statement.text)
+            retried(self.session, statement.schema, self.path, lambda: self.session.tell(statement.text))
         except Refused as exc:
             reason = f"{statement.about}: {exc}"
             if not (self.is_tolerant and exc.state in _UNDEFINED) and not statement.about.startswith(_REFRESH):
                 raise DatabaseFailed(item=self.item, reason=reason) from exc
             self.skipped.append(Skipped(self.item.encode("utf-8", "surrogateescape"), reason))
+
+
+def retried(session: Session, schema: str, path: str, step: Callable[[], Result]) -> Result:
+    """Do a step; once more with a search path where a function of its own names things without their schema.
+
+    Definitions say all schemas, but what a check or an index calls may not, and relies on the path of those who use
+    the database: first the schema that the object is in, then `path`. pg_dump's own advice stops at an error.
+    """
+    try:
+        return step()
+    except Refused as exc:
+        if exc.state not in _NO_SCHEMA_SAID or not schema or not session.is_idle:
+            raise
+        first = exc
+    session.tell(f"SET search_path TO {literal(schema)}, {path}")
+    try:
+        return step()
+    except Refused:
+        raise first from None
+    finally:
+        session.tell("SET search_path TO ''")
 
 
 @dataclass(slots=True)
@@ -67,6 +92,7 @@ class RowFeeder:
     dump: DumpFolder
     item: str
     encoding: str
+    path: str
     watch: Callable[[int], None]
     moved: int = 0
     _left: list[tuple[Table, SavedTable]] = field(default_factory=list)
@@ -113,7 +139,8 @@ class RowFeeder:
     def feed_one(self, session: Session, table: Table, saved: SavedTable) -> None:
         """Add the rows of one table. Raises DatabaseFailed."""
         try:
-            taken = session.copy_in(copy_into(table, self.encoding), self._blocks(saved))
+            statement = copy_into(table, self.encoding)
+            taken = retried(session, table.schema, self.path, lambda: session.copy_in(statement, self._blocks(saved)))
         except Refused as exc:
             raise DatabaseFailed(item=self.item, reason=f"rows of {saved.name}: {exc}") from exc
         if taken != saved.rows:

@@ -18,7 +18,7 @@ from tklb.system.database.postgres import catalogue, details
 from tklb.system.database.postgres.catalogue import Table
 from tklb.system.database.postgres.cluster import ENGINE, Cluster
 from tklb.system.database.postgres.feeding import Feeder, RowFeeder, copy_into, make_pages, put_pages
-from tklb.system.database.postgres.properties import create, property_statements
+from tklb.system.database.postgres.properties import create, property_statements, search_path
 from tklb.system.database.postgres.session import Refused, Session, ident
 from tklb.system.database.postgres.swap import Names, drop, exists, swap, sweep
 from tklb.system.database.protocol import Loaded
@@ -44,6 +44,10 @@ class DatabaseLoader:
     @property
     def item(self) -> str:
         return item_of(ENGINE, self.load.into).decode("utf-8", "surrogateescape")
+
+    @property
+    def path(self) -> str:
+        return search_path(self.details.properties)
 
     def session_with(self, database: str) -> Session:
         return Session(self.cluster, database, self.lock_seconds)
@@ -126,7 +130,7 @@ class DatabaseLoader:
     def fill(self, sessions: Sequence[Session], live: Session | None) -> None:
         """Definitions, rows and all else into the scratch database that the sessions are with."""
         first = sessions[0]
-        feeder = Feeder(first, self.item, self.details.has_gaps, self.skipped)
+        feeder = Feeder(first, self.item, self.path, self.details.has_gaps, self.skipped)
         for session in sessions:
             session.tell(_FOR_SPEED)
         self.define(feeder)
@@ -165,7 +169,7 @@ class DatabaseLoader:
     def _bring(self, sessions: Sequence[Session]) -> None:
         jobs = self._brought()
         large = [job for job in jobs if job[1].name == catalogue.LARGE_OBJECTS]
-        rows = RowFeeder(self.dump, self.item, self.details.properties.encoding, self._watch(jobs))
+        rows = RowFeeder(self.dump, self.item, self.details.properties.encoding, self.path, self._watch(jobs))
         rows.feed(sessions, [job for job in jobs if job not in large])
         for table, saved in large:
             rows.feed_one(sessions[0], table, saved)

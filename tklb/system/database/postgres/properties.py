@@ -82,6 +82,14 @@ def split_setting(role: str, line: str) -> tuple[str, str, str]:
     return role, name, value
 
 
+def search_path(properties: Properties) -> str:
+    """The path that sessions with the database have, as SET wants it."""
+    for role, name, value in properties.settings:
+        if not role and name == "search_path":
+            return setting_value(name, value)
+    return "public"
+
+
 def properties_from(value: Mapping[str, Any]) -> Properties:
     """Read what asdict and JSON made. Raises KeyError, TypeError, ValueError."""
     grants = value["grants"]

@@ -20,21 +20,26 @@ _ROUTINE = re.compile(rb"CREATE\s+(OR\s+REPLACE\s+)?(FUNCTION|PROCEDURE)\b")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """`text` is the statement with the comments before it, `about` what the last header before it names."""
+    """`text` is the statement with the comments before it, `about` what the last header before it names.
+
+    `schema` is the one that it is in, "" for none.
+    """
 
     text: bytes
     about: str
+    schema: str = ""
 
 
 def statements(script: bytes) -> Iterator[Statement]:
     """Cut a script. What follows the last semicolon is no statement where it is comments only."""
-    begin, about = 0, "the settings"
+    begin, about, inside = 0, "the settings", ""
     for first, end in _ends(script):
         headers = _HEADER.findall(script[begin:first])
         if headers:
             name, kind, schema = (part.decode("utf-8", "backslashreplace") for part in headers[-1])
-            about = f"{kind} {name}" if schema == "-" else f"{kind} {schema}.{name}"
-        yield Statement(script[begin:end], about)
+            inside = "" if schema == "-" else schema
+            about = f"{kind} {schema}.{name}" if inside else f"{kind} {name}"
+        yield Statement(script[begin:end], about, inside)
         begin = end
 
 

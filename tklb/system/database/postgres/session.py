@@ -109,6 +109,11 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no transaction is open."""
+        return self._conn.transaction_status == pq.TransactionStatus.IDLE
+
     def close(self) -> None:
         self._conn.finish()
 

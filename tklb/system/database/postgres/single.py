@@ -65,7 +65,7 @@ def _refusal(loader: DatabaseLoader, reason: str) -> DatabaseFailed:
 def _definitions(loader: DatabaseLoader, absent: Sequence[Job]) -> list[tuple[bytes, bytes]]:
     """What defines tables, before and after their rows: of a scratch database that has all definitions."""
     with loader.scratch() as (names, _), loader.session_with(names.scratch) as session:
-        feeder = Feeder(session, loader.item, loader.details.has_gaps, loader.skipped)
+        feeder = Feeder(session, loader.item, loader.path, loader.details.has_gaps, loader.skipped)
         loader.define(feeder)
         feeder.run(loader.dump.read("post-data.sql"))
         encoding, version = session.encoding, session.version
@@ -89,7 +89,7 @@ def _replace(
     absent: Sequence[Job],
     made: Sequence[tuple[bytes, bytes]],
 ) -> None:
-    rows = RowFeeder(loader.dump, loader.item, loader.details.properties.encoding, lambda _: None)
+    rows = RowFeeder(loader.dump, loader.item, loader.details.properties.encoding, loader.path, lambda _: None)
     for (before, _), (_, saved) in zip(made, absent, strict=True):
         _define(loader, live, before, saved)
     for table, saved in present:
