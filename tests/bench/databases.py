@@ -72,7 +72,7 @@ class _Size:
         return replace(spent, server=self._server.cpu() - before)
 
     def _loaded(self, program: Program, folder: Path) -> Cost:
-        self._server.renew(COPY)
+        (self._server.drop if program.makes_copy else self._server.renew)(COPY)
         spent = self._spent(program.load, folder)
         there = self._server.tell(content.summary(), COPY)
         if there != self._filled:

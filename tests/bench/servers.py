@@ -34,9 +34,10 @@ AS_POSTGRES = ("runuser", "-u", "postgres", "--")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Who dumps DATABASE into `{folder}`, and may load it from there into COPY, an empty database.
+    """Who dumps DATABASE into `{folder}`, and may load it from there into COPY.
 
-    `is_held_against`: tklb has a target that is told in this one's time, else it is there to be seen.
+    `makes_copy`: that database must not be there for a load, else it is to be there and empty. `is_held_against`: tklb
+    has a target that is told in this one's time, else it is there to be seen.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Program:
     loader: str = ""
     load: tuple[str, ...] = ()
     is_held_against: bool = True
+    makes_copy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Kind:
     def tklb(self) -> Program:
         ours = ("/usr/bin/python3", "-IS", "-B", "/mnt/tree/tests/bench/engine.py")
         dump, load = ((*ours, deed, self.engine, DATABASE, "{folder}/dump") for deed in ("dump", "load"))
-        return Program(TKLB, dump, TKLB, (*load, COPY))
+        return Program(TKLB, dump, TKLB, (*load, COPY), makes_copy=True)
 
     @property
     def programs(self) -> tuple[Program, ...]:
