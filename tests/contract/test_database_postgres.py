@@ -436,6 +436,18 @@ def test_functions_that_rely_on_a_search_path_do_not_stop_a_load(box: Appliance,
     assert sql(box, "SELECT string_agg(outer_one, '' ORDER BY 1) FROM app.m", shop) == "ab\n"
 
 
+def test_a_database_with_subscriptions_gives_way(box: Appliance, shop: str) -> None:
+    connection = "CONNECTION 'host=127.0.0.1 port=1' PUBLICATION theirs WITH (connect = false, slot_name = 'a_slot')"
+    sql(box, f"CREATE SUBSCRIPTION theirs {connection}", shop)
+    dumped = dump(box, "/root/subscribed", overrides=only(shop))
+    assert dumped["notes"] == [f"pgsql:{shop}: subscriptions (theirs): a restore leaves them disabled"]
+    sql(box, "DELETE FROM bill", shop)
+    assert load(box, "/root/subscribed", shop) == {"failed": None, "skipped": [], "notes": []}
+    assert leftovers(box) == ""
+    assert sql(box, "SELECT (SELECT count(*) FROM bill), subname FROM pg_subscription", shop) == "2000|theirs\n"
+    sql(box, "ALTER SUBSCRIPTION theirs SET (slot_name = NONE); DROP SUBSCRIPTION theirs", shop)
+
+
 def test_roles_that_are_not_here_are_made_and_told(box: Appliance, shop: str) -> None:
     sql(box, 'CREATE ROLE "some\'one"; ALTER TABLE bill OWNER TO "some\'one"', shop)
     dump(box, "/root/roles", overrides=only(shop))

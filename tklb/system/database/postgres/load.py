@@ -20,7 +20,7 @@ from tklb.system.database.postgres.cluster import ENGINE, Cluster
 from tklb.system.database.postgres.feeding import Feeder, RowFeeder, copy_into, make_pages, put_pages
 from tklb.system.database.postgres.properties import create, property_statements, search_path
 from tklb.system.database.postgres.session import Refused, Session, ident
-from tklb.system.database.postgres.swap import Names, drop, exists, swap, sweep
+from tklb.system.database.postgres.swap import Names, drop, exists, slots, swap, sweep
 from tklb.system.database.protocol import Loaded
 
 _FOR_SPEED = "SET synchronous_commit = off; SET maintenance_work_mem = '128MB'"
@@ -63,7 +63,10 @@ class DatabaseLoader:
             self._dress(chief, names.scratch)
             ender = stack.enter_context(self.session_with(self.third))
             own = live.pid if live else 0
+            gone = slots(chief, names.live)
             ended = swap(chief, ender, names, live.close if live else (lambda: None), own)
+            if gone:
+                self.notes.append(f"{self.item}: replication slots of the old database are gone: {', '.join(gone)}")
             if ended:
                 self.notes.append(f"{self.item}: {ended} sessions with the old database were ended")
 
@@ -74,7 +77,7 @@ class DatabaseLoader:
         is_done = False
         with self.session_with(self.third) as chief:
             try:
-                self.notes += sweep(chief)
+                self.notes += sweep(chief, self.session_with)
                 self._make_roles(chief)
                 told = create(chief, names.scratch, self.details.properties)
                 self.notes += [f"{self.item}: {told}"] if told else []
@@ -89,7 +92,7 @@ class DatabaseLoader:
         for name in (names.scratch, names.aside):
             try:
                 with self.session_with(self.third) as session:
-                    drop(session, name)
+                    drop(session, name, self.session_with)
             except (Refused, DatabaseFailed) as exc:
                 self.notes.append(f"{self.item}: {name} is left over and cannot be dropped: {exc}")
         for role in () if is_done else self.made_roles:

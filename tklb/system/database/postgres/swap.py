@@ -70,20 +70,45 @@ def _rename_in_use(
     renamer.tell_end()
 
 
-def drop(session: Session, database: str) -> None:
+OpenSession = Callable[[str], Session]
+
+
+def drop(session: Session, database: str, open_session: OpenSession) -> None:
     """Drop a database of ours, whoever is in it. Raises Refused."""
-    if exists(session, database):
-        with contextlib.suppress(Refused):
-            session.tell(f"ALTER DATABASE {ident(database)} IS_TEMPLATE false")
-        session.tell(f"DROP DATABASE {ident(database)} WITH (FORCE)")
+    if not exists(session, database):
+        return
+    with contextlib.suppress(Refused):
+        session.tell(f"ALTER DATABASE {ident(database)} IS_TEMPLATE false")
+    _forget_subscriptions(session, database, open_session)
+    session.tell(f"DROP DATABASE {ident(database)} WITH (FORCE)")
 
 
-def sweep(session: Session) -> tuple[str, ...]:
+def _forget_subscriptions(session: Session, database: str, open_session: OpenSession) -> None:
+    """A database with subscriptions cannot be dropped. The publisher is not spoken to: its slot serves the new one."""
+    own = "(SELECT oid FROM pg_database WHERE datname = $1)"
+    names = session.ask(f"SELECT subname FROM pg_subscription WHERE subdbid = {own}", database)
+    if not names:
+        return
+    with open_session(database) as inside:
+        for (name,) in names:
+            subscription = f"SUBSCRIPTION {ident(name or '')}"
+            inside.tell(f"ALTER {subscription} DISABLE")
+            inside.tell(f"ALTER {subscription} SET (slot_name = NONE)")
+            inside.tell(f"SET session_replication_role = replica; DROP {subscription}")
+
+
+def slots(session: Session, database: str) -> tuple[str, ...]:
+    """The logical replication slots of a database: they go with it."""
+    asked = "SELECT slot_name FROM pg_replication_slots WHERE database = $1 ORDER BY 1"
+    return tuple(name or "" for (name,) in session.ask(asked, database))
+
+
+def sweep(session: Session, open_session: OpenSession) -> tuple[str, ...]:
     """Drop what restores that were killed left behind; what could not be."""
     left = []
     for (name,) in session.ask("SELECT datname FROM pg_database WHERE datname ~ $1 ORDER BY 1", OWN):
         try:
-            drop(session, name or "")
+            drop(session, name or "", open_session)
         except Refused as exc:
             left.append(f"the database {name} of an ended restore cannot be dropped: {exc}")
     return tuple(left)
