@@ -125,7 +125,7 @@ def _bare(grant: str, account: Account) -> str:
 # ---------------------------------------------------------------- the way back
 
 _NOT_YET = frozenset({1054, 1146, 1305, 1347, 1049, 1139, 1477})  # what the grant is about is not there
-_NOTHING_GRANTED = 1141
+_NOTHING_GRANTED = frozenset({1141, 1959})  # 1959: PUBLIC, before anything was granted to it
 _ABOUT = re.compile(r" ON (?:(?:PROCEDURE|FUNCTION|PACKAGE BODY|PACKAGE|TABLE) )?(`(?:[^`]|``)+`)\.")
 
 
@@ -192,7 +192,7 @@ def _empty_role(session: Session, account: Account, name: str) -> None:
     try:
         session.run(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {name}")
     except ServerError as exc:
-        if exc.number != _NOTHING_GRANTED:
+        if exc.number not in _NOTHING_GRANTED:
             raise
     within = f"Host = '' AND User = {text(account.name)}"
     for (role,) in session.names(f"SELECT Role FROM mysql.roles_mapping WHERE {within}"):
