@@ -353,7 +353,7 @@ def test_load_by_hand_needs_the_stock_client_only(shop: Appliance) -> None:
 DAMAGES = {
     "a row is missing": "sed -i 1d /root/dump/shop/rows/cache",
     "a file is missing": "rm /root/dump/shop/rows/customers",
-    "a table cannot be made": "echo broken > /root/dump/shop/tables/words.sql",
+    "a table cannot be made": "echo 'CREATE TABLE words (a NONSENSE)' > /root/dump/shop/tables/words.sql",
     "values do not fit": "sed -i 's/^1,/1000000000000,/;s/^2,/1000000000000,/' /root/dump/shop/rows/parts",
     "the catalogue is torn": "truncate -s 100 /root/dump/shop/definitions.json",
 }

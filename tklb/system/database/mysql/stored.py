@@ -7,6 +7,7 @@
 Takes and gives values; touches the folder it is given. What is read back is checked.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ FOLDERS = {
     "trigger": "triggers",
     "event": "events",
 }
+_WORD = re.compile(r"[A-Za-z0-9_]+")
 _MADE = ("sql_mode", "client", "connection", "collation", "time_zone", "table", "comment")
 
 
@@ -83,6 +85,7 @@ def read(dump: DumpFolder) -> Stored:
         definitions = tuple(_definition(dump, entry) for entry in value["objects"])
         tables = {str(entry["name"]): _table(entry) for entry in value["objects"] if entry["kind"] == "table"}
         name, charset, collation, comment = (str(value[key]) for key in ("name", "charset", "collation", "comment"))
+        _check_words(charset, collation, *(each.collation for each in definitions if each.collation))
         return Stored(name, charset, collation, comment, definitions, tables)
     except (KeyError, TypeError, ValueError) as exc:
         reason = f"{DEFINITIONS} of its dump is not as it should be: {exc!r}"
@@ -115,4 +118,14 @@ def _definition(dump: DumpFolder, entry: Mapping[str, Any]) -> Definition:
     kind, name = str(entry["kind"]), str(entry["name"])
     bare = Definition(kind, name, b"", sql_mode, client, connection, collation, time_zone, table, place)
     bare = replace(bare, comment=comment)
-    return replace(bare, text=dump.read(file_of(bare)))
+    content = dump.read(file_of(bare))
+    if not content.startswith(b"CREATE "):
+        raise ValueError(f"{file_of(bare)} makes nothing")
+    return replace(bare, text=content)
+
+
+def _check_words(*words: str) -> None:
+    """Character sets and collations stand in statements as they are."""
+    for word in words:
+        if not _WORD.fullmatch(word):
+            raise ValueError(f"{word!r} is no character set or collation")
