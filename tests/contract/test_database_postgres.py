@@ -439,13 +439,21 @@ def test_functions_that_rely_on_a_search_path_do_not_stop_a_load(box: Appliance,
 def test_a_database_with_subscriptions_gives_way(box: Appliance, shop: str) -> None:
     connection = "CONNECTION 'host=127.0.0.1 port=1' PUBLICATION theirs WITH (connect = false, slot_name = 'a_slot')"
     sql(box, f"CREATE SUBSCRIPTION theirs {connection}", shop)
+    refusing = (
+        "CREATE FUNCTION never() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $$never$$; END'"
+    )
+    sql(box, refusing + "; CREATE EVENT TRIGGER never ON ddl_command_start EXECUTE FUNCTION never()", shop)
     dumped = dump(box, "/root/subscribed", overrides=only(shop))
     assert dumped["notes"] == [f"pgsql:{shop}: subscriptions (theirs): a restore leaves them disabled"]
     sql(box, "DELETE FROM bill", shop)
     assert load(box, "/root/subscribed", shop) == {"failed": None, "skipped": [], "notes": []}
     assert leftovers(box) == ""
     assert sql(box, "SELECT (SELECT count(*) FROM bill), subname FROM pg_subscription", shop) == "2000|theirs\n"
-    sql(box, "ALTER SUBSCRIPTION theirs SET (slot_name = NONE); DROP SUBSCRIPTION theirs", shop)
+    sql(
+        box,
+        "ALTER EVENT TRIGGER never DISABLE; ALTER SUBSCRIPTION theirs SET (slot_name = NONE); DROP SUBSCRIPTION theirs",
+        shop,
+    )
 
 
 def test_roles_that_are_not_here_are_made_and_told(box: Appliance, shop: str) -> None:

@@ -100,9 +100,12 @@ class RoleLoader:
     def load(self) -> None:
         """Raises KeyError, TypeError, ValueError where the saved values are none."""
         self.session.tell("SET pg_stat_statements.track_utility = off")  # it would keep the hashes
-        here = {str(name) for (name,) in self.session.ask("SELECT rolname FROM pg_authid")}
+        asked = self.session.ask("SELECT rolname, rolvaliduntil FROM pg_authid")
+        here = {name: until for name, until in asked}  # noqa: C416 - rows are of no fixed length
         for role in self.saved["roles"]:
-            self._try(str(role["name"]), list(_role_statements(role, is_here=str(role["name"]) in here)))
+            name = str(role["name"])
+            created = () if name in here else (f"CREATE ROLE {ident(name)}",)
+            self._try(name, [*created, *_role_statements(role, ends=here.get(name) is not None)])
         for role, setting, value in self.saved["settings"]:
             target = f"ROLE {ident(role)}" if role else "ROLE ALL"
             statement = f"ALTER {target} SET {setting_name(setting)} TO {setting_value(setting, value)}"
@@ -169,15 +172,14 @@ class RoleLoader:
         return None
 
 
-def _role_statements(role: Mapping[str, Any], *, is_here: bool) -> Iterator[str]:
+def _role_statements(role: Mapping[str, Any], *, ends: bool) -> Iterator[str]:
+    """What makes a role as the saved one. `ends`: the one here has an end, which nothing but another one takes away."""
     name = ident(str(role["name"]))
-    if not is_here:
-        yield f"CREATE ROLE {name}"
     attributes = [str(word) for word in role["attributes"]]
     if not {*_FLAGS.values(), *(f"NO{word}" for word in _FLAGS.values())}.issuperset(attributes):
         raise ValueError("an attribute of a role is none")
     password = "NULL" if role["password"] is None else literal(str(role["password"]))
-    no_end = " VALID UNTIL 'infinity'" if is_here else ""
+    no_end = " VALID UNTIL 'infinity'" if ends else ""
     until = no_end if role["until"] is None else f" VALID UNTIL {literal(str(role['until']))}"
     limit = int(role["limit"])
     login = f"CONNECTION LIMIT {limit} PASSWORD {password}{until}"

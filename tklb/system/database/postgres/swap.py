@@ -90,11 +90,13 @@ def _forget_subscriptions(session: Session, database: str, open_session: OpenSes
     if not names:
         return
     with open_session(database) as inside:
+        for (name,) in inside.ask("SELECT evtname FROM pg_event_trigger"):
+            inside.tell(f"ALTER EVENT TRIGGER {ident(name or '')} DISABLE")
         for (name,) in names:
             subscription = f"SUBSCRIPTION {ident(name or '')}"
             inside.tell(f"ALTER {subscription} DISABLE")
             inside.tell(f"ALTER {subscription} SET (slot_name = NONE)")
-            inside.tell(f"SET session_replication_role = replica; DROP {subscription}")
+            inside.tell(f"DROP {subscription}")
 
 
 def slots(session: Session, database: str) -> tuple[str, ...]:
