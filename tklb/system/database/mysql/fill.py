@@ -55,6 +55,7 @@ class Filling:
         self._waiting: queue.SimpleQueue[tuple[SavedTable, StoredTable]] = queue.SimpleQueue()
         self._sessions: set[int] = set()
         self._is_stopped = False
+        self._failure: BaseException | None = None  # the first one: what comes after it comes of it
         self._lock = threading.Lock()
         self._done = self._size = 0
 
@@ -72,6 +73,8 @@ class Filling:
             except BaseException:
                 self._stop()
                 raise
+        if self._failure:
+            raise self._failure
 
     def _stop(self) -> None:
         self._is_stopped = True
@@ -89,9 +92,10 @@ class Filling:
                     self._fill(session, *self._waiting.get_nowait())
         except queue.Empty:
             pass
-        except BaseException:
+        except BaseException as exc:  # noqa: BLE001 - it is raised where the workers are waited for
+            with self._lock:
+                self._failure = self._failure or exc
             self._is_stopped = True
-            raise
 
     def _fill(self, session: Session, table: SavedTable, form: StoredTable) -> None:
         item = shown(item_of(ENGINE, self._named, table.name))
