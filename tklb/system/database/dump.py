@@ -22,6 +22,7 @@ from tklb.model import SavedDatabase, SavedServer, SavedTable
 
 SERVER = "server.json"
 BLOCK = 1 << 20
+PIPE = 1 << 16  # what a pipe holds: to offer more room costs time for each piece
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 

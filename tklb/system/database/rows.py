@@ -7,11 +7,12 @@ each further one is named after the line it begins with. Takes blocks of lines; 
 
 import hashlib
 import os
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
+
+from isal.isal_zlib import crc32
 
 from tklb.durable import PRIVATE_FILE, private_folder
 
@@ -51,10 +52,13 @@ class RowWriter:
         self.size += len(block)
         stream = self._stream or self._open(self.stem)
         start = place = 0
-        checksum = zlib.crc32
-        for line in lines:
+        checksums = list(map(crc32, lines))
+        if min(checksums) >= max(map(len, lines)) * _PER_BYTE:
+            stream.write(block)
+            return
+        for line, checksum in zip(lines, checksums, strict=True):
             length = len(line)
-            if checksum(line) < length * _PER_BYTE and (place or self.rows > len(lines)):
+            if checksum < length * _PER_BYTE and (place or self.rows > len(lines)):
                 stream.write(block[start:place])
                 stream = self._open(f"{self.stem}+{hashlib.sha256(line).hexdigest()[:16]}")
                 start = place

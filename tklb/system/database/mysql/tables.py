@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tklb.errors import ProgramFailed, shown
 from tklb.model import Progress
-from tklb.system.database.dump import BLOCK, file_name
+from tklb.system.database.dump import PIPE, file_name
 from tklb.system.database.mysql.catalogue import Table
 from tklb.system.database.mysql.moment import Moment, one_moment
 from tklb.system.database.mysql.rows import read_rows
@@ -227,7 +227,7 @@ class _Taking:
         assert moment.program
         while True:
             try:
-                return moment.program.hear(BLOCK, _SECONDS)
+                return moment.program.hear(PIPE, _SECONDS)
             except ProgramFailed:
                 self._look(moment)
 

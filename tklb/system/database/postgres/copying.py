@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tklb.errors import ProgramFailed
 from tklb.run import Conversation, conversation
-from tklb.system.database.dump import file_name
+from tklb.system.database.dump import PIPE, file_name
 from tklb.system.database.postgres.catalogue import Table
 from tklb.system.database.postgres.cluster import Cluster, program
 from tklb.system.database.postgres.session import OUT_OF_LOCKS, Refused, login
@@ -22,7 +22,6 @@ from tklb.system.database.rows import RowWriter
 
 ROWS = "rows"
 WORKERS = 2
-_BLOCK = 1 << 20
 
 
 class Stream:
@@ -66,7 +65,7 @@ class Stream:
 
     def _heard(self) -> bytes:
         try:
-            block = self._spoken.hear(_BLOCK)
+            block = self._spoken.hear(PIPE)
         except ProgramFailed as exc:
             raise Refused(str(exc)) from exc
         if not block:
