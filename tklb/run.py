@@ -155,6 +155,10 @@ class Conversation:
             raise ProgramFailed(program=self.program, reason=f"it said nothing for {seconds:g} seconds")
         return os.read(self._stdout.fileno(), size)
 
+    @property
+    def is_running(self) -> bool:
+        return self._child.poll() is None
+
     def ended(self, seconds: float | None = None) -> int:
         """Close its standard input and wait for its end; its exit status, negative for a signal."""
         with contextlib.suppress(OSError):

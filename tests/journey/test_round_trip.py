@@ -14,6 +14,7 @@ from tests.lab.appliance import Answer, Appliance, clone
 from tests.lab.differ import differ, identity
 from tests.lab.lived_in import OWNERS_PAGE, lived_in
 from tests.lab.repository import repository_layer
+from tests.lab.roots import POLICY
 
 pytestmark = pytest.mark.lab
 
@@ -109,6 +110,7 @@ def start_databases(machine: Appliance, kind: str) -> None:
     """A server that is installed and does not answer makes every backup incomplete."""
     if kind == "lamp":
         machine.start("mariadb")
+        (machine.root / POLICY).unlink()  # it runs, so it is restarted
 
 
 def told(machine: Appliance, *words: str) -> Any:

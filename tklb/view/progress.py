@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
+from tklb.errors import shown
 from tklb.model import Progress
 
 _EVERY = 0.1  # seconds between two drawings
@@ -24,7 +25,7 @@ def progress_line(wanted: bool, clock: Callable[[], float] = monotonic) -> Itera
             return
         drawn = clock()
         amount = f"{done / total:4.0%}" if total else f"{done:,}"
-        sys.stderr.write(f"\r\x1b[K{activity} {amount}")
+        sys.stderr.write(f"\r\x1b[K{shown(activity)} {amount}")
         sys.stderr.flush()
 
     try:

@@ -66,7 +66,7 @@ def backup_lines(result: Result) -> Iterator[str]:
             total = sum(database.bytes for database in result.databases)
             yield f"{plural(len(result.databases), 'database')}, {size(total)}"
         yield f"stored {size(result.stored_bytes)} in {result.seconds:.1f} s"
-    yield from (f"note: {warning}" for warning in result.warnings)
+    yield from (f"note: {shown(warning)}" for warning in result.warnings)
 
 
 def _engines(result: Result) -> list[str]:
@@ -156,7 +156,7 @@ def plan_lines(plan: Plan, limit: int | None = None) -> Iterator[str]:
         yield f"{step.kind:16} {shown(step.item)}" + (f"  ({step.detail})" if step.detail else "")
     if len(plan.steps) > len(steps):
         yield f"... and {plural(len(plan.steps) - len(steps), 'step')} more (all with --dry-run)"
-    yield from (f"warning: {warning}" for warning in plan.warnings)
+    yield from (f"warning: {shown(warning)}" for warning in plan.warnings)
     if plan.is_empty:
         yield f"nothing to do: this machine is as snapshot {plan.snapshot} has it"
     else:
@@ -164,7 +164,7 @@ def plan_lines(plan: Plan, limit: int | None = None) -> Iterator[str]:
 
 
 def report_lines(plan: Plan, report: Report) -> Iterator[str]:
-    yield from (f"warning: {warning}" for warning in report.warnings)
+    yield from (f"warning: {shown(warning)}" for warning in report.warnings)
     yield f"{plan.snapshot} is back: {plural(len(report.done), 'step')} done, {len(report.skipped)} skipped"
 
 

@@ -44,9 +44,10 @@ def one_moment(login: Login, control: Session, command: Sequence[str | bytes]) -
                 yield Moment(reader, None, 0, True)
                 return
             with conversation(command) as program:
-                number = _wait_for(control, known | {reader.id})
+                number = _wait_for(control, known | {reader.id}, program)
                 held.close()
-                yield Moment(reader, program, number, is_held and number > 0)
+                # one that has ended saw nothing that was committed after us
+                yield Moment(reader, program, number, is_held and (number > 0 or not program.is_running))
 
 
 def _hold(control: Session, lock_seconds: int) -> bool:
@@ -68,16 +69,17 @@ def _let_go(control: Session, *, is_held: bool) -> None:
             control.run("BACKUP STAGE END")
 
 
-def _wait_for(control: Session, known: set[int]) -> int:
+def _wait_for(control: Session, known: set[int], program: Conversation) -> int:
     """The number of the new session that has gone into a database, after it began its transaction; 0: none is seen.
 
+    The dump of a small server fits into the pipe, and its program has ended before it is seen.
     INNODB_TRX would tell sooner, yet it is renewed only for those who have not asked for a tenth of a second.
     """
     until = time.monotonic() + _PATIENCE
     query = (
         "SELECT ID FROM information_schema.PROCESSLIST WHERE DB IS NOT NULL AND USER = SUBSTRING_INDEX(USER(), '@', 1)"
     )
-    while time.monotonic() < until:
+    while time.monotonic() < until and program.is_running:
         fresh = {int(number) for (number,) in control.names(query)} - known
         if fresh:
             return max(fresh)

@@ -62,7 +62,7 @@ class PostgresServer:
                 features.add("provider:icu")
             if session.version >= 170000:
                 features.add("provider:builtin")
-            number = (session.version // 10000, session.version % 10000)
+            number = (session.version // 10000,)
             return Offer(_version(session), number, self._databases(session), frozenset(features | self._locales()))
 
     def dump(self, wish: Wish, folder: Path, progress: Progress) -> Dumped:
