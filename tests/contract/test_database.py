@@ -414,8 +414,8 @@ def test_database_dropped_meanwhile_is_whole_or_named(place: Place, shop: str, w
 CUTS = {
     "nothing": "exit 0",
     "killed": "kill -9 $$",
-    "half": 'exec > >(head -c {size})\n"$REAL" "$@"\nexit 0',
-    "half and killed": 'exec > >(head -c {size})\n"$REAL" "$@"\nkill -9 $$',
+    "half": 'exec > >(stdbuf -o0 head -c {size})\n"$REAL" "$@"\nexit 0',
+    "half and killed": 'exec > >(stdbuf -o0 head -c {size})\n"$REAL" "$@"\nkill -9 $$',
 }
 
 
