@@ -55,8 +55,7 @@ def apply(plan: Plan, saved: Saved, means: Means, replan: Callable[[], Plan]) ->
         run.do(_of(run.plan.steps, (StepKind.ACCOUNTS, *FILES)))
         run.set_folder_times()
         os.sync()
-        run.do(_of(run.plan.steps, DATABASES))
-        run.do(_of(run.plan.steps, (StepKind.SERVICE,)))
+        run.do(_of(run.plan.steps, (*DATABASES, StepKind.SERVICE)))
         return run.report(plan)
 
 

@@ -9,7 +9,8 @@ The order, and why:
   2. users and groups: before files, so that no file ever belongs to a number that means somebody else;
   3. files, parents before what is in them: owners mapped from the recorded ids, each once;
   4. deletions: after files, when what replaces them is in place; a folder after what it holds;
-  5. databases: their servers have users, packages and configuration by then; accounts before what they own;
+  5. databases: their servers have users, packages and configuration by then, and are restarted to heed it: it says
+     where the data lie, and what is only in memory would not outlive a restart; accounts before what they own;
   6. services last: they start on a whole machine, never on half of one.
 """
 
@@ -33,7 +34,7 @@ from tklb.model import (
     StepKind,
 )
 from tklb.restore.choice import Choice, accounts_for
-from tklb.restore.databases import DATABASES, items_of, plan_databases
+from tklb.restore.databases import items_of, plan_databases
 from tklb.restore.files import FilePlanner, LinkGroup, Present, is_plain, link_groups
 from tklb.restore.identity import Identity
 from tklb.restore.owners import Ids, OwnerWatch, nameless_ids, numbers
@@ -42,6 +43,7 @@ from tklb.system.database.protocol import Offer
 from tklb.system.sqlite import sidecars
 
 HOSTNAME = b"/etc/hostname"
+DATABASE_SERVERS = ("mariadb", "mysql", "postgresql")
 Lookup = Callable[[bytes], FileEntry | None]
 
 
@@ -114,9 +116,11 @@ def make_plan(saved: Saved, here: Here, choice: Choice) -> Plan:
     accounts = _plan_accounts(draft, merge) if draft.wants("users") else here.accounts
     if draft.wants("files"):
         _plan_files(draft, merge, OwnerWatch(accounts))
+    services = _services(draft)
+    draft.steps += [Step(StepKind.SERVICE, name.encode()) for name in services if name in DATABASE_SERVERS]
     if draft.wants("databases"):
         _plan_databases(draft)
-    _plan_services(draft)
+    draft.steps += [Step(StepKind.SERVICE, name.encode()) for name in services if name not in DATABASE_SERVERS]
     if any(step.kind is StepKind.ACCOUNTS for step in draft.steps):
         draft.warnings += merge.warnings
     if any(step.item == HOSTNAME for step in draft.steps):
@@ -277,11 +281,12 @@ def _plan_databases(draft: _Draft) -> None:
 # ---------------------------------------------------------------- 6. services
 
 
-def _plan_services(draft: _Draft) -> None:
+def _services(draft: _Draft) -> tuple[str, ...]:
+    """What is restarted for what the plan has so far; whoever uses a database connects to it anew."""
     services = draft.saved.contents.machine.services
-    if not services or all(step.kind in DATABASES for step in draft.steps):
-        return  # whoever uses a database connects to it anew
+    if not draft.steps or not services:
+        return ()
     if draft.choice.is_limited:
         draft.warnings.append(f"not restarted, as only a part is restored: {', '.join(services)}")
-    else:
-        draft.steps += [Step(StepKind.SERVICE, name.encode()) for name in services]
+        return ()
+    return services
