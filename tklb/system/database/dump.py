@@ -34,6 +34,12 @@ def file_name(name: str) -> str:
     return f"{readable}~{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 
+def folder_of(database: str) -> str:
+    """The folder of a database in the dump of its server: never the name of a file beside it."""
+    name = file_name(database)
+    return f"{name}~" if name.endswith(".json") else name
+
+
 def put(path: Path, content: bytes) -> None:
     """Write a new private file, and the folders above it."""
     private_folder(path.parent)

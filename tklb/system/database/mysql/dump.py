@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tklb.model import Progress, SavedDatabase, SavedServer, SavedTable
-from tklb.system.database.dump import file_name
+from tklb.system.database.dump import folder_of
 from tklb.system.database.mysql import stored
 from tklb.system.database.mysql.accounts import dump_accounts
 from tklb.system.database.mysql.by_hand import write_load_file
@@ -49,12 +49,6 @@ def dump(login: Login, wish: Wish, folder: Path, progress: Progress) -> Dumped:
         return Dumped(
             SavedServer(ENGINE, version(control), tuple(saved), accounts), tuple(said.skipped), tuple(said.notes)
         )
-
-
-def folder_of(database: str) -> str:
-    """The folder of a database: never the name of a file beside it."""
-    name = file_name(database)
-    return f"{name}~" if name.endswith(".json") else name
 
 
 Found = dict[tuple[str, str], Definition]

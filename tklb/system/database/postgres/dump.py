@@ -21,7 +21,7 @@ from pathlib import Path
 from tklb.delta.databases import item_of
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model import Progress, SavedDatabase, SavedTable, Skipped
-from tklb.system.database.dump import file_name, put, put_json
+from tklb.system.database.dump import put, put_json
 from tklb.system.database.postgres import catalogue
 from tklb.system.database.postgres.byhand import load_script
 from tklb.system.database.postgres.catalogue import Table
@@ -181,7 +181,3 @@ _TEXT = ("utf-8", "surrogateescape")
 def _page_size(session: Session) -> int:
     """What a page of a large object holds: LOBLKSIZE of large_object.h."""
     return int(session.value("SELECT current_setting('block_size')") or 8192) // 4
-
-
-def folder_of(folder: Path, database: str) -> Path:
-    return folder / file_name(database)

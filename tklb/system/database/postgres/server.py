@@ -14,10 +14,10 @@ from tklb.delta.databases import item_of
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model import Database, DatabaseLoad, Progress, SavedServer, Skipped
 from tklb.run import run
-from tklb.system.database.dump import DumpFolder, put_json
+from tklb.system.database.dump import DumpFolder, folder_of, put_json
 from tklb.system.database.postgres import catalogue
 from tklb.system.database.postgres.cluster import ENGINE, Cluster
-from tklb.system.database.postgres.dump import DatabaseDump, folder_of
+from tklb.system.database.postgres.dump import DatabaseDump
 from tklb.system.database.postgres.load import load_database
 from tklb.system.database.postgres.properties import locale_word
 from tklb.system.database.postgres.roles import ROLES, RoleLoader, ask_roles, read_roles
@@ -79,7 +79,7 @@ class PostgresServer:
                 if catalogue.is_closed(session, database.name):
                     skipped.append(Skipped(item_of(ENGINE, database.name), "it allows no connections"))
                     continue
-                own = folder_of(folder, database.name)
+                own = folder / folder_of(database.name)
                 one = DatabaseDump(self.cluster, database.name, own, self.lock_seconds, wish, progress)
                 taken = one.taken()
                 saved += [taken] if taken else []
