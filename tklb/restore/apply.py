@@ -56,6 +56,7 @@ def apply(plan: Plan, saved: Saved, means: Means, replan: Callable[[], Plan]) ->
         run.set_folder_times()
         os.sync()
         run.do(_of(run.plan.steps, (*DATABASES, StepKind.SERVICE)))
+        run.skipped += means.loader.finish()
         return run.report(plan)
 
 

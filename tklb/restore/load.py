@@ -32,6 +32,10 @@ class Loader:
         self.notes += loaded.notes
         return loaded.skipped
 
+    def finish(self) -> tuple[Skipped, ...]:
+        """What waited in vain for something else to come, on all servers."""
+        return tuple(item for server in self._servers.values() for item in server.finish().skipped)
+
     def _loaded(self, server: Server, engine: str, step: Step, progress: Progress) -> Loaded:
         dump = self.dumps[engine]
         if step.kind is StepKind.DATABASE_ACCOUNTS:

@@ -77,5 +77,8 @@ class Server(Protocol):
     def load(self, dump: DumpFolder, load: DatabaseLoad, progress: Progress) -> Loaded:
         """Load into a scratch name, count, swap. Raises DatabaseFailed, naming the object: nothing changed then."""
 
+    def finish(self) -> Loaded:
+        """Say, after all loads, what waited in vain: a view, a grant that needs a database which did not come."""
+
 
 Find = Callable[[], Server | None]

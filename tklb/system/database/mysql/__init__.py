@@ -21,7 +21,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing, shown
+from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model import Database, DatabaseLoad, Progress
 from tklb.run import run
 from tklb.system.database.dump import DumpFolder
@@ -61,7 +61,7 @@ class MariaDb:
 
     login: Login
     _grants: list[accounts.Grant] = field(default_factory=list)  # that wait for their database
-    _views: list[tuple[str, Definition]] = field(default_factory=list)  # that wait for another database
+    _views: list[tuple[str, Definition, str]] = field(default_factory=list)  # that wait for another database
 
     @property
     def engine(self) -> str:
@@ -97,10 +97,6 @@ class MariaDb:
         said = Notes()
         with failing_as(ENGINE), self.login.open() as session:
             self._grants = accounts.load_accounts(session, dump, progress, said)
-        said.notes += [
-            f"{shown(each.account)} waits for {shown(each.database)} to be there: {shown(each.statement)}"
-            for each in self._grants
-        ]
         return Loaded(tuple(said.skipped), tuple(said.notes))
 
     def load(self, dump: DumpFolder, load: DatabaseLoad, progress: Progress) -> Loaded:
@@ -108,21 +104,26 @@ class MariaDb:
         loading = load_database(self.login, dump, load, progress, said)
         with failing_as(ENGINE), self.login.open() as session:
             self._grants = accounts.give_again(session, self._grants, load.into, said)
-            said.notes += self._views_that_waited(session)
+            self._make_views_that_waited(session)
             said.notes += about_programs(session, loading)
-        self._views += [(load.into, each) for each in loading.waiting]
+        self._views += [(load.into, view, reason) for view, reason in loading.waiting]
         return Loaded(tuple(said.skipped), tuple(said.notes))
 
-    def _views_that_waited(self, session: Session) -> list[str]:
+    def finish(self) -> Loaded:
+        said = Notes()
+        for database, view, reason in self._views:
+            said.skip(database, view.name, f"view: {reason}")
+        for grant in self._grants:
+            said.skip(grant.account, "", f"what it was granted is not there: {grant.statement}")
+        self._views, self._grants = [], []
+        return Loaded(tuple(said.skipped), tuple(said.notes))
+
+    def _make_views_that_waited(self, session: Session) -> None:
         """Make views of databases loaded earlier, where they needed the one that was loaded now."""
-        still, made = [], []
-        for database, view in self._views:
+        still = []
+        for database, view, _ in self._views:
             try:
                 make(session, database, view)
-                made.append(
-                    f"view {shown(view.name)} of {shown(database)}, which could not be made before, is there now"
-                )
-            except ServerError:
-                still.append((database, view))
+            except ServerError as exc:
+                still.append((database, view, str(exc)))
         self._views = still
-        return made

@@ -59,7 +59,7 @@ def dump_accounts(session: Session, folder: Path, said: Notes) -> tuple[str, ...
             entries.append(_entry(session, account))
         except ServerError as exc:
             said.skip(account.shown, "", exc.discreet)
-    put_json(folder / ACCOUNTS, {"accounts": entries})
+    put_json(folder / ACCOUNTS, {"accounts": entries, "plugins": _plugins(session)})
     for what, query in (
         ("server", "SELECT Server_name FROM mysql.servers"),
         ("function of a plugin", "SELECT name FROM mysql.func"),
@@ -67,6 +67,13 @@ def dump_accounts(session: Session, folder: Path, said: Notes) -> tuple[str, ...
         for (name,) in _there(session, query):
             said.skip(f"{what} {text(name)}", "", f"a {what} is not taken")
     return tuple(entry["shown"] for entry in entries)
+
+
+def _plugins(session: Session) -> dict[str, str]:
+    """The libraries that were installed to check who somebody is, by the name of the plugin."""
+    where = "PLUGIN_TYPE = 'AUTHENTICATION' AND PLUGIN_LIBRARY IS NOT NULL AND PLUGIN_STATUS = 'ACTIVE'"
+    query = f"SELECT PLUGIN_NAME, PLUGIN_LIBRARY FROM information_schema.PLUGINS WHERE {where}"
+    return {name: library.removesuffix(".so") for name, library in _there(session, query)}
 
 
 def routine_grants(session: Session, database: str) -> list[str]:
@@ -140,7 +147,9 @@ class Grant:
 
 def load_accounts(session: Session, dump: DumpFolder, progress: Progress, said: Notes) -> list[Grant]:
     """Make users and roles, then grant; the grants that wait for their database are given back."""
-    entries = [(entry, _account(entry)) for entry in dump.read_json(ACCOUNTS)["accounts"]]
+    saved = dump.read_json(ACCOUNTS)
+    _install(session, saved.get("plugins", {}), said)
+    entries = [(entry, _account(entry)) for entry in saved["accounts"]]
     entries = [(entry, account) for entry, account in entries if not account.is_own]
     made = []
     for number, (entry, account) in enumerate(entries):
@@ -157,6 +166,17 @@ def load_accounts(session: Session, dump: DumpFolder, progress: Progress, said: 
                 waiting += _give(session, account.shown, _checked(statement, word), said)
     progress("database accounts", len(entries), len(entries))
     return waiting
+
+
+def _install(session: Session, plugins: Mapping[str, str], said: Notes) -> None:
+    """Install what the accounts need to be let in; the server takes libraries from its own folder of plugins only."""
+    for name, library in plugins.items():
+        if session.rows(f"SELECT 1 FROM information_schema.PLUGINS WHERE PLUGIN_NAME = {text(name)}"):
+            continue
+        try:
+            session.run(f"INSTALL PLUGIN {quoted(name)} SONAME {text(library)}")
+        except ServerError as exc:
+            said.skip(f"plugin {name}", "", str(exc))
 
 
 def give_again(session: Session, waiting: Sequence[Grant], loaded: str, said: Notes) -> list[Grant]:

@@ -39,7 +39,7 @@ class Loading:
     forerunners: list[str] = field(default_factory=list)  # sequences made in the live database ahead of time
     before: list[Definition] = field(default_factory=list)  # programs of the live database
     grants: list[str] = field(default_factory=list)  # on routines of the live database
-    waiting: list[Definition] = field(default_factory=list)  # views that could not be made
+    waiting: list[tuple[Definition, str]] = field(default_factory=list)  # views that could not be made, and why
 
     @property
     def wanted(self) -> tuple[SavedTable, ...]:

@@ -23,17 +23,24 @@ def drop_all(session: Session, database: str, definitions: Iterable[Definition])
             session.run(f"DROP {each.kind.upper()} IF EXISTS {quoted(database)}.{quoted(each.name)}")
 
 
-def make_all(session: Session, database: str, definitions: Sequence[Definition], said: Notes) -> list[Definition]:
-    """Make them, kind by kind; views again and again as long as one more can be made. Gives views that could not be."""
+def make_all(
+    session: Session, database: str, definitions: Sequence[Definition], said: Notes
+) -> list[tuple[Definition, str]]:
+    """Make them, kind by kind; views again and again as long as one more can be made.
+
+    Gives the views that could not be, and why: they may need a database that is still to come.
+    """
     session.run(f"USE {quoted(database)}")
     collation = _collation(session)
-    waiting: list[Definition] = []
+    waiting: list[tuple[Definition, str]] = []
     for kind in KINDS:
         todo = [each for each in definitions if each.kind == kind]
         failed = _rounds(session, database, todo, again=kind == "view")
+        if kind == "view":
+            waiting = failed
+            continue
         for each, reason in failed:
             said.skip(database, each.name, f"{each.kind}: {reason}")
-        waiting += [each for each, _ in failed if kind == "view"]
     _neutral(session)
     if _collation(session) != collation:
         session.run(f"ALTER DATABASE {quoted(database)} COLLATE {collation}")

@@ -105,6 +105,9 @@ class PostgresServer:
             third = session.database
         return load_database(self.cluster, self.lock_seconds, third, dump, load, progress)
 
+    def finish(self) -> Loaded:
+        return Loaded()  # no database of a cluster waits for another
+
     def _databases(self, session: Session) -> tuple[Database, ...]:
         return tuple(
             database
