@@ -49,7 +49,9 @@ class Engine(Protocol):
     @property
     def client(self) -> list[str]: ...
     @property
-    def all_databases(self) -> str: ...
+    def all_databases(self) -> str:
+        """Ask for their names, in hexadecimal digits."""
+
     @property
     def own(self) -> tuple[str, ...]:
         """Give a new view `owned` to the account `gone`."""
@@ -102,7 +104,7 @@ class MariaDb:
     lock: str = "LOCK TABLES cache WRITE"
     begin: str = "START TRANSACTION"
     who: str = "SELECT CONNECTION_ID()"
-    all_databases: str = "SHOW DATABASES"
+    all_databases: str = "SELECT HEX(SCHEMA_NAME) FROM information_schema.SCHEMATA"
     administrator: str = "SHOW CREATE USER root@localhost"
     change_administrator: str = (
         "ALTER USER root@localhost IDENTIFIED VIA mysql_native_password USING PASSWORD('here') OR unix_socket"
@@ -178,7 +180,7 @@ class PostgreSql:
     lock: str = "BEGIN; LOCK TABLE cache"
     begin: str = "BEGIN"
     who: str = "SELECT pg_backend_pid()"
-    all_databases: str = "SELECT datname FROM pg_database"
+    all_databases: str = "SELECT encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_database"
     administrator: str = "SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'"
     change_administrator: str = "ALTER ROLE postgres PASSWORD 'here'"
     reset_administrator: str = "ALTER ROLE postgres PASSWORD NULL"
