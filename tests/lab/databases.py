@@ -32,9 +32,10 @@ def database_clone(
 ) -> Iterator[Appliance]:
     """A fresh machine of `release` ("bookworm" or "trixie") with `engine` ("mariadb" or "postgresql") running.
 
-    `start=False` leaves the server down. Everything else is as in `appliance.clone`.
+    Trixie's always has tklb, so that `inside.call` finds packages compiled for its Python. `start=False` leaves the
+    server down. Everything else is as in `appliance.clone`.
     """
-    with _machine(release, engine, hostname, tklb, layers, options) as machine:
+    with _machine(release, engine, hostname, tklb or release == "trixie", layers, options) as machine:
         if start:
             machine.start(engine)
         yield machine

@@ -1,7 +1,8 @@
 """Call the working tree's Python inside a box, on the box's own Python.
 
 Takes a box that has the tree bound (`binds=TREE_INSIDE`), a piece of source that sets `answer`, and values that JSON
-can carry; gives the answer back. Touches what the source touches.
+can carry; gives the answer back. A box of another release needs tklb installed, for its compiled packages. Touches
+what the source touches.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ TREE_INSIDE = {TREE: "/mnt/tree"}
 _PRELUDE = """
 import glob, json, os, sys
 os.umask(0o077)
-sys.path[:0] = ["/mnt/tree", *glob.glob("/mnt/tree/.venv/lib/python3.*/site-packages")]
+# what is compiled is of one Python only: another one's came with tklb
+sys.path[:0] = ["/mnt/tree", "/opt/tklb/lib", *glob.glob("/mnt/tree/.venv/lib/python3.*/site-packages")]
 source, values = json.load(sys.stdin)
 space = {"values": values}
 exec(compile(source, "inside", "exec"), space)
