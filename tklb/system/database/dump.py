@@ -108,7 +108,7 @@ def read_server(dump: DumpFolder) -> SavedServer:
 def _database(value: Mapping[str, Any]) -> SavedDatabase:
     tables = (
         SavedTable(
-            str(table["name"]),
+            _name(table["name"]),
             None if table["rows"] is None else int(table["rows"]),
             tuple(map(_relative, table["files"])),
         )
@@ -116,12 +116,19 @@ def _database(value: Mapping[str, Any]) -> SavedDatabase:
     )
     return SavedDatabase(
         engine=str(value["engine"]),
-        name=str(value["name"]),
+        name=_name(value["name"]),
         folder=_relative(value["folder"]),
         tables=tuple(tables),
         bytes=int(value["bytes"]),
         needs=tuple(map(str, value["needs"])),
     )
+
+
+def _name(value: object) -> str:
+    """A name that bytes can have been: JSON knows half characters, which none is."""
+    name = str(value)
+    name.encode("utf-8", "surrogateescape")
+    return name
 
 
 def _relative(value: object) -> str:
