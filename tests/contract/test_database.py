@@ -27,8 +27,7 @@ TRIXIE = [pytest.param((engine, "trixie"), id=f"{engine.package}-trixie") for en
 every_release = pytest.mark.parametrize("place", [*BOOKWORM, *TRIXIE], indirect=True)
 
 START = """
-    import os, signal, subprocess, sys, time
-    sys.path.insert(1, "/opt/tklb/lib")  # libraries for the box's own Python, where that is not the tree's
+    import os, signal, subprocess, time
     from pathlib import Path
     from tklb.config import DatabaseConfig
     from tklb.delta.databases import wish_for
@@ -137,7 +136,7 @@ def tree(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module", params=BOOKWORM)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     engine, release = request.param
-    with database_clone(release, engine.package, tklb=release == "trixie", binds=TREE_INSIDE) as box:
+    with database_clone(release, engine.package, binds=TREE_INSIDE) as box:
         yield Place(engine, box)
 
 
@@ -200,7 +199,7 @@ def test_offer_meets_what_its_own_dumps_need(place: Place, shop: str) -> None:
                   [need for need in needs if need not in offer.features]]
         """
     )
-    assert answer[0].endswith(".".join(map(str, answer[1])))
+    assert ".".join(map(str, answer[1])) in answer[0]
     assert answer[2:] == [[shop], []]
 
 
@@ -313,6 +312,7 @@ ODD = (
 )
 
 
+@pytest.mark.slow
 def test_fifty_databases_with_odd_names_all_come_back(place: Place, shop: str) -> None:
     ident = place.engine.ident
     assert len(set(ODD)) >= 50
