@@ -550,6 +550,8 @@ def test_load_killed_at_any_instant_is_brought_home_by_repeating_it(place: Place
 PLANTED = (
     b"\\! touch /tmp/pwned\n\\copy x to program 'touch /tmp/pwned'\nsystem touch /tmp/pwned\n",
     b"\n;\nsystem touch /tmp/pwned\n\\! touch /tmp/pwned\n",
+    b"\n;\nCOPY (SELECT 1) TO PROGRAM 'touch /tmp/pwned';\n",
+    b"\n;\nDO $$ BEGIN EXECUTE $e$COPY (SELECT 1) TO PROGRAM 'touch /tmp/pwned'$e$; END $$;\n",
 )
 
 

@@ -25,5 +25,7 @@ def find(service: str, lock_seconds: int) -> Server | None:
     try:
         from tklb.system.database.postgres.server import PostgresServer
     except ImportError as exc:
+        if "libpq" not in str(exc):
+            raise
         raise DatabaseFailed(item=ENGINE, reason="the library libpq is missing: apt-get install libpq5") from exc
     return PostgresServer(cluster, lock_seconds)

@@ -22,13 +22,15 @@ from tklb.system.database.rows import RowWriter
 
 ROWS = "rows"
 WORKERS = 2
+_ANSWER_SECONDS = 60  # beyond the wait for a lock: only a psql that hangs is silent for so long
 
 
 class Stream:
     """A psql that is told statements and read to their end."""
 
-    def __init__(self, spoken: Conversation) -> None:
+    def __init__(self, spoken: Conversation, lock_seconds: int) -> None:
         self._spoken = spoken
+        self._patience = lock_seconds + _ANSWER_SECONDS
         self._mark = secrets.token_hex(16).encode()
 
     def survive(self) -> None:
@@ -36,17 +38,20 @@ class Stream:
         self._spoken.say(b"\\set ON_ERROR_ROLLBACK on\n")
 
     def tell(self, statement: str) -> None:
-        """Run a statement that gives nothing. Raises Refused."""
-        for _ in self.rows(statement):
+        """Run a statement that gives nothing. Raises Refused, also where no word comes back."""
+        for _ in self.rows(statement, self._patience):
             pass
 
-    def rows(self, statement: str) -> Iterator[bytes]:
-        """Run a statement; its lines in blocks. Raises Refused where it failed, after all it gave."""
+    def rows(self, statement: str, seconds: float | None = None) -> Iterator[bytes]:
+        """Run a statement; its lines in blocks. Raises Refused where it failed, after all it gave.
+
+        `seconds` is how long it may be silent.
+        """
         told = statement.encode("utf-8", "surrogateescape")
         self._spoken.say(told + b";\n\\echo " + self._mark + b" :ERROR :SQLSTATE\n")
         parts: list[bytes] = []  # of a line whose end is still to come
         while True:
-            block = self._heard()
+            block = self._heard(seconds)
             cut = block.rfind(b"\n") + 1
             if not cut:
                 parts.append(block)
@@ -63,9 +68,9 @@ class Stream:
         if words[1:] != [b"false", b"00000"]:
             raise Refused(self._spoken.complaint().rpartition("ERROR: ")[2].strip(), words[-1].decode())
 
-    def _heard(self) -> bytes:
+    def _heard(self, seconds: float | None) -> bytes:
         try:
-            block = self._spoken.hear(PIPE)
+            block = self._spoken.hear(PIPE, seconds)
         except ProgramFailed as exc:
             raise Refused(str(exc)) from exc
         if not block:
@@ -115,7 +120,7 @@ class Copying:
         encoding = "SQL_ASCII" if self.encoding == "SQL_ASCII" else "UTF8"
         words = login(self.cluster, self.database, self.lock_seconds)
         command = [program("psql", self.version // 10000), "-X", "-q", "-A", "-t", "--no-password", f"--dbname={words}"]
-        stream = Stream(self._stack.enter_context(conversation(command, user=self.cluster.account)))
+        stream = Stream(self._stack.enter_context(conversation(command, user=self.cluster.account)), self.lock_seconds)
         stream.tell(f"SET client_encoding = '{encoding}'")
         if self.version >= 170000:
             stream.tell("SET transaction_timeout = 0")

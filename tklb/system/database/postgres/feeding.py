@@ -40,6 +40,9 @@ class Feeder:
     def run(self, script: bytes) -> None:
         batch: list[Statement] = []
         for statement in statements(script):
+            if not statement.is_definition:
+                reason = f"{statement.about}: its dump holds {statement.verb or 'no'} statement, which defines nothing"
+                raise DatabaseFailed(item=self.item, reason=reason)
             batch.append(statement)
             if len(batch) == _TOGETHER:
                 self._run(batch)

@@ -15,6 +15,8 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _HEADER = re.compile(rb"^-- (?:Data for )?Name: (.*); Type: ([^;]*); Schema: (.*); Owner: ", re.MULTILINE)
+_VERB = re.compile(rb"[A-Za-z]+(?:\s+SYSTEM\b)?", re.IGNORECASE)
+_VERBS = frozenset({"SET", "SELECT", "CREATE", "ALTER", "COMMENT", "GRANT", "REVOKE", "SECURITY", "REFRESH"})
 _ROUTINE = re.compile(rb"CREATE\s+(OR\s+REPLACE\s+)?(FUNCTION|PROCEDURE)\b")
 
 
@@ -28,6 +30,12 @@ class Statement:
     text: bytes
     about: str
     schema: str = ""
+    verb: str = ""  # its first word, or two of them
+
+    @property
+    def is_definition(self) -> bool:
+        """Whether it is of the kinds that pg_dump writes. A COPY or DO could start a program on the server."""
+        return self.verb in _VERBS
 
 
 def statements(script: bytes) -> Iterator[Statement]:
@@ -39,7 +47,8 @@ def statements(script: bytes) -> Iterator[Statement]:
             name, kind, schema = (part.decode("utf-8", "backslashreplace") for part in headers[-1])
             inside = "" if schema == "-" else schema
             about = f"{kind} {schema}.{name}" if inside else f"{kind} {name}"
-        yield Statement(script[begin:end], about, inside)
+        verb = _VERB.match(script, first)
+        yield Statement(script[begin:end], about, inside, verb[0].upper().decode() if verb else "")
         begin = end
 
 
