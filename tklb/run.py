@@ -6,6 +6,7 @@ of its own, which is ended as a whole on a time-out or an interruption.
 """
 
 import contextlib
+import fcntl
 import logging
 import os
 import pwd
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 Argument = str | bytes
+_PIPE_SIZE = 1 << 20  # bytes; what an account may have by pipe(7)
 _MOST_COMPLAINTS = 1 << 20  # bytes of stderr that are kept
 
 
@@ -134,6 +136,8 @@ class Conversation:
         assert child.stderr is not None
         self.program, self._child = program, child
         self._stdin, self._stdout = child.stdin, child.stdout
+        with contextlib.suppress(OSError):  # so that neither waits for the other at every turn
+            fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         self._complaints = bytearray()
         self._listener = threading.Thread(target=self._listen, args=(child.stderr,), daemon=True)
         self._listener.start()

@@ -148,16 +148,6 @@ class DatabaseLoader:
         feeder.run(self.dump.read(details.SEQUENCES))
         self.progress(f"{self.item}: keys, indexes and triggers", 0, 0)
         feeder.run(self.dump.read(details.POST_DATA))
-        self._analyse(first)
-
-    def _analyse(self, session: Session) -> None:
-        """Gather statistics of what has rows here: those of foreign tables would be asked of other servers."""
-        stored = "relkind IN ('r', 'm') AND relpersistence <> 't' AND relnamespace::regnamespace::text !~ '^pg_'"
-        for (relation,) in session.ask(f"SELECT oid::regclass::text FROM pg_class WHERE {stored} ORDER BY oid"):
-            try:
-                session.tell(f"ANALYZE {relation}")
-            except Refused as exc:
-                self.notes.append(f"{self.item}: no statistics of {relation}: {exc}")
 
     def define(self, feeder: Feeder) -> None:
         """What template0 has and the saved database has not, then the definitions before the rows."""

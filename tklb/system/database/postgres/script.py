@@ -16,7 +16,7 @@ _TOKEN = re.compile(
 )
 _HEADER = re.compile(rb"^-- (?:Data for )?Name: (.*); Type: ([^;]*); Schema: (.*); Owner: ", re.MULTILINE)
 _VERB = re.compile(rb"[A-Za-z]+(?:\s+SYSTEM\b)?", re.IGNORECASE)
-_VERBS = frozenset({"SET", "SELECT", "CREATE", "ALTER", "COMMENT", "GRANT", "REVOKE", "SECURITY", "REFRESH"})
+_VERBS = frozenset({"SET", "SELECT", "CREATE", "ALTER", "COMMENT", "GRANT", "REVOKE", "SECURITY", "REFRESH", "RESET"})
 _ROUTINE = re.compile(rb"CREATE\s+(OR\s+REPLACE\s+)?(FUNCTION|PROCEDURE)\b")
 
 
