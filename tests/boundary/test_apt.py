@@ -21,6 +21,8 @@ from tklb.errors import TklbError
 from tklb.model import PackageDelta, Skipped, SourceFile
 from tklb.system import apt, dpkg, services, sources
 def plain(value):
+    if isinstance(value, Skipped):
+        return [value.item, value.reason]
     return value.decode() if isinstance(value, bytes) else list(value) if isinstance(value, (set, frozenset)) else [
         getattr(value, name) for name in value.__slots__]
 try:
