@@ -4,7 +4,7 @@ Unknown keys and wrong types are errors that name file and key. Nobody else read
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,41 @@ class Paths:
         return self.state / "index.mtree"
 
     @property
+    def key_file(self) -> Path:
+        """The key file, there where the key has a passphrase: what the target keeps a copy of."""
+        return self.state / "key.asc"
+
+    @property
+    def older_secrets(self) -> Path:
+        """Secrets before the last change of the key, each in a file named after its fingerprint."""
+        return self.state / "older-secrets"
+
+    @property
+    def key_copies(self) -> Path:
+        """Where copies of the key were written to, and when."""
+        return self.state / "key-copies.json"
+
+    @property
+    def pending(self) -> Path:
+        """A set that is encoded and not yet sealed: its record, and the stage it was made from."""
+        return self.state / "pending"
+
+    @property
+    def spool(self) -> Path:
+        """Volumes on their way to a distant target, and those kept afterwards."""
+        return self.cache / "spool"
+
+    @property
+    def regions(self) -> Path:
+        """Which of the candidates was found to be nearest."""
+        return self.state / "regions.json"
+
+    @property
+    def sampled(self) -> Path:
+        """How far the rotating share of `tklb verify --sample` has got."""
+        return self.state / "sampled.json"
+
+    @property
     def lock(self) -> Path:
         return self.state / "lock"
 
@@ -103,21 +138,77 @@ class DatabaseConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class S3Config:
+    """How an S3 service is reached. Where nothing is said, as boto3 finds out by itself."""
+
+    endpoint: str = ""  # URL; "": that of the region
+    region: str = ""  # "nearest": the closest of the candidates, measured once
+    candidates: tuple[str, ...] = ()  # regions; each stands for {region} in target.url and endpoint
+    addressing: str = "auto"  # auto path virtual
+    ca_file: str = ""  # certificates of a private authority, PEM
+    encryption: str = ""  # at the service: AES256 or aws:kms; the volumes are encrypted anyway
+    kms_key: str = ""
+    storage_class: str = ""
+    profile: str = ""  # of the credentials file
+    credentials_file: str = ""  # as the AWS tools write it
+    proxy: str = ""  # URL
+
+
+@dataclass(frozen=True, slots=True)
+class SftpConfig:
+    """How an SSH server is asked. Where nothing is said, with root's own keys and known hosts."""
+
+    identity_file: str = ""
+    known_hosts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     target: str = DEFAULT_TARGET
+    limit_rate: str = ""  # bytes a second, or a timetable; "": no limit
+    patience: int = 120  # seconds without a byte after which a transfer has stalled
+    environment_file: str = ""  # what duplicity's own back ends are told: NAME=VALUE lines, secrets among them
     profile: str = ""  # id of the profile in use
     volume_megabytes: int = 100
     shards: int = 0  # duplicity processes side by side; 0: as many as pay
+    keep_local: str = "none"  # volumes kept on this machine once they are on a distant target: none, chain, all
+    uploads: int = 4  # side by side
     overrides: tuple[str, ...] = ()  # the lines of /etc/tklb/overrides, comments left out
     databases: DatabaseConfig = DatabaseConfig()
+    s3: S3Config = S3Config()
+    sftp: SftpConfig = SftpConfig()
 
 
 _KEYS: dict[str, dict[str, type]] = {
-    "target": {"url": str},
+    "target": {"url": str, "limit_rate": str, "patience": int, "environment_file": str},
     "profile": {"id": str},
-    "backup": {"volume_megabytes": int, "shards": int},
+    "backup": {"volume_megabytes": int, "shards": int, "keep_local": str, "uploads": int},
     "databases": {"mysql_defaults_file": str, "pgsql_service": str, "lock_seconds": int, "sqlite": bool},
+    "s3": {
+        "endpoint": str,
+        "region": str,
+        "candidates": list,
+        "addressing": str,
+        "ca_file": str,
+        "encryption": str,
+        "kms_key": str,
+        "storage_class": str,
+        "profile": str,
+        "credentials_file": str,
+        "proxy": str,
+    },
+    "sftp": {"identity_file": str, "known_hosts": str},
 }
+_WORDS = {
+    "backup.keep_local": ("none", "chain", "all"),
+    "s3.addressing": ("auto", "path", "virtual"),
+    "s3.encryption": ("", "AES256", "aws:kms"),
+}
+_FILES = (
+    "databases.mysql_defaults_file", "target.environment_file", "s3.ca_file", "s3.credentials_file",
+    "sftp.identity_file", "sftp.known_hosts",
+)  # fmt: skip
+Value = str | int | tuple[str, ...]
 
 
 def load(paths: Paths) -> Config:
@@ -125,26 +216,49 @@ def load(paths: Paths) -> Config:
     if not paths.toml.exists():
         raise NotInitialised(reason=f"there is no {paths.toml}")
     values = _checked(paths.toml, _parsed(paths.toml))
+    text = _Texts(values)
     return Config(
         target=str(values.get("target.url", DEFAULT_TARGET)),
-        profile=str(values.get("profile.id", "")),
+        limit_rate=text["target.limit_rate"],
+        patience=_between(paths.toml, values, "target.patience", (1, 120, 86400)),
+        environment_file=text["target.environment_file"],
+        profile=text["profile.id"],
         volume_megabytes=_between(paths.toml, values, "backup.volume_megabytes", (1, 100, 4000)),
         shards=_between(paths.toml, values, "backup.shards", (0, 0, 8)),
+        keep_local=text["backup.keep_local"] or "none",
+        uploads=_between(paths.toml, values, "backup.uploads", (1, 4, 32)),
         overrides=read_overrides(paths.overrides),
         databases=_databases(paths.toml, values),
+        s3=_s3(values),
+        sftp=SftpConfig(text["sftp.identity_file"], text["sftp.known_hosts"]),
     )
 
 
-def _databases(path: Path, values: Mapping[str, str | int]) -> DatabaseConfig:
-    defaults = str(values.get("databases.mysql_defaults_file", ""))
-    if defaults and not defaults.startswith("/"):
-        raise ConfigInvalid(file=str(path), reason="`databases.mysql_defaults_file` must be an absolute path")
+def load_or_default(paths: Paths) -> Config:
+    """The configuration; that of a machine where nobody set anything, if there is none."""
+    return load(paths) if paths.toml.exists() else Config()
+
+
+class _Texts(dict[str, Value]):
+    """Values by key; one that is not said is empty."""
+
+    def __getitem__(self, key: str) -> str:
+        return str(self.get(key, ""))
+
+
+def _databases(path: Path, values: Mapping[str, Value]) -> DatabaseConfig:
+    text = _Texts(values)
     return DatabaseConfig(
-        mysql_defaults_file=defaults,
-        pgsql_service=str(values.get("databases.pgsql_service", "")),
+        mysql_defaults_file=text["databases.mysql_defaults_file"],
+        pgsql_service=text["databases.pgsql_service"],
         lock_seconds=_between(path, values, "databases.lock_seconds", (1, 60, 3600)),
         sqlite=bool(values.get("databases.sqlite", True)),
     )
+
+
+def _s3(values: Mapping[str, Value]) -> S3Config:
+    said = {key.removeprefix("s3."): value for key, value in values.items() if key.startswith("s3.")}
+    return S3Config(**said)  # type: ignore[arg-type]
 
 
 def read_overrides(path: Path) -> tuple[str, ...]:
@@ -156,14 +270,39 @@ def read_overrides(path: Path) -> tuple[str, ...]:
 
 
 def render(config: Config) -> str:
-    """The text of a tklb.toml that says the same."""
-    return (
-        "# Configuration of tklb; tklb.toml(5) lists every key.\n\n"
-        f"[target]\nurl = {_quoted(config.target)}\n\n"
-        f"[profile]\nid = {_quoted(config.profile)}\n\n"
-        f"[backup]\nvolume_megabytes = {config.volume_megabytes}\n"
-        f"# duplicity processes side by side; 0: as many as pay\nshards = {config.shards}\n"
-    )
+    """The text of a tklb.toml that says the same: what every machine has, and what is not as it is by default."""
+    sections = {
+        "target": [f"url = {_quoted(config.target)}", *_said(config, ("limit_rate", "patience", "environment_file"))],
+        "profile": [f"id = {_quoted(config.profile)}"],
+        "backup": [
+            f"volume_megabytes = {config.volume_megabytes}",
+            "# duplicity processes side by side; 0: as many as pay",
+            f"shards = {config.shards}",
+            *_said(config, ("keep_local", "uploads")),
+        ],
+        **{name: _said(part, tuple(_KEYS[name])) for name, part in _parts(config).items()},
+    }
+    texts = ("\n".join((f"[{name}]", *lines, "")) for name, lines in sections.items() if lines)
+    return "# Configuration of tklb; tklb.toml(5) lists every key.\n\n" + "\n".join(texts)
+
+
+def _parts(config: Config) -> dict[str, object]:
+    return {"databases": config.databases, "s3": config.s3, "sftp": config.sftp}
+
+
+def _said(part: object, names: Iterable[str]) -> list[str]:
+    """Lines for what is not as it is by default."""
+    default = type(part)()
+    values = ((name, getattr(part, name)) for name in names)
+    return [f"{name} = {_toml(value)}" for name, value in values if value != getattr(default, name)]
+
+
+def _toml(value: Value) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_quoted, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) else _quoted(value)
 
 
 def _parsed(path: Path) -> Mapping[str, object]:
@@ -175,8 +314,8 @@ def _parsed(path: Path) -> Mapping[str, object]:
         raise ConfigInvalid(file=str(path), reason=exc.strerror) from exc
 
 
-def _checked(path: Path, parsed: Mapping[str, object]) -> dict[str, str | int]:
-    values: dict[str, str | int] = {}
+def _checked(path: Path, parsed: Mapping[str, object]) -> dict[str, Value]:
+    values: dict[str, Value] = {}
     for section, content in parsed.items():
         if section not in _KEYS:
             raise ConfigInvalid(file=str(path), reason=f"unknown key `{section}`")
@@ -186,16 +325,30 @@ def _checked(path: Path, parsed: Mapping[str, object]) -> dict[str, str | int]:
             kind = _KEYS[section].get(key)
             if kind is None:
                 raise ConfigInvalid(file=str(path), reason=f"unknown key `{section}.{key}`")
-            if not isinstance(value, str | int) or type(value) is not kind:
-                raise ConfigInvalid(file=str(path), reason=f"`{section}.{key}` must be of type {kind.__name__}")
-            values[f"{section}.{key}"] = value
+            values[f"{section}.{key}"] = _value(path, f"{section}.{key}", value, kind)
     return values
 
 
-def _between(path: Path, values: Mapping[str, str | int], key: str, bounds: tuple[int, int, int]) -> int:
+def _value(path: Path, key: str, value: object, kind: type) -> Value:
+    if type(value) is not kind:
+        raise ConfigInvalid(file=str(path), reason=f"`{key}` must be of type {kind.__name__}")
+    if isinstance(value, list):
+        if not all(isinstance(item, str) for item in value):
+            raise ConfigInvalid(file=str(path), reason=f"`{key}` must be a list of texts")
+        return tuple(value)
+    if key in _WORDS and value not in _WORDS[key]:
+        words = ", ".join(word or '""' for word in _WORDS[key])
+        raise ConfigInvalid(file=str(path), reason=f"`{key}` must be one of {words}")
+    if key in _FILES and value and not str(value).startswith("/"):
+        raise ConfigInvalid(file=str(path), reason=f"`{key}` must be an absolute path")
+    assert isinstance(value, str | int)
+    return value
+
+
+def _between(path: Path, values: Mapping[str, Value], key: str, bounds: tuple[int, int, int]) -> int:
     low, default, high = bounds
-    number = int(values.get(key, default))
-    if not low <= number <= high:
+    number = values.get(key, default)
+    if not isinstance(number, int) or not low <= number <= high:
         raise ConfigInvalid(file=str(path), reason=f"`{key}` must be between {low} and {high}")
     return number
 

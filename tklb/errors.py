@@ -4,7 +4,7 @@
     ├── set-up 10-19    NotInitialised Locked ProfileInvalid ConfigInvalid NotRoot AlreadyInitialised
     ├── programs 20-29  ProgramMissing ProgramFailed
     ├── target 30-39    TargetUnreachable TargetFull SnapshotUnknown TargetDamaged AccessRefused TargetForeign
-    ├── key 40-49       KeyUnusable
+    ├── key 40-49       WrongPassphrase KeyUnusable
     ├── machine 50-59   DatabaseFailed PackagesFailed NoSpace
     ├── restore 60-69   RestoreRefused
     └── UsageWrong 2, InternalError 1, Interrupted 130
@@ -34,6 +34,11 @@ class TklbError(Exception):
     def name(self) -> str:
         """The class name: stable, for machines."""
         return type(self).__name__
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether another try may do better; whoever raises it says so with the fact `may_pass`."""
+        return bool(self.facts.get("may_pass"))
 
 
 def shown(name: bytes | str) -> str:
@@ -124,6 +129,11 @@ class AccessRefused(TklbError):
 class TargetForeign(TklbError):
     code, message = 35, "{address} holds the snapshots of {owner}"
     hint = "give this machine a target of its own: `tklb init --force --target URL`"
+
+
+class WrongPassphrase(TklbError):
+    code, message = 40, "wrong passphrase: {reason}"
+    hint = "try again: a letter's case and every blank count; another key file may have another passphrase"
 
 
 class KeyUnusable(TklbError):

@@ -284,6 +284,8 @@ class Record:
     amended: tuple[tuple[bytes, str], ...] = ()  # files that changed while being read: path, SHA-256 as stored
     skipped: tuple[Skipped, ...] = ()
     marks: tuple[str, ...] = ()
+    key: str = ""  # the name of the key it is sealed with; filled in by the seal
+    older: tuple[Secret, ...] = ()  # the secrets of snapshots that were sealed with other keys before
 
     @property
     def time(self) -> datetime:

@@ -12,8 +12,8 @@ from tklb.flow.setting import Setting, silent
 from tklb.keys.secret import make_secret
 from tklb.model import Counts, Kind, Record, Shard, Skipped, Volume
 from tklb.profile import find
-from tklb.store.address import make_target
 from tklb.store.ledger import seal
+from tklb.store.targets import make_target
 
 TAKEN = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 
@@ -22,7 +22,7 @@ TAKEN = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 def setting(tmp_path: Path) -> Setting:
     paths = Paths(tmp_path / "etc", tmp_path / "state", tmp_path / "cache", tmp_path / "log")
     paths.state.mkdir(mode=0o700)
-    make_target(f"file://{tmp_path}/target")
+    make_target(f"file://{tmp_path}/target", Config())
     return Setting(
         paths=paths,
         config=Config(target=f"file://{tmp_path}/target"),
@@ -54,7 +54,7 @@ def take(setting: Setting, skipped: tuple[Skipped, ...] = ()) -> None:
         content_digest="0" * 64,
         skipped=skipped,
     )
-    seal(make_target(setting.config.target), setting.secret, setting.paths.ledger, record)
+    seal(make_target(setting.config.target, setting.config), setting.secret, setting.paths.ledger, record)
 
 
 def judged(setting: Setting, later: timedelta = timedelta(0)) -> Condition:

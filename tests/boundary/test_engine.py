@@ -23,16 +23,17 @@ from pathlib import Path
 
 import pytest
 
+from tklb.config import Config
 from tklb.errors import Interrupted, NoSpace, ProgramFailed, TargetDamaged, TargetFull
 from tklb.keys.keyfile import write_key_file
 from tklb.keys.secret import make_secret
 from tklb.model import Shard, Volume, snapshot_id
-from tklb.store.address import make_target
 from tklb.store.dialect import VERSION, VOLUME_NAME, LogEntry, complaints, parse_log, reason
 from tklb.store.engine import Engine, Push, Pushed, clean_spool, prefix_of, push_all, restore_volumes, shards_that_pay
 from tklb.store.objects import Problem, check_objects, fetch_volumes, unexpected
 from tklb.store.openpgp import decrypt, encrypt
 from tklb.store.target import Target
+from tklb.store.targets import make_target
 from tklb.store.worker import pick
 
 SECRET = make_secret(lambda count: bytes(range(count)))
@@ -52,7 +53,7 @@ class Machine:
         self.folder = folder
         self.source = folder / "source"
         self.source.mkdir()
-        self.target: Target = make_target(f"file://{folder}/target")
+        self.target: Target = make_target(f"file://{folder}/target", Config())
         assert self.target.spool is not None
         self.spool: Path = self.target.spool
         self.engine = Engine(folder / "cache", SECRET, patience=60)

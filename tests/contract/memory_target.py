@@ -1,10 +1,11 @@
 """A target in memory, for tests that need a target and no disk. It keeps the contract of test_target.py."""
 
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tklb.errors import TargetDamaged
-from tklb.store.target import Stored, check_name
+from tklb.store.target import Listed, Moved, Stored, check_name, idle
 
 
 class MemoryTarget:
@@ -15,15 +16,21 @@ class MemoryTarget:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.modified: dict[str, datetime] = {}
 
-    def put(self, name: str, source: Path) -> None:
-        self.objects[check_name(name)] = source.read_bytes()
+    def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+        content = source.read_bytes()
+        moved(len(content))
+        self.objects[check_name(name)] = content
+        self.modified[name] = datetime.now(UTC)
+        return self._known(name)
 
-    def get(self, name: str, destination: Path) -> None:
+    def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
         content = self._object(name)
         with destination.open("xb") as copy:
             destination.chmod(0o600)
             copy.write(content)
+        moved(len(content))
 
     def read(self, name: str, limit: int) -> bytes:
         content = self._object(name)
@@ -31,15 +38,24 @@ class MemoryTarget:
             raise TargetDamaged(address=self.address, reason=f"{name} is longer than {limit} bytes")
         return content
 
-    def list(self, prefix: str) -> tuple[str, ...]:
-        return tuple(sorted(name for name in self.objects if name.startswith(prefix)))
+    def list(self, prefix: str) -> tuple[Listed, ...]:
+        return tuple(sorted(Listed(n, len(content)) for n, content in self.objects.items() if n.startswith(prefix)))
 
     def stat(self, name: str) -> Stored | None:
-        content = self.objects.get(check_name(name))
-        return None if content is None else Stored(len(content), hashlib.sha256(content).hexdigest())
+        return self._known(name) if check_name(name) in self.objects else None
 
     def delete(self, name: str) -> None:
         self.objects.pop(check_name(name), None)
+
+    def tidy(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _known(self, name: str) -> Stored:
+        content = self.objects[name]
+        return Stored(len(content), hashlib.sha256(content).hexdigest(), self.modified.get(name))
 
     def _object(self, name: str) -> bytes:
         if check_name(name) not in self.objects:

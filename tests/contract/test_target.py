@@ -1,6 +1,5 @@
 """What every kind of target does, the fake one that other tests may use among them; then what is special to folders."""
 
-import contextlib
 import hashlib
 import os
 import subprocess
@@ -8,18 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.contract.memory_target import MemoryTarget
-from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable, UsageWrong
-from tklb.store.address import local_path, make_target, open_target
+from tklb.config import Config
+from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable
 from tklb.store.local import LocalTarget
 from tklb.store.target import LEDGER, VOLUMES, Target
+from tklb.store.targets import make_target, open_target
 
 Maker = Callable[[Path], Target]
 KINDS: dict[str, Maker] = {
-    "local": lambda folder: make_target(f"file://{folder}/target"),
+    "local": lambda folder: make_target(f"file://{folder}/target", Config()),
     "memory": lambda folder: MemoryTarget(),
 }
 
@@ -32,7 +30,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
 def stored(target: Target, folder: Path, name: str, content: bytes) -> None:
     source = folder / "source"
     source.write_bytes(content)
-    target.put(name, source)
+    target.put(name, source, hashlib.sha256(content).hexdigest())
 
 
 def test_what_is_put_comes_back(target: Target, tmp_path: Path) -> None:
@@ -62,8 +60,8 @@ def test_size_is_known_and_the_digest_is_right_where_it_is(target: Target, tmp_p
 def test_list_is_sorted_and_knows_its_prefix(target: Target, tmp_path: Path) -> None:
     for name in ("volumes/b", "volumes/a", "ledger/c"):
         stored(target, tmp_path, name, b"x")
-    assert target.list(VOLUMES) == ("volumes/a", "volumes/b")
-    assert target.list(LEDGER) == ("ledger/c",)
+    assert target.list(VOLUMES) == (("volumes/a", 1), ("volumes/b", 1))
+    assert target.list(LEDGER) == (("ledger/c", 1),)
 
 
 def test_delete_takes_away_once_and_for_all(target: Target, tmp_path: Path) -> None:
@@ -101,7 +99,7 @@ def test_get_never_replaces_a_file(target: Target, tmp_path: Path) -> None:
 def test_names_that_lead_elsewhere_are_refused(target: Target, tmp_path: Path, name: str) -> None:
     (tmp_path / "source").write_bytes(b"x")
     for attempt in (
-        lambda: target.put(name, tmp_path / "source"),
+        lambda: target.put(name, tmp_path / "source", ""),
         lambda: target.get(name, tmp_path / "copy"),
         lambda: target.read(name, 10),
         lambda: target.stat(name),
@@ -111,75 +109,42 @@ def test_names_that_lead_elsewhere_are_refused(target: Target, tmp_path: Path, n
             attempt()
 
 
-# ---------------------------------------------------------------- addresses
-
-
-@pytest.mark.parametrize(
-    ("address", "path"),
-    [
-        ("file:///var/backups/tklb", "/var/backups/tklb"),
-        ("FILE:///srv//a/./b/", "/srv/a/b"),
-        ("file:///mnt/a%20b/c d", "/mnt/a b/c d"),
-        ("file:///srv/%C3%A9", "/srv/é"),
-    ],
-)
-def test_file_addresses(address: str, path: str) -> None:
-    assert local_path(address) == Path(path)
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["", "/var/backups", "backups", "file:", "file://", "file:///", "file:////", "file://host/path", "file:/srv", "file:///..",
-     "file:///a/../b", "file:///a%00b", "s3://bucket/x", "sftp://me:secret@host/x", "mailto:", "://"],
-)  # fmt: skip
-def test_other_addresses_are_refused_with_an_example(address: str) -> None:
-    with pytest.raises(UsageWrong, match="file:///var/backups/tklb") as caught:
-        open_target(address)
-    assert "secret" not in str(caught.value)
-
-
-@given(st.text())
-def test_any_text_is_an_address_or_wrong_usage(text: str) -> None:
-    with contextlib.suppress(UsageWrong):
-        assert local_path(text).is_absolute()
-
-
 # ---------------------------------------------------------------- folders
 
 
 def test_folder_is_made_private_by_make_alone(tmp_path: Path) -> None:
     with pytest.raises(TargetUnreachable, match="no tklb target"):
-        open_target(f"file://{tmp_path}/deep/target")
-    made = make_target(f"file://{tmp_path}/deep/target")
+        open_target(f"file://{tmp_path}/deep/target", Config())
+    made = make_target(f"file://{tmp_path}/deep/target", Config())
     assert isinstance(made, LocalTarget)
     for part in ("", "volumes", "ledger"):
         assert (tmp_path / "deep/target" / part).stat().st_mode & 0o7777 == 0o700
-    assert open_target(f"file://{tmp_path}/deep/target").spool == tmp_path / "deep/target/volumes"
+    assert open_target(f"file://{tmp_path}/deep/target", Config()).spool == tmp_path / "deep/target/volumes"
 
 
 def test_making_a_target_twice_keeps_what_is_there(tmp_path: Path) -> None:
-    stored(make_target(f"file://{tmp_path}/t"), tmp_path, "volumes/a", b"x")
-    assert make_target(f"file://{tmp_path}/t").list(VOLUMES) == ("volumes/a",)
+    stored(make_target(f"file://{tmp_path}/t", Config()), tmp_path, "volumes/a", b"x")
+    assert make_target(f"file://{tmp_path}/t", Config()).list(VOLUMES) == (("volumes/a", 1),)
 
 
 def test_empty_mount_point_is_no_target(tmp_path: Path) -> None:
     with pytest.raises(TargetUnreachable, match="mounted"):
-        open_target(f"file://{tmp_path}")
+        open_target(f"file://{tmp_path}", Config())
 
 
 def test_file_or_link_in_place_of_a_folder_is_no_target(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TargetUnreachable):
-        make_target(f"file://{tmp_path}/file")
-    make_target(f"file://{tmp_path}/t")
+        make_target(f"file://{tmp_path}/file", Config())
+    make_target(f"file://{tmp_path}/t", Config())
     (tmp_path / "t/ledger").rmdir()
     (tmp_path / "t/ledger").symlink_to("/etc")
     with pytest.raises(TargetUnreachable):
-        open_target(f"file://{tmp_path}/t")
+        open_target(f"file://{tmp_path}/t", Config())
 
 
 def test_link_and_folder_among_the_objects_are_none(tmp_path: Path) -> None:
-    target = make_target(f"file://{tmp_path}/t")
+    target = make_target(f"file://{tmp_path}/t", Config())
     (tmp_path / "t/volumes/link").symlink_to("/etc/passwd")
     (tmp_path / "t/volumes/folder").mkdir()
     assert target.list(VOLUMES) == ()
@@ -200,15 +165,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_full_disk_is_named_and_nothing_half_written_stays(small_disk: Path, tmp_path: Path) -> None:
-    target = make_target(f"file://{small_disk}/t")
+    target = make_target(f"file://{small_disk}/t", Config())
     (tmp_path / "source").write_bytes(bytes(2_000_000))
     with pytest.raises(TargetFull):
-        target.put("volumes/a", tmp_path / "source")
+        target.put("volumes/a", tmp_path / "source", "")
     assert os.listdir(small_disk / "t/volumes") == []
 
 
 def test_full_disk_of_this_machine_is_not_blamed_on_the_target(small_disk: Path, tmp_path: Path) -> None:
-    target = make_target(f"file://{tmp_path}/t")
+    target = make_target(f"file://{tmp_path}/t", Config())
     stored(target, tmp_path, "volumes/a", bytes(2_000_000))
     with pytest.raises(NoSpace):
         target.get("volumes/a", small_disk / "copy")
@@ -216,8 +181,8 @@ def test_full_disk_of_this_machine_is_not_blamed_on_the_target(small_disk: Path,
 
 
 def test_disk_mounted_read_only_is_refused(small_disk: Path, tmp_path: Path) -> None:
-    target = make_target(f"file://{small_disk}/t")
+    target = make_target(f"file://{small_disk}/t", Config())
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     (tmp_path / "source").write_bytes(b"x")
     with pytest.raises(AccessRefused):
-        target.put("volumes/a", tmp_path / "source")
+        target.put("volumes/a", tmp_path / "source", "")

@@ -60,7 +60,7 @@ def sealed(target: MemoryTarget, folder: Path, count: int) -> list[str]:
     """Seal so many records; give the names of the entries."""
     for sequence in range(1, count + 1):
         seal(target, SECRET, folder, record(sequence))
-    return list(target.list(LEDGER))
+    return [found.name for found in target.list(LEDGER)]
 
 
 def read(target: MemoryTarget, folder: Path) -> Ledger:

@@ -10,9 +10,9 @@ from tklb.durable import private_folder, remove_tree, sync_folder
 from tklb.errors import KeyUnusable, TargetForeign
 from tklb.flow.setting import Setting
 from tklb.model import Record
-from tklb.store.address import open_target
 from tklb.store.ledger import read_ledger
 from tklb.store.target import Target
+from tklb.store.targets import open_target
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,9 @@ class Chain:
 
 def open_chain(setting: Setting) -> Chain:
     """Read the ledger of the target. Raises TargetDamaged; TargetForeign: another machine's snapshots are there."""
-    target = open_target(setting.config.target)
+    target = open_target(setting.config.target, setting.config)
     try:
-        ledger = read_ledger(target, setting.secret, setting.paths.ledger)
+        ledger = read_ledger(target, setting.secret, setting.paths.ledger, setting.older)
     except KeyUnusable as exc:
         raise TargetForeign(address=target.address, owner="another key") from exc
     ledger.check()

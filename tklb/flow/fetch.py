@@ -16,11 +16,11 @@ from tklb.errors import KeyUnusable, NoSpace, NotInitialised, SnapshotUnknown
 from tklb.keys.keyfile import read_key_file
 from tklb.keys.secret import read_secret
 from tklb.model import Progress, Record, Secret, snapshot_time
-from tklb.store.address import open_target
 from tklb.store.engine import Engine, restore_volumes
 from tklb.store.ledger import read_ledger
 from tklb.store.objects import fetch_volumes
 from tklb.store.target import Target
+from tklb.store.targets import open_target
 
 LATEST = "latest"
 
@@ -45,7 +45,8 @@ def find_snapshot(paths: Paths, wanted: str, address: str | None, key: Path | No
         raise KeyUnusable(reason="this machine has none, and --key was not given")
     else:
         raise NotInitialised(reason="it has no key and no target")
-    target = open_target(configuration.load(paths).target if address is None else address)
+    config = configuration.load_or_default(paths)
+    target = open_target(config.target if address is None else address, config)
     ledger = read_ledger(target, secret, paths.ledger)
     if wanted == LATEST:
         ledger.check()  # the damage may hide a newer one

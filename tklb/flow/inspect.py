@@ -10,8 +10,8 @@ from tklb.durable import write_atomic
 from tklb.errors import COMPLETE, INCOMPLETE, InternalError, Interrupted, NoSpace, TklbError
 from tklb.flow.setting import Setting
 from tklb.model import Record
-from tklb.store.address import open_target
 from tklb.store.ledger import Ledger, read_ledger
+from tklb.store.targets import open_target
 
 LATE_AFTER = timedelta(hours=48)
 
@@ -42,8 +42,8 @@ class Condition:
 
 def snapshots(setting: Setting) -> Ledger:
     """Every sealed snapshot of the target, oldest first, and what is wrong with the ledger."""
-    target = open_target(setting.config.target)
-    return read_ledger(target, setting.secret, setting.paths.ledger)
+    target = open_target(setting.config.target, setting.config)
+    return read_ledger(target, setting.secret, setting.paths.ledger, setting.older)
 
 
 def condition(setting: Setting) -> Condition:

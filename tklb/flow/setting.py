@@ -4,7 +4,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from tklb import config as configuration
 from tklb.config import Config, Paths
 from tklb.durable import private_folder, remove_tree, run_lock, write_atomic
 from tklb.errors import AlreadyInitialised, NotInitialised, ProfileInvalid
-from tklb.keys.secret import make_secret, read_secret, write_secret
+from tklb.keys.secret import make_secret, read_older, read_secret, write_secret
 from tklb.model import Progress, Secret
 from tklb.profile import Profile, detect, find, lint, load
-from tklb.store.address import make_target
+from tklb.store.targets import make_target
 
 Clock = Callable[[], datetime]
 ROOT = b"/"
@@ -30,6 +30,7 @@ class Setting:
     profile: Profile
     clock: Clock
     progress: Progress
+    older: tuple[Secret, ...] = ()  # secrets before the last change of the key
 
 
 def silent(_activity: str, _done: int, _total: int) -> None:
@@ -49,6 +50,7 @@ def open_setting(paths: Paths, clock: Clock, progress: Progress = silent) -> Set
         profile=load(paths.profile),
         clock=clock,
         progress=progress,
+        older=read_older(paths.older_secrets),
     )
 
 
@@ -61,17 +63,22 @@ def initialise(paths: Paths, target: str, profile_name: str | None, force: bool)
         if paths.toml.exists() and not force:
             raise AlreadyInitialised(file=paths.toml)
         profile = _named(paths, profile_name) if profile_name else detect(ROOT, paths.profiles)
-        make_target(target)
+        config = _config(paths, target, profile.id)
+        make_target(target, config)
         private_folder(paths.state)
         if not paths.secret.exists():
             write_secret(paths.secret, make_secret(os.urandom))
         if not paths.host.exists():
             write_atomic(paths.host, f"{uuid.uuid4().hex}\n".encode())
         adopt_profile(paths, profile.folder)
-        config = Config(target=target, profile=profile.id)
         paths.config.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_atomic(paths.toml, configuration.render(config).encode())
     return config
+
+
+def _config(paths: Paths, target: str, profile: str) -> Config:
+    """What is configured already stays, but for target and profile."""
+    return replace(configuration.load_or_default(paths), target=target, profile=profile)
 
 
 def _named(paths: Paths, name: str) -> Profile:

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from tklb.durable import write_atomic
+from tklb.durable import private_folder, write_atomic
 from tklb.errors import KeyUnusable
 from tklb.model import Secret
 
@@ -46,6 +46,17 @@ def read_secret(path: Path) -> Secret:
         return parse_secret(_guarded(path).decode("ascii").strip())
     except (ValueError, UnicodeDecodeError) as exc:
         raise KeyUnusable(reason=f"{path} does not hold a secret") from exc
+
+
+def write_older(folder: Path, secret: Secret) -> None:
+    """Keep a secret that is being replaced: what it has encrypted can be read on."""
+    write_secret(private_folder(folder) / fingerprint(secret), secret)
+
+
+def read_older(folder: Path) -> tuple[Secret, ...]:
+    """The secrets that write_older() kept; raise KeyUnusable as read_secret() does."""
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    return tuple(read_secret(folder / name) for name in names if not name.endswith(".new"))
 
 
 def fingerprint(secret: Secret) -> str:

@@ -1,39 +1,116 @@
-"""Addresses of targets: which kind of target one means, and where it is. Takes the text, gives a Target."""
+"""Addresses of targets: what kind of target one means, and where that is. Text in, a value out; touches nothing.
+
+file:///FOLDER                          a folder of this machine
+s3://BUCKET[/PREFIX]                    S3; endpoint and region as configured
+s3+https://HOST[:PORT]/BUCKET[/PREFIX]  S3 at another service than Amazon's, or s3+http://
+sftp://[USER@]HOST[:PORT]/[/]FOLDER     SSH; two slashes for an absolute folder, one for one below the home
+SCHEME://...                            whatever else duplicity has a back end for
+"""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from tklb.errors import UsageWrong
-from tklb.store.local import LocalTarget
-from tklb.store.target import Target
 
-_EXAMPLE = "give one like file:///var/backups/tklb"
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
-
-
-def open_target(address: str) -> Target:
-    """The target at an address. Raises UsageWrong, TargetUnreachable where nobody made one there, AccessRefused."""
-    return LocalTarget.open(local_path(address))
+_EXAMPLE = "give one like file:///var/backups/tklb, s3://BUCKET/PREFIX or sftp://USER@HOST/FOLDER"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_AUTHORITY = re.compile(r"(?:([^@/]*)@)?(\[[0-9A-Fa-f:.%]+\]|[^@/:\[\]]*)(?::([0-9]{1,5}))?(/.*)?", re.DOTALL)
+_BUCKET = re.compile(r"[A-Za-z0-9{][A-Za-z0-9._{}-]{1,254}")
+_USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@+-]*")
+_ALIASES = {"boto3+s3": "s3", "paramiko+sftp": "sftp"}
 
 
-def make_target(address: str) -> Target:
-    """The target at an address, made if there is none yet."""
-    return LocalTarget.make(local_path(address))
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`text` is the address as people may see it. What a kind of target has no use for is empty.
+
+    file: `path` absolute. s3: `endpoint` ("" as configured), `bucket`, `path` the prefix, no slashes around it. sftp:
+    `user` ("" as SSH decides), `host`, `port` (0: 22), `path` absolute or relative to the home. Others: the text.
+    """
+
+    scheme: str  # file s3 sftp other
+    text: str
+    path: str = ""
+    user: str = ""
+    host: str = ""
+    port: int = 0
+    bucket: str = ""
+    endpoint: str = ""
+
+
+def parse_address(text: str) -> Address:
+    """Read an address. Raises UsageWrong, which says what to write, and never repeats a password."""
+    found = _SCHEME.fullmatch(text)
+    if not found:
+        raise UsageWrong(reason=f"`{_masked(text)}` is no target address: {_EXAMPLE}")
+    _refuse_credentials(text, found[2])
+    if not text.isprintable():
+        raise UsageWrong(reason=f"a target address has printable characters only: {_EXAMPLE}")
+    scheme = _ALIASES.get(found[1].lower(), found[1].lower())
+    if scheme == "file":
+        return Address("file", text, path=str(local_path(text)))
+    if scheme in ("s3", "s3+http", "s3+https"):
+        return _s3(text, scheme, found[2])
+    return _sftp(text, found[2]) if scheme == "sftp" else _other(text, found[2])
 
 
 def local_path(address: str) -> Path:
-    """The folder a `file:///…` address means. Raises UsageWrong for anything else, and says what to write."""
-    found = _SCHEME.fullmatch(address)
-    if not address or not found:
-        raise UsageWrong(reason=f"`{address}` is no target address: {_EXAMPLE}")
-    scheme, rest = found[1].lower(), found[2]
-    if scheme != "file":
-        raise UsageWrong(reason=f"this version of tklb has no {scheme}: targets; {_EXAMPLE}")
-    if not rest.startswith("///"):
-        raise UsageWrong(reason=f"`{address}` names no absolute path (three slashes): {_EXAMPLE}")
-    path = unquote_to_bytes(rest[2:]).decode("utf-8", "surrogateescape")
+    """The folder a `file:///…` address means. Raises UsageWrong for anything else."""
+    rest = address[len("file://") :]
+    if address[: len("file://")].lower() != "file://" or not rest.startswith("/"):
+        raise UsageWrong(reason=f"`{_masked(address)}` names no absolute path (three slashes): {_EXAMPLE}")
+    path = unquote_to_bytes(rest).decode("utf-8", "surrogateescape")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or ".." in parts or "\0" in path:
-        raise UsageWrong(reason=f"`{address}` names no folder of its own: {_EXAMPLE}")
+        raise UsageWrong(reason=f"`{_masked(address)}` names no folder of its own: {_EXAMPLE}")
     return Path("/", *parts)
+
+
+def _refuse_credentials(text: str, rest: str) -> None:
+    """A password in an address ends in process lists, logs and configuration that others may read."""
+    authority = rest.partition("/")[0]
+    name, at, _ = authority.rpartition("@")
+    has_odd_port = re.search(r":[^:\]]*[^0-9:\]][^:\]]*$", authority) and "@" in rest  # a slash in the password
+    if (at and ":" in name) or has_odd_port:
+        raise UsageWrong(
+            reason=f"`{_masked(text)}` has a password in it; others see addresses: keep it in a file of mode 0600"
+            " (tklb.toml(5) says which key names it for this kind of target)"
+        )
+
+
+def _s3(text: str, scheme: str, rest: str) -> Address:
+    endpoint = ""
+    if scheme != "s3":
+        host, _, rest = rest.partition("/")
+        endpoint = f"{scheme.removeprefix('s3+')}://{host}"
+    bucket, _, prefix = rest.partition("/")
+    is_odd = not _BUCKET.fullmatch(bucket) or "@" in endpoint or endpoint.endswith("//")
+    if is_odd or ".." in prefix.split("/"):
+        raise UsageWrong(reason=f"`{_masked(text)}` is no S3 address: {_EXAMPLE}")
+    path = "/".join(part for part in prefix.split("/") if part)
+    return Address("s3", text, path=path, bucket=bucket, endpoint=endpoint)
+
+
+def _sftp(text: str, rest: str) -> Address:
+    found = _AUTHORITY.fullmatch(rest)
+    if not found or not found[2] or found[2].startswith("-") or (found[1] and not _USER.fullmatch(found[1])):
+        raise UsageWrong(reason=f"`{_masked(text)}` is no SFTP address: {_EXAMPLE}")
+    path = unquote_to_bytes((found[4] or "/")[1:]).decode("utf-8", "surrogateescape")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    port = int(found[3] or 0)
+    if not parts or ".." in parts or "\0" in path or port > 65535:
+        raise UsageWrong(reason=f"`{_masked(text)}` names no folder of its own: {_EXAMPLE}")
+    folder = ("/" if path.startswith("/") else "") + "/".join(parts)
+    return Address("sftp", text, path=folder, user=found[1] or "", host=found[2].strip("[]"), port=port)
+
+
+def _other(text: str, rest: str) -> Address:
+    if not rest.strip("/") or any(character.isspace() for character in text):
+        raise UsageWrong(reason=f"`{_masked(text)}` is no target address: {_EXAMPLE}")
+    return Address("other", text.rstrip("/"))
+
+
+def _masked(text: str) -> str:
+    return re.sub(r"(:(?://)?[^/@:]*:).*@", r"\1***@", text, flags=re.DOTALL)

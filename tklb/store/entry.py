@@ -24,6 +24,7 @@ LONGEST_SEALED = 256 << 20
 ENTRY_NAME = re.compile(r"ledger/([0-9]{8})-([0-9]{8}T[0-9]{6}Z)")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SECRET = re.compile(r"[A-Z2-7-]{16,128}")
 _PREFIX = re.compile(r"([b-z]-)?")
 _LARGEST_VOLUME = 1 << 50
 _MOST_VOLUMES = 1_000_000
@@ -57,11 +58,16 @@ def authentication_key(secret: Secret) -> bytes:
     return hmac.digest(secret.reveal().encode("ascii"), b"tklb 1 ledger mac\x01", hashlib.sha256)
 
 
+def key_name(key: bytes) -> str:
+    """A name for an authentication key that tells nothing about it."""
+    return hmac.digest(key, b"name", hashlib.sha256).hex()[:16]
+
+
 def format_entry(record: Record, key: bytes, encrypt: Callable[[bytes], bytes]) -> bytes:
     """The bytes of an entry, sealed."""
     plain = {
         "format": FORMAT,
-        "key": _name_of(key),
+        "key": key_name(key),
         "sequence": record.sequence,
         "snapshot": record.snapshot,
         "previous": record.previous,
@@ -77,7 +83,7 @@ def open_entry(name: str, content: bytes, key: bytes) -> Entry:
     """Authenticate an entry that was found under `name`. Raises Foreign, ValueError saying what is wrong."""
     first, newline, second = content.partition(b"\n")
     plain, seal = _parse(first), _parse(second)
-    if plain.get("key") != _name_of(key):
+    if plain.get("key") != key_name(key):
         raise Foreign("it was sealed with another key")
     if not hmac.compare_digest(str(seal.get("mac")).encode(), _mac(key, first + newline).encode()):
         raise ValueError("it is not what was sealed")
@@ -89,11 +95,27 @@ def open_entry(name: str, content: bytes, key: bytes) -> Entry:
     return Entry(hashlib.sha256(content).hexdigest(), plain, sealed)
 
 
+def closed_entry(name: str, content: bytes) -> Entry:
+    """An entry whose key is not at hand, for whoever knows its digest from an entry after it. Raises ValueError."""
+    plain = _parse(content.partition(b"\n")[0])
+    if not ENTRY_NAME.fullmatch(name) or f"ledger/{_number(plain.get('sequence')):08}-{plain.get('snapshot')}" != name:
+        raise ValueError("it was moved there from another place")
+    return Entry(hashlib.sha256(content).hexdigest(), plain, b"")
+
+
+def plain_volumes(entry: Entry) -> tuple[Volume, ...]:
+    """The volumes an entry names. Raises ValueError."""
+    try:
+        return tuple(_volume(*volume) for volume in entry.plain["volumes"])
+    except (KeyError, TypeError) as exc:
+        raise ValueError(f"it lacks what it should have: {exc}") from exc
+
+
 def read_record(entry: Entry, decrypted: bytes) -> Record:
     """The record an entry means. Raises ValueError where any part of it is not of the right kind."""
     plain, hidden = entry.plain, _parse(decrypted)
     try:
-        volumes = tuple(_volume(*volume) for volume in plain["volumes"])
+        volumes = plain_volumes(entry)
         record = Record(
             sequence=_number(plain["sequence"]),
             snapshot=snapshot_id(snapshot_time(plain["snapshot"])),
@@ -106,6 +128,8 @@ def read_record(entry: Entry, decrypted: bytes) -> Record:
             amended=tuple((_path(path), _matching(_SHA256, sha256)) for path, sha256 in hidden["amended"]),
             skipped=tuple(Skipped(_path(item), _text(reason)) for item, reason in hidden["skipped"]),
             marks=tuple(map(_text, hidden["marks"])),
+            key=_text(plain["key"]),
+            older=tuple(Secret(_matching(_SECRET, secret)) for secret in hidden.get("older_keys", ())),
             **{name: _text(hidden[name]) for name in _TEXTS},
         )
     except (KeyError, TypeError, AttributeError) as exc:
@@ -130,12 +154,9 @@ def _format_sealed(record: Record) -> bytes:
             "amended": [[_shown(path), sha256] for path, sha256 in record.amended],
             "skipped": [[_shown(skipped.item), skipped.reason] for skipped in record.skipped],
             "marks": record.marks,
+            "older_keys": [secret.reveal() for secret in record.older],
         }
     )
-
-
-def _name_of(key: bytes) -> str:
-    return hmac.digest(key, b"name", hashlib.sha256).hex()[:16]
 
 
 def _mac(key: bytes, first: bytes) -> str:

@@ -5,15 +5,16 @@ rest. Touches `ledger/` on the target and the folder, where opened records are k
 a target that was set back to an older state is noticed.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tklb.durable import fresh_folder, private_folder, write_atomic
 from tklb.errors import KeyUnusable, TargetDamaged
-from tklb.model import Record, Secret
+from tklb.model import Record, Secret, Volume
 from tklb.store.entry import (
     ENTRY_NAME,
     LONGEST_ENTRY,
@@ -21,9 +22,12 @@ from tklb.store.entry import (
     Entry,
     Foreign,
     authentication_key,
+    closed_entry,
     entry_name,
     format_entry,
+    key_name,
     open_entry,
+    plain_volumes,
     read_record,
 )
 from tklb.store.openpgp import Unreadable, decrypt, encrypt
@@ -31,74 +35,110 @@ from tklb.store.target import LEDGER, Target
 
 
 @dataclass(frozen=True, slots=True)
+class Closed:
+    """A snapshot whose key is not at hand. It is authentic: an entry that is names its digest."""
+
+    snapshot: str
+    volumes: tuple[Volume, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """`records` are authentic, in the order they were sealed; `problems` says, a line each, what is wrong beside them.
 
-    `head` is the digest of the newest entry, "" where there is none.
+    `head` is the digest of the newest entry, "" where there is none; `closed` are snapshots before a change of the
+    key; `torn` names an entry that a run was writing when it ended: it was never sealed. `secrets` has the secret of
+    every record, by the name of its key.
     """
 
     address: str
     records: tuple[Record, ...] = ()
     problems: tuple[str, ...] = ()
     head: str = ""
+    closed: tuple[Closed, ...] = ()
+    torn: tuple[str, ...] = ()
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise TargetDamaged where anything is wrong: nothing may be added to, or taken from, such a target."""
         if self.problems:
             raise TargetDamaged(address=self.address, reason="; ".join(self.problems[:3]))
 
+    @property
+    def volumes(self) -> dict[str, Volume]:
+        """All sealed volumes by name, those of closed snapshots too."""
+        lists = (*(closed.volumes for closed in self.closed), *(record.volumes for record in self.records))
+        return {volume.name: volume for volumes in lists for volume in volumes}
 
-def read_ledger(target: Target, secret: Secret, folder: Path) -> Ledger:
+
+@dataclass(slots=True)
+class _Reading:
+    """What is known while a ledger is read: entries that a key opens, and others, by name."""
+
+    opened: dict[str, Entry] = field(default_factory=dict)
+    foreign: dict[str, Entry] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)  # and why
+    problems: list[str] = field(default_factory=list)
+    closed: list[Entry] = field(default_factory=list)
+
+
+def read_ledger(
+    target: Target, secret: Secret, folder: Path, older: Iterable[Secret] = (), thorough: bool = False
+) -> Ledger:
     """Read and check all entries. Damage is named in the result, so that what is whole can still be restored.
 
-    Raises KeyUnusable where no entry at all is of this key, TargetDamaged where there are entries and none is whole,
+    `older` are secrets this machine had before; what the newest entry hands on is added to them. Entries of a distant
+    target that were read before are believed to be the same while their size is, unless it shall be `thorough`.
+    Raises KeyUnusable where no entry at all is of these keys, TargetDamaged where there are entries and none is whole,
     and what the target raises.
     """
-    key = authentication_key(secret)
-    opened: list[tuple[str, Entry]] = []
-    problems, foreign = [], 0
-    names = target.list(LEDGER)
-    for name in names:
-        if not ENTRY_NAME.fullmatch(name):
-            continue
-        try:
-            opened.append((name, open_entry(name, target.read(name, LONGEST_ENTRY), key)))
-        except (ValueError, KeyError, TypeError, TargetDamaged) as exc:
-            foreign += isinstance(exc, Foreign)
-            problems.append(f"{name}: {exc}")
-    if problems and not opened:
-        _refuse(target, foreign, problems)
-    linked = _linked(opened, problems)
-    records = _records(linked, secret, folder, problems)
-    problems.extend(_set_back(linked, _memory(target, folder)))
+    secrets = {key_name(authentication_key(one)): one for one in (*older, secret)}
+    contents = dict(_contents(target, folder, thorough))
+    reading = _open_all(contents, secrets)
+    handed_on = _handed_on(reading, secrets, folder)
+    if handed_on.keys() - secrets.keys():
+        secrets = {**handed_on, **secrets}
+        reading = _open_all(contents, secrets)
+    if not reading.opened and (reading.foreign or reading.broken):
+        _refuse(target, reading)
+    linked = _linked(reading)
+    memory = _memory(target, folder)
+    torn = _torn(reading, linked, memory)
+    reading.problems += [f"{name}: {why}" for name, why in sorted(reading.broken.items()) if name not in torn]
+    records = _records(linked, secrets, folder, reading.problems)
+    reading.problems.extend(_set_back(linked, memory))
     head = linked[-1][1].digest if linked else ""
-    if records and not problems:
-        _remember(target, folder, records[-1].sequence, head)
-    return Ledger(target.address, records, tuple(problems), head)
+    if records and not reading.problems:
+        _remember(target, folder, _Memory(records[-1].sequence, head, linked[-1][0]))
+    closed = tuple(Closed(str(entry.plain["snapshot"]), plain_volumes(entry)) for entry in reading.closed)
+    return Ledger(target.address, records, tuple(reading.problems), head, closed, torn, secrets)
 
 
-def seal(target: Target, secret: Secret, folder: Path, record: Record) -> Record:
-    """Add an entry: from now on the snapshot exists. `previous` is filled in; gives the record as sealed.
+def seal(target: Target, secret: Secret, folder: Path, record: Record, older: Iterable[Secret] = ()) -> Record:
+    """Add an entry: from now on the snapshot exists. `previous` and `key` are filled in; gives the record as sealed.
 
     Raises TargetDamaged where the ledger is not in order or has moved on since `record` was made.
     """
-    ledger = read_ledger(target, secret, folder)
+    ledger = read_ledger(target, secret, folder, older)
     ledger.check()
     last = ledger.records[-1] if ledger.records else None
     if record.sequence != (last.sequence + 1 if last else 1) or (last and record.snapshot <= last.snapshot):
         raise TargetDamaged(
             address=target.address, reason=f"somebody sealed {last.snapshot if last else 'it'} meanwhile"
         )
-    record = replace(record, previous=ledger.head)
+    key = authentication_key(secret)
+    record = replace(record, previous=ledger.head, key=key_name(key))
     name = entry_name(record)
     with fresh_folder(private_folder(folder) / "sealing") as work:
-        content = format_entry(record, authentication_key(secret), lambda hidden: encrypt(hidden, secret, work))
+        content = format_entry(record, key, lambda hidden: encrypt(hidden, secret, work))
         (work / "entry").write_bytes(content)
-        _drop_torn(target)
-        target.put(name, work / "entry")
+        for torn in ledger.torn:
+            target.delete(torn)
+        target.put(name, work / "entry", hashlib.sha256(content).hexdigest())
     if target.read(name, LONGEST_ENTRY) != content:
         raise TargetDamaged(address=target.address, reason=f"{name} did not come back as it was written")
-    _remember(target, folder, record.sequence, hashlib.sha256(content).hexdigest())
+    _keep(target, folder, name, content)
+    _remember(target, folder, _Memory(record.sequence, hashlib.sha256(content).hexdigest(), name))
     return record
 
 
@@ -107,37 +147,116 @@ def forget_head(target: Target, folder: Path) -> None:
     _memory_file(target, folder).unlink(missing_ok=True)
 
 
-def _refuse(target: Target, foreign: int, problems: list[str]) -> None:
-    if foreign == len(problems):
+def _contents(target: Target, folder: Path, thorough: bool) -> Iterator[tuple[str, bytes | str]]:
+    """The names of the entries, sorted, and their bytes, or why they cannot be had."""
+    listed = {name: size for name, size in target.list(LEDGER) if ENTRY_NAME.fullmatch(name)}
+    memory = _memory(target, folder)
+    if memory and memory.name and memory.name not in listed and target.stat(memory.name):
+        listed[memory.name] = -1  # the listing is not up to date
+    for name, size in sorted(listed.items()):
+        kept = _kept_file(target, folder, name)
+        if target.spool is None and not thorough and kept.exists() and kept.stat().st_size == size:
+            yield name, kept.read_bytes()
+            continue
+        try:
+            content = target.read(name, LONGEST_ENTRY)
+        except TargetDamaged as exc:
+            yield name, str(exc.facts["reason"])
+            continue
+        _keep(target, folder, name, content)
+        yield name, content
+
+
+def _open_all(contents: Mapping[str, bytes | str], secrets: Mapping[str, Secret]) -> _Reading:
+    reading = _Reading()
+    keys = [authentication_key(secret) for secret in secrets.values()]
+    for name, content in contents.items():
+        if isinstance(content, str):
+            reading.broken[name] = content
+            continue
+        try:
+            reading.opened[name] = _opened(name, content, keys)
+        except Foreign:
+            reading.foreign[name] = closed_entry(name, content)
+        except (ValueError, KeyError, TypeError) as exc:
+            reading.broken[name] = str(exc)
+    return reading
+
+
+def _opened(name: str, content: bytes, keys: Iterable[bytes]) -> Entry:
+    for key in keys:
+        with contextlib.suppress(Foreign):
+            return open_entry(name, content, key)
+    closed_entry(name, content)
+    raise Foreign
+
+
+def _handed_on(reading: _Reading, secrets: Mapping[str, Secret], folder: Path) -> dict[str, Secret]:
+    """The older secrets that the newest entry has in its sealed part."""
+    for entry in reversed(reading.opened.values()) if reading.foreign else ():
+        with contextlib.suppress(Unreadable, ValueError):
+            record = read_record(entry, _decrypted(entry, secrets, folder))
+            return {key_name(authentication_key(older)): older for older in record.older}
+    return {}
+
+
+def _refuse(target: Target, reading: _Reading) -> None:
+    if not reading.broken:
         raise KeyUnusable(reason=f"this key does not fit the snapshots on {target.address}")
+    problems = [f"{name}: {why}" for name, why in sorted(reading.broken.items())]
     raise TargetDamaged(address=target.address, reason="; ".join(problems[:3]))
 
 
-def _linked(opened: Iterable[tuple[str, Entry]], problems: list[str]) -> list[tuple[str, Entry]]:
-    """The entries in order of sequence, one each; gaps, doubles and strangers are named."""
+def _linked(reading: _Reading) -> list[tuple[str, Entry]]:
+    """The entries that are authentic, in order of sequence, one each; gaps, doubles and strangers are named."""
     linked: list[tuple[str, Entry]] = []
-    for name, entry in opened:
+    problems = reading.problems
+    for name, entry in reading.opened.items():
         last = linked[-1] if linked else None
         sequence, expected = entry.plain["sequence"], last[1].plain["sequence"] + 1 if last else 1
         if sequence < expected:
             problems.append(f"{name}: there is another entry {sequence}")
             continue
-        if sequence > expected:
+        before = _before(entry, reading)
+        reached = before[0] if before else entry
+        if reached.plain["sequence"] > expected:
             missing = f"entry {expected}" if sequence == expected + 1 else f"entries {expected} to {sequence - 1}"
             problems.append(f"{missing} before {name} missing or damaged")
-        elif entry.previous != (last[1].digest if last else ""):
+        elif reached.previous != (last[1].digest if last else ""):
             problems.append(f"{name}: it does not follow the entry before it")
+        reading.closed += before
         linked.append((name, entry))
+    known = {entry.digest for entry in reading.closed}
+    strange = (name for name, entry in reading.foreign.items() if entry.digest not in known)
+    problems.extend(f"{name}: it was sealed with another key" for name in strange)
     return linked
 
 
+def _before(entry: Entry, reading: _Reading) -> list[Entry]:
+    """The entries of other keys right before this one: it names the digest of the last, and that of the one before."""
+    by_digest = {foreign.digest: foreign for foreign in reading.foreign.values()}
+    found: list[Entry] = []
+    while before := by_digest.get((found[0] if found else entry).previous):
+        if before.plain["sequence"] != (found[0] if found else entry).plain["sequence"] - 1:
+            break
+        found.insert(0, before)
+    return found
+
+
+def _torn(reading: _Reading, linked: Sequence[tuple[str, Entry]], memory: "_Memory | None") -> tuple[str, ...]:
+    """Broken entries right after the newest that this machine sealed or saw: what a killed run was writing."""
+    if memory is None or not linked or linked[-1][1].digest != memory.digest:
+        return ()
+    return tuple(name for name in reading.broken if name.startswith(f"{LEDGER}{memory.sequence + 1:08}-"))
+
+
 def _records(
-    linked: Iterable[tuple[str, Entry]], secret: Secret, folder: Path, problems: list[str]
+    linked: Iterable[tuple[str, Entry]], secrets: Mapping[str, Secret], folder: Path, problems: list[str]
 ) -> tuple[Record, ...]:
     records: list[Record] = []
     for name, entry in linked:
         try:
-            record = read_record(entry, _decrypted(entry, secret, folder))
+            record = read_record(entry, _decrypted(entry, secrets, folder))
         except (Unreadable, ValueError) as exc:
             problems.append(f"{name}: {exc}")
             continue
@@ -147,48 +266,67 @@ def _records(
     return tuple(records)
 
 
-def _decrypted(entry: Entry, secret: Secret, folder: Path) -> bytes:
+def _decrypted(entry: Entry, secrets: Mapping[str, Secret], folder: Path) -> bytes:
     """The hidden part of an entry; gpg is asked once in its life."""
     opened = private_folder(folder) / "opened"
     known = private_folder(opened) / entry.digest
     if known.exists():
         return known.read_bytes()
     with fresh_folder(folder / "opening") as home:
-        content = decrypt(entry.sealed, secret, home, LONGEST_SEALED)
+        content = decrypt(entry.sealed, secrets[str(entry.plain["key"])], home, LONGEST_SEALED)
     write_atomic(known, content)
     return content
 
 
-def _set_back(linked: Iterable[tuple[str, Entry]], memory: tuple[int, str] | None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """The newest entry this machine has seen of a target."""
+
+    sequence: int
+    digest: str
+    name: str = ""
+
+
+def _set_back(linked: Iterable[tuple[str, Entry]], memory: _Memory | None) -> list[str]:
     """Compare with what was there when this machine last looked."""
     if memory is None:
         return []
-    sequence, digest = memory
     found: Mapping[int, str] = {entry.plain["sequence"]: entry.digest for _, entry in linked}
-    if found.get(sequence) == digest:
+    if found.get(memory.sequence) == memory.digest:
         return []
-    return [f"entry {sequence} was there and is not: the target was set back, or it was tampered with"]
+    return [f"entry {memory.sequence} was there and is not: the target was set back, or it was tampered with"]
 
 
-def _remember(target: Target, folder: Path, sequence: int, digest: str) -> None:
-    if _memory(target, folder) != (sequence, digest):
-        write_atomic(_memory_file(target, private_folder(folder)), json.dumps([sequence, digest]).encode())
+def _remember(target: Target, folder: Path, memory: _Memory) -> None:
+    if _memory(target, folder) != memory:
+        content = json.dumps([memory.sequence, memory.digest, memory.name])
+        write_atomic(_memory_file(target, private_folder(folder)), content.encode())
 
 
-def _memory(target: Target, folder: Path) -> tuple[int, str] | None:
+def _memory(target: Target, folder: Path) -> _Memory | None:
     try:
-        sequence, digest = json.loads(_memory_file(target, folder).read_bytes())
+        sequence, digest, *name = json.loads(_memory_file(target, folder).read_bytes())
     except (OSError, ValueError, TypeError):
         return None
-    return int(sequence), str(digest)
+    return _Memory(int(sequence), str(digest), str(name[0]) if name else "")
 
 
 def _memory_file(target: Target, folder: Path) -> Path:
-    return folder / f"head-{hashlib.sha256(target.address.encode()).hexdigest()[:16]}"
+    return folder / f"head-{_short(target)}"
 
 
-def _drop_torn(target: Target) -> None:
-    """What a killed run was writing: the name of an entry, with an ending."""
-    for name in target.list(LEDGER):
-        if name.endswith(".new") and ENTRY_NAME.fullmatch(name.removesuffix(".new")):
-            target.delete(name)
+def _keep(target: Target, folder: Path, name: str, content: bytes) -> None:
+    """Keep a copy of an entry of a distant target: what was read once need not be fetched again."""
+    if target.spool is None:
+        kept = _kept_file(target, folder, name)
+        private_folder(folder)
+        private_folder(kept.parent)
+        write_atomic(kept, content)
+
+
+def _kept_file(target: Target, folder: Path, name: str) -> Path:
+    return folder / f"entries-{_short(target)}" / name.removeprefix(LEDGER)
+
+
+def _short(target: Target) -> str:
+    return hashlib.sha256(target.address.encode()).hexdigest()[:16]

@@ -5,19 +5,21 @@ Takes and gives objects as files, mode 0600 in folders 0700, written beside, syn
 
 import contextlib
 import errno
+import hashlib
 import os
-import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from tklb.durable import PRIVATE_FILE, PRIVATE_FOLDER, replacing
 from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable, TklbError
-from tklb.store.target import LEDGER, VOLUMES, Stored, check_name
+from tklb.store.target import LEDGER, VOLUMES, Listed, Moved, Stored, check_name, idle, is_name
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _BLOCK = 1 << 20
+_BESIDE = ".new"  # what durable.replacing() writes
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -54,16 +56,20 @@ class LocalTarget:
     def spool(self) -> Path:
         return self.folder / VOLUMES.rstrip("/")
 
-    def put(self, name: str, source: Path) -> None:
+    def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+        digest = hashlib.sha256()
         try:
             with self._told(), opened(source) as origin, replacing(self._path(name), PRIVATE_FILE) as copy:
-                shutil.copyfileobj(origin, copy, _BLOCK)
+                copy_blocks(origin, copy, lambda block: moved(len(block)), digest.update)
+                if digest.hexdigest() != sha256:
+                    raise TargetUnreachable(address=self.address, reason=f"{name} changed while it was stored")
+                return Stored(copy.tell(), sha256)
         except NoSpace as exc:
             raise TargetFull(address=self.address) from exc
 
-    def get(self, name: str, destination: Path) -> None:
-        with self._told(), self._object(name) as origin, _private_file(destination) as copy:
-            shutil.copyfileobj(origin, copy, _BLOCK)
+    def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+        with self._told(), self._object(name) as origin, private_file(destination) as copy:
+            copy_blocks(origin, copy, lambda block: moved(len(block)))
 
     def read(self, name: str, limit: int) -> bytes:
         with self._told(), self._object(name) as origin:
@@ -72,9 +78,12 @@ class LocalTarget:
             raise self._damaged(name, f"is longer than {limit} bytes")
         return content
 
-    def list(self, prefix: str) -> tuple[str, ...]:
+    def list(self, prefix: str) -> tuple[Listed, ...]:
         with self._told(), os.scandir(self.folder / prefix) as entries:
-            return tuple(sorted(prefix + entry.name for entry in entries if entry.is_file(follow_symlinks=False)))
+            files = (entry for entry in entries if entry.is_file(follow_symlinks=False))
+            return tuple(
+                sorted(Listed(prefix + entry.name, entry.stat(follow_symlinks=False).st_size) for entry in files)
+            )
 
     def stat(self, name: str) -> Stored | None:
         with self._told():
@@ -82,11 +91,23 @@ class LocalTarget:
                 status = os.lstat(self._path(name))
             except FileNotFoundError:
                 return None
-        return Stored(status.st_size) if stat.S_ISREG(status.st_mode) else None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return Stored(status.st_size, modified=datetime.fromtimestamp(status.st_mtime, UTC))
 
     def delete(self, name: str) -> None:
         with self._told():
             self._path(name).unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        with self._told():
+            for prefix in (VOLUMES, LEDGER, ""):
+                for entry in os.scandir(self.folder / prefix):
+                    if is_name(prefix + entry.name.removesuffix(_BESIDE)) and entry.name.endswith(_BESIDE):
+                        os.unlink(entry.path)
+
+    def close(self) -> None:
+        pass
 
     def _path(self, name: str) -> Path:
         return self.folder / check_name(name)
@@ -131,8 +152,16 @@ def opened(path: Path) -> IO[bytes]:
     return open(descriptor, "rb", buffering=0)
 
 
+def copy_blocks(origin: IO[bytes], copy: IO[bytes], *told: Callable[[bytes], object]) -> None:
+    """Copy a stream to its end; everybody in `told` gets every block."""
+    while block := origin.read(_BLOCK):
+        copy.write(block)
+        for tell in told:
+            tell(block)
+
+
 @contextlib.contextmanager
-def _private_file(path: Path) -> Iterator[IO[bytes]]:
+def private_file(path: Path) -> Iterator[IO[bytes]]:
     """Give a new file, which is taken away again where the block fails. Raises NoSpace for its own file system."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE)
     try:

@@ -36,12 +36,13 @@ def check_objects(
     """
     problems = []
     done = 0
+    sizes = sizes_of(target)
     for volume in volumes:
-        known = target.stat(VOLUMES + volume.name)
-        if known is None:
+        size = sizes.get(volume.name)
+        if size is None:
             problems.append(Problem(volume.name, "missing"))
-        elif known.size != volume.size:
-            problems.append(Problem(volume.name, "truncated" if known.size < volume.size else "damaged"))
+        elif size != volume.size:
+            problems.append(Problem(volume.name, "truncated" if size < volume.size else "damaged"))
         elif folder and not _is_whole(target, volume, folder):
             problems.append(Problem(volume.name, "damaged"))
         done += volume.size
@@ -51,9 +52,13 @@ def check_objects(
 
 def unexpected(target: Target, sealed: Iterable[str]) -> tuple[Problem, ...]:
     """What lies among the volumes and no seal names. A restore never looks at it."""
-    known = {VOLUMES + name for name in sealed}
-    extra = (name for name in target.list(VOLUMES) if name not in known)
-    return tuple(Problem(name.removeprefix(VOLUMES), "unexpected") for name in extra)
+    known = frozenset(sealed)
+    return tuple(Problem(name, "unexpected") for name in sizes_of(target) if name not in known)
+
+
+def sizes_of(target: Target) -> dict[str, int]:
+    """The size of every object among the volumes, by its name there, sorted by name."""
+    return {name.removeprefix(VOLUMES): size for name, size in target.list(VOLUMES)}
 
 
 def fetch_volumes(
