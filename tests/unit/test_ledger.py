@@ -14,9 +14,17 @@ from tests.contract.memory_target import MemoryTarget
 from tklb.errors import KeyUnusable, TargetDamaged
 from tklb.keys.secret import make_secret
 from tklb.model import Counts, Kind, Record, Shard, Skipped, Volume
-from tklb.store.entry import Foreign, authentication_key, entry_name, format_entry, open_entry, read_record
+from tklb.store.entry import (
+    Foreign,
+    authentication_key,
+    entry_name,
+    format_entry,
+    key_name,
+    open_entry,
+    read_record,
+)
 from tklb.store.ledger import Ledger, forget_head, read_ledger, seal
-from tklb.store.target import LEDGER
+from tklb.store.target import LEDGER, Listed
 
 SECRET = make_secret(bytes)
 OTHER = make_secret(lambda count: b"\xff" * count)
@@ -46,9 +54,27 @@ def record(sequence: int, **other: object) -> Record:
     return replace(made, **other)  # type: ignore[arg-type]
 
 
+class NearTarget(MemoryTarget):
+    """One whose entries are read anew each time, as those of a folder of this machine are."""
+
+    spool = Path("/nowhere")
+
+
+class DistantTarget(MemoryTarget):
+    """One that counts what is read from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+
+    def read(self, name: str, limit: int) -> bytes:
+        self.reads.append(name)
+        return super().read(name, limit)
+
+
 @pytest.fixture
 def target() -> MemoryTarget:
-    return MemoryTarget()
+    return NearTarget()
 
 
 @pytest.fixture
@@ -84,7 +110,7 @@ def test_entry_means_what_was_written(
 ) -> None:
     made = record(1, amended=tuple(amended), skipped=tuple(skipped), marks=tuple(marks), hostname=hostname)
     entry = open_entry(entry_name(made), format_entry(made, KEY, lambda hidden: hidden), KEY)
-    assert read_record(entry, entry.sealed) == made
+    assert read_record(entry, entry.sealed) == replace(made, key=key_name(KEY))
 
 
 def test_sealed_records_come_back_in_order_each_naming_the_one_before(target: MemoryTarget, folder: Path) -> None:
@@ -94,7 +120,7 @@ def test_sealed_records_come_back_in_order_each_naming_the_one_before(target: Me
     assert sequences(ledger) == [1, 2, 3]
     assert ledger.records[0].previous == ""
     assert len({found.previous for found in ledger.records}) == 3
-    assert replace(ledger.records[2], previous="") == record(3)
+    assert replace(ledger.records[2], previous="", key="") == record(3)
 
 
 def test_another_machine_with_the_key_reads_the_same(target: MemoryTarget, folder: Path, tmp_path: Path) -> None:
@@ -103,7 +129,7 @@ def test_another_machine_with_the_key_reads_the_same(target: MemoryTarget, folde
 
 
 def test_empty_target_has_no_snapshots(target: MemoryTarget, folder: Path) -> None:
-    assert read(target, folder) == Ledger(target.address)
+    assert read(target, folder) == Ledger(target.address, secrets={key_name(KEY): SECRET})
 
 
 def test_nothing_that_names_machine_or_files_is_readable(target: MemoryTarget, folder: Path) -> None:
@@ -230,7 +256,7 @@ def test_wrong_kinds_in_the_plain_part_are_refused_even_when_sealed(field: str, 
     try:
         assert read_record(replace(entry, plain=plain), entry.sealed) is not None
     except ValueError:
-        assert field in ("sequence", "snapshot", "previous", "volumes", "shards")
+        assert field in ("sequence", "snapshot", "previous", "volumes", "shards", "key")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +324,117 @@ def test_objects_that_are_no_entries_are_ignored(target: MemoryTarget, folder: P
     target.objects["ledger/00000002-20260102T000000Z.new"] = b"torn"
     read(target, folder).check()
     seal(target, SECRET, folder, record(2))
-    assert "ledger/00000002-20260102T000000Z.new" not in target.objects
+
+
+def test_what_a_killed_run_was_writing_is_no_damage_to_the_machine_that_wrote_it(
+    target: MemoryTarget, folder: Path, tmp_path: Path
+) -> None:
+    sealed(target, folder, 2)
+    torn = "ledger/00000003-20260103T000000Z"
+    target.objects[torn] = b'{"format":1,"key":"'
+    ledger = read(target, folder)
+    ledger.check()
+    assert ledger.torn == (torn,)
+    assert sequences(ledger) == [1, 2]
+    assert read(target, tmp_path / "elsewhere").problems
+    seal(target, SECRET, folder, record(3, snapshot="20260104T000000Z"))
+    assert sequences(read(target, tmp_path / "elsewhere")) == [1, 2, 3]
+
+
+# ---------------------------------------------------------------- a distant target
+
+
+def test_entries_of_a_distant_target_are_fetched_once(folder: Path) -> None:
+    target = DistantTarget()
+    sealed(target, folder, 3)
+    target.reads.clear()
+    assert sequences(read(target, folder)) == [1, 2, 3]
+    assert target.reads == []
+    assert sequences(read_ledger(target, SECRET, folder, thorough=True)) == [1, 2, 3]
+    assert len(target.reads) == 3
+
+
+def test_entry_of_a_distant_target_that_changed_its_size_or_went_is_noticed_at_once(folder: Path) -> None:
+    target = DistantTarget()
+    names = sealed(target, folder, 3)
+    target.objects[names[1]] += b" "
+    assert sequences(read(target, folder)) == [1, 2, 3]  # white space after the seal
+    del target.objects[names[1]]
+    assert "entry 2" in read(target, folder).problems[0]
+
+
+def test_listing_that_lags_behind_hides_no_entry(folder: Path) -> None:
+    class Lagging(DistantTarget):
+        def list(self, prefix: str) -> tuple[Listed, ...]:
+            return super().list(prefix)[:-1]
+
+    target = Lagging()
+    seal(target, SECRET, folder, record(1))
+    seal(target, SECRET, folder, record(2))
+    assert sequences(read(target, folder)) == [1, 2]
+
+
+# ---------------------------------------------------------------- a change of the key
+
+
+def change_key(target: MemoryTarget, folder: Path) -> None:
+    """Two snapshots with the first key, two with the second, which hand the first on."""
+    sealed(target, folder, 2)
+    for sequence in (3, 4):
+        seal(target, OTHER, folder, record(sequence, older=(SECRET,)), (SECRET,))
+
+
+def test_the_new_key_alone_opens_all_that_was_sealed_before(target: MemoryTarget, folder: Path, tmp_path: Path) -> None:
+    change_key(target, folder)
+    ledger = read_ledger(target, OTHER, tmp_path / "elsewhere")
+    ledger.check()
+    assert sequences(ledger) == [1, 2, 3, 4]
+    secrets = [ledger.secrets[found.key].reveal() for found in ledger.records]
+    assert secrets == [SECRET.reveal()] * 2 + [OTHER.reveal()] * 2
+
+
+def test_without_the_old_secret_its_snapshots_are_known_and_closed(
+    target: MemoryTarget, folder: Path, tmp_path: Path
+) -> None:
+    sealed(target, folder, 2)
+    seal(target, OTHER, folder, record(3), (SECRET,))
+    ledger = read_ledger(target, OTHER, tmp_path / "elsewhere")
+    ledger.check()
+    assert sequences(ledger) == [3]
+    assert [closed.snapshot for closed in ledger.closed] == ["20260101T000000Z", "20260102T000000Z"]
+    assert set(ledger.volumes) == {record(number).own_volumes[0] for number in (1, 2, 3)}
+
+
+def test_closed_entry_that_was_altered_or_is_missing_is_named(
+    target: MemoryTarget, folder: Path, tmp_path: Path
+) -> None:
+    sealed(target, folder, 2)
+    seal(target, OTHER, folder, record(3), (SECRET,))
+    whole = dict(target.objects)
+    first, second = sorted(whole)[:2]
+    for harm in (
+        lambda: target.objects.update({second: whole[second].replace(b'"mac":"', b'"mac":"0')}),
+        lambda: target.objects.update({first: whole[first].replace(b'"mac":"', b'"mac":"0')}),
+        lambda: target.delete(second),
+        lambda: target.delete(first),
+    ):
+        harm()
+        assert read_ledger(target, OTHER, tmp_path / "elsewhere").problems
+        target.objects = dict(whole)
+
+
+def test_old_key_shows_its_own_snapshots_and_that_others_followed(
+    target: MemoryTarget, folder: Path, tmp_path: Path
+) -> None:
+    change_key(target, folder)
+    ledger = read_ledger(target, SECRET, tmp_path / "elsewhere")
+    assert sequences(ledger) == [1, 2]
+    assert all("another key" in problem for problem in ledger.problems)
+
+
+def test_secret_in_a_record_is_never_plain(target: MemoryTarget, folder: Path) -> None:
+    change_key(target, folder)
+    assert all(SECRET.reveal().encode() not in content for content in target.objects.values())
 
 
 # ---------------------------------------------------------------- order and memory
@@ -348,6 +484,6 @@ def test_machine_that_only_reads_remembers_too(target: MemoryTarget, folder: Pat
 def test_entry_that_does_not_come_back_as_written_is_no_seal(
     target: MemoryTarget, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(target, "put", lambda name, source: target.objects.update({name: source.read_bytes()[:-1]}))
+    monkeypatch.setattr(target, "put", lambda name, source, _: target.objects.update({name: source.read_bytes()[:-1]}))
     with pytest.raises(TargetDamaged, match="did not come back"):
         seal(target, SECRET, folder, record(1))

@@ -34,6 +34,9 @@ from tklb.store.openpgp import Unreadable, decrypt, encrypt
 from tklb.store.target import LEDGER, Target
 
 
+_LINES = 2  # of an entry
+
+
 @dataclass(frozen=True, slots=True)
 class Closed:
     """A snapshot whose key is not at hand. It is authentic: an entry that is names its digest."""
@@ -78,6 +81,7 @@ class _Reading:
     opened: dict[str, Entry] = field(default_factory=dict)
     foreign: dict[str, Entry] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)  # and why
+    cut: set[str] = field(default_factory=set)  # those of them that end too early
     problems: list[str] = field(default_factory=list)
     closed: list[Entry] = field(default_factory=list)
 
@@ -180,6 +184,8 @@ def _open_all(contents: Mapping[str, bytes | str], secrets: Mapping[str, Secret]
             reading.foreign[name] = closed_entry(name, content)
         except (ValueError, KeyError, TypeError) as exc:
             reading.broken[name] = str(exc)
+            if content.count(b"\n") < _LINES:
+                reading.cut.add(name)
     return reading
 
 
@@ -244,10 +250,10 @@ def _before(entry: Entry, reading: _Reading) -> list[Entry]:
 
 
 def _torn(reading: _Reading, linked: Sequence[tuple[str, Entry]], memory: "_Memory | None") -> tuple[str, ...]:
-    """Broken entries right after the newest that this machine sealed or saw: what a killed run was writing."""
+    """Entries that are cut off, right after the newest that this machine sealed or saw: what a killed run was writing."""
     if memory is None or not linked or linked[-1][1].digest != memory.digest:
         return ()
-    return tuple(name for name in reading.broken if name.startswith(f"{LEDGER}{memory.sequence + 1:08}-"))
+    return tuple(name for name in sorted(reading.cut) if name.startswith(f"{LEDGER}{memory.sequence + 1:08}-"))
 
 
 def _records(
