@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.errors import ConfigInvalid, NotInitialised
+from tklb.rates import parse_rates
 
 DEFAULT_TARGET = "file:///var/backups/tklb"
 
@@ -341,8 +342,17 @@ def _value(path: Path, key: str, value: object, kind: type) -> Value:
         raise ConfigInvalid(file=str(path), reason=f"`{key}` must be one of {words}")
     if key in _FILES and value and not str(value).startswith("/"):
         raise ConfigInvalid(file=str(path), reason=f"`{key}` must be an absolute path")
+    if key == "target.limit_rate" and value:
+        _check_rates(path, key, str(value))
     assert isinstance(value, str | int)
     return value
+
+
+def _check_rates(path: Path, key: str, value: str) -> None:
+    try:
+        parse_rates(value)
+    except ValueError as exc:
+        raise ConfigInvalid(file=str(path), reason=f"`{key}`: {exc}") from exc
 
 
 def _between(path: Path, values: Mapping[str, Value], key: str, bounds: tuple[int, int, int]) -> int:

@@ -18,7 +18,8 @@ KEY = "key.asc"
 
 _NAME = re.compile(r"(volumes|ledger)/[A-Za-z0-9_][A-Za-z0-9._-]*|key\.asc")
 
-# Told the bytes that moved since it was last called; it may take its time (a rate limit) or raise (an end).
+# Told the bytes that moved since it was last called; it may take its time (a rate limit) or raise (an end). It is
+# told 0 now and then while nothing moves, and a negative number for what is sent again. Several threads may call it.
 Moved = Callable[[int], object]
 
 

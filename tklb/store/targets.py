@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tklb.config import Config
+from tklb.rates import parse_rates
 from tklb.store.address import Address, parse_address
 from tklb.store.local import LocalTarget
 from tklb.store.target import Target
@@ -60,7 +61,7 @@ def distant(address: Address, config: Config) -> Distant:
 
 def guarded(target: Target, config: Config) -> Target:
     """Around a driver: paced, watched, tried again."""
-    from tklb.store.pace import Paced, parse_rates
+    from tklb.store.pace import Paced
     from tklb.store.retry import Retrying
     from tklb.store.watchdog import Watched
 
