@@ -10,15 +10,16 @@ from tempfile import TemporaryDirectory
 
 from tklb import snapshot
 from tklb.durable import fresh_folder, private_folder, run_lock
-from tklb.flow.chain import keep_records, open_chain
+from tklb.flow.chain import open_chain
 from tklb.flow.databases import list_databases
+from tklb.flow.deliver import go_on
 from tklb.flow.difference import Difference, since_last
 from tklb.flow.inspect import RunNote, note_failure, note_run
 from tklb.flow.push import Order, push
 from tklb.flow.setting import Setting
 from tklb.flow.stage import Staged, Staging, fill_stage
 from tklb.flow.survey import Survey, survey
-from tklb.model import Change, Counts, Database, Kind, Skipped, status_of
+from tklb.model import Change, Counts, Database, Kind, Record, Skipped, status_of
 
 ALL_PARTS = frozenset(snapshot.PARTS)
 
@@ -78,24 +79,35 @@ def rehearse(setting: Setting, request: Request) -> Result:
 
 def _take(setting: Setting, request: Request, began: datetime) -> Result:
     chain = open_chain(setting)
-    last = None if request.full else chain.last_records(setting.paths)
+    earlier = go_on(setting, chain)
+    if earlier:
+        chain = open_chain(setting)
+    last = chain.last_records(setting.paths) if chain.continues(setting.secret) and not request.full else None
     with fresh_folder(setting.paths.stage) as stage, fresh_folder(setting.paths.cache / "work") as work:
         seen = survey(setting, request.overrides)
         staged = fill_stage(setting, seen, stage, Staging(ALL_PARTS - request.skip, setting.paths.index, last))
         difference = since_last(last, stage, work, chain.doubtful)
+        empty = _result(setting, began, seen, staged)
         if chain.head and last and difference.is_empty:
-            return replace(_result(setting, began, seen, staged), snapshot=chain.head.snapshot)
+            return _finished(empty, earlier) if earlier else replace(empty, snapshot=chain.head.snapshot)
         counts = _counts(difference, staged, seen, request, Kind.INCREMENTAL if last else Kind.FULL)
         order = Order(stage, work, difference, counts, tuple(seen.skipped), full=last is None)
         record = push(setting, chain, order)
-        keep_records(setting.paths, stage)
+    seconds = (setting.clock() - began).total_seconds()
+    return replace(_finished(empty, record, earlier), counts=counts, seconds=seconds)
+
+
+def _finished(empty: Result, record: Record, earlier: Record | None = None) -> Result:
+    """The result of a run that sealed `record`, and before it what an `earlier` run was uploading."""
+    note = (f"{earlier.snapshot}, whose upload had been interrupted, was finished first",) if earlier else ()
     return replace(
-        _result(setting, began, seen, staged),
+        empty,
         snapshot=record.snapshot,
         kind=record.kind,
-        counts=counts,
+        counts=record.counts,
         stored_bytes=record.stored_bytes,
         skipped=record.skipped,
+        warnings=(*note, *empty.warnings),
     )
 
 

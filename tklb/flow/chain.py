@@ -9,8 +9,9 @@ from tklb.config import Paths
 from tklb.durable import private_folder, remove_tree, sync_folder
 from tklb.errors import KeyUnusable, TargetForeign
 from tklb.flow.setting import Setting
-from tklb.model import Record
-from tklb.store.ledger import read_ledger
+from tklb.model import Record, Secret
+from tklb.store.entry import authentication_key, key_name
+from tklb.store.ledger import Ledger, read_ledger
 from tklb.store.target import Target
 from tklb.store.targets import open_target
 
@@ -23,6 +24,7 @@ class Chain:
 
     target: Target
     records: tuple[Record, ...]
+    ledger: Ledger
 
     @property
     def head(self) -> Record | None:
@@ -34,6 +36,21 @@ class Chain:
         head = self.head
         return frozenset((*(path for path, _ in head.amended), *(item.item for item in head.skipped)) if head else ())
 
+    @property
+    def sealed(self) -> frozenset[str]:
+        """The names of all volumes that count."""
+        return frozenset(self.ledger.volumes)
+
+    def continues(self, secret: Secret) -> bool:
+        """Whether the newest snapshot was sealed with this very key: there are never two keys in one chain."""
+        return self.head is not None and self.head.key == key_name(authentication_key(secret))
+
+    def older_secrets(self, secret: Secret) -> tuple[Secret, ...]:
+        """What an entry sealed with `secret` must hand on, so that the snapshots before can be read with it alone."""
+        own = key_name(authentication_key(secret))
+        used = sorted({record.key for record in self.records} - {own})
+        return tuple(self.ledger.secrets[key] for key in used)
+
     def last_records(self, paths: Paths) -> Path | None:
         """The folder with the records of the newest snapshot; None where there is none yet.
 
@@ -44,8 +61,9 @@ class Chain:
         head = self.head
         if head is None:
             return None
-        if _holds(paths.stage, head):
-            keep_records(paths, paths.stage)
+        for left in (paths.stage, paths.pending / "stage"):
+            if _holds(left, head):
+                keep_records(paths, left)
         if not _holds(paths.last, head):
             log.info("the records kept here are not those of %s: every file is compared with it", head.snapshot)
             remove_tree(paths.last)
@@ -64,7 +82,7 @@ def open_chain(setting: Setting) -> Chain:
     records = ledger.records
     if records and records[-1].host != setting.host:
         raise TargetForeign(address=target.address, owner=f"another machine, {records[-1].hostname}")
-    return Chain(target, records)
+    return Chain(target, records, ledger)
 
 
 def keep_records(paths: Paths, stage: Path) -> None:

@@ -6,21 +6,26 @@ Until the seal is written nothing of it counts; what a failed run leaves among t
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from tklb import snapshot
-from tklb.durable import naming_full
+from tklb.durable import naming_full, private_folder
+from tklb.errors import NoSpace, TargetFull
+from tklb.flow import pending
 from tklb.flow.chain import Chain
+from tklb.flow.deliver import deliver, prepare, seal_and_keep
 from tklb.flow.difference import Difference
 from tklb.flow.setting import Setting
 from tklb.flow.stage import this_machine
-from tklb.model import Counts, Kind, Record, Shard, Skipped, snapshot_id, snapshot_time
-from tklb.store.engine import Engine, Push, Pushed, clean_spool, prefix_of, push_all, shards_that_pay
-from tklb.store.ledger import seal
+from tklb.model import Counts, Kind, Record, Shard, Skipped, Volume, snapshot_id, snapshot_time
+from tklb.store.engine import Engine, Push, Pushed, prefix_of, push_all, shards_that_pay
 from tklb.store.local import failure_of
+from tklb.store.objects import fetch_volumes
+from tklb.store.target import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +41,34 @@ class Order:
 
 
 def push(setting: Setting, chain: Chain, order: Order) -> Record:
-    """Encode the stage and the files it names, and seal. Where engine or target fail, nothing was taken."""
-    spool = chain.target.spool
-    assert spool is not None, "a target without a spool of its own cannot be opened yet"
+    """Encode the stage and the files it names, store, and seal. Where engine or target fail, nothing was taken."""
+    target = chain.target
+    spool = target.spool or private_folder(setting.paths.spool)
+    prepare(chain, spool)
+    with _naming(spool, target):
+        record = _encoded(setting, chain, order, spool)
+    if target.spool is None:
+        found = pending.note(setting.paths, setting.secret, target.address, record, order.stage)
+        return deliver(setting, chain, found)
+    return seal_and_keep(setting, chain, record, order.stage)
+
+
+@contextmanager
+def _naming(spool: Path, target: Target) -> Iterator[None]:
+    """A failure in the target's own folder is the target's; one in a spool beside it is this machine's."""
     try:
-        return _push(setting, chain, order, spool)
+        yield
+    except TargetFull as exc:
+        if target.spool is not None:
+            raise
+        raise NoSpace(path=spool, reason="the volumes need room there until they are uploaded") from exc
     except OSError as exc:
-        if spool in Path(os.fsdecode(exc.filename or "")).parents:
-            raise failure_of(exc, chain.target.address) from exc
-        raise
+        if spool not in Path(os.fsdecode(exc.filename or "")).parents or target.spool is None:
+            raise
+        raise failure_of(exc, target.address) from exc
 
 
-def _push(setting: Setting, chain: Chain, order: Order, spool: Path) -> Record:
-    clean_spool(spool, {volume.name for record in chain.records for volume in record.volumes})
+def _encoded(setting: Setting, chain: Chain, order: Order, spool: Path) -> Record:
     base = None if order.full else chain.head
     name = _label(setting.clock(), chain.head)
     shards = _shards(setting, order, base)
@@ -61,13 +81,17 @@ def _push(setting: Setting, chain: Chain, order: Order, spool: Path) -> Record:
             base=base.volumes if base else (),
             prefix=prefix,
             volume_megabytes=setting.config.volume_megabytes,
+            bring=None if chain.target.spool else partial(_bring, chain.target),
         )
         for prefix, names in _name_lists(order, shards).items()
     ]
     engine = Engine(setting.paths.cache, setting.secret)
     pushed = push_all(engine, pushes, lambda done: setting.progress("storing", done, order.difference.size))
-    record = _record(setting, chain, order, base, name, shards, pushed)
-    return seal(chain.target, setting.secret, setting.paths.ledger, record)
+    return _record(setting, chain, order, base, name, shards, pushed)
+
+
+def _bring(target: Target, volume: Volume, destination: Path) -> None:
+    fetch_volumes(target, (volume,), destination.parent)
 
 
 def _record(
@@ -103,6 +127,7 @@ def _record(
         content_digest=snapshot.digest(order.stage),
         amended=tuple(sorted(amended.items())),
         skipped=tuple(reversed(named.values())),
+        older=chain.older_secrets(setting.secret),
     )
 
 

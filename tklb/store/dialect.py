@@ -20,6 +20,7 @@ GPG_OPTIONS = (
 )
 
 _TIME = r"([0-9]{8}T[0-9]{6}Z)"
+INCOMING = ".incoming-"  # begins the names of folders in a spool that are being worked in
 VOLUME_NAME = re.compile(
     r"(?P<prefix>(?:[b-z]-)?)duplicity-"
     rf"(?:(?:full|full-signatures)\.{_TIME}|(?:inc|new-signatures)\.{_TIME}\.to\.{_TIME})"

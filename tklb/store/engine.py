@@ -7,7 +7,7 @@ beside the volumes, and never sees them: a set is made whole, synced, and only t
 """
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +23,6 @@ from tklb.store.dialect import Folders
 from tklb.store.launch import front_launcher
 from tklb.store.objects import copy_checked, file_sha256
 
-_INCOMING = ".incoming-"
 _BYTES_A_SHARD = 64 << 20
 _LAST = "manifest.gpg"  # without it a set is none: it comes last
 
@@ -35,7 +34,8 @@ class Push:
     `names` is a file of NUL-separated paths below `source`, without leading slashes: all that the snapshot holds.
     What the chain has and this list has not is deleted in the new set. `forced`, of the same form, lists the files to
     be read though size and second of change may be what they were. `base` are the volumes of the snapshot that is
-    continued; without any, a new chain begins. `time` is the label of the set, and the snapshot's id.
+    continued; without any, a new chain begins. `time` is the label of the set, and the snapshot's id. `bring` puts one
+    of `base`, checked, where it is told to, in case it is not in the spool.
     """
 
     spool: Path
@@ -46,6 +46,7 @@ class Push:
     forced: Path | None = None
     prefix: str = ""
     volume_megabytes: int = 100
+    bring: Callable[[Volume, Path], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,14 @@ class Engine:
         Raises ProgramFailed, TargetFull, NoSpace (the cache), TargetDamaged (the base).
         """
         chain = tuple(volume for volume in order.base if _prefix(volume.name) == order.prefix)
-        with fresh_folder(order.spool / f"{_INCOMING}{_key(order.prefix)}") as incoming:
+        with fresh_folder(order.spool / f"{dialect.INCOMING}{_key(order.prefix)}") as incoming:
             folders = self._folders(incoming, order.prefix)
             wanted = dialect.Set(
                 prefix=order.prefix,
                 time=order.time,
                 full=not chain,
                 megabytes=_volume_size(order),
-                synchronise=_show_chain(folders, order.spool, chain),
+                synchronise=_show_chain(folders, order, chain),
             )
             arguments = dialect.backup_arguments(folders, order.source, wanted)
             job = Job(folders, order.spool, arguments, self.secret, self.patience, moved, order.names, order.forced)
@@ -160,7 +161,7 @@ def clean_spool(spool: Path, sealed: Collection[str]) -> tuple[str, ...]:
     keep = frozenset(sealed)
     gone = []
     for entry in sorted(os.scandir(spool), key=lambda entry: entry.name):
-        if entry.name.startswith(_INCOMING):
+        if entry.name.startswith(dialect.INCOMING):
             remove_tree(Path(entry.path))
         elif entry.name not in keep and dialect.VOLUME_NAME.fullmatch(entry.name):
             os.unlink(entry.path)
@@ -175,7 +176,7 @@ def restore_volumes(volumes: Iterable[Volume]) -> tuple[Volume, ...]:
     return tuple(volume for volume in volumes if not _is_signature(volume.name))
 
 
-def _show_chain(folders: Folders, spool: Path, chain: Sequence[Volume]) -> bool:
+def _show_chain(folders: Folders, order: Push, chain: Sequence[Volume]) -> bool:
     """Let duplicity see the chain it continues, and give whether it must read it.
 
     Where the archive is good, names are enough: empty files. Where it is not, manifests and signatures are copied,
@@ -185,12 +186,15 @@ def _show_chain(folders: Folders, spool: Path, chain: Sequence[Volume]) -> bool:
     if not trusted:
         archive.forget(folders.archive)
     for volume in chain:
-        _check_there(spool, volume)
+        if order.bring is None:
+            _check_there(order.spool, volume)
         shown = folders.volumes / volume.name
         if trusted or _is_content(volume.name):
             shown.touch(mode=0o600)
+        elif order.bring is None:
+            copy_checked(order.spool / volume.name, shown, volume)
         else:
-            copy_checked(spool / volume.name, shown, volume)
+            order.bring(volume, shown)
     return bool(chain) and not trusted
 
 

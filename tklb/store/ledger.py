@@ -33,7 +33,6 @@ from tklb.store.entry import (
 from tklb.store.openpgp import Unreadable, decrypt, encrypt
 from tklb.store.target import LEDGER, Target
 
-
 _LINES = 2  # of an entry
 
 
@@ -250,7 +249,7 @@ def _before(entry: Entry, reading: _Reading) -> list[Entry]:
 
 
 def _torn(reading: _Reading, linked: Sequence[tuple[str, Entry]], memory: "_Memory | None") -> tuple[str, ...]:
-    """Entries that are cut off, right after the newest that this machine sealed or saw: what a killed run was writing."""
+    """Entries that are cut off, right after the newest that this machine saw: what a killed run was writing."""
     if memory is None or not linked or linked[-1][1].digest != memory.digest:
         return ()
     return tuple(name for name in sorted(reading.cut) if name.startswith(f"{LEDGER}{memory.sequence + 1:08}-"))

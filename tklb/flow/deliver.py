@@ -1,0 +1,96 @@
+"""From a finished set to a sealed snapshot: make room for it, bring it to a distant target, confirm, seal, settle.
+
+An interrupted upload is gone on with by the next run, volume by volume; what is no part of it is taken away.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tklb import snapshot
+from tklb.flow import pending
+from tklb.flow.chain import Chain, keep_records
+from tklb.flow.pending import Pending
+from tklb.flow.setting import Setting
+from tklb.model import Record
+from tklb.store.engine import clean_spool
+from tklb.store.ledger import seal
+from tklb.store.upload import check_there, clean_target, upload
+
+log = logging.getLogger(__name__)
+
+
+def prepare(chain: Chain, spool: Path) -> None:
+    """Take away what a killed run left in the spool and at the target. Raises TargetDamaged for a chain with a hole."""
+    clean_spool(spool, chain.sealed)
+    if chain.target.spool is None:
+        clean_target(chain.target, chain.sealed)
+        check_there(chain.target, chain.head.volumes if chain.head else ())
+    else:
+        chain.target.tidy()
+
+
+def deliver(setting: Setting, chain: Chain, found: Pending) -> Record:
+    """Bring a set that is encoded to its distant target, and seal it. It can be gone on with until it is sealed."""
+    paths, target = setting.paths, chain.target
+    size = sum(volume.size for volume in found.own)
+    before = size - sum(volume.size for volume in found.missing)
+    upload(
+        target,
+        paths.spool,
+        found.missing,
+        setting.config.uploads,
+        lambda volume: pending.confirm(paths, volume),
+        lambda sent: setting.progress("uploading", before + sent, size),
+    )
+    check_there(target, found.record.volumes)
+    record = seal_and_keep(setting, chain, found.record, found.stage)
+    pending.drop(paths)
+    settle_spool(paths.spool, (*chain.records, record), setting.config.keep_local)
+    return record
+
+
+def go_on(setting: Setting, chain: Chain) -> Record | None:
+    """Finish the upload of a set that an interrupted run had encoded; None where there is none that fits."""
+    found = pending.find(setting.paths, setting.secret, chain.target.address)
+    if found and chain.target.spool is None and _fits(chain, found, setting.paths.spool):
+        log.info("going on with the upload of %s", found.record.snapshot)
+        return deliver(setting, chain, found)
+    pending.drop(setting.paths)
+    return None
+
+
+def settle_spool(spool: Path, records: Sequence[Record], keep: str) -> None:
+    """Leave on this machine what it shall keep of what the distant target has: nothing, the newest chain, or all."""
+    kept = {"none": records[:0], "chain": records[-1:], "all": records}[keep]
+    clean_spool(spool, {volume.name for record in kept for volume in record.volumes})
+
+
+def seal_and_keep(setting: Setting, chain: Chain, record: Record, stage: Path) -> Record:
+    """Seal: from now on the snapshot exists. Its records are those the next run compares with."""
+    sealed = seal(chain.target, setting.secret, setting.paths.ledger, record, setting.older)
+    keep_records(setting.paths, stage)
+    return sealed
+
+
+def _fits(chain: Chain, found: Pending, spool: Path) -> bool:
+    """Whether the set comes right after the newest snapshot, and is still whole."""
+    record = found.record
+    base = {volume.name: volume for volume in chain.head.volumes} if chain.head else {}
+    sequence = chain.head.sequence + 1 if chain.head else 1
+    own = set(record.own_volumes)
+    is_next = record.sequence == sequence and (chain.head is None or record.snapshot > chain.head.snapshot)
+    return (
+        is_next
+        and all(base.get(volume.name) == volume for volume in record.volumes if volume.name not in own)
+        and all(_is_there(spool / volume.name, volume.size) for volume in found.missing)
+        and snapshot.digest(found.stage) == record.content_digest
+    )
+
+
+def _is_there(path: Path, size: int) -> bool:
+    try:
+        return os.lstat(path).st_size == size
+    except FileNotFoundError:
+        return False
