@@ -32,15 +32,6 @@ def test_stock_gpg_sees_one_literal_packet(tmp_path: Path) -> None:
     assert shown.count(b" packet:") == 1
 
 
-def test_key_protected_by_a_passphrase_is_refused_clearly(tmp_path: Path) -> None:
-    options = ["--batch", "--no-autostart", "--pinentry-mode", "loopback", "--passphrase", "x", "--s2k-count", "65536"]
-    made = gpg(tmp_path / "home", *options, "--armor", "--symmetric", feed=f"{SECRET.reveal()}\n".encode())
-    assert made.returncode == 0, made.stderr
-    (tmp_path / "key.asc").write_bytes(made.stdout)
-    with pytest.raises(KeyUnusable, match="needs a passphrase"):
-        read_key_file(tmp_path / "key.asc")
-
-
 def test_other_openpgp_message_is_refused(tmp_path: Path) -> None:
     made = gpg(tmp_path / "home", "--batch", "--armor", "--store", feed=b"no key\n")
     (tmp_path / "key.asc").write_bytes(made.stdout)

@@ -1,129 +1,182 @@
-"""The bare key file: the secret as an armoured OpenPGP message that `gpg --decrypt FILE` prints.
+"""Key files: the secret as an armoured OpenPGP message that `gpg --decrypt FILE` prints. Three kinds of them.
 
-Takes and gives a Secret; touches the one file it is told. The message is a single literal packet (RFC 4880, 4.2
-and 5.9) in ASCII armour (6.2): so small that a few lines here are safer than a gpg process with a home of its own.
+Takes and gives a Secret; touches the one file it is told. A bare key is a single literal packet (RFC 4880, 5.9): so
+small that a few lines here are safer than a gpg process with a home of its own. The other two are made by wrap.py.
 """
 
-import base64
-import binascii
+import contextlib
 import errno
 import os
 import re
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 
 from tklb.durable import sync_folder
 from tklb.errors import KeyUnusable
+from tklb.keys.armour import (
+    LITERAL,
+    LONGEST_KEY_FILE,
+    SEALED,
+    SESSION_KEY_FOR_PASSPHRASE,
+    SESSION_KEY_FOR_PUBLIC_KEY,
+    armoured,
+    comments_of,
+    packets,
+    unarmoured,
+)
 from tklb.keys.secret import fingerprint, parse_secret
 from tklb.model import Secret
 
-_LONGEST_FILE = 64 * 1024
-_LITERAL = 0xCB  # new format, tag 11
+_LITERAL = 0xC0 | LITERAL  # new format
 _LITERAL_START = b"t\x00\x00\x00\x00\x00"  # text, no file name, no date
-_TAG_SECRET_FOR_PASSPHRASE = 3  # symmetric-key encrypted session key
-_ARMOUR = re.compile(
-    r"-----BEGIN PGP MESSAGE-----[ \t]*\n((?:[^\n:]+:[^\n]*\n)*)[ \t]*\n(.*?)\n-----END PGP MESSAGE-----", re.DOTALL
-)
+_AEAD = 20  # RFC 9580 calls it reserved; newer versions of gpg seal with it for keys that want it
+_NAMED = re.compile(r"tklb key ([0-9a-f]{4}(?:-[0-9a-f]{4}){3})(?![0-9a-f-])")
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_NO_KEY = "is an OpenPGP message, but no tklb key"
 
 
-def write_key_file(path: Path, secret: Secret) -> None:
-    """Write the secret, unprotected, mode 0600. Raises KeyUnusable where `path` exists or cannot be written."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+class KeyKind(StrEnum):
+    """What it takes to open a key file."""
+
+    BARE = "bare"
+    PASSPHRASE = "passphrase"  # noqa: S105 - it is the word for it
+    PUBLIC_KEY = "public-key"
+
+
+def write_key_text(path: Path, text: str) -> None:
+    """Write a key file, mode 0600, whole or not at all. Raises KeyUnusable where `path` exists or cannot be written."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        descriptor = os.open(path, flags, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with os.fdopen(os.open(beside, flags, 0o600), "wb") as stream:
+            stream.write(text.encode("utf-8"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        _give_name(beside, path)
+        sync_folder(path.parent)
     except OSError as exc:
         reason = "it is there already" if exc.errno == errno.EEXIST else exc.strerror
         raise KeyUnusable(reason=f"cannot write {path}: {reason}") from exc
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def write_key_file(path: Path, secret: Secret) -> None:
+    """Write a bare key file, as write_key_text() does."""
+    write_key_text(path, format_key(secret))
+
+
+def read_key_text(path: Path) -> str:
+    """The text of a key file of any kind; `-` is standard input. Raises KeyUnusable, saying what is wrong with it."""
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(format_key(secret).encode("ascii"))
-            stream.flush()
-            os.fsync(descriptor)
-        sync_folder(path.parent)
+        descriptor = os.dup(0) if str(path) == "-" else os.open(path, os.O_RDONLY | os.O_NOCTTY)
+        with os.fdopen(descriptor, "rb") as stream:
+            content = stream.read(LONGEST_KEY_FILE + 1)
     except OSError as exc:
-        path.unlink()
-        raise KeyUnusable(reason=f"cannot write {path}: {exc.strerror}") from exc
+        raise KeyUnusable(reason=f"cannot read {path}: {exc.strerror}") from exc
+    if len(content) > LONGEST_KEY_FILE:
+        raise KeyUnusable(reason=f"{path} is far too long for a key file")
+    text = content.decode("utf-8", "replace")
+    try:
+        _kind(text)
+    except ValueError as exc:
+        raise KeyUnusable(reason=f"{path} {exc}") from exc
+    return text
+
+
+def kind_of(text: str) -> KeyKind:
+    """Which kind of key file a text is. Raises KeyUnusable, saying what is wrong with it."""
+    try:
+        return _kind(text)
+    except ValueError as exc:
+        raise KeyUnusable(reason=f"the key file {exc}") from exc
+
+
+def open_key(text: str, ask: Callable[[], Secret]) -> Secret:
+    """The secret in a key file somebody gave us. `ask` gives the passphrase; it is called only where there is one.
+
+    Raises KeyUnusable, WrongPassphrase, and what `ask` raises.
+    """
+    match kind_of(text):
+        case KeyKind.PASSPHRASE:
+            from tklb.keys.wrap import unwrap
+
+            return unwrap(text, ask())
+        case KeyKind.PUBLIC_KEY:
+            raise KeyUnusable(
+                reason="the key file is for the owner of an OpenPGP key: what `gpg --decrypt FILE` prints is the key"
+                " (`gpg --decrypt FILE | tklb restore --key - ...`)"
+            )
+        case KeyKind.BARE:
+            try:
+                return parse_key(text)
+            except ValueError as exc:
+                raise KeyUnusable(reason=f"the key file {exc}") from exc
 
 
 def read_key_file(path: Path) -> Secret:
-    """Read what write_key_file wrote. Raises KeyUnusable, saying what is wrong with the file."""
+    """Read a bare key file. Raises KeyUnusable, saying what is wrong with the file."""
+    text = read_key_text(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as stream:
-            content = stream.read(_LONGEST_FILE + 1)
-    except OSError as exc:
-        raise KeyUnusable(reason=f"cannot read {path}: {exc.strerror}") from exc
-    if len(content) > _LONGEST_FILE:
-        raise KeyUnusable(reason=f"{path} is far too long for a key file")
-    try:
-        return parse_key(content.decode("utf-8", "replace"))
+        return parse_key(text)
     except ValueError as exc:
         raise KeyUnusable(reason=f"{path} {exc}") from exc
 
 
 def format_key(secret: Secret) -> str:
-    """The text of a key file."""
+    """The text of a bare key file."""
     body = _LITERAL_START + secret.reveal().encode("ascii") + b"\n"
-    packet = bytes((_LITERAL, len(body))) + body
-    encoded = base64.b64encode(packet).decode("ascii")
-    lines = [encoded[start : start + 64] for start in range(0, len(encoded), 64)]
-    checksum = base64.b64encode(_crc24(packet).to_bytes(3, "big")).decode("ascii")
-    return "\n".join(
+    return armoured(
+        bytes((_LITERAL, len(body))) + body,
         (
-            "-----BEGIN PGP MESSAGE-----",
-            f"Comment: tklb key {fingerprint(secret)}. Whoever has this file reads the backups.",
-            "Comment: PASSPHRASE=$(gpg --decrypt THIS-FILE) gives it to duplicity.",
-            "",
-            *lines,
-            f"={checksum}",
-            "-----END PGP MESSAGE-----",
-            "",
-        )
+            f"tklb key {fingerprint(secret)}. Whoever has this file reads the backups.",
+            "PASSPHRASE=$(gpg --decrypt THIS-FILE) gives it to duplicity.",
+        ),
     )
 
 
 def parse_key(text: str) -> Secret:
-    """Find the secret in the text of a key file. Raises ValueError; its message continues "FILE ..."."""
-    if not text.strip():
-        raise ValueError("is empty")
-    packet = _unarmoured(text.replace("\r\n", "\n"))
-    if packet[0] & 0x80 and _tag(packet[0]) == _TAG_SECRET_FOR_PASSPHRASE:
-        raise ValueError("needs a passphrase, which this version of tklb cannot ask for")
+    """Find the secret in a bare key file, or in what gpg prints of any. Raises ValueError; it continues "FILE ..."."""
+    with contextlib.suppress(ValueError):
+        return parse_secret(text.strip())
+    packet = unarmoured(text)
     if packet[0] != _LITERAL or len(packet) < 2 or packet[1] != len(packet) - 2 or packet[1] >= 192:
-        raise ValueError("is an OpenPGP message, but no tklb key")
+        raise ValueError(_NO_KEY)
     try:
         return parse_secret(packet[2 + len(_LITERAL_START) :].decode("ascii").strip())
     except (ValueError, UnicodeDecodeError) as exc:
-        raise ValueError("is an OpenPGP message, but no tklb key") from exc
+        raise ValueError(_NO_KEY) from exc
 
 
-def _unarmoured(text: str) -> bytes:
-    if "-----BEGIN PGP MESSAGE-----" not in text:
-        raise ValueError("is no tklb key file")
-    found = _ARMOUR.search(text)
-    if not found:
-        raise ValueError("is cut off: the end of the message is missing")
-    *lines, last = (line.strip() for line in found[2].split("\n"))
+def named_fingerprint(text: str) -> str:
+    """The fingerprint that a key file names in a comment, "" where it names none. Nobody vouches for it."""
+    found = (_NAMED.search(comment) for comment in comments_of(text))
+    return next((match[1] for match in found if match), "")
+
+
+def _kind(text: str) -> KeyKind:
+    with contextlib.suppress(ValueError):
+        parse_secret(text.strip())
+        return KeyKind.BARE
+    match [tag for tag, _ in packets(unarmoured(text))]:
+        case [tag] if tag == LITERAL:
+            return KeyKind.BARE
+        case [tag, sealed] if tag == SESSION_KEY_FOR_PASSPHRASE and sealed == SEALED:
+            return KeyKind.PASSPHRASE
+        case [*tags, sealed] if tags and set(tags) == {SESSION_KEY_FOR_PUBLIC_KEY} and sealed in (SEALED, _AEAD):
+            return KeyKind.PUBLIC_KEY
+    raise ValueError(_NO_KEY)
+
+
+def _give_name(beside: Path, path: Path) -> None:
+    """Give a finished file its name, and never take another's."""
     try:
-        packet = base64.b64decode("".join(lines), validate=True)
-        checksum = base64.b64decode(last.removeprefix("="), validate=True)
-    except binascii.Error as exc:
-        raise ValueError("is damaged") from exc
-    if not packet or _crc24(packet).to_bytes(3, "big") != checksum:
-        raise ValueError("is damaged: its checksum does not fit")
-    return packet
-
-
-def _tag(first: int) -> int:
-    return first & 0x3F if first & 0x40 else (first >> 2) & 0x0F
-
-
-def _crc24(content: bytes) -> int:
-    """RFC 4880, 6.1."""
-    crc = 0xB704CE
-    for byte in content:
-        crc ^= byte << 16
-        for _ in range(8):
-            crc <<= 1
-            if crc & 0x1000000:
-                crc ^= 0x1864CFB
-    return crc
+        os.link(beside, path, follow_symlinks=False)
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        # A USB stick's FAT knows no links. Whoever holds the name may put the file in its place.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        os.rename(beside, path)

@@ -1,0 +1,259 @@
+"""The secret wrapped: in a passphrase, or to OpenPGP public keys. The one place that knows python-gnupg.
+
+Takes and gives key files as text. gpg gets a home of its own, a clean environment, and passphrases through a pipe.
+What opens a wrapped key is decided before gpg sees it: one session key for one passphrase, one sealed packet, nothing
+else; then gpg's own word (DECRYPTION_OKAY and GOODMDC on its status lines) is needed, whatever its exit status is.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import gnupg
+
+from tklb.errors import KeyUnusable, ProgramFailed, ProgramMissing, UsageWrong, WrongPassphrase
+from tklb.keys.armour import (
+    LONGEST_KEY_FILE,
+    SEALED,
+    SESSION_KEY_FOR_PASSPHRASE,
+    SESSION_KEY_FOR_PUBLIC_KEY,
+    armoured,
+    packets,
+    unarmoured,
+)
+from tklb.keys.passphrase import check_passphrase, passphrase_bytes
+from tklb.keys.secret import fingerprint, parse_secret
+from tklb.model import Secret
+from tklb.run import PATH
+
+_SECONDS = 60  # what any call of gpg may take; stretching a passphrase takes less than one
+_LONGEST_SECRET = 4096
+_ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C", "LANG": "C", "HOME": "/nonexistent"}
+_ALONE = ["--no-options", "--no-autostart", "--no-random-seed-file", "--lock-never"]
+_PLAIN = ["--force-mdc", "--compress-algo=none", "--cipher-algo=AES256"]
+_STRETCHED = ["--s2k-mode=3", "--s2k-count=65011712", "--s2k-digest-algo=SHA512", "--s2k-cipher-algo=AES256"]
+_FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
+_VALIDITY = {"e": "has expired", "r": "was revoked", "d": "is disabled", "i": "is not valid"}
+_NO_KEY = "is an OpenPGP message, but no tklb key"
+
+# It would log what gpg prints, and that may be a secret.
+logging.getLogger(gnupg.__name__).disabled = True
+
+
+def wrap(secret: Secret, passphrase: Secret) -> str:
+    """A key file that the passphrase opens, here and with stock gpg. Raises ProgramFailed, ProgramMissing."""
+    with _empty_home() as home, _gpg(home, [*_ALONE, "--no-keyring"]) as gpg:
+        result = gpg.encrypt_file(
+            io.BytesIO(_content(secret)),
+            None,
+            passphrase=_for_gpg(passphrase),
+            symmetric="AES256",
+            armor=False,
+            extra_args=[*_PLAIN, *_STRETCHED],
+        )
+    message = _whole(result)
+    _check_stretching(message)
+    return armoured(
+        message,
+        (
+            f"tklb key {fingerprint(secret)}. Its passphrase opens the backups.",
+            "gpg --decrypt THIS-FILE prints the PASSPHRASE that duplicity wants.",
+        ),
+    )
+
+
+def unwrap(text: str, passphrase: Secret) -> Secret:
+    """The secret in a key file with a passphrase. Raises WrongPassphrase, KeyUnusable, ProgramFailed, ProgramMissing.
+
+    Another kind of key file is no key here, wherever it comes from: who can write to a target must not choose the key.
+    """
+    try:
+        message = passphrase_message(text)
+    except ValueError as exc:
+        raise KeyUnusable(reason=f"the key file {exc}") from exc
+    with _empty_home() as home, _gpg(home, [*_ALONE, "--no-keyring"]) as gpg:
+        result = gpg.decrypt_file(
+            io.BytesIO(message), passphrase=_for_gpg(passphrase), extra_args=[f"--max-output={_LONGEST_SECRET}"]
+        )
+    said = _statuses(result.stderr)
+    if "BADMDC" in said:
+        raise KeyUnusable(reason="the key file was altered, or the passphrase is another one")
+    if "DECRYPTION_FAILED" in said:
+        raise WrongPassphrase(reason="it does not open the key file")
+    if not said.keys() >= {"DECRYPTION_OKAY", "GOODMDC"} or result.returncode != 0 or "ENC_TO" in said:
+        raise ProgramFailed(program="gpg", reason=_last_words(result))
+    try:
+        return parse_secret(result.data.decode("ascii").strip())
+    except ValueError as exc:
+        raise KeyUnusable(reason=f"the key file {_NO_KEY}") from exc
+
+
+def wrap_to(secret: Secret, fingerprints: Sequence[str], homedir: Path) -> str:
+    """A key file for the owners of OpenPGP keys, which are looked up by full fingerprint in the keyring of `homedir`.
+
+    Raises UsageWrong for anything but full fingerprints, KeyUnusable naming the key that cannot be encrypted to.
+    """
+    wanted = tuple(dict.fromkeys(_full(text) for text in fingerprints))
+    exported = _exported(wanted, homedir)
+    with tempfile.TemporaryDirectory(prefix="tklb-gpg-") as home, _gpg(Path(home), _ALONE) as gpg:
+        gpg.import_keys(exported)
+        result = gpg.encrypt_file(
+            io.BytesIO(_content(secret)),
+            wanted,
+            always_trust=True,
+            armor=False,
+            extra_args=_PLAIN,
+        )
+    message = _whole(result)
+    if [tag for tag, _ in packets(message)].count(SESSION_KEY_FOR_PUBLIC_KEY) != len(wanted):
+        raise ProgramFailed(program="gpg", reason="it did not encrypt to all of the keys")
+    return armoured(
+        message,
+        (
+            f"tklb key {fingerprint(secret)} for {', '.join(wanted[:4])}{', ...' if len(wanted) > 4 else ''}.",
+            "gpg --decrypt THIS-FILE prints the PASSPHRASE that duplicity wants.",
+        ),
+    )
+
+
+def passphrase_message(text: str) -> bytes:
+    """The OpenPGP message in a key file with a passphrase. Raises ValueError; its message continues "FILE ..."."""
+    if len(text) > LONGEST_KEY_FILE:
+        raise ValueError("is far too long for a key file")
+    message = unarmoured(text)
+    found = packets(message)
+    if [tag for tag, _ in found] != [SESSION_KEY_FOR_PASSPHRASE, SEALED]:
+        raise ValueError(_NO_KEY)
+    # RFC 4880, 5.3 and 3.7.1.3: version 4, AES, salted and iterated, 8 bytes of salt, the count, and no more
+    start = found[0][1]
+    if len(start) != 13 or start[0] != 4 or start[1] not in (7, 8, 9) or start[2] != 3:
+        raise ValueError("is protected in a way that tklb does not know")
+    return message
+
+
+# ---------------------------------------------------------------- gpg
+
+
+class _Result(Protocol):
+    """What python-gnupg gives: `stderr` has the status lines among the rest."""
+
+    ok: bool
+    data: bytes
+    stderr: str
+    returncode: int
+
+
+class _Gpg(gnupg.GPG):  # type: ignore[misc]
+    """gnupg.GPG whose processes end after a while, or when the block around them does."""
+
+    def _open_subprocess(self, args: list[str], passphrase: bool = False) -> object:
+        process = super()._open_subprocess(args, passphrase)
+        timer = threading.Timer(_SECONDS, process.kill)
+        timer.daemon = True
+        timer.start()
+        self.__dict__.setdefault("started", []).append((process, timer))
+        return process
+
+
+@contextlib.contextmanager
+def _gpg(home: Path, options: list[str]) -> Iterator[_Gpg]:
+    gpg = None
+    try:
+        gpg = _Gpg(gnupghome=str(home), options=options, env=dict(_ENVIRONMENT))
+        yield gpg
+    except (OSError, ValueError) as exc:
+        if gpg is None:
+            raise ProgramMissing(program="gpg") from exc
+        raise ProgramFailed(program="gpg", reason=str(exc)) from exc
+    finally:
+        for process, timer in getattr(gpg, "started", ()):
+            timer.cancel()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def _empty_home() -> Iterator[Path]:
+    """A private folder that is gone already: nothing can be put there, and a kill leaves nothing behind."""
+    folder = tempfile.mkdtemp(prefix="tklb-gpg-")
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.rmdir(folder)
+        yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _content(secret: Secret) -> bytes:
+    return f"{secret.reveal()}\n".encode("ascii")
+
+
+def _for_gpg(passphrase: Secret) -> str:
+    """Checked, whoever made it: gpg would cut it, or take part of the message for it. In Latin-1 a letter is a byte."""
+    content = passphrase_bytes(passphrase)
+    check_passphrase(content)
+    return content.decode("latin-1")
+
+
+def _whole(result: _Result) -> bytes:
+    if not result.ok or result.returncode != 0:
+        raise ProgramFailed(program="gpg", reason=_last_words(result))
+    return result.data
+
+
+def _check_stretching(message: bytes) -> None:
+    """What gpg was asked for, it did: a weaker one would not show until somebody guesses."""
+    tags = packets(message)
+    if [tag for tag, _ in tags] != [SESSION_KEY_FOR_PASSPHRASE, SEALED] or tags[0][1][:4] != b"\x04\x09\x03\x0a":
+        raise ProgramFailed(program="gpg", reason="it did not protect the key as it was told to")
+    if tags[0][1][-1] != 0xFF:
+        raise ProgramFailed(program="gpg", reason="it did not stretch the passphrase as far as it was told to")
+
+
+def _statuses(stderr: str) -> Mapping[str, str]:
+    lines = (line.split(None, 2) for line in stderr.splitlines() if line.startswith("[GNUPG:] "))
+    return {words[1]: words[2] if len(words) > 2 else "" for words in lines if len(words) > 1}
+
+
+def _last_words(result: _Result) -> str:
+    lines = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith("[GNUPG:]")]
+    return " / ".join(lines[-2:]) or f"exit status {result.returncode}"
+
+
+# ---------------------------------------------------------------- public keys
+
+
+def _full(text: str) -> str:
+    found = text.replace(" ", "").upper().removeprefix("0X")
+    if not _FINGERPRINT.fullmatch(found):
+        raise UsageWrong(reason=f"`{text}` is no full fingerprint of an OpenPGP key (40 hex digits)")
+    return found
+
+
+def _exported(wanted: Sequence[str], homedir: Path) -> bytes:
+    if not homedir.is_dir():
+        raise KeyUnusable(reason=f"the OpenPGP key {wanted[0]} is not known here: there is no {homedir}")
+    with _gpg(homedir, ["--no-autostart", "--no-auto-check-trustdb", "--trust-model", "always"]) as gpg:
+        for name in wanted:
+            _check_public_key(name, [key for key in gpg.list_keys(keys=[name]) if name in key["fingerprint"]])
+        exported = gpg.export_keys(list(wanted), armor=False)
+    assert isinstance(exported, bytes)
+    return exported
+
+
+def _check_public_key(name: str, found: Sequence[Mapping[str, str]]) -> None:
+    if len(found) != 1:
+        raise KeyUnusable(reason=f"the OpenPGP key {name} is not known here; import it with `gpg --import`")
+    validity, capabilities = found[0]["trust"][:1], found[0]["cap"]
+    if validity in _VALIDITY or "D" in capabilities:
+        raise KeyUnusable(reason=f"the OpenPGP key {name} {_VALIDITY.get(validity, 'is disabled')}")
+    if "E" not in capabilities:
+        raise KeyUnusable(reason=f"the OpenPGP key {name} cannot be encrypted to: it has no valid key for that")
