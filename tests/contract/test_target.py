@@ -13,12 +13,13 @@ from tklb.config import Config
 from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable
 from tklb.store.local import LocalTarget
 from tklb.store.target import LEDGER, VOLUMES, Target
-from tklb.store.targets import make_target, open_target
+from tklb.store.targets import guarded, make_target, open_target
 
 Maker = Callable[[Path], Target]
 KINDS: dict[str, Maker] = {
     "local": lambda folder: make_target(f"file://{folder}/target", Config()),
     "memory": lambda folder: MemoryTarget(),
+    "guarded": lambda folder: guarded(MemoryTarget(), Config(limit_rate="1G")),
 }
 
 

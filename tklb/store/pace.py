@@ -11,6 +11,7 @@ from pathlib import Path
 from tklb.store.target import Listed, Moved, Stored, Target, idle
 
 _BURST = 1.0  # seconds of the rate that may be saved up while nothing moves
+_SHORTEST = 0.001  # seconds that are worth a sleep; what is not slept now stays owed
 _SLICE = 0.2  # seconds of sleep at once: a rate that changes, or an end, is noticed soon
 
 
@@ -32,7 +33,7 @@ class Allowance:
             self._settle()
             self._asked += count
             mine = self._asked
-        while (pause := self._pause(mine)) > 0:
+        while (pause := self._pause(mine)) > _SHORTEST:
             self._sleep(min(pause, _SLICE))
 
     def _pause(self, mine: float) -> float:
