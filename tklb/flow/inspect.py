@@ -2,15 +2,19 @@
 
 import contextlib
 import json
+import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from tklb.config import Paths
+from tklb.config import Config, Paths
 from tklb.durable import write_atomic
 from tklb.errors import COMPLETE, INCOMPLETE, InternalError, Interrupted, NoSpace, TklbError
-from tklb.flow.setting import Setting
+from tklb.flow.setting import Clock, Setting
 from tklb.model import Record
 from tklb.store.ledger import Ledger, read_ledger
+from tklb.store.probe import probe, told_skew
 from tklb.store.targets import open_target
 
 LATE_AFTER = timedelta(hours=48)
@@ -47,7 +51,7 @@ def snapshots(setting: Setting) -> Ledger:
 
 
 def condition(setting: Setting) -> Condition:
-    """Judge the last run, the age of the last snapshot and whether the target can be read."""
+    """Judge the last run, the age of the last snapshot and whether the target can be used: it is written to as well."""
     note = read_note(setting.paths)
     records: tuple[Record, ...] = ()
     problems: list[str] = []
@@ -56,6 +60,7 @@ def condition(setting: Setting) -> Condition:
         ledger = snapshots(setting)
         records = ledger.records
         ledger.check()
+        problems += check_target(setting.config, setting.clock)
     except TklbError as exc:
         problems.append(str(exc))
         status = exc.code
@@ -79,6 +84,14 @@ def condition(setting: Setting) -> Condition:
         problems=tuple(problems),
         exit_status=status or (COMPLETE if state == "ok" and not problems else INCOMPLETE),
     )
+
+
+def check_target(config: Config, clock: Clock) -> tuple[str, ...]:
+    """Use the target once in every way. Raises what is wrong with it; gives what is only odd."""
+    with TemporaryDirectory(prefix="tklb-") as work:
+        skew = probe(open_target(config.target, config), Path(work), clock, os.urandom)
+    odd = told_skew(skew)
+    return (odd,) if odd else ()
 
 
 def note_run(paths: Paths, note: RunNote) -> None:

@@ -1,0 +1,72 @@
+"""A target is found out early: what cannot be written, read back or deleted is named, and clocks that differ."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.contract.memory_target import MemoryTarget
+from tklb.errors import AccessRefused, TargetDamaged
+from tklb.store.probe import probe, told_skew
+from tklb.store.target import Moved, Stored, idle
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_good_target_is_left_as_it_was(tmp_path: Path) -> None:
+    target = MemoryTarget()
+    target.objects["ledger/00000001-20260101T000000Z"] = b"x"
+    assert probe(target, tmp_path, now, os.urandom) == timedelta(0)
+    assert list(target.objects) == ["ledger/00000001-20260101T000000Z"]
+
+
+def test_probe_that_a_killed_run_left_goes_and_a_running_one_stays(tmp_path: Path) -> None:
+    target = MemoryTarget()
+    target.objects = {"ledger/probe-00": b"x", "ledger/probe-01": b"x"}
+    target.modified = {"ledger/probe-00": now() - timedelta(hours=2), "ledger/probe-01": now()}
+    probe(target, tmp_path, now, os.urandom)
+    assert list(target.objects) == ["ledger/probe-01"]
+
+
+class Altering(MemoryTarget):
+    def read(self, name: str, limit: int) -> bytes:
+        return super().read(name, limit)[:-1] + b"\0"
+
+
+class Keeping(MemoryTarget):
+    def delete(self, name: str) -> None:
+        pass
+
+
+class Losing(MemoryTarget):
+    def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+        return Stored(source.stat().st_size, sha256)
+
+
+@pytest.mark.parametrize("kind", [Altering, Keeping, Losing])
+def test_target_that_lies_is_named(kind: type[MemoryTarget], tmp_path: Path) -> None:
+    with pytest.raises(TargetDamaged):
+        probe(kind(), tmp_path, now, lambda count: b"\1" * count)
+
+
+def test_target_that_may_not_be_written_is_told_so(tmp_path: Path) -> None:
+    class Refusing(MemoryTarget):
+        def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+            raise AccessRefused(address=self.address, reason="read only")
+
+    with pytest.raises(AccessRefused):
+        probe(Refusing(), tmp_path, now, os.urandom)
+
+
+@pytest.mark.parametrize(("hours", "word"), [(3, "behind"), (-3, "ahead of")])
+def test_clock_that_differs_is_told_with_its_direction(tmp_path: Path, hours: int, word: str) -> None:
+    skew = probe(MemoryTarget(), tmp_path, lambda: now() + timedelta(hours=hours), os.urandom)
+    assert abs(abs(skew) - timedelta(hours=3)) < timedelta(seconds=5)
+    assert word in told_skew(skew)
+
+
+def test_clocks_that_agree_are_not_worth_a_word() -> None:
+    assert told_skew(timedelta(seconds=59)) == ""
