@@ -7,12 +7,14 @@ private folder it fetches into.
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Lock
 from typing import IO
 
-from tklb.errors import TargetDamaged
+from tklb.errors import Interrupted, TargetDamaged, TargetUnreachable
 from tklb.model import Volume
 from tklb.store.target import VOLUMES, Target
 
@@ -28,26 +30,23 @@ class Problem:
 
 
 def check_objects(
-    target: Target, volumes: Iterable[Volume], folder: Path | None = None, moved: Callable[[int], None] = lambda _: None
+    target: Target,
+    volumes: Iterable[Volume],
+    folder: Path | None = None,
+    moved: Callable[[int], None] = lambda _: None,
+    abreast: int = 1,
 ) -> tuple[Problem, ...]:
-    """What is wrong with sealed objects: by presence and size, or by content where a private `folder` is given.
+    """What is wrong with sealed objects: by presence and size, or by content too where a private `folder` is given.
 
-    `moved` is told the bytes read so far. Objects that no seal names are another matter: unexpected().
+    `moved` is told the bytes read so far, `abreast` are read at a time. What reads badly is read a second time: a bit
+    that was flipped on the way is no damage. Objects that no seal names are another matter: unexpected().
     """
-    problems = []
-    done = 0
-    sizes = sizes_of(target)
-    for volume in volumes:
-        size = sizes.get(volume.name)
-        if size is None:
-            problems.append(Problem(volume.name, "missing"))
-        elif size != volume.size:
-            problems.append(Problem(volume.name, "truncated" if size < volume.size else "damaged"))
-        elif folder and not _is_whole(target, volume, folder):
-            problems.append(Problem(volume.name, "damaged"))
-        done += volume.size
-        moved(done)
-    return tuple(problems)
+    wanted, sizes = tuple(volumes), sizes_of(target)
+    kinds = {volume.name: _kind_by_size(target, volume, sizes.get(volume.name)) for volume in wanted}
+    if folder:
+        there = [volume for volume in wanted if not kinds[volume.name]]
+        kinds.update(_kinds_by_content(target, there, folder, moved, abreast))
+    return tuple(Problem(volume.name, kind) for volume in wanted if (kind := kinds[volume.name]))
 
 
 def unexpected(target: Target, sealed: Iterable[str]) -> tuple[Problem, ...]:
@@ -104,14 +103,55 @@ def _check(path: Path, volume: Volume, address: str) -> None:
             raise TargetDamaged(address=address, reason=f"{volume.name} is not what was sealed")
 
 
+def _kind_by_size(target: Target, volume: Volume, listed: int | None) -> str:
+    """What is wrong with an object by its size alone, "" if nothing. A listing may be behind the times: ask again."""
+    size = listed
+    if listed != volume.size:
+        found = target.stat(VOLUMES + volume.name)
+        size = found.size if found else None
+    if size is None:
+        return "missing"
+    if size < volume.size:
+        return "truncated"
+    return "damaged" if size > volume.size else ""
+
+
+def _kinds_by_content(
+    target: Target, volumes: Sequence[Volume], folder: Path, moved: Callable[[int], None], abreast: int
+) -> dict[str, str]:
+    done, ended, lock = 0, Event(), Lock()
+
+    def kind(volume: Volume) -> str:
+        nonlocal done
+        if ended.is_set():
+            raise Interrupted
+        found = "" if _is_whole(target, volume, folder) else _kind_by_size(target, volume, None) or "damaged"
+        with lock:
+            done += volume.size
+            moved(done)
+        return found
+
+    with ThreadPoolExecutor(max_workers=abreast) as threads:
+        try:
+            return dict(zip((volume.name for volume in volumes), threads.map(kind, volumes), strict=True))
+        finally:
+            ended.set()
+
+
 def _is_whole(target: Target, volume: Volume, folder: Path) -> bool:
-    try:
-        fetch_volumes(target, (volume,), folder)
-    except TargetDamaged:
-        return False
-    finally:
-        (folder / volume.name).unlink(missing_ok=True)
-    return True
+    """Whether one of two looks finds it whole. Where the target answers but for this object, the object is damaged."""
+    for is_last in (False, True):
+        try:
+            fetch_volumes(target, (volume,), folder)
+            return True
+        except TargetDamaged:
+            continue
+        except TargetUnreachable:
+            if is_last:
+                target.stat(VOLUMES + volume.name)
+        finally:
+            (folder / volume.name).unlink(missing_ok=True)
+    return False
 
 
 def _linked(target: Target, volume: Volume, fetched: Path) -> bool:
