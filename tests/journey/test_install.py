@@ -21,6 +21,45 @@ HOUSE = Path(__file__).parents[2]
 BOOKS = ("var/lib/apt", "var/lib/dpkg", "var/cache", "var/log/", "dev", "proc", "sys", "run", "etc/ld.so.cache")
 BROUGHT = ("python3", "gpg", "ca-certificates", "libpython3-stdlib")
 
+# All clients that S3 and signing in to it need, and a role taken on, as far as one gets without a net; then a key for
+# SSH, and a printed page with a code on it.
+LIBRARIES = """
+import io, sys
+sys.path.insert(0, "/opt/tklb/lib")
+import boto3, botocore.exceptions, botocore.session, gnupg, paramiko, segno
+from reportlab.pdfgen import canvas
+
+session = boto3.Session(region_name="eu-central-1", aws_access_key_id="a", aws_secret_access_key="b")
+for service in ("s3", "sts", "sso", "sso-oidc", "signin"):
+    session.client(service)
+session.client("s3").get_paginator("list_objects_v2")
+acting = boto3.Session(botocore_session=botocore.session.Session(profile="acting"))
+try:
+    acting.client("s3").list_buckets()
+except botocore.exceptions.EndpointConnectionError as exc:
+    assert "//sts." in str(exc), exc
+else:
+    sys.exit("a role was taken on from nobody")
+assert paramiko.ECDSAKey.generate().sign_ssh_data(b"")
+page = canvas.Canvas(io.BytesIO())
+for row, bits in enumerate(segno.make("a key", error="h").matrix):
+    for column, bit in enumerate(bits):
+        page.rect(column, row, 1, 1, stroke=0, fill=bit)
+page.drawString(10, 100, "a key")
+assert page.getpdfdata().startswith(b"%PDF")
+"""
+PROFILES = """
+[default]
+region = eu-central-1
+[profile acting]
+region = eu-central-1
+role_arn = arn:aws:iam::123456789012:role/backup
+source_profile = own
+[profile own]
+aws_access_key_id = a
+aws_secret_access_key = b
+"""
+
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 
@@ -35,9 +74,9 @@ def bare(request: pytest.FixtureRequest) -> Iterator[Box]:
 
 
 @pytest.fixture
-def box() -> Iterator[Box]:
+def box(request: pytest.FixtureRequest) -> Iterator[Box]:
     """A machine with tklb."""
-    with Box([root("core")], hostname="ready") as machine:
+    with Box([root(getattr(request, "param", "core"))], hostname="ready") as machine:
         first = install(machine)
         assert first.returncode == 0, first.stderr
         yield machine
@@ -100,6 +139,15 @@ def test_quickstart_takes_a_first_backup_of_a_bare_machine(bare: Box) -> None:
 
     bare.run(["/mnt/scripts/quickstart"])
     assert len(json.loads(bare.run(["tklb", "list", "--json"]).stdout)) == 1
+
+
+@pytest.mark.parametrize("box", ["core", "trixie-core"], indirect=True)
+def test_libraries_have_all_they_need_and_little_more(box: Box) -> None:
+    (box.root / "root/.aws").mkdir()
+    (box.root / "root/.aws/config").write_text(PROFILES)
+    box.run(["python3", "-IS"], input=LIBRARIES, env={"AWS_MAX_ATTEMPTS": "1", "AWS_EC2_METADATA_DISABLED": "true"})
+    size = sum(path.lstat().st_size for path in (box.root / "opt/tklb/lib/botocore").rglob("*"))
+    assert size < 8_000_000
 
 
 def test_damaged_installation_is_mended(box: Box) -> None:

@@ -27,6 +27,8 @@ OF_ONE_PLACE = [
     word.replace("_", "")
     for word in ("py_pi.org", "python_hosted.org", "deb._debian.org", "security._debian.org", "/wo_rk/")
 ]
+# Of other kinds of targets, printed keys and databases: half a second of every start, were they always loaded.
+HEAVY = {"boto3", "botocore", "paramiko", "cryptography", "gnupg", "segno", "reportlab", "PIL", "pymysql", "psycopg"}
 LOOSE_ENDS = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3, "NotImplemented" + "Error")) + r")\b")
 CODE_RANGES = [range(1, 3), *(range(first, first + 10) for first in range(10, 70, 10)), range(130, 131)]
 
@@ -47,6 +49,13 @@ def test_types_hold() -> None:
 
 def test_imports_go_downwards_only() -> None:
     passes(TOOLS / "lint-imports", "--no-cache")
+
+
+@pytest.mark.parametrize("module", ["main", "daily", "recovery", "admin"])
+def test_start_loads_no_library_that_only_few_runs_need(module: str) -> None:
+    script = f"import sys, tklb.cli.{module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", script], cwd=HOUSE, capture_output=True, text=True, check=True)
+    assert not {*loaded.stdout.split()} & HEAVY
 
 
 def test_shellcheck_finds_nothing() -> None:
