@@ -1,0 +1,303 @@
+"""A target that is a folder of an SSH server.
+
+Takes and gives objects as files, mode 0600 in folders 0700, written beside, synced and renamed. Touches that folder.
+Every thread has a connection of its own; one that is not used is kept for the next.
+"""
+
+import contextlib
+import hashlib
+import posixpath
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from tklb.config import SftpConfig
+from tklb.durable import PRIVATE_FILE, PRIVATE_FOLDER
+from tklb.errors import AccessRefused, TargetDamaged, TargetFull, TargetUnreachable, TklbError
+from tklb.store.address import Address
+from tklb.store.local import opened, private_file
+from tklb.store.sftp_wire import (
+    DENIED,
+    FAILURE,
+    FULL,
+    NO_SUCH_FILE,
+    READ,
+    WRITE_NEW,
+    Attributes,
+    Garbled,
+    Refused,
+    Wire,
+)
+from tklb.store.ssh import Connection, connect
+from tklb.store.target import LEDGER, VOLUMES, Listed, Moved, Stored, check_name, idle, is_name
+
+_BESIDE = ".part"
+_LEAST_ROOM = 1 << 20  # bytes; where less is left, a write failed because of it
+
+
+class Session:
+    """A connection and what is said on it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.wire = connection, Wire(connection)
+
+
+class Sessions:
+    """Those that are open, in use or not."""
+
+    def __init__(self, begin: Callable[[], Session]) -> None:
+        self._begin = begin
+        self._lock = threading.Lock()
+        self._free: list[Session] = []
+        self._all: set[Session] = set()
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[Wire]:
+        """A session for this thread alone. One that anything failed on is ended: what is still under way is lost."""
+        session = self._taken() or self._begun()
+        try:
+            yield session.wire
+        except BaseException:
+            self._end(session)
+            raise
+        with self._lock:
+            if session in self._all:
+                self._free.append(session)
+
+    def close(self) -> None:
+        """End all of them, those in use too."""
+        with self._lock:
+            ended = list(self._all)
+            self._all.clear()
+            self._free.clear()
+        for session in ended:
+            session.connection.close()
+
+    def _taken(self) -> Session | None:
+        while True:
+            with self._lock:
+                session = self._free.pop() if self._free else None
+            if session is None or session.connection.is_alive:
+                return session
+            self._end(session)
+
+    def _begun(self) -> Session:
+        session = self._begin()
+        with self._lock:
+            self._all.add(session)
+        return session
+
+    def _end(self, session: Session) -> None:
+        with self._lock:
+            self._all.discard(session)
+        session.connection.close()
+
+
+class SftpTarget:
+    """See tklb.store.targets.Distant."""
+
+    spool = None
+
+    def __init__(self, address: Address, config: SftpConfig) -> None:
+        self._address, self._config = address, config
+        self._folder = address.path.encode("utf-8", "surrogateescape")
+        self._sessions = Sessions(self._begin)
+
+    @property
+    def address(self) -> str:
+        return self._address.text
+
+    def make(self) -> None:
+        parts = self._folder.split(b"/")
+        above = [b"/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+        with self._told() as wire:
+            for folder in (*filter(None, above), self._path(VOLUMES[:-1]), self._path(LEDGER[:-1])):
+                self._make_folder(wire, folder)
+
+    def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+        path = self._path(check_name(name))
+        beside = path + _BESIDE.encode()
+        with opened(source) as origin, self._told(name) as wire:
+            wire.remove(beside)
+            with self._room_known(wire, name), _undone(wire, beside):
+                size = self._write(wire, beside, origin, sha256, moved)
+                wire.replace(beside, path)
+        return Stored(size)
+
+    def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+        with self._told(name) as wire, self._object(wire, name) as (handle, size), private_file(destination) as copy:
+
+            def take(block: bytes) -> None:
+                copy.write(block)
+                moved(len(block))
+
+            if wire.read(handle, size, take) != size:
+                raise self._damaged(name, "was cut off while it was read")
+
+    def read(self, name: str, limit: int) -> bytes:
+        content = bytearray()
+        with self._told(name) as wire, self._object(wire, name) as (handle, size):
+            if size > limit:
+                raise self._damaged(name, f"is longer than {limit} bytes")
+            if wire.read(handle, size, content.extend) != size:
+                raise self._damaged(name, "was cut off while it was read")
+        return bytes(content)
+
+    def list(self, prefix: str) -> tuple[Listed, ...]:
+        with self._told() as wire:
+            found = [Listed(name, attributes.size or 0) for name, attributes in self._files(wire, prefix)]
+        return tuple(sorted(one for one in found if is_name(one.name) and not one.name.endswith(_BESIDE)))
+
+    def stat(self, name: str) -> Stored | None:
+        with self._told(name) as wire:
+            known = wire.lstat(self._path(check_name(name)))
+        if known is None or not known.is_file or known.size is None:
+            return None
+        modified = None if known.modified is None else datetime.fromtimestamp(known.modified, UTC)
+        return Stored(known.size, modified=modified)
+
+    def delete(self, name: str) -> None:
+        with self._told(name) as wire:
+            wire.remove(self._path(check_name(name)))
+
+    def tidy(self) -> None:
+        with self._told() as wire:
+            for prefix in (VOLUMES, LEDGER, ""):
+                for name, _ in self._files(wire, prefix):
+                    if name.endswith(_BESIDE) and is_name(name.removesuffix(_BESIDE)):
+                        wire.remove(self._path(name))
+
+    def close(self) -> None:
+        self._sessions.close()
+
+    def _begin(self) -> Session:
+        connection = connect(self._address, self._config)
+        try:
+            return Session(connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _path(self, name: str) -> bytes:
+        return posixpath.join(self._folder, name.encode())
+
+    def _make_folder(self, wire: Wire, folder: bytes) -> None:
+        try:
+            wire.make_folder(folder, PRIVATE_FOLDER)
+        except Refused as exc:  # there is one, as a rule: version 3 has no word for that
+            try:
+                is_folder = wire.stat(folder).is_folder
+            except Refused:
+                raise exc from None
+            if not is_folder:
+                reason = f"{folder.decode('utf-8', 'backslashreplace')} is there, and no folder"
+                raise TargetUnreachable(address=self.address, reason=reason) from exc
+
+    def _write(self, wire: Wire, beside: bytes, origin: IO[bytes], sha256: str, moved: Moved) -> int:
+        """Write a new file durably, of the content that was meant. Gives its size."""
+        digest = hashlib.sha256()
+
+        def read(size: int) -> bytes:
+            block = origin.read(size)
+            digest.update(block)
+            return block
+
+        handle = wire.open(beside, WRITE_NEW, PRIVATE_FILE)
+        size = wire.write(handle, read, lambda block: moved(len(block)))
+        wire.sync(handle)
+        kept = wire.fstat(handle).size
+        wire.close(handle)
+        if kept != size:
+            raise TargetUnreachable(address=self.address, reason=f"it kept {kept} of {size} bytes", may_pass=True)
+        if digest.hexdigest() != sha256:
+            raise TargetUnreachable(address=self.address, reason="the file changed while it was stored")
+        return size
+
+    @contextlib.contextmanager
+    def _object(self, wire: Wire, name: str) -> Iterator[tuple[bytes, int]]:
+        """An object opened: its handle and size. Nothing but a plain file is one."""
+        path = self._path(check_name(name))
+        known = wire.lstat(path)
+        if known is None and wire.lstat(posixpath.dirname(path)) is None:
+            raise self._no_target()
+        if known is None or not known.is_file:
+            raise self._damaged(name, "is missing")
+        handle = wire.open(path, READ)
+        size = wire.fstat(handle).size
+        if size is None:
+            raise Garbled("it tells no size")
+        yield handle, size
+        wire.close(handle)
+
+    def _files(self, wire: Wire, prefix: str) -> Iterator[tuple[str, Attributes]]:
+        """The plain files of a folder with names as they may be ours."""
+        folder = self._path(prefix).rstrip(b"/")
+        for name, attributes in list(wire.names(folder)):
+            known = attributes
+            if attributes.mode is None or attributes.size is None:
+                known = wire.lstat(posixpath.join(folder, name)) or attributes
+            if known.is_file and name.isascii():
+                yield prefix + name.decode(), known
+
+    @contextlib.contextmanager
+    def _room_known(self, wire: Wire, name: str) -> Iterator[None]:
+        """Tell a full disk from other failures: version 3 has no word for that either."""
+        try:
+            yield
+        except Refused as exc:
+            if exc.code in FULL:
+                raise TargetFull(address=self.address) from exc
+            if exc.code != FAILURE:
+                raise
+            with contextlib.suppress(Refused):
+                room = wire.room(posixpath.dirname(self._path(name)))
+                if room is not None and room < _LEAST_ROOM:
+                    raise TargetFull(address=self.address) from exc
+            reason = f"it cannot write {name}: {exc.text} (is a quota used up?)"
+            raise TargetUnreachable(address=self.address, reason=reason) from exc
+
+    @contextlib.contextmanager
+    def _told(self, name: str = "") -> Iterator[Wire]:
+        """Give a session, and what fails on it its name."""
+        try:
+            with self._sessions.one() as wire:
+                yield wire
+        except Refused as exc:
+            raise self._failure_of(exc, name) from exc
+        except Garbled as exc:
+            raise TargetUnreachable(address=self.address, reason=f"it is no SFTP server: {exc}") from exc
+        except TimeoutError as exc:
+            raise self._lost("it does not answer any more") from exc
+        except ConnectionError as exc:
+            raise self._lost("the connection was lost") from exc
+
+    def _failure_of(self, exc: Refused, name: str) -> TklbError:
+        if exc.code == NO_SUCH_FILE:
+            return self._no_target()
+        if exc.code == DENIED:
+            return AccessRefused(address=self.address, reason=f"{name}: {exc.text}" if name else exc.text)
+        return TargetUnreachable(address=self.address, reason=f"{name}: {exc.text}" if name else exc.text)
+
+    def _lost(self, reason: str) -> TargetUnreachable:
+        return TargetUnreachable(address=self.address, reason=reason, may_pass=True)
+
+    def _no_target(self) -> TargetUnreachable:
+        return TargetUnreachable(address=self.address, reason="there is no tklb target")
+
+    def _damaged(self, name: str, reason: str) -> TargetDamaged:
+        return TargetDamaged(address=self.address, reason=f"{name} {reason}")
+
+
+@contextlib.contextmanager
+def _undone(wire: Wire, beside: bytes) -> Iterator[None]:
+    """Take away what was written beside, where the block fails and the server still listens."""
+    try:
+        yield
+    except (ConnectionError, TimeoutError, Garbled):
+        raise
+    except BaseException:
+        with contextlib.suppress(Refused, Garbled, ConnectionError, TimeoutError):
+            wire.remove(beside)
+        raise
