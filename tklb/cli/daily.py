@@ -1,40 +1,53 @@
 """The commands of every day: init, delta, why, backup, list, status."""
 
 import os
+from pathlib import Path
 
 import click
 
 from tklb.cli.command import Output, ending, example, need_root, now, paths, shared_options
 from tklb.cli.logfile import run_log
+from tklb.cli.passphrase import asking, passphrase_file_option
 from tklb.errors import COMPLETE, TargetDamaged, shown
 from tklb.view.progress import progress_line
 
 PARTS = ("files", "packages", "users", "databases")
 skip_option = click.option("--skip", multiple=True, type=click.Choice(PARTS), help="Leave this part out; repeatable.")
+limit_rate_option = click.option(
+    "--limit-rate", metavar="RATE", default="", help="Bytes a second, as 500K or 2M, or a timetable as in tklb.toml(5)."
+)
 
 
 @click.command(epilog=example("tklb init --target file:///mnt/usb/backups", "tklb init --profile debian-12-core"))
 @click.option("--target", metavar="URL", help="Where snapshots go (file:///var/backups/tklb).")
 @click.option("--profile", metavar="ID|DIR", help="The profile of this machine; found out when not given.")
+@passphrase_file_option
 @click.option("--force", is_flag=True, help="Write the configuration anew; the key stays.")
 @shared_options
 @click.pass_obj
-def init(output: Output, target: str | None, profile: str | None, force: bool) -> int:
-    """Make the key, pick the profile and write the configuration."""
+def init(output: Output, target: str | None, profile: str | None, passphrase_file: Path | None, force: bool) -> int:
+    """Make the key, pick the profile, try the target, and write the configuration.
+
+    With a passphrase, the key is kept at the target too, wrapped in it: then address and passphrase are enough to
+    recover a dead server.
+    """
     need_root()
-    from tklb.config import DEFAULT_TARGET
-    from tklb.flow.setting import initialise
+    from tklb.flow.initialise import Wishes, initialise
 
     where = paths()
     with run_log(where, "init", now()):
-        config = initialise(where, DEFAULT_TARGET if target is None else target, profile, force)
+        ask = asking(passphrase_file) if passphrase_file else None
+        made = initialise(where, Wishes(target, profile, ask, force), now)
+    copy = f"{made.config.target}/key.asc (wrapped in the passphrase)" if made.is_wrapped else "nowhere else yet"
     lines = (
-        f"profile  {config.profile}",
-        f"target   {config.target}",
-        f"key      {where.secret}",
-        "Next: `tklb backup`. And keep a copy of the key off this machine: `tklb key escrow --no-passphrase FILE`.",
+        f"profile  {made.config.profile}",
+        f"target   {made.config.target}",
+        f"key      {where.secret}; {copy}",
+        *(f"note: {oddity}" for oddity in made.oddities),
+        "Next: `tklb backup`. And keep a copy of the key off this machine: `tklb key escrow FILE` or `key kit FILE`.",
     )
-    output.value({"profile": config.profile, "target": config.target, "key": str(where.secret)}, lines)
+    fields = {"profile": made.config.profile, "target": made.config.target, "key": str(where.secret)}
+    output.value({**fields, "passphrase": made.is_wrapped, "warnings": list(made.oddities)}, lines)
     return COMPLETE
 
 
@@ -87,20 +100,26 @@ def why(output: Output, path: bytes) -> int:
 @click.option("--full", is_flag=True, help="Start a new chain instead of an increment.")
 @click.option("--dry-run", is_flag=True, help="Say what would be taken; take nothing.")
 @skip_option
+@limit_rate_option
 @click.argument("override", nargs=-1)
 @shared_options
 @click.pass_obj
-def backup(output: Output, full: bool, dry_run: bool, skip: tuple[str, ...], override: tuple[str, ...]) -> int:
-    """Take a snapshot of the delta; of nothing when nothing changed."""
+def backup(
+    output: Output, full: bool, dry_run: bool, skip: tuple[str, ...], limit_rate: str, override: tuple[str, ...]
+) -> int:
+    """Take a snapshot of the delta; of nothing when nothing changed.
+
+    An upload that was interrupted is gone on with first.
+    """
     need_root()
     from tklb.flow.backup import Request, rehearse, take
-    from tklb.flow.setting import open_setting
+    from tklb.flow.setting import limited, open_setting
     from tklb.view.results import backup_json, backup_lines
 
     where = paths()
     request = Request(full=full, skip=frozenset(skip), overrides=override)
     with run_log(where, "backup", now(), wanted=not dry_run), progress_line(output.progress) as progress:
-        setting = open_setting(where, now, progress)
+        setting = limited(open_setting(where, now, progress), limit_rate)
         result = rehearse(setting, request) if dry_run else take(setting, request)
     output.value(backup_json(result), backup_lines(result))
     return ending(output, result.skipped)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from tklb.cli.command import Output, ending, example, need_root, now, paths, shared_options
-from tklb.cli.daily import skip_option
+from tklb.cli.daily import limit_rate_option, skip_option
 from tklb.cli.logfile import run_log
+from tklb.cli.passphrase import asking, passphrase_file_option
 from tklb.errors import RestoreRefused
 from tklb.model import Report, Role
 from tklb.view.progress import progress_line
@@ -24,6 +25,7 @@ _SHOWN = 200  # steps of a plan that a person is asked to look at
 @click.command(
     epilog=example(
         "tklb restore --target file:///mnt/usb/backups --key server.key",
+        "tklb restore --target s3://backups/web1 --passphrase-file passphrase",
         "tklb restore --dry-run",
         "tklb restore 20260102T030405Z --limit /srv/www --yes",
         "tklb restore --into /tmp/look",
@@ -32,6 +34,7 @@ _SHOWN = 200  # steps of a plan that a person is asked to look at
 @click.argument("snapshot", default="latest")
 @click.option("--target", metavar="URL", help="Where the snapshots are; the configured target when not given.")
 @click.option("--key", metavar="FILE", type=click.Path(path_type=Path), help="Key file of the backed-up machine.")
+@passphrase_file_option
 @skip_option
 @click.option("--limit", metavar="ITEM", multiple=True, help=_LIMIT_HELP)
 @click.option(
@@ -52,6 +55,7 @@ _SHOWN = 200  # steps of a plan that a person is asked to look at
 @click.option("--into", metavar="DIR", type=click.Path(path_type=Path), help="Only decode into DIR, apply nothing.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask before the plan is carried out.")
+@limit_rate_option
 @click.option("--remove-packages", is_flag=True, help="Remove the packages that the backed-up machine had removed.")
 @shared_options
 @click.pass_obj
@@ -60,10 +64,12 @@ def restore(
     snapshot: str,
     target: str | None,
     key: Path | None,
+    passphrase_file: Path | None,
     role: str,
     into: Path | None,
     dry_run: bool,
     yes: bool,
+    limit_rate: str,
     remove_packages: bool,
     skip: tuple[str, ...],
     limit: tuple[str, ...],
@@ -71,16 +77,17 @@ def restore(
 ) -> int:
     """Bring a snapshot back onto this machine: plan, show, ask, apply.
 
-    SNAPSHOT is an id of `tklb list`, a time (the newest snapshot not after it) or `latest`.
+    SNAPSHOT is an id of `tklb list`, a time (the newest snapshot not after it) or `latest`. Without --key, the key is
+    this machine's, or the one the target keeps, which its passphrase opens.
     """
     need_root()
+    from tklb.flow.fetch import Access
     from tklb.flow.restore import Request, extract, restoring
 
     where = paths()
     request = Request(
         snapshot=snapshot,
-        target=target,
-        key=key,
+        access=Access(target, key, asking(passphrase_file), passphrase_file is not None, limit_rate),
         role=Role(role),
         skip=frozenset(skip),
         limits=limit,
@@ -95,9 +102,10 @@ def restore(
 
 
 def _carried_out(output: Output, run: "Restoring", dry_run: bool, yes: bool) -> int:
-    from tklb.view.results import plan_json, plan_lines, report_json, report_lines
+    from tklb.view.results import plan_json, plan_lines, report_json, report_lines, source_line
 
     plan = run.plan
+    output.say(source_line(run.record, now()))
     if dry_run or not (plan.steps or run.takes_over):
         output.value(plan_json(plan), plan_lines(plan))
         return ending(output, plan.skipped)

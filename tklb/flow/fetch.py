@@ -4,8 +4,8 @@ Nothing the seal does not name is ever looked at.
 """
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,44 +13,114 @@ from tklb import config as configuration
 from tklb.config import Paths
 from tklb.durable import private_folder, remove_tree
 from tklb.errors import KeyUnusable, NoSpace, NotInitialised, SnapshotUnknown
-from tklb.keys.keyfile import read_key_file
-from tklb.keys.secret import read_secret
+from tklb.keys.armour import LONGEST_KEY_FILE
+from tklb.keys.keyfile import open_key, read_key_text
+from tklb.keys.secret import fingerprint, read_older, read_secret
+from tklb.keys.wrap import unwrap
 from tklb.model import Progress, Record, Secret, snapshot_time
-from tklb.store.engine import Engine, restore_volumes
-from tklb.store.ledger import read_ledger
-from tklb.store.objects import fetch_volumes
-from tklb.store.target import Target
+from tklb.store.download import download
+from tklb.store.engine import Engine, pull_all, restore_volumes
+from tklb.store.ledger import Ledger, read_ledger
+from tklb.store.target import KEY, Target
 from tklb.store.targets import open_target
 
 LATEST = "latest"
 
 
+def nobody() -> Secret:
+    """Who is asked for a passphrase where nobody can be."""
+    raise KeyUnusable(reason="it needs a passphrase, and --passphrase-file was not given")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a target is found and opened.
+
+    `ask` gives the passphrase and is called only where one is needed; with `by_passphrase` the key kept at the target
+    is wanted, whatever key this machine has.
+    """
+
+    address: str | None = None  # the configured one
+    key: Path | None = None
+    ask: Callable[[], Secret] = nobody
+    by_passphrase: bool = False
+    limit_rate: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a snapshot comes from, and the key that opens it."""
+    """Where a snapshot comes from, and what opens it: `secret`. `current` is the key that seals from now on.
+
+    `older` are the keys before; `wrapped` is the key file that the target keeps, "" where it keeps none.
+    """
 
     target: Target
     secret: Secret
     record: Record
+    current: Secret
+    older: tuple[Secret, ...] = ()
+    wrapped: str = ""
     problems: tuple[str, ...] = ()  # what is wrong with the rest of the ledger
+    newest: bool = True
 
 
-def find_snapshot(paths: Paths, wanted: str, address: str | None, key: Path | None) -> Source:
+def find_snapshot(paths: Paths, wanted: str, access: Access) -> Source:
     """Open the target and pick the snapshot. Raises what is wrong with key, target or snapshot."""
-    if key is not None:
-        secret = read_key_file(key)
-    elif paths.secret.exists():
-        secret = read_secret(paths.secret)
-    elif address is not None:
-        raise KeyUnusable(reason="this machine has none, and --key was not given")
-    else:
-        raise NotInitialised(reason="it has no key and no target")
-    config = configuration.load_or_default(paths)
-    target = open_target(config.target if address is None else address, config)
-    ledger = read_ledger(target, secret, paths.ledger)
+    target, ledger, current = open_ledger(paths, access)
     if wanted == LATEST:
         ledger.check()  # the damage may hide a newer one
-    return Source(target, secret, choose(ledger.records, wanted, target.address), ledger.problems)
+    record = choose(ledger.records, wanted, target.address)
+    return Source(
+        target=target,
+        secret=ledger.secrets[record.key],
+        record=record,
+        current=current,
+        older=tuple(secret for secret in ledger.secrets.values() if fingerprint(secret) != fingerprint(current)),
+        wrapped=_kept_at(target),
+        problems=ledger.problems,
+        newest=record == ledger.records[-1],
+    )
+
+
+def open_ledger(paths: Paths, access: Access) -> tuple[Target, Ledger, Secret]:
+    """The target, all that its ledger has, and the key. Raises what is wrong with key or target.
+
+    The key is that of the key file; else this machine's, unless it does not fit; else the one the target keeps.
+    """
+    config = configuration.load_or_default(paths)
+    if access.address is None and access.key is None and not paths.toml.exists():
+        raise NotInitialised(reason="it has no key and no target")
+    config = replace(config, limit_rate=access.limit_rate or config.limit_rate)
+    target = open_target(config.target if access.address is None else access.address, config)
+    older = read_older(paths.older_secrets)
+
+    def read(secret: Secret) -> tuple[Target, Ledger, Secret]:
+        return target, read_ledger(target, secret, paths.ledger, older, thorough=True), secret
+
+    if access.key is not None:
+        return read(open_key(read_key_text(access.key), access.ask))
+    if paths.secret.exists() and not access.by_passphrase:
+        try:
+            return read(read_secret(paths.secret))
+        except KeyUnusable:
+            if not _kept_at(target):
+                raise
+    return read(_opened_at(target, access.ask))
+
+
+def _opened_at(target: Target, ask: Callable[[], Secret]) -> Secret:
+    """The key that the target keeps: only by a passphrase, for whoever can write there could put another there."""
+    text = _kept_at(target)
+    if not text:
+        reason = f"this machine has none, --key was not given, and {target.address} keeps none"
+        raise KeyUnusable(reason=reason)
+    return unwrap(text, ask())
+
+
+def _kept_at(target: Target) -> str:
+    if target.stat(KEY) is None:
+        return ""
+    return target.read(KEY, LONGEST_KEY_FILE).decode("utf-8", "replace")
 
 
 def choose(records: Iterable[Record], wanted: str, address: str) -> Record:
@@ -77,15 +147,14 @@ def decode(source: Source, work: Path, paths: Paths, progress: Progress) -> tupl
     plain = record.counts.delta_bytes + record.counts.database_bytes
     _need_space(work, plain + amount, record.counts.delta_files)
     volumes = private_folder(work / "volumes")
-    fetch_volumes(source.target, needed, volumes, lambda done: progress("fetching", done, amount))
+    count = configuration.load_or_default(paths).uploads
+    download(source.target, needed, volumes, count, lambda done: progress("fetching", done, amount))
     engine = Engine(paths.cache, source.secret)
-    folders = []
-    for number, shard in enumerate(record.shards):
-        folder = private_folder(work / f"files-{number}")
-        engine.pull(volumes, folder, shard, lambda done: progress("decoding", done, plain))
-        folders.append(folder)
+    folders = tuple(private_folder(work / f"files-{number}") for number in range(len(record.shards)))
+    pulls = tuple(zip(folders, record.shards, strict=True))
+    pull_all(engine, volumes, pulls, lambda done: progress("decoding", done, plain))
     remove_tree(volumes)
-    return tuple(folders)
+    return folders
 
 
 def _need_space(folder: Path, amount: int, files: int) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from tklb.durable import fresh_folder, private_folder, run_lock, write_atomic
 from tklb.errors import RestoreRefused
 from tklb.flow.chain import keep_records
 from tklb.flow.dumps import FoundDumps, find_dumps, offers_here, place_copies, server_here
-from tklb.flow.fetch import Source, decode, find_snapshot
+from tklb.flow.fetch import Access, Source, decode, find_snapshot
 from tklb.flow.setting import ROOT, adopt_profile
 from tklb.flow.stage import this_machine
-from tklb.model import FileEntry, Plan, Progress, Report, Role, Skipped
+from tklb.keys.keyfile import named_fingerprint
+from tklb.keys.secret import fingerprint, write_older, write_secret
+from tklb.model import FileEntry, Plan, Progress, Record, Report, Role, Skipped
 from tklb.profile import detect, load, os_release
 from tklb.restore.apply import Means, apply
 from tklb.restore.choice import Choice, parse_rename
@@ -37,8 +39,7 @@ from tklb.system.sources import source_files
 @dataclass(frozen=True, slots=True)
 class Request:
     snapshot: str = "latest"
-    target: str | None = None
-    key: Path | None = None
+    access: Access = field(default_factory=Access)
     role: Role = Role.REPLACEMENT
     skip: frozenset[str] = frozenset()
     limits: tuple[str, ...] = ()
@@ -50,9 +51,11 @@ class Request:
 class Restoring:
     """A restore that is planned and not yet done. `apply` carries the plan out.
 
-    `takes_over`: this machine is still to become the one that continues the chain, even where the plan is empty.
+    `record` is the snapshot: its sequence and age tell whether the target was set back. `takes_over`: this machine is
+    still to become the one that continues the chain, even where the plan is empty.
     """
 
+    record: Record
     plan: Plan
     takes_over: bool
     apply: Callable[[], Report]
@@ -65,7 +68,7 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
     with ExitStack() as held:
         held.enter_context(run_lock(paths.lock))
         work = held.enter_context(fresh_folder(paths.state / "restore"))
-        source = find_snapshot(paths, request.snapshot, request.target, request.key)
+        source = find_snapshot(paths, request.snapshot, request.access)
         folders = decode(source, work, paths, progress)
         records = folders[0] / source.record.stage
         copies = place_copies(work, folders, records)
@@ -88,7 +91,7 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
 
         plan = planned()
         takes_over = request.role is Role.REPLACEMENT and choice.is_whole and not _continues(paths, source)
-        yield Restoring(plan, takes_over, carried_out)
+        yield Restoring(source.record, plan, takes_over, carried_out)
 
 
 def _here(paths: Paths, files: LiveFiles, dumps: FoundDumps) -> Here:
@@ -127,7 +130,7 @@ def extract(paths: Paths, request: Request, into: Path, progress: Progress) -> R
     if os.path.lexists(into) and (not into.is_dir() or into.is_symlink() or any(into.iterdir())):
         raise RestoreRefused(reason=f"{into} is there and is no empty folder")
     with run_lock(paths.lock), fresh_folder(paths.state / "restore") as work:
-        source = find_snapshot(paths, request.snapshot, request.target, request.key)
+        source = find_snapshot(paths, request.snapshot, request.access)
         folders = decode(source, work, paths, progress)
         records = folders[0] / source.record.stage
         copies = place_copies(work, folders, records)
@@ -164,7 +167,11 @@ def take_over(paths: Paths, source: Source, records: Path) -> None:
     is_same = source.record.release == os_release(ROOT)
     adopt_profile(paths, records / snapshot.PROFILE if is_same else detect(ROOT, paths.profiles).folder)
     keep_records(paths, records)
-    write_atomic(paths.secret, source.secret.reveal().encode() + b"\n")
+    for older in source.older:
+        write_older(paths.older_secrets, older)
+    if named_fingerprint(source.wrapped) == fingerprint(source.current):
+        write_atomic(paths.key_file, source.wrapped.encode())
+    write_secret(paths.secret, source.current)
     write_atomic(paths.host, f"{source.record.host}\n".encode())
 
 

@@ -1,8 +1,6 @@
 """Who and where: all that a story on an initialised machine starts from."""
 
-import os
 import shutil
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,12 +8,12 @@ from pathlib import Path
 
 from tklb import config as configuration
 from tklb.config import Config, Paths
-from tklb.durable import private_folder, remove_tree, run_lock, write_atomic
-from tklb.errors import AlreadyInitialised, NotInitialised, ProfileInvalid
-from tklb.keys.secret import make_secret, read_older, read_secret, write_secret
+from tklb.durable import remove_tree
+from tklb.errors import NotInitialised, UsageWrong
+from tklb.keys.secret import read_older, read_secret
 from tklb.model import Progress, Secret
-from tklb.profile import Profile, detect, find, lint, load
-from tklb.store.targets import make_target
+from tklb.profile import Profile, load
+from tklb.rates import parse_rates
 
 Clock = Callable[[], datetime]
 ROOT = b"/"
@@ -54,38 +52,15 @@ def open_setting(paths: Paths, clock: Clock, progress: Progress = silent) -> Set
     )
 
 
-def initialise(paths: Paths, target: str, profile_name: str | None, force: bool) -> Config:
-    """Make key, host id, profile and configuration. Raises AlreadyInitialised unless `force` is given.
-
-    An existing key is never replaced: what it has encrypted would be lost.
-    """
-    with run_lock(paths.lock):
-        if paths.toml.exists() and not force:
-            raise AlreadyInitialised(file=paths.toml)
-        profile = _named(paths, profile_name) if profile_name else detect(ROOT, paths.profiles)
-        config = _config(paths, target, profile.id)
-        make_target(target, config)
-        private_folder(paths.state)
-        if not paths.secret.exists():
-            write_secret(paths.secret, make_secret(os.urandom))
-        if not paths.host.exists():
-            write_atomic(paths.host, f"{uuid.uuid4().hex}\n".encode())
-        adopt_profile(paths, profile.folder)
-        paths.config.mkdir(mode=0o755, parents=True, exist_ok=True)
-        write_atomic(paths.toml, configuration.render(config).encode())
-    return config
-
-
-def _config(paths: Paths, target: str, profile: str) -> Config:
-    """What is configured already stays, but for target and profile."""
-    return replace(configuration.load_or_default(paths), target=target, profile=profile)
-
-
-def _named(paths: Paths, name: str) -> Profile:
-    profile = find(paths.profiles, name)
-    if problems := lint(profile.folder):
-        raise ProfileInvalid(profile=name, reason="; ".join(problems[:3]))
-    return profile
+def limited(setting: Setting, limit_rate: str) -> Setting:
+    """The same with another rate limit than the configured one; "" leaves that. Raises UsageWrong."""
+    if not limit_rate:
+        return setting
+    try:
+        parse_rates(limit_rate)
+    except ValueError as exc:
+        raise UsageWrong(reason=f"--limit-rate: {exc}") from exc
+    return replace(setting, config=replace(setting.config, limit_rate=limit_rate))
 
 
 def adopt_profile(paths: Paths, folder: Path) -> None:

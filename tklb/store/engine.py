@@ -11,8 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import TypeVar
 
 from tklb.durable import fresh_folder, private_folder, remove_tree, sync_folder
 from tklb.errors import Interrupted, ProgramFailed, TargetDamaged
@@ -23,6 +25,7 @@ from tklb.store.dialect import Folders
 from tklb.store.launch import front_launcher
 from tklb.store.objects import copy_checked, file_sha256
 
+T = TypeVar("T")
 _BYTES_A_SHARD = 64 << 20
 _LAST = "manifest.gpg"  # without it a set is none: it comes last
 
@@ -118,21 +121,32 @@ class Engine:
 
 def push_all(engine: Engine, orders: Sequence[Push], moved: Moved = lambda _count: None) -> tuple[Pushed, ...]:
     """Make several sets side by side, one for each shard; `moved` is told the sum. The first failure ends them all."""
-    if len(orders) == 1:
-        return (engine.push(orders[0], moved),)
-    done, stop = [0] * len(orders), Event()
+    return _all([partial(engine.push, order) for order in orders], moved)
 
-    def push(number: int) -> Pushed:
-        def count(bytes_read: int) -> None:
+
+def pull_all(
+    engine: Engine, volumes: Path, pulls: Sequence[tuple[Path, Shard]], moved: Moved = lambda _count: None
+) -> None:
+    """Decode shards side by side, each into its folder; otherwise as push_all()."""
+    _all([partial(engine.pull, volumes, folder, shard) for folder, shard in pulls], moved)
+
+
+def _all(works: Sequence[Callable[[Moved], T]], moved: Moved) -> tuple[T, ...]:
+    if len(works) == 1:
+        return (works[0](moved),)
+    done, stop = [0] * len(works), Event()
+
+    def work(number: int) -> T:
+        def count(amount: int) -> None:
             if stop.is_set():
                 raise Interrupted
-            done[number] = bytes_read
+            done[number] = amount
             moved(sum(done))
 
-        return engine.push(orders[number], count)
+        return works[number](count)
 
-    with ThreadPoolExecutor(max_workers=len(orders)) as threads:
-        running = [threads.submit(push, number) for number in range(len(orders))]
+    with ThreadPoolExecutor(max_workers=len(works)) as threads:
+        running = [threads.submit(work, number) for number in range(len(works))]
         try:
             wait(running, return_when=FIRST_EXCEPTION)
         finally:

@@ -140,6 +140,12 @@ def status_lines(condition: Condition, now: datetime) -> Iterator[str]:
 # ---------------------------------------------------------------- restore
 
 
+def source_line(record: Record, now: datetime) -> str:
+    """Which snapshot it is: whoever knows of a later one sees that the target was set back."""
+    host = shown(record.hostname.encode())
+    return f"snapshot {record.snapshot} of {host}: number {record.sequence}, {age(now - record.time)} old"
+
+
 def plan_json(plan: Plan) -> Json:
     return {
         "snapshot": plan.snapshot,

@@ -1,0 +1,84 @@
+"""Set a machine up: key, host id, profile, configuration, and a target that was tried before anything relies on it."""
+
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tklb import config as configuration
+from tklb.config import Config, Paths
+from tklb.durable import private_folder, run_lock, write_atomic
+from tklb.errors import AlreadyInitialised, ProfileInvalid
+from tklb.flow.inspect import check_target
+from tklb.flow.setting import ROOT, Clock, adopt_profile
+from tklb.keys.secret import make_secret, read_secret, write_secret
+from tklb.keys.wrap import wrap
+from tklb.model import Secret
+from tklb.profile import Profile, detect, find, lint
+from tklb.store.target import KEY
+from tklb.store.targets import make_target, open_target
+from tklb.store.upload import put_checked
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What somebody who sets a machine up wants. None: as it is configured, detected, without a passphrase."""
+
+    target: str | None = None
+    profile: str | None = None  # id or folder
+    passphrase: Callable[[], Secret] | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """`is_wrapped`: the key has a passphrase, and the target keeps a copy. `oddities` are worth a word each."""
+
+    config: Config
+    is_wrapped: bool
+    oddities: tuple[str, ...] = ()
+
+
+def initialise(paths: Paths, wishes: Wishes, clock: Clock) -> Made:
+    """Make key, host id, profile and configuration. Raises AlreadyInitialised, and what the target raises.
+
+    An existing key is never replaced: what it has encrypted would be lost. The configuration is written last.
+    """
+    with run_lock(paths.lock):
+        if paths.toml.exists() and not wishes.force:
+            raise AlreadyInitialised(file=paths.toml)
+        passphrase = wishes.passphrase() if wishes.passphrase else None
+        profile = _named(paths, wishes.profile) if wishes.profile else detect(ROOT, paths.profiles)
+        config = _config(paths, wishes, profile)
+        make_target(config.target, config)
+        oddities = check_target(config, clock)
+        secret = _key(paths)
+        if passphrase:
+            write_atomic(paths.key_file, wrap(secret, passphrase).encode())
+            put_checked(open_target(config.target, config), KEY, paths.key_file)
+        adopt_profile(paths, profile.folder)
+        paths.config.mkdir(mode=0o755, parents=True, exist_ok=True)
+        write_atomic(paths.toml, configuration.render(config).encode())
+    return Made(config, paths.key_file.exists(), oddities)
+
+
+def _config(paths: Paths, wishes: Wishes, profile: Profile) -> Config:
+    """What is configured already stays, but for what is wished."""
+    config = configuration.load_or_default(paths)
+    return replace(config, target=config.target if wishes.target is None else wishes.target, profile=profile.id)
+
+
+def _key(paths: Paths) -> Secret:
+    private_folder(paths.state)
+    if not paths.secret.exists():
+        write_secret(paths.secret, make_secret(os.urandom))
+    if not paths.host.exists():
+        write_atomic(paths.host, f"{uuid.uuid4().hex}\n".encode())
+    return read_secret(paths.secret)
+
+
+def _named(paths: Paths, name: str) -> Profile:
+    profile = find(paths.profiles, name)
+    if problems := lint(profile.folder):
+        raise ProfileInvalid(profile=name, reason="; ".join(problems[:3]))
+    return profile
