@@ -47,6 +47,14 @@ def decrypt(message: bytes, secret: Secret, home: Path, limit: int) -> bytes:
     raise ProgramFailed(program="gpg", reason=reason or f"exit status {result.status}")
 
 
+def decrypt_file(message: Path, secret: Secret, home: Path, destination: Path) -> None:
+    """Open a message of any size into a new file. It was compared with its seal before: gpg's status says enough.
+
+    Raises ProgramFailed, ProgramMissing.
+    """
+    _gpg([f"--output={destination}", "--decrypt", str(message)], b"", secret, home)
+
+
 def _gpg(
     words: list[str], feed: bytes, secret: Secret, home: Path, *descriptors: int, accept: Sequence[int] = (0,)
 ) -> Result:
