@@ -397,6 +397,58 @@ def test_interrupted_load_leaves_the_old_database(shop: Appliance, when: str) ->
     assert databases(shop) == names
 
 
+# Somebody drops an account after its grants were noted, before they are given back.
+UNDER_WAY = """
+from tklb.system.database.mysql import swap
+usual = swap.move
+def stop(session, *more):
+    session.run("DROP USER fleeting@localhost")
+    return usual(session, *more)
+swap.move = stop
+"""
+CALLERS = (
+    "CREATE OR REPLACE USER fleeting@localhost, staying@localhost; CREATE PROCEDURE shop.later () SELECT 2;"
+    "GRANT EXECUTE ON PROCEDURE shop.hello TO fleeting@localhost;"
+    "GRANT EXECUTE ON PROCEDURE shop.later TO staying@localhost"
+)
+
+
+def test_grant_on_a_routine_that_cannot_be_given_back_is_named(shop: Appliance) -> None:
+    dump(shop, "/root/dump")
+    sql(shop, CALLERS)
+    source = textwrap.dedent(START) + UNDER_WAY + textwrap.dedent(LOAD)
+    answer = call(shop, source, folder="/root/dump", names=["shop"])
+    sql(shop, "DROP USER staying@localhost")
+    ((item, reason),) = answer["skipped"]
+    assert item == "mysql:shop"
+    assert "`hello` TO `fleeting`" in reason
+    (note,) = [note for note in answer["notes"] if "`later`" in note]
+    assert "no such routine any more" in note
+
+
+def test_what_a_failed_load_cannot_put_back_is_named(shop: Appliance) -> None:
+    dump(shop, "/root/dump")
+    sql(shop, "CREATE TABLE shop.t (a INT); CREATE VIEW shop.broken AS SELECT a FROM shop.t; DROP TABLE shop.t")
+    sql(shop, CALLERS)
+    source = textwrap.dedent(START) + UNDER_WAY + textwrap.dedent(LATE.format(how="raise KeyError")) + LOAD_OR_SAY
+    failed = call(shop, source, folder="/root/dump", names=["shop"])
+    sql(shop, "DROP USER staying@localhost")
+    assert "mysql:shop/broken" in failed
+    assert "`hello` TO `fleeting`" in failed
+
+
+LOAD_OR_SAY = textwrap.dedent(LOAD) + "\nanswer = answer['failed']"
+
+
+def test_lists_that_the_server_cannot_give_are_named(shop: Appliance) -> None:
+    sql(shop, "RENAME TABLE mysql.servers TO mysql.gone_servers, mysql.func TO mysql.gone_func")
+    try:
+        answer = dump(shop, "/root/dump")
+    finally:
+        sql(shop, "RENAME TABLE mysql.gone_servers TO mysql.servers, mysql.gone_func TO mysql.func")
+    assert items(answer) == {"servers", "functions of plugins"}
+
+
 @pytest.mark.parametrize("when", [EARLY, LATE], ids=["while rows come", "after the swap"])
 def test_killed_load_is_brought_home_by_repeating_it(shop: Appliance, when: str) -> None:
     before, names = stock(shop, "shop"), databases(shop)

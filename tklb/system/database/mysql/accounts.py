@@ -4,7 +4,6 @@ Takes a session; gives names. The administrator's own accounts are of the machin
 says about such a statement may hold a password's hash: it is cut off before anybody sees it.
 """
 
-import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tklb.system.database.mysql.session import ServerError, Session, decoded, qu
 ACCOUNTS = "accounts.json"
 _OWN_NAMES = frozenset({"root", "mariadb.sys", "debian-sys-maint", "mysql.sys", "mysql.session", "mysql.infoschema"})
 _PUBLIC = "PUBLIC"
+_NOTHING_GRANTED = frozenset({1141, 1959})  # 1959: PUBLIC, before anything was granted to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +59,34 @@ def dump_accounts(session: Session, folder: Path, said: Notes) -> tuple[str, ...
             entries.append(_entry(session, account))
         except ServerError as exc:
             said.skip(account.shown, "", exc.discreet)
-    put_json(folder / ACCOUNTS, {"accounts": entries, "plugins": _plugins(session)})
-    for what, query in (
-        ("server", "SELECT Server_name FROM mysql.servers"),
-        ("function of a plugin", "SELECT name FROM mysql.func"),
+    put_json(folder / ACCOUNTS, {"accounts": entries, "plugins": _plugins(session, said)})
+    for what, all_of_them, query in (
+        ("server", "servers", "SELECT Server_name FROM mysql.servers"),
+        ("function of a plugin", "functions of plugins", "SELECT name FROM mysql.func"),
     ):
-        for (name,) in _there(session, query):
+        for (name,) in _listed(session, all_of_them, query, said):
             said.skip(f"{what} {text(name)}", "", f"a {what} is not taken")
     return tuple(entry["shown"] for entry in entries)
 
 
-def _plugins(session: Session) -> dict[str, str]:
+def _plugins(session: Session, said: Notes) -> dict[str, str]:
     """The libraries that were installed to check who somebody is, by the name of the plugin."""
     where = "PLUGIN_TYPE = 'AUTHENTICATION' AND PLUGIN_LIBRARY IS NOT NULL AND PLUGIN_STATUS = 'ACTIVE'"
     query = f"SELECT PLUGIN_NAME, PLUGIN_LIBRARY FROM information_schema.PLUGINS WHERE {where}"
-    return {name: library.removesuffix(".so") for name, library in _there(session, query)}
+    listed = _listed(session, "plugins for logins", query, said)
+    return {name: library.removesuffix(".so") for name, library in listed}
 
 
-def routine_grants(session: Session, database: str) -> list[str]:
+def routine_grants(session: Session, database: str, said: Notes) -> list[str]:
     """The grants on routines of a database, as statements: they go with the routine."""
     there = re.compile(rf" ON (?:PROCEDURE|FUNCTION|PACKAGE|PACKAGE BODY) {re.escape(quoted(database))}\.")
     found = []
     for account in accounts(session):
-        with contextlib.suppress(ServerError):
+        try:
             found += [line for line in _shown(session, account) if there.search(line)]
+        except ServerError as exc:
+            if exc.number not in _NOTHING_GRANTED:
+                said.skip(account.shown, "", f"its grants on routines of {text(database)} may be lost: {exc.discreet}")
     return found
 
 
@@ -96,10 +100,11 @@ def _shown(session: Session, account: Account) -> list[str]:
     return [line for line in shown if line.endswith((to, f"{to} WITH ADMIN OPTION", f"{to} WITH GRANT OPTION"))]
 
 
-def _there(session: Session, query: str) -> Sequence[tuple[str, ...]]:
+def _listed(session: Session, what: str, query: str, said: Notes) -> Sequence[tuple[str, ...]]:
     try:
         return session.names(query)
-    except ServerError:
+    except ServerError as exc:
+        said.skip(what, "", f"could not be listed, none is taken: {exc}")
         return ()
 
 
@@ -132,7 +137,6 @@ def _bare(grant: str, account: Account) -> str:
 # ---------------------------------------------------------------- the way back
 
 _NOT_YET = frozenset({1054, 1146, 1305, 1347, 1049, 1139, 1477})  # what the grant is about is not there
-_NOTHING_GRANTED = frozenset({1141, 1959})  # 1959: PUBLIC, before anything was granted to it
 _ABOUT = re.compile(r" ON (?:(?:PROCEDURE|FUNCTION|PACKAGE BODY|PACKAGE|TABLE) )?(`(?:[^`]|``)+`)\.")
 
 

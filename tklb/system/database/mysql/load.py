@@ -129,8 +129,8 @@ def _put_in_place(loading: Loading, session: Session) -> None:
     into, kept = loading.load.into, loading.stored
     if not _schema_is_there(session, into):
         swap.make_database(session, into, kept.charset, kept.collation)
+    loading.grants = accounts.routine_grants(session, into, loading.said) if loading.load.tables is None else []
     loading.before = list(_programs_here(loading))
-    loading.grants = accounts.routine_grants(session, into) if loading.load.tables is None else []
     loading.swap = _what_moves(loading, session)
     in_the_way = [each for each in loading.before if each.kind in ("trigger", "view")]
     programs.drop_all(session, into, in_the_way)
@@ -179,7 +179,7 @@ def _make_programs(loading: Loading, session: Session) -> None:
     else:
         made = [each for each in kept.of("trigger") if each.table in only]
     loading.waiting = programs.make_all(session, into, made, loading.said)
-    programs.grant_again(session, loading.grants)
+    programs.grant_again(session, into, loading.grants, loading.said)
 
 
 def _set_database(session: Session, name: str, charset: str, collation: str, comment: str) -> None:
@@ -217,10 +217,14 @@ def _undoing(loading: Loading, session: Session) -> Iterator[None]:
     except BaseException as exc:
         session.close()
         try:
+            loading.said = Notes()  # nobody hears what was said of a load that failed
             with loading.login.open() as fresh:
                 _undo(loading, fresh, session.id)
         except ServerError as worse:
             reason = f"{exc}; then it could not be put back: {worse}; its tables are in {loading.swap.aside}"
+            raise DatabaseFailed(item=shown(item_of(ENGINE, loading.load.into)), reason=reason) from exc
+        if lost := [f"{shown(each.item)}: {each.reason}" for each in loading.said.skipped]:
+            reason = f"{exc or 'interrupted'}; what was there could not all be put back: {'; '.join(lost)}"
             raise DatabaseFailed(item=shown(item_of(ENGINE, loading.load.into)), reason=reason) from exc
         raise
 
@@ -243,8 +247,9 @@ def _undo(loading: Loading, session: Session, ended: int) -> None:
         _set_database(session, into, *loading.looked)
     if loading.before:
         programs.drop_all(session, into, loading.before)
-        programs.make_all(session, into, loading.before, loading.said)
-        programs.grant_again(session, loading.grants)
+        for view, reason in programs.make_all(session, into, loading.before, loading.said):
+            loading.said.skip(into, view.name, f"view: {reason}")
+        programs.grant_again(session, into, loading.grants, loading.said)
     for name in loading.forerunners:
         session.run(f"DROP SEQUENCE IF EXISTS {quoted(into)}.{quoted(name)}")
     swap.drop_databases(session, (moves.scratch, moves.aside))

@@ -3,7 +3,6 @@
 Takes a session and definitions; touches one database. What cannot be made is named, never a reason to stop.
 """
 
-import contextlib
 from collections.abc import Iterable, Sequence
 
 from tklb.errors import shown
@@ -11,6 +10,7 @@ from tklb.system.database.mysql.catalogue import Definition
 from tklb.system.database.mysql.said import Notes
 from tklb.system.database.mysql.session import NEUTRAL, ServerError, Session, quoted, text
 
+_NO_ROUTINE = frozenset({1305})
 KINDS = ("package", "package body", "function", "procedure", "view", "trigger", "event")  # in the order they are made
 
 
@@ -47,11 +47,16 @@ def make_all(
     return waiting
 
 
-def grant_again(session: Session, grants: Iterable[str]) -> None:
-    """Give them back, where the routine is there again and the account still is."""
+def grant_again(session: Session, database: str, grants: Iterable[str], said: Notes) -> None:
+    """Give them back; those of a routine that is not there any more went with it, which is worth a note."""
     for grant in grants:
-        with contextlib.suppress(ServerError):
+        try:
             session.run_as_oracle(grant)
+        except ServerError as exc:
+            if exc.number in _NO_ROUTINE:
+                said.notes.append(f"{shown(database)} has no such routine any more: {shown(grant)}")
+            else:
+                said.skip(database, "", f"not granted again: {grant}: {exc.discreet}")
 
 
 def make(session: Session, database: str, definition: Definition) -> None:
