@@ -104,6 +104,7 @@ def read_ledger(
         reading = _open_all(contents, secrets)
     if not reading.opened and (reading.foreign or reading.broken):
         _refuse(target, reading)
+    _keep_opened(target, folder, contents, reading)
     linked = _linked(reading)
     memory = _memory(target, folder)
     torn = _torn(reading, linked, memory)
@@ -157,7 +158,7 @@ def _contents(target: Target, folder: Path, thorough: bool) -> Iterator[tuple[st
     if memory and memory.name and memory.name not in listed and target.stat(memory.name):
         listed[memory.name] = -1  # the listing is not up to date
     for name, size in sorted(listed.items()):
-        kept = _kept_file(target, folder, name)
+        kept = kept_entry(target, folder, name)
         if target.spool is None and not thorough and kept.exists() and kept.stat().st_size == size:
             yield name, kept.read_bytes()
             continue
@@ -166,7 +167,6 @@ def _contents(target: Target, folder: Path, thorough: bool) -> Iterator[tuple[st
         except TargetDamaged as exc:
             yield name, str(exc.facts["reason"])
             continue
-        _keep(target, folder, name, content)
         yield name, content
 
 
@@ -283,6 +283,12 @@ def _decrypted(entry: Entry, secrets: Mapping[str, Secret], folder: Path) -> byt
     return content
 
 
+def newest_seen(target: Target, folder: Path) -> str:
+    """The name of the newest entry this machine has seen of a target; "" where it has seen none."""
+    memory = _memory(target, folder)
+    return memory.name if memory else ""
+
+
 @dataclass(frozen=True, slots=True)
 class _Memory:
     """The newest entry this machine has seen of a target."""
@@ -320,16 +326,24 @@ def _memory_file(target: Target, folder: Path) -> Path:
     return folder / f"head-{_short(target)}"
 
 
+def _keep_opened(target: Target, folder: Path, contents: Mapping[str, bytes | str], reading: _Reading) -> None:
+    """Keep copies of the entries that are authentic: never of what took the place of one."""
+    for name in reading.opened:
+        content, kept = contents[name], kept_entry(target, folder, name)
+        if isinstance(content, bytes) and not (kept.exists() and kept.read_bytes() == content):
+            _keep(target, folder, name, content)
+
+
 def _keep(target: Target, folder: Path, name: str, content: bytes) -> None:
-    """Keep a copy of an entry of a distant target: what was read once need not be fetched again."""
-    if target.spool is None:
-        kept = _kept_file(target, folder, name)
-        private_folder(folder)
-        private_folder(kept.parent)
-        write_atomic(kept, content)
+    """Keep a copy of an entry: it need not be fetched again, and can be put back where it got lost."""
+    kept = kept_entry(target, folder, name)
+    private_folder(folder)
+    private_folder(kept.parent)
+    write_atomic(kept, content)
 
 
-def _kept_file(target: Target, folder: Path, name: str) -> Path:
+def kept_entry(target: Target, folder: Path, name: str) -> Path:
+    """Where this machine keeps its copy of an entry; there need be none."""
     return folder / f"entries-{_short(target)}" / name.removeprefix(LEDGER)
 
 

@@ -8,14 +8,14 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Lock
+from threading import Lock
 from typing import IO
 
-from tklb.errors import Interrupted, TargetDamaged, TargetUnreachable
+from tklb.errors import TargetDamaged, TargetUnreachable
 from tklb.model import Volume
+from tklb.store.parallel import Stop, side_by_side
 from tklb.store.target import VOLUMES, Target
 
 _BLOCK = 1 << 20
@@ -119,23 +119,20 @@ def _kind_by_size(target: Target, volume: Volume, listed: int | None) -> str:
 def _kinds_by_content(
     target: Target, volumes: Sequence[Volume], folder: Path, moved: Callable[[int], None], abreast: int
 ) -> dict[str, str]:
-    done, ended, lock = 0, Event(), Lock()
+    kinds: dict[str, str] = {}
+    done, lock = 0, Lock()
 
-    def kind(volume: Volume) -> str:
+    def look(volume: Volume, stop: Stop) -> None:
         nonlocal done
-        if ended.is_set():
-            raise Interrupted
-        found = "" if _is_whole(target, volume, folder) else _kind_by_size(target, volume, None) or "damaged"
+        stop.check()
+        kind = "" if _is_whole(target, volume, folder) else _kind_by_size(target, volume, None) or "damaged"
         with lock:
+            kinds[volume.name] = kind
             done += volume.size
             moved(done)
-        return found
 
-    with ThreadPoolExecutor(max_workers=abreast) as threads:
-        try:
-            return dict(zip((volume.name for volume in volumes), threads.map(kind, volumes), strict=True))
-        finally:
-            ended.set()
+    side_by_side(look, volumes, abreast)
+    return kinds
 
 
 def _is_whole(target: Target, volume: Volume, folder: Path) -> bool:
