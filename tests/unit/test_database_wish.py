@@ -1,8 +1,11 @@
 """Which databases and tables are wanted: the tables of tklb-overrides(5), row by row."""
 
 import re
+from urllib.parse import unquote_to_bytes
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.unit.test_shape import manual
 from tklb.delta.databases import DatabaseWish, item_of, wish_for
@@ -61,6 +64,27 @@ def test_odd_name_can_be_left_out_as_reports_spell_it(name: str) -> None:
     asked = wish_for("mysql", [parse_override(override)])
     assert not asked.database(name)
     assert asked.database("another")
+
+
+# mostly signs that a spelling could confuse; none of a glob, and what no server takes
+NAMES = st.text(st.sampled_from("/%.25FEfe:-a") | st.characters(exclude_characters="*?[\\", codec="utf-8"), min_size=1)
+
+
+@given(NAMES, NAMES)
+def test_names_are_told_apart_by_their_spelling(database: str, table: str) -> None:
+    engine, _, spelling = item_of("mysql", database, table).partition(b":")
+    assert (engine, spelling.count(b"/")) == (b"mysql", 1)
+    assert [unquote_to_bytes(part).decode() for part in spelling.split(b"/")] == [database, table]
+
+
+@given(NAMES, NAMES)
+@example("a/b", "a%2Fb")
+@example(".", "%2E")
+@example("%", "%25")
+def test_override_as_reports_spell_it_is_about_nothing_else(name: str, other: str) -> None:
+    asked = wish_for("mysql", [parse_override(b"-" + item_of("mysql", name))])
+    assert not asked.database(name)
+    assert asked.database(other) == (other != name)
 
 
 def test_database_with_a_slash_is_no_table_of_another() -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from tklb.delta.rules import Override, Rules
 
-_SIGNS = str.maketrans({"/": "%2F"})
+_SIGNS = str.maketrans({"/": "%2F", "%": "%25"})
 
 
 def spelled(name: str) -> bytes:
-    """A name as overrides have it: a slash is written %2F, as are the dots of the names `.` and `..`."""
+    """A name as overrides have it, no two alike: / is written %2F, % is %25, each dot of the names `.` and `..` %2E."""
     if name in (".", ".."):
         return name.replace(".", "%2E").encode()
     return name.translate(_SIGNS).encode("utf-8", "surrogateescape")
