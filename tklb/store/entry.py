@@ -76,16 +76,17 @@ def format_entry(record: Record, key: bytes, encrypt: Callable[[bytes], bytes]) 
         "sealed": base64.b64encode(encrypt(_format_sealed(record))).decode("ascii"),
     }
     first = _dump(plain) + b"\n"
-    return first + _dump({"mac": _mac(key, first)}) + b"\n"
+    return first + _seal(key, first)
 
 
 def open_entry(name: str, content: bytes, key: bytes) -> Entry:
     """Authenticate an entry that was found under `name`. Raises Foreign, ValueError saying what is wrong."""
     first, newline, second = content.partition(b"\n")
-    plain, seal = _parse(first), _parse(second)
+    plain = _parse(first)
     if plain.get("key") != key_name(key):
         raise Foreign("it was sealed with another key")
-    if not hmac.compare_digest(str(seal.get("mac")).encode(), _mac(key, first + newline).encode()):
+    # to the byte: an entry is named by its digest, so there must be no second way to write it
+    if not hmac.compare_digest(second, _seal(key, first + newline)):
         raise ValueError("it is not what was sealed")
     if plain.get("format") != FORMAT:
         raise ValueError(f"it has format {plain.get('format')!r}, which this version of tklb does not know")
@@ -159,8 +160,9 @@ def _format_sealed(record: Record) -> bytes:
     )
 
 
-def _mac(key: bytes, first: bytes) -> str:
-    return hmac.digest(key, first, hashlib.sha256).hex()
+def _seal(key: bytes, first: bytes) -> bytes:
+    """The second line of an entry."""
+    return _dump({"mac": hmac.digest(key, first, hashlib.sha256).hex()}) + b"\n"
 
 
 def _dump(value: object) -> bytes:
