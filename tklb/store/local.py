@@ -167,8 +167,8 @@ def private_file(path: Path) -> Iterator[IO[bytes]]:
     try:
         with open(descriptor, "wb") as stream:
             yield stream
-    except OSError as exc:
+    except BaseException as exc:  # Ctrl-C too
         path.unlink(missing_ok=True)
-        if exc.errno in _FULL:
+        if isinstance(exc, OSError) and exc.errno in _FULL:
             raise NoSpace(path=path, reason=exc.strerror) from exc
         raise

@@ -1,0 +1,37 @@
+"""S3 targets for tests: a fresh bucket of a real server, its keys in a file."""
+
+import secrets
+from dataclasses import replace
+from pathlib import Path
+
+from tests.lab import s3 as lab
+from tklb.config import S3Config
+from tklb.store.address import parse_address
+from tklb.store.s3 import S3Target
+
+PLAIN = S3Config()
+
+
+def on_rclone(folder: Path) -> S3Target:
+    return made_on(lab.shared("rclone"), folder)
+
+
+def on_moto(folder: Path) -> S3Target:
+    return made_on(lab.shared("moto"), folder)
+
+
+def made_on(service: lab.Service, folder: Path, config: S3Config = PLAIN, prefix: str = "some/prefix") -> S3Target:
+    """A target below a prefix in a bucket of its own."""
+    target = aimed_at(service, folder, config, prefix)
+    target.make()
+    return target
+
+
+def aimed_at(
+    service: lab.Service, folder: Path, config: S3Config = PLAIN, prefix: str = "some/prefix", bucket: str = ""
+) -> S3Target:
+    """A target that nobody made."""
+    if not config.credentials_file:
+        config = replace(config, credentials_file=str(service.credentials(folder / "credentials")))
+    address = parse_address(service.address(bucket or f"bucket-{secrets.token_hex(6)}", prefix))
+    return S3Target(address, config)
