@@ -52,13 +52,14 @@ class Damage:
     stranded: tuple[str, ...] = ()
     exact: bool = True
     reason: str = ""
+    hinders: bool = False
     copy: str = ""
     mended: bool = False
 
     @property
     def is_harmless(self) -> bool:
         """Whether nothing is lost by it, and no run hindered: what no seal names is never looked at."""
-        return self.kind == "unexpected" and not self.reason
+        return self.kind == "unexpected" and not self.hinders
 
 
 def assess(target: Target, ledger: Ledger, problems: Iterable[Problem], work: Path) -> tuple[Damage, ...]:

@@ -1,0 +1,128 @@
+"""What is wrong with a target beside its volumes: entries of the ledger, and the copy of the key file.
+
+Takes a target, what was read of its ledger and what this machine has seen of it before; gives a Damage each. An entry
+that is missing or not authentic costs its own snapshot: nothing is restored that no seal names. Others name all they
+need themselves. Touches nothing but what it reads.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tklb.errors import TargetDamaged
+from tklb.store.contents import parse_name
+from tklb.store.damage import Damage
+from tklb.store.dialect import VOLUME_NAME
+from tklb.store.entry import ENTRY_NAME, LONGEST_ENTRY, entry_name
+from tklb.store.ledger import Ledger, kept_entry, newest_seen
+from tklb.store.objects import sizes_of
+from tklb.store.target import KEY, LEDGER, Target
+
+_LONGEST_KEY = 1 << 20
+_NAMED = re.compile(rf"({ENTRY_NAME.pattern}): (.*)", re.DOTALL)
+
+
+def check_ledger(target: Target, ledger: Ledger, folder: Path) -> tuple[Damage, ...]:
+    """What is wrong with the entries, in order of their names. `folder` is where this machine keeps its ledgers."""
+    listed = [name for name, _ in target.list(LEDGER)]
+    good = {entry_name(record): record.snapshot for record in ledger.records}
+    closed = {one.snapshot for one in ledger.closed}
+    reasons = {match[1]: match[4] for line in ledger.problems if (match := _NAMED.fullmatch(line))}
+    known_ids = _labels(target, ledger) | {_id(name) for name in _kept(target, folder)}
+    found = [
+        _strange(target, name, reasons.get(name, ""), good, known_ids)
+        for name in listed
+        if name not in good and name not in ledger.torn and _id(name) not in closed
+    ]
+    there = [damage.volume for damage in found if damage.kind != "unexpected"]
+    there += [*good, *(name for name in listed if _id(name) in closed)]
+    found += _missing(there, _kept(target, folder), newest_seen(target, folder), known_ids)
+    known = {damage.volume for damage in found}
+    found += [Damage(name, "damaged", reason=why) for name, why in sorted(reasons.items()) if name not in known]
+    if ledger.problems and not found:  # what the names do not show: the newest entry is another than it was
+        name = newest_seen(target, folder) or LEDGER
+        found.append(Damage(name, "damaged", reason="; ".join(ledger.problems)))
+    return tuple(sorted(found, key=lambda damage: damage.volume))
+
+
+def check_key(target: Target, key_file: Path) -> tuple[Damage, ...]:
+    """Compare the target's copy of the key file with this machine's: it is there when the key has a passphrase."""
+    status = target.stat(KEY)
+    ours = key_file.read_bytes() if key_file.exists() else None
+    if ours is None:
+        reason = "this machine's key has no passphrase, so that none should be there"
+        return (Damage(KEY, "unexpected", reason=reason),) if status else ()
+    if status is None:
+        return (Damage(KEY, "missing", reason=_NO_KEY),)
+    if status.size == len(ours) and target.read(KEY, _LONGEST_KEY) == ours:
+        return ()
+    return (Damage(KEY, "truncated" if status.size < len(ours) else "damaged", reason=_NO_KEY),)
+
+
+def sealed_by(damages: Iterable[Damage]) -> frozenset[str]:
+    """The snapshots whose entries are missing or damaged: their volumes are not left over."""
+    return frozenset(snapshot for damage in damages for snapshot in damage.snapshots)
+
+
+def label_of(volume: str) -> str:
+    """The snapshot that made a volume, by its name; "" for what is no volume."""
+    return parse_name(volume).set.end if VOLUME_NAME.fullmatch(volume) else ""
+
+
+_NO_KEY = "with it, a passphrase alone would not bring this machine back"
+
+
+def _strange(target: Target, name: str, reason: str, good: dict[str, str], known_ids: set[str]) -> Damage:
+    """An object of the ledger that is no entry in its place."""
+    if not ENTRY_NAME.fullmatch(name):
+        return Damage(name, "unexpected")  # nobody ever looks at it
+    is_taken = _sequence(name) in map(_sequence, good) or _id(name) in good.values()
+    if is_taken or _id(name) not in known_ids:
+        return Damage(name, "unexpected", reason=reason or "another entry has its place", hinders=True)
+    try:
+        content = target.read(name, LONGEST_ENTRY)
+    except TargetDamaged:
+        content = b""
+    kind = "damaged" if content.endswith(b"\n") else "truncated"
+    return Damage(name, kind, (_id(name),), exact=False, reason=reason or "it is not authentic")
+
+
+def _missing(there: Iterable[str], kept: Iterable[str], seen: str, known_ids: set[str]) -> Iterator[Damage]:
+    """Entries that must have been there: between those that are, and up to the newest this machine has seen."""
+    names = {_sequence(name): name for name in there}
+    told = {_sequence(name): _id(name) for name in (*kept, seen) if name}
+    last = max((*names, _sequence(seen)), default=0)
+    free = known_ids - {_id(name) for name in names.values()}
+    for number in (number for number in range(1, last + 1) if number not in names):
+        before = max((_id(names[other]) for other in names if other < number), default="")
+        after = min((_id(names[other]) for other in names if other > number), default="~")
+        label = told.get(number) or min((label for label in free if before < label < after), default="")
+        free.discard(label)
+        yield Damage(
+            f"{LEDGER}{number:08}" + (f"-{label}" if label else ""),
+            "missing",
+            (label,) if label else (),
+            exact=False,
+            reason="the entry is gone" + ("" if label else ", and what it named is not known"),
+        )
+
+
+def _kept(target: Target, folder: Path) -> tuple[str, ...]:
+    """The names of the entries that this machine has copies of."""
+    place = kept_entry(target, folder, LEDGER)
+    return tuple(sorted(LEDGER + path.name for path in place.iterdir())) if place.is_dir() else ()
+
+
+def _labels(target: Target, ledger: Ledger) -> set[str]:
+    """The snapshots that the names of volumes tell of."""
+    return {label for name in (*ledger.volumes, *sizes_of(target)) if (label := label_of(name))}
+
+
+def _sequence(name: str) -> int:
+    match = ENTRY_NAME.fullmatch(name)
+    return int(match[1]) if match else 0
+
+
+def _id(name: str) -> str:
+    match = ENTRY_NAME.fullmatch(name)
+    return match[2] if match else ""
