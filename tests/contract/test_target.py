@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.distant import on_sshd
 from tests.contract.memory_target import MemoryTarget
+from tests.contract.s3_targets import on_moto, on_rclone
 from tklb.config import Config
 from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable
 from tklb.store.local import LocalTarget
@@ -19,13 +21,18 @@ Maker = Callable[[Path], Target]
 KINDS: dict[str, Maker] = {
     "local": lambda folder: make_target(f"file://{folder}/target", Config()),
     "memory": lambda folder: MemoryTarget(),
+    "s3-moto": on_moto,
+    "s3-rclone": on_rclone,
+    "sftp": on_sshd,
     "guarded": lambda folder: guarded(MemoryTarget(), Config(limit_rate="1G")),
 }
 
 
 @pytest.fixture(params=sorted(KINDS))
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
-    return KINDS[request.param](tmp_path)
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
+    made = KINDS[request.param](tmp_path)
+    yield made
+    made.close()
 
 
 def stored(target: Target, folder: Path, name: str, content: bytes) -> None:

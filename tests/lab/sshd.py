@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from tests.lab.box import Box
 
 _CONFIG = """\
 ListenAddress {listen}
-HostKey {folder}/host_key
+{host_keys}
 AuthorizedKeysFile {folder}/authorized_keys
 PidFile none
 UsePAM no
@@ -38,7 +39,8 @@ Subsystem sftp {subsystem}
 class Sshd:
     """`host` is the address it listens on. `subsystem` serves SFTP: sshd itself, or a command.
 
-    `identity`, `known_hosts` and `port` are for the client, who logs in as root.
+    `identity`, `known_hosts` and `port` are for the client, who logs in as the account that runs this. `key_types` are
+    those of its host keys, of which `known_hosts` has the last.
     """
 
     folder: Path
@@ -46,7 +48,7 @@ class Sshd:
     subsystem: str = "internal-sftp"
     box: Box | None = None
     port: int = 0
-    key_type: str = "ed25519"
+    key_types: tuple[str, ...] = ("ed25519",)
     known_hosts: Path = field(init=False)
     identity: Path = field(init=False)
     _server: subprocess.Popen[Any] | None = None
@@ -54,16 +56,20 @@ class Sshd:
     def __enter__(self) -> Self:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.known_hosts, self.identity = self.folder / "known_hosts", self.folder / "identity"
-        for key in (self.identity, self.folder / "host_key"):
+        for key, kind in ((self.identity, "ed25519"), *((self._host_key(kind), kind) for kind in self.key_types)):
             if not key.exists():
-                make_key(key, self.key_type)
+                make_key(key, kind)
         (self.folder / "authorized_keys").write_bytes(public(self.identity))
         self.port = self.port or self._free_port()
         self.known_hosts.write_text(f"[{self.host}]:{self.port} {self.host_key}\n")
         listen = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         config = self.folder / "sshd_config"
-        config.write_text(_CONFIG.format(listen=listen, folder=self.folder, subsystem=self.subsystem))
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        host_keys = "\n".join(f"HostKey {self._host_key(kind)}" for kind in self.key_types)
+        config.write_text(
+            _CONFIG.format(listen=listen, folder=self.folder, subsystem=self.subsystem, host_keys=host_keys)
+        )
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self.start()
         return self
 
@@ -74,12 +80,12 @@ class Sshd:
 
     @property
     def host_key(self) -> str:
-        return " ".join(public(self.folder / "host_key").decode().split()[:2])
+        return " ".join(public(self._host_key(self.key_types[-1])).decode().split()[:2])
 
     def address(self, folder: Path | str) -> str:
         """The address of a folder, absolute where `folder` is."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"sftp://root@{host}:{self.port}/{folder}"
+        return f"sftp://{pwd.getpwuid(os.geteuid()).pw_name}@{host}:{self.port}/{folder}"
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
@@ -118,6 +124,9 @@ class Sshd:
                 _kill(pid)
             (self.folder / "log").write_bytes(b"")
             self._server = None
+
+    def _host_key(self, kind: str) -> Path:
+        return self.folder / f"host_key_{kind}"
 
     def _free_port(self) -> int:
         if self.box:

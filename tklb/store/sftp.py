@@ -26,6 +26,7 @@ from tklb.store.sftp_wire import (
     READ,
     WRITE_NEW,
     Attributes,
+    Disk,
     Garbled,
     Refused,
     Wire,
@@ -119,11 +120,10 @@ class SftpTarget:
     def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
         path = self._path(check_name(name))
         beside = path + _BESIDE.encode()
-        with opened(source) as origin, self._told(name) as wire:
+        with opened(source) as origin, self._told(name) as wire, _undone(wire, beside), self._room_known(wire, name):
             wire.remove(beside)
-            with self._room_known(wire, name), _undone(wire, beside):
-                size = self._write(wire, beside, origin, sha256, moved)
-                wire.replace(beside, path)
+            size = self._write(wire, beside, origin, sha256, moved)
+            wire.replace(beside, path)
         return Stored(size)
 
     def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
@@ -251,12 +251,18 @@ class SftpTarget:
                 raise TargetFull(address=self.address) from exc
             if exc.code != FAILURE:
                 raise
+            disk = None
             with contextlib.suppress(Refused):
-                room = wire.room(posixpath.dirname(self._path(name)))
-                if room is not None and room < _LEAST_ROOM:
-                    raise TargetFull(address=self.address) from exc
-            reason = f"it cannot write {name}: {exc.text} (is a quota used up?)"
-            raise TargetUnreachable(address=self.address, reason=reason) from exc
+                disk = wire.disk(posixpath.dirname(self._path(name)))
+            raise self._cannot_write(name, exc, disk) from exc
+
+    def _cannot_write(self, name: str, exc: Refused, disk: Disk | None) -> TklbError:
+        if disk and disk.is_read_only:
+            return AccessRefused(address=self.address, reason="its file system is read-only")
+        if disk and disk.room < _LEAST_ROOM:
+            return TargetFull(address=self.address)
+        reason = f"it cannot write {name}: {exc.text} (is a quota used up?)"
+        return TargetUnreachable(address=self.address, reason=reason)
 
     @contextlib.contextmanager
     def _told(self, name: str = "") -> Iterator[Wire]:

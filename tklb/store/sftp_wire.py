@@ -69,6 +69,13 @@ class Entry(NamedTuple):
     attributes: Attributes
 
 
+class Disk(NamedTuple):
+    """`room` is in bytes."""
+
+    room: int
+    is_read_only: bool
+
+
 class Wire:
     """One session. Not for several threads at once, and not to be used for anything else after a failure.
 
@@ -88,7 +95,8 @@ class Wire:
             raise Garbled("it speaks no SFTP of version 3")
         self._offers: dict[bytes, bytes] = {}
         while fields.left:
-            self._offers[fields.text()] = fields.text()
+            name = fields.text()
+            self._offers[name] = fields.text()
         self._block = self._agreed_block()
 
     def lstat(self, path: bytes) -> Attributes | None:
@@ -119,13 +127,13 @@ class Wire:
             self.remove(other)
             self._ask(_STATUS, _RENAME, _text(path), _text(other))
 
-    def room(self, path: bytes) -> int | None:
-        """Bytes that may still be written there; None where the server does not say."""
+    def disk(self, path: bytes) -> Disk | None:
+        """The file system a name is on; None where the server does not say."""
         if b"statvfs@openssh.com" not in self._offers:
             return None
         fields = self._ask(_EXTENDED_REPLY, _EXTENDED, _text(b"statvfs@openssh.com"), _text(path))
-        _, fragment, _, _, available = (fields.long() for _ in range(5))
-        return fragment * available
+        _, fragment, _, _, available, _, _, _, _, flags, _ = (fields.long() for _ in range(11))
+        return Disk(fragment * available, bool(flags & 1))
 
     def sync(self, handle: bytes) -> None:
         """Make the content durable, where the server can."""

@@ -1,0 +1,42 @@
+"""Distant targets on servers of the lab, each server shared by all tests of a process.
+
+Takes a folder of a test's own; touches that folder and the server, which ends with the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from tests.lab.sshd import Sshd
+from tklb.config import Config, SftpConfig
+from tklb.store.target import Target
+from tklb.store.targets import make_target
+
+
+@cache
+def _open() -> tuple[contextlib.ExitStack, Path]:
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    folder = tempfile.mkdtemp(prefix="servers-")  # a TemporaryDirectory would end before the servers do
+    stack.callback(shutil.rmtree, folder)
+    return stack, Path(folder)
+
+
+@cache
+def shared_sshd() -> Sshd:
+    stack, folder = _open()
+    return stack.enter_context(Sshd(folder / "sshd"))
+
+
+def config_of(server: Sshd) -> Config:
+    return Config(sftp=SftpConfig(os.fspath(server.identity), os.fspath(server.known_hosts)))
+
+
+def on_sshd(folder: Path) -> Target:
+    return make_target(shared_sshd().address(folder / "target"), config_of(shared_sshd()))
