@@ -1,43 +1,12 @@
-"""Keys and profiles."""
+"""Profiles."""
 
-import os
 from pathlib import Path
 
 import click
 
 from tklb.cli.command import Output, example, need_root, paths, shared_options
-from tklb.errors import COMPLETE, ProfileInvalid, UsageWrong
+from tklb.errors import COMPLETE, ProfileInvalid
 from tklb.view.tables import table
-
-
-@click.group(epilog=example("tklb key escrow --no-passphrase /mnt/usb/server.key"))
-def key() -> None:
-    """Look after the key: without it nobody can read the snapshots, you included."""
-
-
-@key.command(epilog=example("tklb key escrow --no-passphrase /mnt/usb/server.key"))
-@click.option("--no-passphrase", is_flag=True, help="Write the bare key: whoever has the file can read everything.")
-@click.argument("file", type=click.Path(path_type=Path))
-@shared_options
-@click.pass_obj
-def escrow(output: Output, no_passphrase: bool, file: Path) -> int:
-    """Write a copy of the key to FILE, to be kept away from this machine."""
-    need_root()
-    from tklb.keys.keyfile import write_key_file
-    from tklb.keys.secret import fingerprint, read_secret
-
-    if not no_passphrase:
-        raise UsageWrong(reason="say --no-passphrase: this version writes the bare key only")
-    if os.path.lexists(file):
-        raise UsageWrong(reason=f"{file} is there already")
-    secret = read_secret(paths().secret)
-    write_key_file(file, secret)
-    lines = (
-        f"key {fingerprint(secret)} written to {file}",
-        "Keep it away from this machine, and where few can read it.",
-    )
-    output.value({"file": str(file), "fingerprint": fingerprint(secret)}, lines)
-    return COMPLETE
 
 
 @click.group(epilog=example("tklb profile list", "tklb profile detect"))

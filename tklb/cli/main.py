@@ -27,7 +27,7 @@ COMMANDS = {
     "list": "daily:list_snapshots",
     "restore": "recovery:restore",
     "status": "daily:status",
-    "key": "admin:key",
+    "key": "keys:key",
     "profile": "admin:profile",
     "internal": "internal:internal",
 }

@@ -44,13 +44,13 @@ class KeyKind(StrEnum):
     PUBLIC_KEY = "public-key"
 
 
-def write_key_text(path: Path, text: str) -> None:
-    """Write a key file, mode 0600, whole or not at all. Raises KeyUnusable where `path` exists or cannot be written."""
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file, mode 0600, whole or not at all. Raises KeyUnusable where `path` exists or cannot be written."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with os.fdopen(os.open(beside, flags, 0o600), "wb") as stream:
-            stream.write(text.encode("utf-8"))
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         _give_name(beside, path)
@@ -64,8 +64,8 @@ def write_key_text(path: Path, text: str) -> None:
 
 
 def write_key_file(path: Path, secret: Secret) -> None:
-    """Write a bare key file, as write_key_text() does."""
-    write_key_text(path, format_key(secret))
+    """Write a bare key file, as write_new() does."""
+    write_new(path, format_key(secret).encode("ascii"))
 
 
 def read_key_text(path: Path) -> str:

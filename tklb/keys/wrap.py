@@ -60,13 +60,16 @@ def wrap(secret: Secret, passphrase: Secret) -> str:
         )
     message = _whole(result)
     _check_stretching(message)
-    return armoured(
+    text = armoured(
         message,
         (
             f"tklb key {fingerprint(secret)}. Its passphrase opens the backups.",
-            "gpg --decrypt THIS-FILE prints the PASSPHRASE that duplicity wants.",
+            "PASSPHRASE=$(gpg --decrypt THIS-FILE) gives it to duplicity.",
         ),
     )
+    if unwrap(text, passphrase).reveal() != secret.reveal():
+        raise ProgramFailed(program="gpg", reason="what it protected it does not give back")
+    return text
 
 
 def unwrap(text: str, passphrase: Secret) -> Secret:
@@ -118,7 +121,7 @@ def wrap_to(secret: Secret, fingerprints: Sequence[str], homedir: Path) -> str:
         message,
         (
             f"tklb key {fingerprint(secret)} for {', '.join(wanted[:4])}{', ...' if len(wanted) > 4 else ''}.",
-            "gpg --decrypt THIS-FILE prints the PASSPHRASE that duplicity wants.",
+            "PASSPHRASE=$(gpg --decrypt THIS-FILE) gives it to duplicity.",
         ),
     )
 

@@ -1,0 +1,85 @@
+"""The recovery sheet of this machine: what is needed for it, gathered; two files, written."""
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from tklb import config as configuration
+from tklb.config import Config, Paths
+from tklb.errors import UsageWrong
+from tklb.flow.keys import Protection, has_passphrase, key_text, note_file
+from tklb.flow.setting import Clock
+from tklb.keys.copies import Copy
+from tklb.keys.keyfile import KeyKind, write_new
+from tklb.keys.kit import sheet_pdf, sheet_text
+from tklb.keys.secret import fingerprint, read_secret
+from tklb.keys.sheet import Place, Sheet
+from tklb.store.address import parse_address
+
+ENDINGS = (".txt", ".pdf")
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """The files that were written, and the copy of the key that they are."""
+
+    files: tuple[Path, ...]
+    copy: Copy
+
+
+def kit_files(file: Path) -> tuple[Path, ...]:
+    """The names of the sheet's files; FILE may be said with one of the endings or without."""
+    stem = str(file)
+    for ending in ENDINGS:
+        stem = stem.removesuffix(ending)
+    return tuple(Path(stem + ending) for ending in ENDINGS)
+
+
+def write_kit(paths: Paths, clock: Clock, file: Path, protection: Protection | None) -> Kit:
+    """Write the sheet. Without `protection` it has the key file of this machine, which must be there then.
+
+    Raises UsageWrong, NotInitialised, KeyUnusable; nothing is left of a sheet that could not be finished.
+    """
+    secret = read_secret(paths.secret)
+    config = configuration.load(paths)
+    if protection is not None:
+        key, kind = key_text(secret, protection, Path()), protection.kind
+    elif has_passphrase(paths, secret):
+        key, kind = paths.key_file.read_text("utf-8"), KeyKind.PASSPHRASE
+    else:
+        raise UsageWrong(reason="this key has no passphrase: say what shall protect the sheet's")
+    sheet = Sheet(
+        hostname=socket.gethostname(),
+        made=clock(),
+        fingerprint=fingerprint(secret),
+        has_passphrase=kind is KeyKind.PASSPHRASE,
+        key=key,
+        place=_place(config),
+    )
+    contents = (sheet_text(sheet).encode("utf-8", "backslashreplace"), sheet_pdf(sheet))
+    files = kit_files(file)
+    written: list[Path] = []
+    try:
+        for path, content in zip(files, contents, strict=True):
+            write_new(path, content)
+            written.append(path)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return Kit(files, note_file(paths, clock, files[-1], secret, kind))
+
+
+def _place(config: Config) -> Place:
+    address = parse_address(config.target)
+    return Place(
+        scheme=address.scheme,
+        address=address.text,
+        path=address.path,
+        user=address.user,
+        host=address.host,
+        port=address.port,
+        bucket=address.bucket,
+        endpoint=address.endpoint or config.s3.endpoint,
+        region=config.s3.region,
+    )
