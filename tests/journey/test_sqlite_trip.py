@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,18 @@ print(json.dumps([
 SOUND = ["ok", 200_000, 2000]
 
 
+# Moves all of one table's money and is killed before the other's, when half of it is in the file already.
+INTERRUPTED = """
+import os, signal, sqlite3, sys
+base = sqlite3.connect(sys.argv[1], isolation_level=None)
+base.execute("PRAGMA cache_size = 5")
+base.execute("BEGIN")
+base.execute("UPDATE one SET amount = amount + 7")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+JOURNAL = f"{PLACE}-journal"
+
+
 @pytest.fixture(params=["WAL", "DELETE"])
 def busy(request: pytest.FixtureRequest) -> Iterator[tuple[Appliance, subprocess.Popen[bytes]]]:
     """A machine whose application is writing."""
@@ -58,8 +71,15 @@ def busy(request: pytest.FixtureRequest) -> Iterator[tuple[Appliance, subprocess
             application.kill()
 
 
-def told(a: Appliance, *words: str) -> dict[str, object]:
-    return json.loads(a.run(["tklb", *words, "--json"]).stdout)
+def told(a: Appliance, *words: str, status: int = 0) -> dict[str, Any]:
+    command, *more = words
+    done = a.run(["tklb", command, "--json", *more], check=False)
+    assert done.returncode == status, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def judged(a: Appliance, place: str) -> object:
+    return json.loads(a.run(["python3", "-c", JUDGE, place]).stdout)
 
 
 def test_database_that_is_written_to_comes_back_whole(busy: tuple[Appliance, subprocess.Popen[bytes]]) -> None:
@@ -89,6 +109,38 @@ def test_database_in_use_that_did_not_change_costs_nothing(busy: tuple[Appliance
     assert told(a, "backup")["kind"] == "full"
     assert told(a, "backup")["kind"] == "none"
     assert application.poll() is None
+
+
+@pytest.fixture
+def interrupted(busy: tuple[Appliance, subprocess.Popen[bytes]]) -> Appliance:
+    """The machine, after its application was killed in the middle of a transaction."""
+    a, application = busy
+    application.kill()
+    application.wait()
+    a.run(["pkill", "--signal", "KILL", "--full", "--", "isolation_level"])
+    assert judged(a, PLACE) == SOUND  # which also settles what the kill left
+    a.run(["runuser", "-u", "app", "--", "python3", "-c", INTERRUPTED, PLACE], check=False)
+    a.run(["test", "-s", JOURNAL])
+    return a
+
+
+@pytest.mark.parametrize("busy", ["DELETE"], indirect=True)
+def test_database_left_in_a_transaction_is_whole_with_its_journal(interrupted: Appliance) -> None:
+    (skipped,) = told(interrupted, "backup", status=3)["skipped"]
+    assert skipped["item"] == PLACE
+    assert skipped["reason"].endswith(f"it is whole with {JOURNAL} beside it only")
+    interrupted.run(["mv", "/srv/app", "/root/gone"])
+    told(interrupted, "restore", "--yes")
+    assert judged(interrupted, PLACE) == SOUND
+
+
+@pytest.mark.parametrize("busy", ["DELETE"], indirect=True)
+def test_database_left_in_a_transaction_without_its_journal_is_said_to_be_torn(interrupted: Appliance) -> None:
+    (skipped,) = told(interrupted, "backup", "--", f"-{JOURNAL}", status=3)["skipped"]
+    assert skipped["item"] == PLACE
+    assert skipped["reason"].endswith(f"perhaps torn: {JOURNAL} is not taken")
+    told(interrupted, "restore", "--into", "/root/look")
+    assert judged(interrupted, f"/root/look{PLACE}") != SOUND
 
 
 def test_copies_can_be_turned_off(busy: tuple[Appliance, subprocess.Popen[bytes]]) -> None:

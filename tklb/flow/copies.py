@@ -1,7 +1,8 @@
 """SQLite databases of the delta that a program has open: copies of them, made by SQLite itself, go into the stage.
 
 The file as it lies there may be torn between two moments, and its newest rows may be in another file beside it. The
-entry of the manifest then describes the copy, and what lies beside the database does not travel.
+entry of the manifest then describes the copy, and what lies beside the database does not travel. But one that was left
+in the middle of a transaction travels as it is: its journal, if that travels too, makes it whole wherever it is opened.
 """
 
 import os
@@ -10,13 +11,24 @@ from pathlib import Path
 
 from tklb import snapshot
 from tklb.durable import private_folder
+from tklb.errors import shown
 from tklb.model import FileEntry, Skipped
 from tklb.system.database.dump import file_name
-from tklb.system.sqlite import Identity, NotCopied, copy_database, is_in_use, is_sqlite, open_files, sidecars
+from tklb.system.sqlite import (
+    Identity,
+    NotCopied,
+    Unfinished,
+    copy_database,
+    is_in_use,
+    is_sqlite,
+    journal,
+    open_files,
+    sidecars,
+)
 
 FOLDER = "sqlite"
 
-
+_LEFT = "taken as a process left it in the middle of a transaction"
 _SMALLEST_PAGE = 512  # bytes; every database is whole pages
 
 
@@ -29,6 +41,7 @@ class Copies:
     made: list[tuple[bytes, str]] = field(default_factory=list)
     _opened: frozenset[Identity] = frozenset()
     _beside: set[bytes] = field(default_factory=set)
+    _unfinished: dict[bytes, bytes] = field(default_factory=dict)  # by the journal, which comes after it
 
     def __post_init__(self) -> None:
         if self.is_wanted:
@@ -38,13 +51,17 @@ class Copies:
         """The entry as the snapshot shall have it; None for what belongs to a database that was copied."""
         if entry.path in self._beside:
             return None
+        if entry.kind == "file" and (unfinished := self._unfinished.pop(entry.path, None)):
+            skipped.append(Skipped(unfinished, f"{_LEFT}; it is whole with {shown(entry.path)} beside it only"))
         identity = (entry.dev or 0, entry.ino or 0)
         if not (self.is_wanted and _may_be_one(entry) and is_in_use(entry.path, identity, self._opened)):
             return entry
         return self._copied(entry, identity, skipped) if is_sqlite(entry.path) else entry
 
-    def forgive(self, skipped: list[Skipped]) -> None:
-        """Forget what could not be read of what was copied: the live file changes all the time."""
+    def end(self, skipped: list[Skipped]) -> None:
+        """Say which journals did not come; forget what could not be read of what was copied: it changes all the time."""
+        for beside, path in self._unfinished.items():
+            skipped.append(Skipped(path, f"{_LEFT}, perhaps torn: {shown(beside)} is not taken"))
         settled = {*self._beside, *(path for path, _ in self.made)}
         skipped[:] = [item for item in skipped if item.item not in settled]
 
@@ -53,6 +70,9 @@ class Copies:
         folder = private_folder(self.stage / snapshot.DUMPS / FOLDER)
         try:
             copy = copy_database(entry.path, identity, os.fsencode(folder / name))
+        except Unfinished:
+            self._unfinished[journal(entry.path)] = entry.path
+            return entry
         except NotCopied as exc:
             skipped.append(Skipped(entry.path, f"taken as it lies there, perhaps torn: {exc.reason}"))
             return entry

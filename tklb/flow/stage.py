@@ -107,7 +107,7 @@ def _stage_files(setting: Setting, seen: Survey, stage: Path, place: Path) -> St
             if _has_more_names(now):
                 staged.linked.add((now.dev, now.ino))
     staged.copies = copies.made
-    copies.forgive(seen.skipped)
+    copies.end(seen.skipped)
     return staged
 
 

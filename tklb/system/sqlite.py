@@ -23,8 +23,9 @@ PATIENCE = 30.0  # seconds that a lock of another process is waited for
 Identity = tuple[int, int]  # device, inode
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_LOGS = (b"-wal", b"-journal")
-_SIDECARS = (b"-wal", b"-shm", b"-journal")
+_JOURNAL = b"-journal"
+_LOGS = (b"-wal", _JOURNAL)
+_SIDECARS = (b"-wal", b"-shm", _JOURNAL)
 _HEADER_SIZE = 100
 _LARGEST_PAGE = 65536  # stored as 1
 _GROWTH = 64 << 20  # bytes that a database may grow while we look
@@ -40,6 +41,13 @@ class NotCopied(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Unfinished(NotCopied):
+    """A process ended in the middle of a transaction. SQLite undoes it by the `journal` that was left beside."""
+
+    def __init__(self) -> None:
+        super().__init__("a process ended in the middle of a transaction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,11 @@ def is_in_use(path: bytes, identity: Identity, opened: frozenset[Identity]) -> b
     return identity in opened or any(_size(path + end) for end in _LOGS)
 
 
+def journal(path: bytes) -> bytes:
+    """Where a process that ends in the middle of a transaction leaves what the database `path` was before."""
+    return path + _JOURNAL
+
+
 def sidecars(path: bytes) -> tuple[bytes, ...]:
     """The files that belong to the database `path` while it is in use, there or not. Beside a copy they are wrong."""
     return tuple(path + end for end in _SIDECARS)
@@ -154,6 +167,8 @@ def _copy(folder: int, name: bytes, seen: Identity, destination: bytes, patience
             raise NotCopied(str(exc)) from exc
         if result.status == 0:
             return
+        if result.status == sqlite_reader.UNFINISHED:
+            raise Unfinished
         if result.status != sqlite_reader.MOVED:
             raise NotCopied(_reason(result))
         os.truncate(destination, 0)

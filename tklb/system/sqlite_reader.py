@@ -16,7 +16,8 @@ import sys
 import time
 from dataclasses import dataclass
 
-REFUSED, MOVED = 74, 75  # exit statuses: not to be had; altered while being read, worth another try
+# exit statuses: not to be had; altered while being read, worth another try; left in the middle of a transaction
+REFUSED, MOVED, UNFINISHED = 74, 75, 76
 
 _STEP = 4096  # pages for which a writer is kept waiting at once
 _DESCRIPTORS = 256  # more than this process ever opens
@@ -67,6 +68,8 @@ def main(words: list[str]) -> int:
     except Moved:
         return MOVED
     except (Refused, _Locked, sqlite3.Error, OSError) as exc:
+        if _code(exc) == "SQLITE_READONLY_ROLLBACK":
+            return UNFINISHED
         sys.stdout.write(_reason(exc, order))
         return REFUSED
     return 0
@@ -177,12 +180,13 @@ class _Watch:
             self._left = left
 
 
+def _code(exc: Exception) -> str:
+    return str(getattr(exc, "sqlite_errorname", ""))
+
+
 def _reason(exc: Exception, order: Order) -> str:
-    code = str(getattr(exc, "sqlite_errorname", ""))
-    if isinstance(exc, _Locked) or code.startswith("SQLITE_BUSY"):
+    if isinstance(exc, _Locked) or _code(exc).startswith("SQLITE_BUSY"):
         return f"another process kept it locked for more than {order.patience:g} seconds"
-    if code == "SQLITE_READONLY_ROLLBACK":
-        return "a process ended in the middle of a transaction; it is whole again when its application has opened it"
     if isinstance(exc, OSError):
         return exc.strerror or str(exc)
     return f"SQLite could not read it: {exc}" if isinstance(exc, sqlite3.Error) else str(exc)
