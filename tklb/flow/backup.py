@@ -15,6 +15,7 @@ from tklb.flow.databases import list_databases
 from tklb.flow.deliver import go_on
 from tklb.flow.difference import Difference, since_last
 from tklb.flow.inspect import RunNote, note_failure, note_run
+from tklb.flow.keys import keep_on_target
 from tklb.flow.push import Order, push
 from tklb.flow.setting import Setting
 from tklb.flow.stage import Staged, Staging, fill_stage
@@ -89,10 +90,12 @@ def _take(setting: Setting, request: Request, began: datetime) -> Result:
         difference = since_last(last, stage, work, chain.doubtful)
         empty = _result(setting, began, seen, staged)
         if chain.head and last and difference.is_empty:
+            keep_on_target(setting, chain.target)
             return _finished(empty, earlier) if earlier else replace(empty, snapshot=chain.head.snapshot)
         counts = _counts(difference, staged, seen, request, Kind.INCREMENTAL if last else Kind.FULL)
         order = Order(stage, work, difference, counts, tuple(seen.skipped), full=last is None)
         record = push(setting, chain, order)
+        keep_on_target(setting, chain.target)
     seconds = (setting.clock() - began).total_seconds()
     return replace(_finished(empty, record, earlier), counts=counts, seconds=seconds)
 

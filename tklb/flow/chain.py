@@ -73,7 +73,7 @@ class Chain:
 
 def open_chain(setting: Setting) -> Chain:
     """Read the ledger of the target. Raises TargetDamaged; TargetForeign: another machine's snapshots are there."""
-    target = open_target(setting.config.target, setting.config)
+    target = open_target(setting.config.target, setting.config, setting.paths.regions)
     try:
         ledger = read_ledger(target, setting.secret, setting.paths.ledger, setting.older)
     except KeyUnusable as exc:

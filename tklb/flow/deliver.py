@@ -16,19 +16,25 @@ from tklb.flow.setting import Setting
 from tklb.model import Record
 from tklb.store.engine import clean_spool
 from tklb.store.ledger import seal
+from tklb.store.mend import mend_chain
 from tklb.store.upload import check_there, clean_target, upload
 
 log = logging.getLogger(__name__)
 
 
-def prepare(chain: Chain, spool: Path) -> None:
-    """Take away what a killed run left in the spool and at the target. Raises TargetDamaged for a chain with a hole."""
+def prepare(setting: Setting, chain: Chain, spool: Path, base: Record | None) -> None:
+    """Take away what a killed run left in the spool and at the target, which must have all of `base`.
+
+    What it lacks and this machine has kept is put back. Raises TargetDamaged for a chain with a hole.
+    """
     clean_spool(spool, chain.sealed)
-    if chain.target.spool is None:
-        clean_target(chain.target, chain.sealed)
-        check_there(chain.target, chain.head.volumes if chain.head else ())
-    else:
+    if chain.target.spool is not None:
         chain.target.tidy()
+        return
+    clean_target(chain.target, chain.sealed)
+    volumes = base.volumes if base else ()
+    if mend_chain(chain.target, volumes, (spool,), setting.paths.cache / "mending"):
+        check_there(chain.target, volumes, "so nothing can be added to it; `tklb backup --full` begins anew")
 
 
 def deliver(setting: Setting, chain: Chain, found: Pending) -> Record:

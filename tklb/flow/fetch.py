@@ -91,7 +91,7 @@ def open_ledger(paths: Paths, access: Access) -> tuple[Target, Ledger, Secret]:
     if access.address is None and access.key is None and not paths.toml.exists():
         raise NotInitialised(reason="it has no key and no target")
     config = replace(config, limit_rate=access.limit_rate or config.limit_rate)
-    target = open_target(config.target if access.address is None else access.address, config)
+    target = open_target(config.target if access.address is None else access.address, config, paths.regions)
     older = read_older(paths.older_secrets)
 
     def read(secret: Secret) -> tuple[Target, Ledger, Secret]:

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from tklb import config as configuration
 from tklb.config import Config, Paths
 from tklb.durable import private_folder, run_lock, write_atomic
-from tklb.errors import AlreadyInitialised, ProfileInvalid
+from tklb.errors import AlreadyInitialised, KeyUnusable, ProfileInvalid, TargetForeign
 from tklb.flow.inspect import check_target
-from tklb.flow.setting import ROOT, Clock, adopt_profile
-from tklb.keys.secret import make_secret, read_secret, write_secret
-from tklb.keys.wrap import wrap
+from tklb.flow.keys import has_passphrase, keep_on_target, write_protected
+from tklb.flow.setting import ROOT, Clock, adopt_profile, open_setting
+from tklb.keys.secret import make_secret, read_older, read_secret, write_secret
 from tklb.model import Secret
 from tklb.profile import Profile, detect, find, lint
-from tklb.store.target import KEY
-from tklb.store.targets import make_target, open_target
-from tklb.store.upload import put_checked
+from tklb.store.ledger import read_ledger
+from tklb.store.target import Target
+from tklb.store.targets import make_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,18 @@ def initialise(paths: Paths, wishes: Wishes, clock: Clock) -> Made:
         passphrase = wishes.passphrase() if wishes.passphrase else None
         profile = _named(paths, wishes.profile) if wishes.profile else detect(ROOT, paths.profiles)
         config = _config(paths, wishes, profile)
-        make_target(config.target, config)
-        oddities = check_target(config, clock)
+        target = make_target(config.target, config, paths.regions)
+        oddities = check_target(paths, config, clock)
         secret = _key(paths)
+        if passphrase or has_passphrase(paths, secret):
+            _refuse_foreign(paths, target, secret)
         if passphrase:
-            write_atomic(paths.key_file, wrap(secret, passphrase).encode())
-            put_checked(open_target(config.target, config), KEY, paths.key_file)
+            write_protected(paths, secret, passphrase)
         adopt_profile(paths, profile.folder)
         paths.config.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_atomic(paths.toml, configuration.render(config).encode())
-    return Made(config, paths.key_file.exists(), oddities)
+        keep_on_target(open_setting(paths, clock), target)
+    return Made(config, has_passphrase(paths, secret), oddities)
 
 
 def _config(paths: Paths, wishes: Wishes, profile: Profile) -> Config:
@@ -75,6 +77,14 @@ def _key(paths: Paths) -> Secret:
     if not paths.host.exists():
         write_atomic(paths.host, f"{uuid.uuid4().hex}\n".encode())
     return read_secret(paths.secret)
+
+
+def _refuse_foreign(paths: Paths, target: Target, secret: Secret) -> None:
+    """Where another key's snapshots are, this machine's key file would take the place of the one that opens them."""
+    try:
+        read_ledger(target, secret, paths.ledger, read_older(paths.older_secrets))
+    except KeyUnusable as exc:
+        raise TargetForeign(address=target.address, owner="another key") from exc
 
 
 def _named(paths: Paths, name: str) -> Profile:

@@ -46,7 +46,7 @@ class Condition:
 
 def snapshots(setting: Setting) -> Ledger:
     """Every sealed snapshot of the target, oldest first, and what is wrong with the ledger."""
-    target = open_target(setting.config.target, setting.config)
+    target = open_target(setting.config.target, setting.config, setting.paths.regions)
     return read_ledger(target, setting.secret, setting.paths.ledger, setting.older)
 
 
@@ -60,7 +60,7 @@ def condition(setting: Setting) -> Condition:
         ledger = snapshots(setting)
         records = ledger.records
         ledger.check()
-        problems += check_target(setting.config, setting.clock)
+        problems += check_target(setting.paths, setting.config, setting.clock)
     except TklbError as exc:
         problems.append(str(exc))
         status = exc.code
@@ -86,10 +86,10 @@ def condition(setting: Setting) -> Condition:
     )
 
 
-def check_target(config: Config, clock: Clock) -> tuple[str, ...]:
+def check_target(paths: Paths, config: Config, clock: Clock) -> tuple[str, ...]:
     """Use the target once in every way. Raises what is wrong with it; gives what is only odd."""
     with TemporaryDirectory(prefix="tklb-") as work:
-        skew = probe(open_target(config.target, config), Path(work), clock, os.urandom)
+        skew = probe(open_target(config.target, config, paths.regions), Path(work), clock, os.urandom)
     odd = told_skew(skew)
     return (odd,) if odd else ()
 

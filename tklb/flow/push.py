@@ -44,9 +44,10 @@ def push(setting: Setting, chain: Chain, order: Order) -> Record:
     """Encode the stage and the files it names, store, and seal. Where engine or target fail, nothing was taken."""
     target = chain.target
     spool = target.spool or private_folder(setting.paths.spool)
-    prepare(chain, spool)
+    base = None if order.full else chain.head
+    prepare(setting, chain, spool, base)
     with _naming(spool, target):
-        record = _encoded(setting, chain, order, spool)
+        record = _encoded(setting, chain, order, base, spool)
     if target.spool is None:
         found = pending.note(setting.paths, setting.secret, target.address, record, order.stage)
         return deliver(setting, chain, found)
@@ -68,8 +69,7 @@ def _naming(spool: Path, target: Target) -> Iterator[None]:
         raise failure_of(exc, target.address) from exc
 
 
-def _encoded(setting: Setting, chain: Chain, order: Order, spool: Path) -> Record:
-    base = None if order.full else chain.head
+def _encoded(setting: Setting, chain: Chain, order: Order, base: Record | None, spool: Path) -> Record:
     name = _label(setting.clock(), chain.head)
     shards = _shards(setting, order, base)
     pushes = [

@@ -71,8 +71,11 @@ def put_checked(target: Target, name: str, source: Path) -> Stored:
     return stored
 
 
-def check_there(target: Target, volumes: Collection[Volume]) -> None:
-    """Raise TargetDamaged where the target has not got one of these volumes, or not all of it: one listing."""
+def check_there(target: Target, volumes: Collection[Volume], so: str = "") -> None:
+    """Raise TargetDamaged where the target has not got one of these volumes, or not all of it: one listing.
+
+    `so` is what follows from that, for people.
+    """
     sizes = sizes_of(target)
     for volume in volumes:
         size = sizes.get(volume.name)
@@ -81,7 +84,7 @@ def check_there(target: Target, volumes: Collection[Volume]) -> None:
             size = known.size if known else None
         if size != volume.size:
             reason = "is missing" if size is None else f"has {size} bytes of {volume.size}"
-            raise TargetDamaged(address=target.address, reason=f"{volume.name} {reason}")
+            raise TargetDamaged(address=target.address, reason=f"{volume.name} {reason}{', ' * bool(so)}{so}")
 
 
 def clean_target(target: Target, sealed: Collection[str]) -> tuple[str, ...]:
