@@ -89,7 +89,8 @@ class Service:
 
     def _explain(self, client: BaseClient) -> None:
         """Ask for what has an answer with content: one to HEAD has none, which would say why it refuses."""
-        client.list_objects_v2(Bucket=self._address.bucket, MaxKeys=1)
+        prefix = f"{self._address.path}/" if self._address.path else ""
+        client.list_objects_v2(Bucket=self._address.bucket, Prefix=prefix, MaxKeys=1)
 
     def close(self) -> None:
         with self._lock:

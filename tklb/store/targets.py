@@ -24,31 +24,36 @@ class Distant(Target, Protocol):
         """Make the place where the objects go, if there is none. Raises what the target raises."""
 
 
-def open_target(address: str, config: Config) -> Target:
-    """The target at an address. Raises UsageWrong, TargetUnreachable where nobody made one there, AccessRefused."""
+def open_target(address: str, config: Config, regions: Path | None = None) -> Target:
+    """The target at an address. Raises UsageWrong, TargetUnreachable where nobody made one there, AccessRefused.
+
+    `regions` is the file that keeps which region was found to be nearest.
+    """
     parsed = parse_address(address)
     if parsed.scheme == "file":
         return LocalTarget.open(Path(parsed.path))
-    return guarded(distant(parsed, config), config)
+    return guarded(distant(parsed, config, regions), config)
 
 
-def make_target(address: str, config: Config) -> Target:
+def make_target(address: str, config: Config, regions: Path | None = None) -> Target:
     """The target at an address, made if there is none yet. Raises what open_target() does."""
     parsed = parse_address(address)
     if parsed.scheme == "file":
         return LocalTarget.make(Path(parsed.path))
-    target = distant(parsed, config)
+    target = distant(parsed, config, regions)
     target.make()
     return guarded(target, config)
 
 
-def distant(address: Address, config: Config) -> Distant:
+def distant(address: Address, config: Config, regions: Path | None = None) -> Distant:
     """The driver alone, imported only when it is wanted."""
     match address.scheme:
         case "s3":
+            from tklb.store.nearest import settle
             from tklb.store.s3 import S3Target
+            from tklb.store.s3_client import measured
 
-            return S3Target(address, config.s3)
+            return S3Target(*settle(address, config.s3, regions, lambda *asked: measured(*asked, time.monotonic)))
         case "sftp":
             from tklb.store.sftp import SftpTarget
 
