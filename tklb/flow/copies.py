@@ -59,7 +59,7 @@ class Copies:
         return self._copied(entry, identity, skipped) if is_sqlite(entry.path) else entry
 
     def end(self, skipped: list[Skipped]) -> None:
-        """Say which journals did not come; forget what could not be read of what was copied: it changes all the time."""
+        """Say which journals did not come; forget what could not be read of what was copied, which is in use."""
         for beside, path in self._unfinished.items():
             skipped.append(Skipped(path, f"{_LEFT}, perhaps torn: {shown(beside)} is not taken"))
         settled = {*self._beside, *(path for path, _ in self.made)}
