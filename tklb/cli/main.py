@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ COMMANDS = {
     "list": "daily:list_snapshots",
     "restore": "recovery:restore",
     "status": "daily:status",
+    "verify": "verify:verify",
     "key": "keys:key",
     "profile": "admin:profile",
     "internal": "internal:internal",
@@ -61,6 +63,7 @@ def cli() -> None:
 def run_command(arguments: Sequence[str]) -> int:
     """Carry out one command line; return the exit status."""
     os.umask(0o077)
+    _leave_no_cores()
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else nohup(1) has it ignored
         signal.signal(signal.SIGHUP, _interrupt)
@@ -88,6 +91,12 @@ def run_command(arguments: Sequence[str]) -> int:
         log.debug("failed", exc_info=True)
         return _tell(_understood(exc), arguments)
     return int(status or 0)
+
+
+def _leave_no_cores() -> None:
+    """This process and its children have the key in memory. A limit of one byte holds for pipes as well, zero not."""
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (0 if most == 0 else 1, most))
 
 
 def _forget_libraries_settings() -> None:
