@@ -182,7 +182,7 @@ class Piece:
 
     volume: str
     path: bytes
-    kind: str  # snapshot diff deleted
+    kind: str  # snapshot diff deleted folder
 
 
 def pieces(kept: Kept) -> dict[str, tuple[Piece, ...]]:
@@ -200,7 +200,8 @@ def _headers(path: Path) -> list[Piece]:
             word, _, name = os.fsencode(member.name).partition(b"/")
             if word.startswith(b"multivol_"):
                 word, name = word.removeprefix(b"multivol_"), name.rpartition(b"/")[0]
-            found[Piece(path.name, b"/" + name, word.decode())] = None
+            kind = "folder" if member.isdir() else word.decode()
+            found[Piece(path.name, b"/" + name, kind)] = None
     return list(found)
 
 
@@ -240,11 +241,11 @@ def _needed(names: list[str], where: Mapping[str, tuple[Piece, ...]], prefix: st
             for piece in where[name]:
                 fresh.setdefault(piece.path, (piece.kind, set()))[1].add(name)
         for path, (kind, volumes) in fresh.items():
-            if kind == "deleted":
+            if kind in ("deleted", "folder"):
                 needed.pop(path, None)
             else:
                 needed[path] = volumes | (needed.get(path, set()) if kind == "diff" else set())
-    return {path: volumes for path, volumes in needed.items() if path not in (b"/", b"/.")}
+    return needed
 
 
 def _label(name: str) -> str:

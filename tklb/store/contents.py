@@ -49,10 +49,11 @@ class Span(NamedTuple):
 
 
 class State(StrEnum):
-    """What became of a name in a set: a regular file, anything else that is there, or nothing."""
+    """What became of a name in a set: a regular file, a folder, anything else that is there, or nothing."""
 
     FILE = "signature"
     OTHER = "snapshot"
+    FOLDER = "folder"
     DELETED = "deleted"
 
 
@@ -105,6 +106,7 @@ def read_signatures(stream: IO[bytes]) -> Iterator[tuple[Index, State]]:
             while member := archive.next():
                 archive.members = []  # type: ignore[attr-defined]  # else it keeps them all
                 word, _, name = member.name.encode("utf-8", "surrogateescape").partition(b"/")
-                yield tuple(name.rstrip(b"/").split(b"/")) if name.rstrip(b"/") else (), State(word.decode("ascii"))
+                state = State.FOLDER if member.isdir() else State(word.decode("ascii"))
+                yield tuple(name.split(b"/")) if name else (), state
     except tarfile.TarError as exc:
         raise ValueError(f"not a signature archive: {exc}") from exc

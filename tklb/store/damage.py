@@ -33,6 +33,7 @@ class Loss(NamedTuple):
 
     path: bytes
     snapshots: tuple[str, ...]
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ class _Trace:
             if helds and not (state is State.FILE and helds[0].state is State.FILE):
                 for held in self._alive.pop(index):
                     held.end = one.end
-            if state is State.DELETED or not index:
+            if state in (State.DELETED, State.FOLDER):  # all about a folder is in our own records
                 continue
             for volume in spans.holding(index):
                 held = _Held(volume, index, state, one.end)
