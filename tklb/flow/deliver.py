@@ -5,18 +5,20 @@ An interrupted upload is gone on with by the next run, volume by volume; what is
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tklb import snapshot
+from tklb.errors import TargetDamaged
 from tklb.flow import pending
 from tklb.flow.chain import Chain, keep_records
 from tklb.flow.pending import Pending
 from tklb.flow.setting import Setting
-from tklb.model import Record
+from tklb.model import Record, Volume
 from tklb.store.engine import clean_spool
 from tklb.store.ledger import seal
 from tklb.store.mend import mend_chain
+from tklb.store.target import Target
 from tklb.store.upload import check_there, clean_target, upload
 
 log = logging.getLogger(__name__)
@@ -38,23 +40,35 @@ def prepare(setting: Setting, chain: Chain, spool: Path, base: Record | None) ->
 
 
 def deliver(setting: Setting, chain: Chain, found: Pending) -> Record:
-    """Bring a set that is encoded to its distant target, and seal it. It can be gone on with until it is sealed."""
+    """Bring a set that is encoded to its distant target, and seal it. It can be gone on with until it is sealed.
+
+    What the target confirmed and then lost is sent once more. Raises TargetDamaged where it is lost again.
+    """
     paths, target = setting.paths, chain.target
-    size = sum(volume.size for volume in found.own)
-    before = size - sum(volume.size for volume in found.missing)
-    upload(
-        target,
-        paths.spool,
-        found.missing,
-        setting.config.uploads,
-        lambda volume: pending.confirm(paths, volume),
-        lambda sent: setting.progress("uploading", before + sent, size),
-    )
-    check_there(target, found.record.volumes)
+    try:
+        _send(setting, target, found)
+        check_there(target, found.record.volumes)
+    except TargetDamaged:
+        found = pending.doubt(paths, found)
+        _send(setting, target, found)
+        check_there(target, found.record.volumes)
     record = seal_and_keep(setting, chain, found.record, found.stage)
     pending.drop(paths)
     settle_spool(paths.spool, (*chain.records, record), setting.config.keep_local)
     return record
+
+
+def _send(setting: Setting, target: Target, found: Pending) -> None:
+    size = sum(volume.size for volume in found.own)
+    before = size - sum(volume.size for volume in found.own)
+    upload(
+        target,
+        setting.paths.spool,
+        found.missing,
+        setting.config.uploads,
+        lambda volume: pending.confirm(setting.paths, volume),
+        lambda sent: setting.progress("uploading", before + sent, size),
+    )
 
 
 def go_on(setting: Setting, chain: Chain) -> Record | None:
@@ -83,16 +97,26 @@ def seal_and_keep(setting: Setting, chain: Chain, record: Record, stage: Path) -
 def _fits(chain: Chain, found: Pending, spool: Path) -> bool:
     """Whether the set comes right after the newest snapshot, and is still whole."""
     record = found.record
-    base = {volume.name: volume for volume in chain.head.volumes} if chain.head else {}
+    before = {volume.name: volume for volume in chain.head.volumes} if chain.head else {}
+    base = {volume.name: volume for volume in record.volumes if volume.name not in record.own_volumes}
     sequence = chain.head.sequence + 1 if chain.head else 1
-    own = set(record.own_volumes)
     is_next = record.sequence == sequence and (chain.head is None or record.snapshot > chain.head.snapshot)
     return (
         is_next
-        and all(base.get(volume.name) == volume for volume in record.volumes if volume.name not in own)
-        and all(_is_there(spool / volume.name, volume.size) for volume in found.missing)
+        and all(before.get(name) == volume for name, volume in base.items())
+        and all(_is_there(spool / volume.name, volume.size) for volume in found.own)
         and snapshot.digest(found.stage) == record.content_digest
+        and _has_all(chain.target, base.values())
     )
+
+
+def _has_all(target: Target, volumes: Collection[Volume]) -> bool:
+    """Whether what the set builds on is there; else there is nothing to go on with."""
+    try:
+        check_there(target, volumes)
+    except TargetDamaged:
+        return False
+    return True
 
 
 def _is_there(path: Path, size: int) -> bool:

@@ -8,7 +8,7 @@ the names of the volumes that the target has confirmed.
 import json
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tklb.config import Paths
@@ -56,6 +56,12 @@ def confirm(paths: Paths, volume: Volume) -> None:
         os.write(descriptor, f"{volume.name} {volume.sha256}\n".encode("ascii"))
     finally:
         os.close(descriptor)
+
+
+def doubt(paths: Paths, found: Pending) -> Pending:
+    """Forget what the target has confirmed: it has lost something of it."""
+    (paths.pending / _CONFIRMED).unlink(missing_ok=True)
+    return replace(found, confirmed=frozenset())
 
 
 def find(paths: Paths, secret: Secret, address: str) -> Pending | None:

@@ -1,0 +1,364 @@
+"""From a finished set to a sealed snapshot on a distant target: confirmed, gone on with, never sealed on trust."""
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.contract.memory_target import MemoryTarget
+from tests.unit.test_ledger import OTHER, SECRET, record
+from tklb import snapshot
+from tklb.config import Config, Paths
+from tklb.durable import private_folder
+from tklb.errors import TargetDamaged, TargetUnreachable
+from tklb.flow import pending
+from tklb.flow.chain import Chain
+from tklb.flow.deliver import deliver, go_on, prepare, settle_spool
+from tklb.flow.setting import Setting
+from tklb.model import Record, Volume
+from tklb.profile import find
+from tklb.store.download import download
+from tklb.store.ledger import read_ledger, seal
+from tklb.store.parallel import Stop, side_by_side
+from tklb.store.target import VOLUMES, Listed, Moved, Stored, idle
+from tklb.store.upload import check_there, clean_target, upload
+
+DAYS = tuple(f"2026010{day}T000000Z" for day in range(1, 5))
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    paths = Paths(tmp_path / "etc", tmp_path / "state", tmp_path / "cache", tmp_path / "log")
+    private_folder(paths.state)
+    private_folder(paths.spool)
+    return Setting(
+        paths=paths,
+        config=Config(target="memory:"),
+        secret=SECRET,
+        host="0123",
+        profile=find(None, "debian"),
+        clock=lambda: datetime(2026, 1, 9, tzinfo=UTC),
+        progress=lambda *_: None,
+    )
+
+
+def volumes_in(spool: Path, snapshot_id: str, count: int = 3) -> tuple[Volume, ...]:
+    """Volumes of a set, as the engine leaves them."""
+    made = []
+    for number in range(1, count + 1):
+        name, content = f"duplicity-full.{snapshot_id}.vol{number}.difftar.gpg", os.urandom(1000 * number)
+        (spool / name).write_bytes(content)
+        made.append(Volume(name, len(content), hashlib.sha256(content).hexdigest()))
+    return tuple(made)
+
+
+def a_set(setting: Setting, sequence: int = 1, base: tuple[Volume, ...] = ()) -> tuple[Record, Path]:
+    """A finished set in the spool, and the stage it was made from."""
+    own = volumes_in(setting.paths.spool, DAYS[sequence - 1])
+    stage = private_folder(setting.paths.stage)
+    (stage / "manifest.mtree").write_bytes(b"#mtree v2.0\n")
+    made = record(
+        sequence,
+        volumes=(*base, *own),
+        own_volumes=tuple(volume.name for volume in own),
+        content_digest=snapshot.digest(stage),
+    )
+    return made, stage
+
+
+def chain_of(setting: Setting, target: MemoryTarget) -> Chain:
+    ledger = read_ledger(target, setting.secret, setting.paths.ledger)
+    ledger.check()
+    return Chain(target, ledger.records, ledger)
+
+
+def holds(target: MemoryTarget, volumes: tuple[Volume, ...]) -> bool:
+    found = {name: hashlib.sha256(content).hexdigest() for name, content in target.objects.items()}
+    return all(found.get(VOLUMES + volume.name) == volume.sha256 for volume in volumes)
+
+
+class Breaking(MemoryTarget):
+    """Takes so many objects, then none."""
+
+    def __init__(self, takes: int) -> None:
+        super().__init__()
+        self.takes, self.puts = takes, list[str]()
+
+    def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+        if self.takes == 0:
+            raise TargetUnreachable(address=self.address, reason="gone")
+        self.takes -= 1
+        self.puts.append(name)
+        return super().put(name, source, sha256, moved)
+
+
+class Silent(MemoryTarget):
+    """Vouches for nothing; `spoil` is what it makes of what it is sent."""
+
+    def __init__(self, spoil: Callable[[bytes], bytes] = bytes) -> None:
+        super().__init__()
+        self.spoil, self.gets = spoil, 0
+
+    def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+        self.objects[name] = self.spoil(source.read_bytes())
+        return Stored(source.stat().st_size)
+
+    def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+        self.gets += 1
+        super().get(name, destination, moved)
+
+
+# ---------------------------------------------------------------- upload and download
+
+
+def test_all_volumes_arrive_and_the_bytes_are_told(tmp_path: Path) -> None:
+    target, volumes, told = MemoryTarget(), volumes_in(tmp_path, DAYS[0], 9), list[int]()
+    confirmed: list[Volume] = []
+    upload(target, tmp_path, volumes, 4, confirmed.append, told.append)
+    assert holds(target, volumes)
+    assert set(confirmed) == set(volumes)
+    assert max(told) == sum(volume.size for volume in volumes)
+
+
+def test_what_the_target_does_not_vouch_for_is_read_back(tmp_path: Path) -> None:
+    target, volumes = Silent(), volumes_in(tmp_path, DAYS[0])
+    upload(target, tmp_path, volumes, 2)
+    assert target.gets == len(volumes)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_target_that_keeps_something_else_is_not_believed(tmp_path: Path) -> None:
+    volumes = volumes_in(tmp_path, DAYS[0])
+    for spoil in (lambda content: content[:-1], lambda content: b"\0" + content[1:], lambda _: b""):
+        confirmed: list[Volume] = []
+        with pytest.raises(TargetUnreachable, match="does not keep what is sent"):
+            upload(Silent(spoil), tmp_path, volumes, 2, confirmed.append)
+        assert confirmed == []
+
+
+def test_volume_that_arrives_broken_once_is_fetched_again(tmp_path: Path) -> None:
+    class Flipping(MemoryTarget):
+        gets = 0
+
+        def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+            self.gets += 1
+            super().get(name, destination, moved)
+            if self.gets == 1:
+                destination.write_bytes(b"\0" + destination.read_bytes()[1:])
+
+    spool, there = private_folder(tmp_path / "spool"), private_folder(tmp_path / "there")
+    target, volumes = Flipping(), volumes_in(spool, DAYS[0], 2)
+    upload(target, spool, volumes, 2)
+    download(target, volumes, there, 2)
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == {
+        path.name: path.read_bytes() for path in spool.iterdir()
+    }
+    target.objects[VOLUMES + volumes[0].name] = b"\0" * volumes[0].size
+    with pytest.raises(TargetDamaged, match="vol1"):
+        download(target, volumes, private_folder(tmp_path / "again"), 2)
+
+
+def test_listing_that_lags_behind_is_no_loss_and_a_loss_is_named(tmp_path: Path) -> None:
+    class Lagging(MemoryTarget):
+        def list(self, prefix: str) -> tuple[Listed, ...]:
+            return super().list(prefix)[:-1]
+
+    target, volumes = Lagging(), volumes_in(tmp_path, DAYS[0])
+    upload(target, tmp_path, volumes, 1)
+    check_there(target, volumes)
+    del target.objects[VOLUMES + volumes[1].name]
+    with pytest.raises(TargetDamaged, match=r"vol2.* is missing, so it is"):
+        check_there(target, volumes, "so it is")
+
+
+def test_what_no_seal_names_goes_and_what_is_no_volume_stays(tmp_path: Path) -> None:
+    target, volumes = MemoryTarget(), volumes_in(tmp_path, DAYS[0])
+    upload(target, tmp_path, volumes, 1)
+    target.objects["volumes/README"] = b"mine"
+    assert clean_target(target, {volumes[0].name}) == (volumes[1].name, volumes[2].name)
+    assert sorted(target.objects) == ["volumes/README", VOLUMES + volumes[0].name]
+
+
+def test_first_failure_ends_what_works_beside_it() -> None:
+    started = threading.Event()
+
+    def work(number: int, stop: Stop) -> None:
+        if number == 0:
+            started.wait(5)
+            raise TargetUnreachable(address="x", reason="gone")
+        started.set()
+        while True:
+            stop.check()
+
+    with pytest.raises(TargetUnreachable):
+        side_by_side(work, range(2), 2)
+
+
+def test_interruption_reaches_the_caller_though_a_thread_hangs() -> None:
+    release = threading.Event()
+
+    def work(_number: int, _stop: Stop) -> None:
+        threading.Timer(0.1, lambda: os.kill(os.getpid(), 2)).start()
+        release.wait(20)
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(work, (1,), 1)
+    release.set()
+
+
+# ---------------------------------------------------------------- delivery
+
+
+def test_delivered_set_is_sealed_and_nothing_stays_here(setting: Setting) -> None:
+    target = MemoryTarget()
+    made, stage = a_set(setting)
+    found = pending.note(setting.paths, SECRET, target.address, made, stage)
+    sealed = deliver(setting, chain_of(setting, target), found)
+    assert holds(target, sealed.volumes)
+    assert [each.snapshot for each in chain_of(setting, target).records] == [made.snapshot]
+    assert os.listdir(setting.paths.spool) == []
+    assert not setting.paths.pending.exists()
+    assert snapshot.digest(setting.paths.last) == made.content_digest
+
+
+@pytest.mark.parametrize("takes", range(4))
+def test_interrupted_upload_costs_no_more_than_the_volumes_in_flight(setting: Setting, takes: int) -> None:
+    setting = replace(setting, config=replace(setting.config, uploads=1))
+    target = Breaking(takes)
+    made, stage = a_set(setting)
+    found = pending.note(setting.paths, SECRET, target.address, made, stage)
+    with pytest.raises(TargetUnreachable):
+        deliver(setting, chain_of(setting, target), found)
+    assert chain_of(setting, target).records == ()
+    target.takes = 99
+    assert go_on(setting, chain_of(setting, target)) == chain_of(setting, target).records[0]
+    assert len(target.puts) == len(made.volumes) + 1  # each once, and the entry
+    assert holds(target, made.volumes)
+
+
+def test_run_that_was_killed_between_its_seal_and_its_tidying_is_recognised(setting: Setting) -> None:
+    target = MemoryTarget()
+    made, stage = a_set(setting)
+    found = pending.note(setting.paths, SECRET, target.address, made, stage)
+    upload(target, setting.paths.spool, found.missing, 1)
+    seal(target, SECRET, setting.paths.ledger, made)
+    chain = chain_of(setting, target)
+    assert go_on(setting, chain) is None
+    assert len(chain_of(setting, target).records) == 1
+    prepare(setting, chain, setting.paths.spool, chain.head)
+    assert holds(target, made.volumes)
+
+
+def other_target(setting: Setting, found: pending.Pending) -> None:
+    pending.note(setting.paths, SECRET, "memory:other", found.record, found.stage.rename(setting.paths.stage))
+
+
+def other_key(setting: Setting, found: pending.Pending) -> None:
+    pending.note(setting.paths, OTHER, "memory:", found.record, found.stage.rename(setting.paths.stage))
+
+
+def torn_record(setting: Setting, found: pending.Pending) -> None:
+    path = setting.paths.pending / "record"
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def cut_volume(setting: Setting, found: pending.Pending) -> None:
+    (setting.paths.spool / found.own[0].name).write_bytes(b"x")
+
+
+def lost_spool(setting: Setting, found: pending.Pending) -> None:
+    for path in setting.paths.spool.iterdir():
+        path.unlink()
+
+
+def changed_stage(setting: Setting, found: pending.Pending) -> None:
+    (found.stage / "manifest.mtree").write_bytes(b"#mtree v2.0\n/x type=dir\n")
+
+
+@pytest.mark.parametrize("harm", [other_target, other_key, torn_record, cut_volume, lost_spool, changed_stage])
+def test_what_does_not_fit_is_never_gone_on_with(
+    setting: Setting, harm: Callable[[Setting, pending.Pending], None]
+) -> None:
+    target = MemoryTarget()
+    made, stage = a_set(setting)
+    harm(setting, pending.note(setting.paths, SECRET, target.address, made, stage))
+    chain = chain_of(setting, target)
+    assert go_on(setting, chain) is None
+    prepare(setting, chain, setting.paths.spool, None)
+    assert os.listdir(setting.paths.spool) == []
+    assert not setting.paths.pending.exists()
+    assert target.objects == {}
+
+
+def test_set_that_somebody_overtook_is_not_gone_on_with(setting: Setting, tmp_path: Path) -> None:
+    target = MemoryTarget()
+    made, stage = a_set(setting)
+    pending.note(setting.paths, SECRET, target.address, made, stage)
+    seal(target, SECRET, setting.paths.ledger, record(1))
+    assert go_on(setting, chain_of(setting, target)) is None
+
+
+def test_volume_that_was_confirmed_and_then_lost_is_sent_again(setting: Setting) -> None:
+    target = Breaking(99)
+    made, stage = a_set(setting)
+    found = pending.note(setting.paths, SECRET, target.address, made, stage)
+    for volume in found.own[:2]:
+        pending.confirm(setting.paths, volume)
+    assert go_on(setting, chain_of(setting, target))
+    assert holds(target, made.volumes)
+
+
+def test_target_that_loses_what_it_confirms_is_never_sealed_on(setting: Setting) -> None:
+    class Losing(MemoryTarget):
+        def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+            return Stored(source.stat().st_size, sha256)
+
+    target = Losing()
+    made, stage = a_set(setting)
+    found = pending.note(setting.paths, SECRET, target.address, made, stage)
+    with pytest.raises(TargetDamaged, match="is missing"):
+        deliver(setting, chain_of(setting, target), found)
+    assert target.objects == {}
+    assert go_on(setting, chain_of(setting, healthy := MemoryTarget()))
+    assert holds(healthy, made.volumes)
+
+
+def test_set_whose_base_is_gone_is_given_up_so_that_a_new_chain_can_begin(setting: Setting) -> None:
+    target = MemoryTarget()
+    first, stage = a_set(setting)
+    deliver(setting, chain_of(setting, target), pending.note(setting.paths, SECRET, target.address, first, stage))
+    second, stage = a_set(setting, 2, first.volumes)
+    pending.note(setting.paths, SECRET, target.address, second, stage)
+    del target.objects[VOLUMES + first.volumes[0].name]
+    assert go_on(setting, chain_of(setting, target)) is None
+    assert not setting.paths.pending.exists()
+
+
+def test_chain_with_a_hole_is_mended_from_what_was_kept_or_refused(setting: Setting) -> None:
+    setting = replace(setting, config=replace(setting.config, keep_local="chain"))
+    target = MemoryTarget()
+    made, stage = a_set(setting)
+    deliver(setting, chain_of(setting, target), pending.note(setting.paths, SECRET, target.address, made, stage))
+    lost = VOLUMES + made.volumes[1].name
+    del target.objects[lost]
+    chain = chain_of(setting, target)
+    prepare(setting, chain, setting.paths.spool, chain.head)
+    assert holds(target, made.volumes)
+    del target.objects[lost]
+    settle_spool(setting.paths.spool, chain.records, "none")
+    with pytest.raises(TargetDamaged, match="--full"):
+        prepare(setting, chain, setting.paths.spool, chain.head)
+    prepare(setting, chain, setting.paths.spool, None)
+
+
+@pytest.mark.parametrize(("keep", "left"), [("none", 0), ("chain", 3), ("all", 6)])
+def test_spool_keeps_what_was_asked_for(setting: Setting, keep: str, left: int) -> None:
+    spool = setting.paths.spool
+    records = tuple(record(number, volumes=volumes_in(spool, DAYS[number - 1])) for number in (1, 2))
+    settle_spool(spool, records, keep)
+    assert len(os.listdir(spool)) == left
