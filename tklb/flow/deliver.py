@@ -60,7 +60,7 @@ def deliver(setting: Setting, chain: Chain, found: Pending) -> Record:
 
 def _send(setting: Setting, target: Target, found: Pending) -> None:
     size = sum(volume.size for volume in found.own)
-    before = size - sum(volume.size for volume in found.own)
+    before = size - sum(volume.size for volume in found.missing)
     upload(
         target,
         setting.paths.spool,
