@@ -1,5 +1,6 @@
 """tklb verify."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -39,9 +40,6 @@ from tklb.view.progress import progress_line
 def verify(
     output: Output,
     snapshot: str | None,
-    quick: bool,
-    data: bool,
-    live: bool,
     sample: str | None,
     target: str | None,
     key: Path | None,
@@ -50,6 +48,7 @@ def verify(
     spare: str | None,
     dry_run: bool,
     limit_rate: str,
+    **depths: bool,
 ) -> int:
     """Say what is damaged or missing, and exactly what that costs; mend it where another copy is whole.
 
@@ -58,28 +57,27 @@ def verify(
     """
     need_root()
     from tklb.flow.fetch import Access
-    from tklb.flow.verify import Depth, Request
-    from tklb.flow.verify import verify as look
+    from tklb.flow import verify as flow
     from tklb.view.verify import verify_json, verify_lines
 
-    where, depth = paths(), Depth(_depth(quick=quick, data=data, live=live))
-    request = Request(
+    where, depth = paths(), flow.Depth(_depth(depths))
+    request = flow.Request(
         snapshot=snapshot,
         depth=depth,
-        percent=_percent(sample, depth is Depth.HASH),
+        percent=_percent(sample, depth is flow.Depth.HASH),
         access=Access(target, key, asking(passphrase_file), passphrase_file is not None, limit_rate),
         mend=mend,
         spare=spare,
         dry_run=dry_run,
     )
     with run_log(where, "verify", now(), wanted=not dry_run), progress_line(output.progress) as progress:
-        verdict = look(where, request, progress)
+        verdict = flow.verify(where, request, progress)
     output.value(verify_json(verdict, now()), verify_lines(verdict, now()))
     skipped = ending(output, verdict.skipped)
     return max(verdict.exit_status, skipped) if verdict.is_ok else verdict.exit_status
 
 
-def _depth(**said: bool) -> str:
+def _depth(said: Mapping[str, bool]) -> str:
     """The one that was said. Raises UsageWrong where several were."""
     wanted = [name for name, is_said in said.items() if is_said]
     if len(wanted) > 1:
