@@ -39,6 +39,7 @@ _OPTIONS = (
     "-o", "APT::Color=false",
     "-o", "Dpkg::Use-Pty=false",
 )  # fmt: skip
+_NOT_CONFIGURED = re.compile(r"(?m)^dpkg: error processing package ([^\s:]+)(?::\S+)? \(--configure\):\n (.+)$")
 Watch = Callable[[], None]
 
 # ---------------------------------------------------------------- what no source offers
@@ -125,17 +126,19 @@ def install(labels: Sequence[str], root: bytes = b"/", watch: Watch | None = Non
     known = offered(root, missing)
     reasons = {name: "no package source offers it" for name in missing if name not in known}
     wanted = [name for name in missing if name in known]
+    unfinished: dict[str, str] = {}
     with denied(root):
         if wanted and _install(root, wanted, watch):
             _configure(root)
             for name in _absent(root, wanted):
                 if reason := _install(root, [name], watch):
                     reasons[name] = reason
-            _configure(root)
+            unfinished = _configure(root)
     absent = set(_absent(root, labels))
     left = [Skipped(f"package:{name}".encode(), reasons.get(name, "apt-get left it out")) for name in sorted(absent)]
-    broken = [Skipped(f"package:{name}".encode(), "it is not fully installed") for name in dpkg.unfinished(root)]
-    return (*left, *(item for item in broken if item.item.decode().partition(":")[2] not in absent))
+    broken = [name for name in dpkg.unfinished(root) if name not in absent]
+    said = {name: f"it is not fully installed{unfinished.get(name, '')}" for name in broken}
+    return (*left, *(Skipped(f"package:{name}".encode(), reason) for name, reason in said.items()))
 
 
 def remove(labels: Sequence[str], root: bytes = b"/", watch: Watch | None = None) -> tuple[Skipped, ...]:
@@ -188,9 +191,16 @@ def _install(root: bytes, names: Sequence[str], watch: Watch | None) -> str:
     return _failure(root, ["apt-get", *options, "install", "--", *names], watch)
 
 
-def _configure(root: bytes) -> None:
-    """Let dpkg end what a failing package kept it from."""
-    _failure(root, ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"], None)
+def _configure(root: bytes) -> dict[str, str]:
+    """Let dpkg end what a failing package kept it from; what it says of those it cannot end, by name."""
+    try:
+        argv = ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"]
+        said = _apt(root, argv, accept=range(256)).stderr.decode("utf-8", "backslashreplace")
+    except ProgramMissing:
+        raise
+    except ProgramFailed as exc:
+        return dict.fromkeys(dpkg.unfinished(root), f": {exc}")
+    return {name: f": {reason}" for name, reason in _NOT_CONFIGURED.findall(said)}
 
 
 def _failure(root: bytes, argv: Sequence[str], watch: Watch | None) -> str:
