@@ -160,6 +160,11 @@ class Conversation:
         return os.read(self._stdout.fileno(), size)
 
     @property
+    def pid(self) -> int:
+        """Its process, which leads a group of its own."""
+        return self._child.pid
+
+    @property
     def is_running(self) -> bool:
         return self._child.poll() is None
 

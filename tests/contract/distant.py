@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.lab.sshd import Sshd
+from tests.lab.webdav import WebDav
 from tklb.config import Config, SftpConfig
 from tklb.store.target import Target
 from tklb.store.targets import make_target
@@ -40,3 +41,22 @@ def config_of(server: Sshd) -> Config:
 
 def on_sshd(folder: Path) -> Target:
     return make_target(shared_sshd().address(folder / "target"), config_of(shared_sshd()))
+
+
+@cache
+def shared_webdav() -> WebDav:
+    stack, folder = _open()
+    return stack.enter_context(WebDav(folder / "webdav", folder / "webdav.log"))
+
+
+def on_webdav(folder: Path) -> Target:
+    file = written(folder / "environment", f"BACKEND_PASSWORD={shared_webdav().password}\n")
+    address = shared_webdav().address(f"{folder.parent.name}/{folder.name}/target")
+    return make_target(address, Config(environment_file=str(file)))
+
+
+def written(file: Path, text: str) -> Path:
+    """A private file."""
+    file.touch(0o600)
+    file.write_text(text)
+    return file

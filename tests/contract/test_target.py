@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.distant import on_sshd
+from tests.contract.distant import on_sshd, on_webdav
 from tests.contract.memory_target import MemoryTarget
 from tests.contract.s3_targets import on_moto, on_rclone
 from tklb.config import Config
@@ -24,6 +24,7 @@ KINDS: dict[str, Maker] = {
     "s3-moto": on_moto,
     "s3-rclone": on_rclone,
     "sftp": on_sshd,
+    "other": on_webdav,
     "guarded": lambda folder: guarded(MemoryTarget(), Config(limit_rate="1G")),
 }
 

@@ -7,8 +7,7 @@ Every thread has a connection of its own; one that is not used is kept for the n
 import contextlib
 import hashlib
 import posixpath
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -18,6 +17,7 @@ from tklb.durable import PRIVATE_FILE, PRIVATE_FOLDER
 from tklb.errors import AccessRefused, TargetDamaged, TargetFull, TargetUnreachable, TklbError
 from tklb.store.address import Address
 from tklb.store.local import opened, private_file
+from tklb.store.sessions import Sessions
 from tklb.store.sftp_wire import (
     DENIED,
     FAILURE,
@@ -42,58 +42,14 @@ class Session:
     """A connection and what is said on it."""
 
     def __init__(self, connection: Connection) -> None:
-        self.connection, self.wire = connection, Wire(connection)
+        self._connection, self.wire = connection, Wire(connection)
 
-
-class Sessions:
-    """Those that are open, in use or not."""
-
-    def __init__(self, begin: Callable[[], Session]) -> None:
-        self._begin = begin
-        self._lock = threading.Lock()
-        self._free: list[Session] = []
-        self._all: set[Session] = set()
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[Wire]:
-        """A session for this thread alone. One that anything failed on is ended: what is still under way is lost."""
-        session = self._taken() or self._begun()
-        try:
-            yield session.wire
-        except BaseException:
-            self._end(session)
-            raise
-        with self._lock:
-            if session in self._all:
-                self._free.append(session)
+    @property
+    def is_alive(self) -> bool:
+        return self._connection.is_alive
 
     def close(self) -> None:
-        """End all of them, those in use too."""
-        with self._lock:
-            ended = list(self._all)
-            self._all.clear()
-            self._free.clear()
-        for session in ended:
-            session.connection.close()
-
-    def _taken(self) -> Session | None:
-        while True:
-            with self._lock:
-                session = self._free.pop() if self._free else None
-            if session is None or session.connection.is_alive:
-                return session
-            self._end(session)
-
-    def _begun(self) -> Session:
-        session = self._begin()
-        with self._lock:
-            self._all.add(session)
-        return session
-
-    def _end(self, session: Session) -> None:
-        with self._lock:
-            self._all.discard(session)
-        session.connection.close()
+        self._connection.close()
 
 
 class SftpTarget:
@@ -268,8 +224,8 @@ class SftpTarget:
     def _told(self, name: str = "") -> Iterator[Wire]:
         """Give a session, and what fails on it its name."""
         try:
-            with self._sessions.one() as wire:
-                yield wire
+            with self._sessions.one() as session:
+                yield session.wire
         except Refused as exc:
             raise self._failure_of(exc, name) from exc
         except Garbled as exc:
