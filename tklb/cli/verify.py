@@ -39,6 +39,7 @@ from tklb.view.progress import progress_line
 @click.pass_obj
 def verify(
     output: Output,
+    /,
     snapshot: str | None,
     sample: str | None,
     target: str | None,
@@ -56,8 +57,8 @@ def verify(
     or `latest`; without it, all are looked at.
     """
     need_root()
-    from tklb.flow.fetch import Access
     from tklb.flow import verify as flow
+    from tklb.flow.fetch import Access
     from tklb.view.verify import verify_json, verify_lines
 
     where, depth = paths(), flow.Depth(_depth(depths))
