@@ -430,6 +430,7 @@ def test_old_key_shows_its_own_snapshots_and_that_others_followed(
     ledger = read_ledger(target, SECRET, tmp_path / "elsewhere")
     assert sequences(ledger) == [1, 2]
     assert all("another key" in problem for problem in ledger.problems)
+    assert ledger.later == 2
 
 
 def test_secret_in_a_record_is_never_plain(target: MemoryTarget, folder: Path) -> None:

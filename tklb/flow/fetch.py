@@ -68,6 +68,7 @@ def find_snapshot(paths: Paths, wanted: str, access: Access) -> Source:
     """Open the target and pick the snapshot. Raises what is wrong with key, target or snapshot."""
     target, ledger, current = open_ledger(paths, access)
     if wanted == LATEST:
+        _refuse_older_key(ledger)
         ledger.check()  # the damage may hide a newer one
     record = choose(ledger.records, wanted, target.address)
     return Source(
@@ -80,6 +81,14 @@ def find_snapshot(paths: Paths, wanted: str, access: Access) -> Source:
         problems=ledger.problems,
         newest=record == ledger.records[-1],
     )
+
+
+def _refuse_older_key(ledger: Ledger) -> None:
+    if ledger.later and ledger.records:
+        raise KeyUnusable(
+            reason=f"{ledger.later} snapshots after {ledger.records[-1].snapshot} were sealed with another key: it was"
+            " changed since, so give the newer key; those before can be named one by one"
+        )
 
 
 def open_ledger(paths: Paths, access: Access) -> tuple[Target, Ledger, Secret]:

@@ -60,6 +60,7 @@ class Ledger:
     closed: tuple[Closed, ...] = ()
     torn: tuple[str, ...] = ()
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    later: int = 0  # how many entries after the newest record were sealed with a key that is not at hand
 
     def check(self) -> None:
         """Raise TargetDamaged where anything is wrong: nothing may be added to, or taken from, such a target."""
@@ -83,6 +84,10 @@ class _Reading:
     cut: set[str] = field(default_factory=set)  # those of them that end too early
     problems: list[str] = field(default_factory=list)
     closed: list[Entry] = field(default_factory=list)
+
+    def later_than(self, linked: Sequence[tuple[str, Entry]]) -> int:
+        newest = linked[-1][1].plain["sequence"] if linked else 0
+        return sum(entry.plain["sequence"] > newest for entry in self.foreign.values())
 
 
 def read_ledger(
@@ -115,7 +120,9 @@ def read_ledger(
     if records and not reading.problems:
         _remember(target, folder, _Memory(records[-1].sequence, head, linked[-1][0]))
     closed = tuple(Closed(str(entry.plain["snapshot"]), plain_volumes(entry)) for entry in reading.closed)
-    return Ledger(target.address, records, tuple(reading.problems), head, closed, torn, secrets)
+    return Ledger(
+        target.address, records, tuple(reading.problems), head, closed, torn, secrets, reading.later_than(linked)
+    )
 
 
 def seal(target: Target, secret: Secret, folder: Path, record: Record, older: Iterable[Secret] = ()) -> Record:
