@@ -120,5 +120,6 @@ def read_note(paths: Paths) -> RunNote | None:
 def _state(setting: Setting, last: Record | None, note: RunNote | None) -> str:
     if last is None:
         return "never"
-    seen = max(last.time, note.time) if note else last.time
-    return "late" if setting.clock() - seen > LATE_AFTER else "ok"
+    # what was dated by a clock that was far ahead says nothing about today
+    spans = [abs(setting.clock() - time) for time in (last.time, note.time if note else last.time)]
+    return "late" if min(spans) > LATE_AFTER else "ok"

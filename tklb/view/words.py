@@ -29,13 +29,13 @@ def moment(time: datetime) -> str:
 
 
 def age(span: timedelta) -> str:
-    """How long ago, in the largest whole unit."""
-    seconds = int(span.total_seconds())
+    """How long ago, in the largest whole unit; with a minus what a clock put a minute or more ahead."""
+    sign, seconds = "-" if span < timedelta(0) else "", int(abs(span).total_seconds())
     for length, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= length:
             count = seconds // length
-            return f"{count} {unit}{'' if count == 1 else 's'}"
-    return f"{max(seconds, 0)} seconds"
+            return f"{sign}{count} {unit}{'' if count == 1 else 's'}"
+    return f"{0 if sign else seconds} seconds"
 
 
 def plural(count: int, noun: str) -> str:
