@@ -134,9 +134,10 @@ def passphrase_message(text: str) -> bytes:
     found = packets(message)
     if [tag for tag, _ in found] != [SESSION_KEY_FOR_PASSPHRASE, SEALED]:
         raise ValueError(_NO_KEY)
-    # RFC 4880, 5.3 and 3.7.1.3: version 4, AES, salted and iterated, 8 bytes of salt, the count, and no more
-    start = found[0][1]
-    if len(start) != 13 or start[0] != 4 or start[1] not in (7, 8, 9) or start[2] != 3:
+    # RFC 4880, 5.3 and 3.7.1.3: version 4, AES, salted and iterated, 8 bytes of salt, the count, and no more; 5.13
+    start, sealed = found[0][1], found[1][1]
+    is_ours = len(start) == 13 and start[0] == 4 and start[1] in (7, 8, 9) and start[2] == 3
+    if not is_ours or sealed[:1] != b"\x01":
         raise ValueError("is protected in a way that tklb does not know")
     return message
 
