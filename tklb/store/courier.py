@@ -22,6 +22,8 @@ import json
 import os
 import queue
 import re
+import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -41,7 +43,7 @@ _TELL_EVERY = 1 << 18
 _LONGEST_LISTING = 64 << 20
 _OPTIONAL = "/usr/lib/python3/dist-packages"  # where Debian's packages put libraries that some back ends want
 _WORDS = {
-    "missing": re.compile(r"\b404\b|no such (file|object|key)|not found", re.IGNORECASE),
+    "missing": re.compile(r"\b404\b|\b409\b.*conflict|no such (file|object|key)|not found", re.IGNORECASE),
     "denied": re.compile(
         r"\b40[13]\b|permission denied|access denied|unauthori[sz]ed|forbidden|login (incorrect|failed)", re.IGNORECASE
     ),
@@ -126,7 +128,11 @@ class Courier:
             self._counts = False
 
     def _get(self, request: Request) -> None:
-        self._end(request["folder"]).get(os.fsencode(request["name"]), _path(request["file"]))
+        end, name = self._end(request["folder"]), request["name"]
+        end.get(os.fsencode(name), _path(request["file"]))
+        size, told = os.stat(request["file"]).st_size, _told_size(end, name)
+        if told not in (None, size):  # not every back end notices that it was cut off
+            raise Failed("other", f"{size} of {told} bytes came")
 
     def _listed(self, folder: str) -> dict[str, int]:
         end = self._end(folder)
@@ -134,10 +140,9 @@ class Courier:
 
     def _size(self, folder: str, name: str) -> int | None:
         end = self._end(folder)
-        size = end.query_info([os.fsencode(name)])[os.fsencode(name)]["size"]
+        size = _told_size(end, name)
         if size is None:
-            sizes = _quick_sizes(end)
-            size = sizes.get(name, -1) if sizes is not None else _measured(end, name)
+            size = _measured(end, name)
         return size if size >= 0 else None
 
 
@@ -151,33 +156,46 @@ def _sizes(end: Untyped) -> list[tuple[str, int]]:
     return [(name, _measured(end, name) if size is None else size) for name, size in sizes]
 
 
-def _quick_sizes(end: Untyped) -> dict[str, int] | None:
-    """All sizes by one question, for back ends that could ask it and do not; None for all others."""
+def _told_size(end: Untyped, name: str) -> int | None:
+    """The size of an object, -1 where it is missing; None where the back end cannot tell."""
+    size: int | None = end.query_info([os.fsencode(name)])[os.fsencode(name)]["size"]
+    if size is None:
+        sizes = _quick_sizes(end, name)
+        size = None if sizes is None else sizes.get(name, -1)
+    return size
+
+
+def _quick_sizes(end: Untyped, name: str = "") -> dict[str, int] | None:
+    """All sizes, that of `name` at least, by one question that a back end could ask and does not; None for others."""
     match type(end.backend).__name__:
         case "WebDAVBackend":
-            return _webdav_sizes(end.backend)
+            return _webdav_sizes(end.backend, name)
         case "RsyncBackend":
             _, listing, _ = end.backend.subprocess_popen(f"{end.backend.cmd} {end.backend.url_string}")
             return rsync_sizes(listing)
+        case "LFTPBackend":
+            return _lftp_sizes(end.backend)
     return None
 
 
-def _webdav_sizes(backend: Untyped) -> dict[str, int]:
-    backend.headers["Depth"] = "1"
+def _webdav_sizes(backend: Untyped, name: str) -> dict[str, int]:
+    backend.headers["Depth"] = "0" if name else "1"
     try:
-        response = backend.request("PROPFIND", backend.directory, _SIZES)
+        response = backend.request("PROPFIND", backend.directory + name, _SIZES)
     finally:
         del backend.headers["Depth"]
     with response:
+        if name and response.status == http.client.NOT_FOUND:
+            return {}
         if response.status not in (200, 207):
             raise OSError(f"PROPFIND: {response.status} {response.reason}")
         document = response.read(_LONGEST_LISTING)
     sizes = {}
     for entry in minidom.parseString(document).getElementsByTagNameNS("*", "response"):  # noqa: S318 - expat bounds it
-        name = backend.taste_href(entry.getElementsByTagNameNS("*", "href")[0])
+        found = backend.taste_href(entry.getElementsByTagNameNS("*", "href")[0])
         lengths = [backend.getText(one.childNodes) for one in entry.getElementsByTagNameNS("*", "getcontentlength")]
-        if name and not name.endswith("/") and lengths and lengths[0].isdecimal():
-            sizes[name] = int(lengths[0])
+        if found and not found.endswith("/") and lengths and lengths[0].isdecimal():
+            sizes[found] = int(lengths[0])
     return sizes
 
 
@@ -185,6 +203,13 @@ def rsync_sizes(listing: str) -> dict[str, int]:
     """What rsync lists: mode, size with commas, date, time, name. Plain files only."""
     fields = (line.split(None, 4) for line in listing.splitlines() if line.startswith("-"))
     return {each[4]: int(each[1].replace(",", "")) for each in fields if len(each) == 5}
+
+
+def _lftp_sizes(backend: Untyped) -> dict[str, int]:
+    script = f"source {backend.tempname}; cd {shlex.quote(backend.remote_path)} && cls -1 -s --block-size=1"
+    _, listing, _ = backend.subprocess_popen(["lftp", "-c", script])
+    fields = (line.split(None, 1) for line in listing.splitlines())
+    return {each[1]: int(each[0]) for each in fields if len(each) == 2 and each[0].isdecimal()}
 
 
 def _measured(end: Untyped, name: str) -> int:
@@ -261,6 +286,7 @@ def _listen(descriptor: int, requests: queue.SimpleQueue[bytes]) -> None:
     with open(descriptor, "rb") as stream:
         for line in stream:
             requests.put(line)
+    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)  # whoever started us did not live to do so
     os.killpg(0, signal.SIGKILL)
 
 
