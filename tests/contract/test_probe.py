@@ -31,6 +31,13 @@ def test_probe_that_a_killed_run_left_goes_and_a_running_one_stays(tmp_path: Pat
     assert list(target.objects) == ["ledger/probe-01"]
 
 
+def test_listing_with_odd_names_is_no_reason_to_fall_over(tmp_path: Path) -> None:
+    target = MemoryTarget()
+    target.objects = {"ledger/probe-../../x": b"x", "ledger/probe-\n": b"x"}
+    probe(target, tmp_path, now, os.urandom)
+    assert len(target.objects) == 2
+
+
 class Altering(MemoryTarget):
     def read(self, name: str, limit: int) -> bytes:
         return super().read(name, limit)[:-1] + b"\0"

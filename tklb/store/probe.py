@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from tklb.errors import TargetDamaged
-from tklb.store.target import LEDGER, Target
+from tklb.store.target import LEDGER, Target, is_name
 
 _PREFIX = f"{LEDGER}probe-"
 _LONGEST = 1024
@@ -59,7 +59,7 @@ def _skew(modified: datetime | None, began: datetime, ended: datetime) -> timede
 
 def _forget_others(target: Target, now: datetime) -> None:
     for name, _ in target.list(LEDGER):
-        if name.startswith(_PREFIX):
+        if name.startswith(_PREFIX) and is_name(name):  # a listing is the server's word
             known = target.stat(name)
             if known and known.modified and now - known.modified > _FORGOTTEN:
                 target.delete(name)
