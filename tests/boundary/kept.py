@@ -54,7 +54,7 @@ class Kept:
 
     def copy(self, folder: Path) -> Kept:
         """The same once more, for a test to break."""
-        shutil.copytree(self.folder, folder)
+        shutil.copytree(self.folder / "target", folder / "target")
         return Kept(folder, self.records, self.trees)
 
 
@@ -79,20 +79,20 @@ def _live(source: Path, step: int) -> None:
     if step in (0, 3):
         shutil.rmtree(source / "srv", ignore_errors=True)
         for number in range(40):
-            _write(source / f"srv/data/{number:02}", chance.randbytes(chance.randrange(90_000)))
-        for number in range(3):
-            _write(source / f"srv/big/{number}", chance.randbytes(1_600_000))
+            _write(source / f"srv/data/{number:02}", chance.randbytes(chance.randrange(20_000)))
+        for number in range(2 if step else 3):
+            _write(source / f"srv/big/{number}", chance.randbytes(1_200_000 if number else 200_000))
         for name in (b"new\nline", b"\xff\xfe", b"back\\slash", b"'q\"", b" space ", b"signature", b"deleted"):
             _write(source / "srv/odd" / os.fsdecode(name), name * 50 + b"%d" % step)
         _link(source / "srv/link", f"data/{step}")
     elif step == 1:
-        _write(source / "srv/big/0", (source / "srv/big/0").read_bytes()[:-1000] + chance.randbytes(400_000))
+        _write(source / "srv/big/0", (source / "srv/big/0").read_bytes()[:-1000] + chance.randbytes(100_000))
         _write(source / "srv/data/03", b"grown" + (source / "srv/data/03").read_bytes())
         (source / "srv/data/04").unlink()
         _link(source / "srv/data/05", "06")
         (source / "srv/data/07").unlink()
         _write(source / "srv/data/07/now-a-folder", chance.randbytes(500))
-        _write(source / "srv/big/new", chance.randbytes(1_500_000))
+        _write(source / "srv/big/new", chance.randbytes(1_200_000))
         _link(source / "srv/link", "elsewhere")
     else:
         _write(source / "srv/data/03", b"once more" + (source / "srv/data/03").read_bytes())
