@@ -94,7 +94,7 @@ def rclone(folder: Path, *, tls: Certificate | None = None, box: Box | None = No
     command = [str(TOOLS / "rclone"), "serve", "s3", "--addr", "127.0.0.1:0", "--config", "", *secured, str(folder)]
     environment = {
         "RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"', "HOME": "/nonexistent", "PATH": os.environ["PATH"],
-        "RCLONE_CACHE_DIR": "/nonexistent", "RCLONE_DIR_CACHE_TIME": "0s",
+        "RCLONE_CACHE_DIR": "/nonexistent",
     }  # fmt: skip
     with _running(command, environment, box) as (process, said):
         port = _waited(process, said, lambda: _found(_LISTENS, said))
@@ -136,9 +136,9 @@ def tinyproxy(folder: Path) -> Iterator[Proxy]:
 
 
 @contextlib.contextmanager
-def slow_line(port: int, seconds: float) -> Iterator[int]:
+def slow_line(port: int, seconds: float, at: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[int]:
     """Give a port that leads to another one, where every piece that comes back is late."""
-    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as lines:
+    with socket.create_server(at) as server, contextlib.ExitStack() as lines:
         threading.Thread(target=_relay, args=(server, port, seconds, lines), daemon=True).start()
         try:
             yield server.getsockname()[1]

@@ -31,7 +31,7 @@ def proxy(folder: Path) -> Iterator[FaultProxy]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = ["--auth-key", "key,secret", "--addr", f"127.0.0.1:{port}", "--dir-cache-time", "0s"]
+    options = ["--auth-key", "key,secret", "--addr", f"127.0.0.1:{port}"]
     server = subprocess.Popen([RCLONE, "serve", "s3", *options, folder], stderr=subprocess.DEVNULL)
     for _ in range(200):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
