@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import io
 import os
 import re
 import signal
@@ -27,7 +28,7 @@ from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, Targe
 from tklb.store import ssh
 from tklb.store.address import parse_address
 from tklb.store.sftp import SftpTarget
-from tklb.store.sftp_wire import Garbled, Refused, Wire
+from tklb.store.sftp_wire import WRITE_NEW, Garbled, Refused, Wire
 from tklb.store.target import LEDGER, VOLUMES, Moved, idle
 
 ABC = hashlib.sha256(b"abc").hexdigest()
@@ -100,6 +101,7 @@ def test_changed_host_key_is_named_as_such(server: Sshd, tmp_path: Path) -> None
     server.known_hosts.write_text(f"[127.0.0.1]:{server.port} {public(tmp_path / 'other').decode()}")
     said = refusal(server, tmp_path)
     assert "CHANGED" in said
+    assert all(word in said for word in ("ssh-keygen", "-R", f"[127.0.0.1]:{server.port}", str(server.known_hosts)))
     blobs = [base64.b64decode(key.split()[1]) for key in (server.host_key, public(tmp_path / "other").decode())]
     assert all(ssh.fingerprint(blob) in said for blob in blobs)
 
@@ -155,6 +157,10 @@ def test_ipv6_addresses_are_reached(tmp_path: Path) -> None:
         put(target, tmp_path, "volumes/a", b"abc")
         assert target.list(VOLUMES) == (("volumes/a", 3),)
         target.close()
+
+
+def test_known_hosts_that_cannot_be_read_is_named(server: Sshd, tmp_path: Path) -> None:
+    assert str(tmp_path) in refusal(server, tmp_path, SftpConfig(str(server.identity), str(tmp_path)))
 
 
 def test_closed_port_may_open_again(server: Sshd, tmp_path: Path) -> None:
@@ -429,6 +435,19 @@ def test_closing_ends_what_is_stuck(server: Sshd, target: SftpTarget, tmp_path: 
     assert caught.value.may_pass
     server.end_sessions()
     assert target.list(VOLUMES) == ()
+
+
+def test_first_block_is_told_of_before_many_are_under_way(server: Sshd, tmp_path: Path) -> None:
+    """Megabytes may be; a watchdog that hears nothing until they are through would end every slow line."""
+    connection = ssh.connect(parse_address(server.address("x")), config_of(server).sftp)
+    wire = Wire(connection)
+    handle = wire.open(os.fsencode(tmp_path / "file"), WRITE_NEW)
+    content = io.BytesIO(bytes(9_000_000))
+    read_before: list[int] = []
+    assert wire.write(handle, content.read, lambda _: read_before.append(content.tell())) == 9_000_000
+    connection.close()
+    assert read_before[0] < 600_000
+    assert max(at - number * 261_120 for number, at in enumerate(read_before)) > 3_000_000
 
 
 def test_other_content_than_was_meant_is_not_kept(target: SftpTarget, tmp_path: Path) -> None:

@@ -165,12 +165,14 @@ class Wire:
     def write(self, handle: bytes, read: Callable[[int], bytes], told: Callable[[bytes], object]) -> int:
         """Write what `read` gives, up to its end; `told` gets every block that the server took. Gives the size."""
         offset, under_way = 0, deque[tuple[int, bytes]]()
+        most = 2  # and more as they are answered: where the line is slow, nobody would hear of it for minutes
         while block := read(self._block):
             fields = (_text(handle), struct.pack(">Q", offset), _text(block))
             under_way.append((self._send(_WRITE, *fields), block))
             offset += len(block)
-            if len(under_way) * self._block >= _UNDER_WAY:
+            if len(under_way) >= most:
                 self._taken(*under_way.popleft(), told)
+                most = min(most + 1, _UNDER_WAY // self._block)
         while under_way:
             self._taken(*under_way.popleft(), told)
         return offset

@@ -85,14 +85,15 @@ def connect(address: Address, config: SftpConfig, *, home: Path | None = None) -
     account = pwd.getpwuid(os.geteuid())
     folder = (home or Path(account.pw_dir)) / ".ssh"
     keys = tuple(_identities(config, folder))
-    known = known_keys(_known_hosts_files(config, folder), host_name(address))
+    files = (Path(config.known_hosts),) if config.known_hosts else (folder / "known_hosts", _KNOWN_HOSTS)
+    known = known_keys(files, host_name(address))
     with _named(address):
         stream = socket.create_connection((address.host, address.port or PORT), timeout=_CONNECTING)
         transport: Untyped = None
         try:
             transport = paramiko.Transport(stream, default_window_size=_WINDOW, default_max_packet_size=_PACKET)
             _agree(transport, known)
-            _check_host(address, config, transport.get_remote_server_key(), known)
+            _check_host(address, files[0], transport.get_remote_server_key(), known)
             _log_in(address, transport, address.user or account.pw_name, keys, asks_agent=not config.identity_file)
             transport.set_keepalive(_KEEP_ALIVE)
             return Connection(transport)
@@ -108,12 +109,19 @@ def host_name(address: Address) -> str:
 
 
 def known_keys(files: Iterable[Path], name: str) -> tuple[KnownKey, ...]:
-    """What sshd(8)'s known_hosts files say of a host. Lines that cannot be read are no lines, as for ssh."""
+    """What known_hosts files, as sshd(8) tells of them, say of a host. Odd lines are no lines, as for ssh.
+
+    Raises AccessRefused for a file that cannot be read.
+    """
     found = []
     for file in files:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             lines = file.read_text("utf-8", "backslashreplace").splitlines()
-            found += [key for line in lines if (key := _known_key(line.split(), name, str(file)))]
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            raise AccessRefused(address=file, reason=exc.strerror) from exc
+        found += [key for line in lines if (key := _known_key(line.split(), name, str(file)))]
     return tuple(found)
 
 
@@ -147,10 +155,6 @@ def _fits(name: str, pattern: str) -> bool:
 def fingerprint(blob: bytes) -> str:
     """A key as `ssh-keygen -l` shows it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
-
-
-def _known_hosts_files(config: SftpConfig, folder: Path) -> tuple[Path, ...]:
-    return (Path(config.known_hosts),) if config.known_hosts else (folder / "known_hosts", _KNOWN_HOSTS)
 
 
 def _identities(config: SftpConfig, folder: Path) -> Iterator[Untyped]:
@@ -198,7 +202,7 @@ def _signatures(algorithm: str) -> tuple[str, ...]:
     return ("rsa-sha2-512", "rsa-sha2-256") if algorithm == "ssh-rsa" else (algorithm,)
 
 
-def _check_host(address: Address, config: SftpConfig, key: Untyped, known: tuple[KnownKey, ...]) -> None:
+def _check_host(address: Address, file: Path, key: Untyped, known: tuple[KnownKey, ...]) -> None:
     blob = key.asbytes()
     seen = f"{key.get_name()} {fingerprint(blob)}"
     same = [one for one in known if one.blob == blob]
@@ -207,8 +211,7 @@ def _check_host(address: Address, config: SftpConfig, key: Untyped, known: tuple
     valid = [one for one in known if not one.is_revoked]
     if not valid:
         port = f"-p {address.port} " if address.port not in (0, PORT) else ""
-        file = config.known_hosts or "/root/.ssh/known_hosts"
-        command = f"ssh-keyscan {port}{shlex.quote(address.host)} >> {shlex.quote(file)}"
+        command = f"ssh-keyscan {port}{shlex.quote(address.host)} >> {shlex.quote(str(file))}"
         raise AccessRefused(
             address=address.text,
             reason=f"its host key is not known. It showed {seen}: if that is what `ssh-keygen -lf` says on the server"
@@ -219,7 +222,7 @@ def _check_host(address: Address, config: SftpConfig, key: Untyped, known: tuple
             address=address.text,
             reason=f"its host key has CHANGED: {valid[0].file} knows {valid[0].algorithm} {fingerprint(valid[0].blob)},"
             f" it showed {seen}. Somebody may stand between; nothing was sent. If the server was set up anew, remove"
-            f" the old key by `ssh-keygen -R {shlex.quote(host_name(address))}`",
+            f" the old key by `ssh-keygen -f {shlex.quote(valid[0].file)} -R {shlex.quote(host_name(address))}`",
         )
 
 
