@@ -19,7 +19,7 @@ from tklb.store.address import Address
 
 NEAREST = "nearest"
 PLACE = "{region}"
-_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
+_REGION = re.compile(r"(?![0-9]+$)[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 log = logging.getLogger(__name__)
 
 # Seconds that the service at an address takes for an answer; raises TargetUnreachable.

@@ -23,6 +23,7 @@ from botocore.client import BaseClient
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
 from urllib3.exceptions import HTTPError
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from tklb.config import S3Config
 from tklb.errors import AccessRefused, TargetUnreachable, TklbError
@@ -161,7 +162,13 @@ def _connect(address: Address, config: S3Config, *, is_signed: bool = True) -> B
         config=settings,
     )
     client.meta.events.register_first("choose-signer.s3", _choose_signer)
+    client.meta.events.register_last("before-parameter-build.s3", _stay_here)
     return client
+
+
+def _stay_here(context: dict[str, Any], **_: object) -> None:
+    """Follow no redirect to another region: botocore asks for its name on and on where each answer is a redirect."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _choose_signer(signature_version: object, context: Answer, **_: object) -> str | None:
@@ -210,10 +217,13 @@ def _failure_of_connection(exc: Exception, address: str, profile: str) -> TklbEr
 
 
 def _unreachable(exc: Exception, address: str) -> TargetUnreachable:
-    cause = _cause(exc)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return TargetUnreachable(address=address, reason=f"certificate refused: {cause.verify_message}")
-    told = (cause.strerror if cause else None) or "the connection broke"
+    causes = _causes(exc)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return TargetUnreachable(address=address, reason=f"certificate refused: {cause.verify_message}")
+        if isinstance(cause, CertificateError):
+            return TargetUnreachable(address=address, reason="certificate refused: it is that of another host")
+    told = next((one.strerror for one in causes if isinstance(one, OSError) and one.strerror), "the connection broke")
     match exc:
         case lack.ConnectTimeoutError() | lack.ReadTimeoutError():
             told = "no answer in time"
@@ -230,18 +240,12 @@ def _unreachable(exc: Exception, address: str) -> TargetUnreachable:
     return TargetUnreachable(address=address, reason=told, may_pass=True)
 
 
-def _cause(exc: BaseException) -> OSError | None:
-    """The failure of the system below the layers that wrapped it."""
-    seen: list[BaseException] = []
-    waiting: list[BaseException | None] = [exc]
-    while waiting:
-        below = waiting.pop()
-        if below is None or below in seen:
-            continue
-        if isinstance(below, OSError) and below.strerror:
-            return below
-        seen.append(below)
-        wrapped = getattr(below, "kwargs", {}).get("error"), getattr(below, "reason", None)
-        found = (one for one in (*wrapped, *below.args) if isinstance(one, BaseException))
-        waiting += [below.__context__, below.__cause__, *found]
-    return None
+def _causes(exc: BaseException) -> list[BaseException]:
+    """A failure and those below the layers that wrapped it, the outermost first."""
+    found: list[BaseException] = [exc]
+    for above in found:  # which grows meanwhile
+        wrapped = getattr(above, "kwargs", {}).get("error"), getattr(above, "reason", None)
+        for below in (*wrapped, *above.args, above.__cause__, above.__context__):
+            if isinstance(below, BaseException) and below not in found:
+                found.append(below)
+    return found
