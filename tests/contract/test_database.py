@@ -401,6 +401,8 @@ def test_database_dropped_meanwhile_is_whole_or_named(place: Place, shop: str, w
     assert "gone" not in place.databases()
     found = {name: rows for name, (rows, _) in answer["tables"][shop].items()}
     assert found == {place.engine.table(name): rows for name, rows in ROWS.items()}
+    folders = {path.name for path in place.path("/root/dump").iterdir() if path.is_dir()}
+    assert folders == set(answer["folders"].values())
     about = {item for item in items(answer) if item.partition("/")[0] == place.item("gone")}
     if "gone" not in answer["tables"]:
         # It may have been gone before anybody asked, which is no loss; else it is named.
@@ -473,6 +475,14 @@ def test_rows_kept_stay_as_they_are_here(place: Place, shop: str) -> None:
     place.dump("/root/dump", shop)
     place.sql("DELETE FROM cache WHERE k > 7", "DELETE FROM orders", database=shop)
     answer = place.load("/root/dump", shop, kept=[place.engine.table("cache")])
+    assert (answer["failed"], answer["skipped"]) == (None, [])
+    assert counts(place, shop) == ROWS | {"cache": 7}
+
+
+def test_rows_left_out_of_a_dump_stay_as_they_are_here(place: Place, shop: str) -> None:
+    place.dump("/root/dump", shop, overrides=(f"-{place.engine.word}:{shop}/cache",))
+    place.sql("DELETE FROM cache WHERE k > 7", "DELETE FROM orders", database=shop)
+    answer = place.load("/root/dump", shop)
     assert (answer["failed"], answer["skipped"]) == (None, [])
     assert counts(place, shop) == ROWS | {"cache": 7}
 

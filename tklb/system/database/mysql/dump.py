@@ -5,6 +5,7 @@ Takes a login, a wish and an empty folder; gives what was taken. Reads only; wri
 
 import contextlib
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,9 +43,11 @@ def dump(login: Login, wish: Wish, folder: Path, progress: Progress) -> Dumped:
         taken = take_rows(means, tables, others, said)
         saved = []
         for name, schema in wanted.items():
-            steady = _unchanged(control, schema, found[name], said)
+            place, steady = folder / folder_of(name), _unchanged(control, schema, found[name], said)
             if steady is not None:
-                saved.append(_write(folder / folder_of(name), schema, steady, taken))
+                saved.append(_write(place, schema, steady, taken))
+            elif place.exists():
+                shutil.rmtree(place)
         accounts = dump_accounts(control, folder, said)
         return Dumped(
             SavedServer(ENGINE, version(control), tuple(saved), accounts), tuple(said.skipped), tuple(said.notes)
