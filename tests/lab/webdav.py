@@ -15,18 +15,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.lab.box import Box
+
 RCLONE = Path(sys.executable).with_name("rclone")
 USER = "tester"
 
 
 @dataclass
 class WebDav:
-    """`folder` gets what is stored, `log` what the server says; `options` are further ones of rclone."""
+    """`folder` gets what is stored, `log` what the server says. With a box it listens in the box's network."""
 
     folder: Path
     log: Path
     password: str = "open sesame: ä%&"
-    options: tuple[str, ...] = ()
+    box: Box | None = None
     port: int = field(init=False, default=0)
     _server: subprocess.Popen[Any] | None = None
 
@@ -46,7 +48,8 @@ class WebDav:
         """Start it, where it was if it was started before, and wait until it listens."""
         self.folder.mkdir(exist_ok=True)
         environment = {**os.environ, "RCLONE_USER": USER, "RCLONE_PASS": self.password, "RCLONE_CONFIG": "/dev/null"}
-        command = [RCLONE, "serve", "webdav", f"--addr=127.0.0.1:{self.port}", *self.options, "--", self.folder]
+        inside = ["nsenter", f"--net=/proc/{self.box.pid}/ns/net", "--"] if self.box else []
+        command = [*inside, RCLONE, "serve", "webdav", f"--addr=127.0.0.1:{self.port}", "--", self.folder]
         with self.log.open("wb") as log:
             self._server = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
