@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
@@ -367,6 +368,23 @@ def test_profile_is_read_and_a_missing_one_named(tmp_path: Path) -> None:
         aimed_at(service, tmp_path, replace(said, profile="other")).list(VOLUMES)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe", "is no credentials file"),
+        (b"no section\n", "is no credentials file"),
+        (b"[default]\naws_access_key_id = AKIA\n", "lack"),
+        (b"", "there are no credentials"),
+    ],
+)
+def test_credentials_file_that_holds_none_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "keys"
+    file.touch(0o600)
+    file.write_bytes(content)
+    with pytest.raises(AccessRefused, match=said):
+        aimed_at(lab.shared("rclone"), tmp_path, S3Config(credentials_file=str(file))).list(VOLUMES)
+
+
 def test_own_credentials_stand_before_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = lab.shared("rclone")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAWRONG")
@@ -530,6 +548,25 @@ def test_service_on_the_loopback_of_a_box(tmp_path: Path) -> None:
             aimed_at(service, tmp_path).list(VOLUMES)
 
 
+@pytest.mark.parametrize(
+    ("addressing", "url"),
+    [
+        ("auto", "http://s3.example/bucket/prefix/volumes/a.gpg"),
+        ("path", "http://s3.example/bucket/prefix/volumes/a.gpg"),
+        ("virtual", "http://bucket.s3.example/prefix/volumes/a.gpg"),
+    ],
+)
+def test_bucket_is_addressed_as_configured(tmp_path: Path, addressing: str, url: str) -> None:
+    """A proxy is told the whole address, so nobody needs to have the name."""
+    with faking(lambda *_: (200, {}, b"content")) as proxy:
+        file = proxy.service.credentials(tmp_path / "credentials")
+        config = S3Config(proxy=proxy.service.endpoint, addressing=addressing, credentials_file=str(file))
+        target = S3Target(parse_address("s3+http://s3.example/bucket/prefix"), config)
+        assert target.read(NAME, 100) == b"content"
+        assert proxy.seen[0][1] == url
+        target.close()
+
+
 # ---------------------------------------------------------------- buckets and objects
 
 
@@ -608,6 +645,17 @@ def test_all_that_is_sent_and_got_is_told(service: lab.Service, tmp_path: Path) 
     target.get(NAME, tmp_path / "copy", told.append)
     assert sum(told) == 3_000_000
     assert max(told) <= 1 << 20
+    target.close()
+
+
+def test_threads_share_a_target(service: lab.Service, tmp_path: Path) -> None:
+    target = made_on(service, tmp_path)
+    contents = {f"volumes/{number}": os.urandom(300_000) for number in range(16)}
+    sources = {name: written(tmp_path / name[8:], content) for name, content in contents.items()}
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda name: target.put(name, *sources[name]).sha256, contents))
+        assert list(pool.map(lambda name: target.read(name, 1 << 20), contents)) == list(contents.values())
+    assert {name for name, _ in target.list(VOLUMES)} == set(contents)
     target.close()
 
 

@@ -53,7 +53,9 @@ def distant(address: Address, config: Config, regions: Path | None = None) -> Di
             from tklb.store.s3 import S3Target
             from tklb.store.s3_client import measured
 
-            return S3Target(*settle(address, config.s3, regions, lambda *asked: measured(*asked, time.monotonic)))
+            return S3Target(
+                *settle(address, config.s3, regions, lambda there, said: measured(there, said, time.monotonic))
+            )
         case "sftp":
             from tklb.store.sftp import SftpTarget
 
