@@ -19,7 +19,7 @@ from tklb.flow.dumps import place_copies
 from tklb.flow.examine import examine
 from tklb.flow.fetch import LATEST, Access, Source, choose, decode, open_ledger
 from tklb.keys.secret import read_secret
-from tklb.model import Progress, Record, Secret, Skipped, Step, Volume
+from tklb.model import Progress, Record, Secret, Skipped, Step, StepKind, Volume
 from tklb.store.audit import check_key, check_ledger, label_of, sealed_by
 from tklb.store.damage import Damage, Loss, assess
 from tklb.store.entry import authentication_key, key_name
@@ -270,7 +270,8 @@ def _compared(paths: Paths, request: Request, progress: Progress, verdict: Verdi
             plan = run.plan
     except TargetDamaged:  # a listing does not show all
         return verify(paths, replace(request, depth=Depth.HASH, snapshot=verdict.looked_at[0]), progress)
-    return replace(verdict, differences=plan.steps, skipped=plan.skipped, warnings=plan.warnings)
+    steps = tuple(step for step in plan.steps if step.kind is not StepKind.SERVICE)  # that comes of the others
+    return replace(verdict, differences=steps, skipped=plan.skipped, warnings=plan.warnings)
 
 
 def _turn(case: _Case) -> Turn:

@@ -4,6 +4,7 @@ Takes what a record names and a target; nothing is given on that differs from th
 private folder it fetches into.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -137,6 +138,8 @@ def _kinds_by_content(
 
 def _is_whole(target: Target, volume: Volume, folder: Path) -> bool:
     """Whether one of two looks finds it whole. Where the target answers but for this object, the object is damaged."""
+    if target.spool is not None:
+        return any(_is_whole_here(target.spool / volume.name, volume) for _ in range(2))
     for is_last in (False, True):
         try:
             fetch_volumes(target, (volume,), folder)
@@ -149,6 +152,17 @@ def _is_whole(target: Target, volume: Volume, folder: Path) -> bool:
         finally:
             (folder / volume.name).unlink(missing_ok=True)
     return False
+
+
+def _is_whole_here(path: Path, volume: Volume) -> bool:
+    """The same of a file, where it lies. One that cannot be read to its end is not whole."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as stream:
+            return os.fstat(stream.fileno()).st_size == volume.size and file_sha256(stream) == volume.sha256
+    except OSError as exc:
+        if exc.errno in (errno.EACCES, errno.EPERM):
+            raise
+        return False
 
 
 def _linked(target: Target, volume: Volume, fetched: Path) -> bool:
