@@ -27,6 +27,7 @@ import pytest
 from tests.contract.s3_targets import aimed_at, made_on
 from tests.lab import s3 as lab
 from tests.lab.appliance import clone
+from tests.lab.inside import TREE_INSIDE, call
 from tklb.config import Config, S3Config
 from tklb.errors import AccessRefused, Interrupted, TargetDamaged, TargetFull, TargetUnreachable, TklbError
 from tklb.store import s3
@@ -538,14 +539,35 @@ def test_nearest_region_is_measured_and_kept(tmp_path: Path) -> None:
     again.close()
 
 
+_LIST_IN_A_BOX = """
+    from tklb.config import S3Config
+    from tklb.store.address import parse_address
+    from tklb.store.s3 import S3Target
+    target = S3Target(parse_address(values["address"]), S3Config())
+    target.make()
+    answer = target.list("volumes/")
+"""
+
+
 @pytest.mark.lab
-def test_service_on_the_loopback_of_a_box(tmp_path: Path) -> None:
+def test_service_on_the_loopback_of_a_box_with_the_credentials_of_tklb(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
-    with clone("core", hostname="a") as box, lab.serve_in(box, tmp_path / "kept") as service:
-        asked = f"exec 3<>/dev/tcp/127.0.0.1/{service.port} && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && head -n1 <&3"
-        assert "HTTP/1.0 4" in box.run(["bash", "-c", asked]).stdout
+    with (
+        clone("core", hostname="a", binds=TREE_INSIDE) as box,
+        lab.serve_in(box, tmp_path / "kept") as service,
+    ):
+        address = service.address("bucket")
+        with pytest.raises(AssertionError, match="there are no credentials"):
+            call(box, _LIST_IN_A_BOX, address=address)
+        box.run(["mkdir", "-p", "/etc/tklb"])
+        service.credentials(box.root / "etc/tklb/credentials")
+        assert call(box, _LIST_IN_A_BOX, address=address) == []
+        box.run(["chmod", "644", "/etc/tklb/credentials"])
+        with pytest.raises(AssertionError, match="chmod 600 /etc/tklb/credentials"):
+            call(box, _LIST_IN_A_BOX, address=address)
         with pytest.raises(TargetUnreachable):
             aimed_at(service, tmp_path).list(VOLUMES)
+    assert (tmp_path / "kept/bucket").is_dir()
 
 
 @pytest.mark.parametrize(
