@@ -160,8 +160,19 @@ def test_a_target_that_cannot_be_written_is_34_and_still_restores(a: Appliance) 
 
 def test_addresses_of_no_target_are_wrong_usage_and_make_nothing(b: Appliance) -> None:
     with untouched(b, *NOTES, "/var/lib/tklb"):
-        for address in ("", "/mnt/target", "file://mnt/target", "file:///", "file:///mnt/../etc", "s3://bucket/x"):
+        for address in (
+            "",
+            "/mnt/target",
+            "file://mnt/target",
+            "file:///",
+            "file:///mnt/../etc",
+            "s3:///x",
+            "sftp://host",
+        ):
             refused(b, 2, "UsageWrong", "init", "--target", address)
+        said = refused(b, 2, "UsageWrong", "init", "--target", "sftp://me:canary@host/x", says="mode 0600")
+        assert "canary" not in said
+        refused(b, 34, "AccessRefused", "init", "--target", "s3://bucket/x", says="no credentials")
         refused(b, 30, "TargetUnreachable", "init", "--target", "file:///etc/passwd/x", says="/etc/passwd/x")
     assert not (b.root / "etc/tklb/tklb.toml").exists()
 
