@@ -73,11 +73,7 @@ def set_passphrase(paths: Paths, clock: Clock, passphrase: Secret) -> Passphrase
         setting = open_setting(paths, clock)
         write_protected(paths, setting.secret, passphrase)
         try:
-            chain = open_chain(setting)
-            # A key file of the new key would be of no use beside snapshots of the old one, and its own would be gone.
-            is_there = not chain.records or chain.continues(setting.secret)
-            if is_there:
-                keep_on_target(setting, chain.target)
+            is_there = bring_to_target(setting)
         except TklbError as exc:
             return PassphraseChange(fingerprint(setting.secret), True, setting.config.target, False, exc)
         return PassphraseChange(fingerprint(setting.secret), True, setting.config.target, is_there)
@@ -110,6 +106,18 @@ def has_passphrase(paths: Paths, secret: Secret) -> bool:
         return kind_of(text) is KeyKind.PASSPHRASE and named_fingerprint(text) == fingerprint(secret)
     except (FileNotFoundError, KeyUnusable):  # a damaged one must not go to the target
         return False
+
+
+def bring_to_target(setting: Setting) -> bool:
+    """Put this machine's key file on the target; whether it fits what is there. Raises what opening the chain does.
+
+    Beside snapshots that were all sealed with older keys it would be of no use, and theirs would be gone.
+    """
+    chain = open_chain(setting)
+    fits = not chain.records or chain.continues(setting.secret)
+    if fits:
+        keep_on_target(setting, chain.target)
+    return fits
 
 
 def keep_on_target(setting: Setting, target: Target) -> bool:

@@ -54,7 +54,7 @@ def write_new(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         _give_name(beside, path)
-        sync_folder(path.parent)
+        _sync_folder(path.parent)
     except OSError as exc:
         reason = "it is there already" if exc.errno == errno.EEXIST else exc.strerror
         raise KeyUnusable(reason=f"cannot write {path}: {reason}") from exc
@@ -168,6 +168,14 @@ def _kind(text: str) -> KeyKind:
         case [*tags, sealed] if tags and set(tags) == {SESSION_KEY_FOR_PUBLIC_KEY} and sealed in (SEALED, _AEAD):
             return KeyKind.PUBLIC_KEY
     raise ValueError(_NO_KEY)
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        sync_folder(folder)
+    except OSError as exc:
+        if exc.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # what file systems of sticks say that cannot do it
+            raise
 
 
 def _give_name(beside: Path, path: Path) -> None:

@@ -1,6 +1,6 @@
 """The secret wrapped: in a passphrase, or to OpenPGP public keys. The one place that knows python-gnupg.
 
-Takes and gives key files as text. gpg gets a home of its own, a clean environment, and passphrases through a pipe.
+Takes and gives key files as text. gpg gets no home, a clean environment, and passphrases through a pipe.
 What opens a wrapped key is decided before gpg sees it: one session key for one passphrase, one sealed packet, nothing
 else; then gpg's own word (DECRYPTION_OKAY and GOODMDC on its status lines) is needed, whatever its exit status is.
 """
@@ -10,7 +10,6 @@ import io
 import logging
 import os
 import re
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +34,8 @@ from tklb.run import PATH
 
 _SECONDS = 60  # what any call of gpg may take; stretching a passphrase takes less than one
 _LONGEST_SECRET = 4096
-_ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C", "LANG": "C", "HOME": "/nonexistent"}
+_NO_HOME = "/nonexistent"  # by the Debian policy, 9.2.3, it never is
+_ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C", "LANG": "C", "HOME": _NO_HOME}
 _ALONE = ["--no-options", "--no-autostart", "--no-random-seed-file", "--lock-never"]
 _PLAIN = ["--force-mdc", "--compress-algo=none", "--cipher-algo=AES256"]
 _STRETCHED = ["--s2k-mode=3", "--s2k-count=65011712", "--s2k-digest-algo=SHA512", "--s2k-cipher-algo=AES256"]
@@ -49,7 +49,7 @@ logging.getLogger(gnupg.__name__).disabled = True
 
 def wrap(secret: Secret, passphrase: Secret) -> str:
     """A key file that the passphrase opens, here and with stock gpg. Raises ProgramFailed, ProgramMissing."""
-    with _empty_home() as home, _gpg(home, [*_ALONE, "--no-keyring"]) as gpg:
+    with _gpg([*_ALONE, "--no-keyring"]) as gpg:
         result = gpg.encrypt_file(
             io.BytesIO(_content(secret)),
             None,
@@ -81,7 +81,7 @@ def unwrap(text: str, passphrase: Secret) -> Secret:
         message = passphrase_message(text)
     except ValueError as exc:
         raise KeyUnusable(reason=f"the key file {exc}") from exc
-    with _empty_home() as home, _gpg(home, [*_ALONE, "--no-keyring"]) as gpg:
+    with _gpg([*_ALONE, "--no-keyring"]) as gpg:
         result = gpg.decrypt_file(
             io.BytesIO(message), passphrase=_for_gpg(passphrase), extra_args=[f"--max-output={_LONGEST_SECRET}"]
         )
@@ -105,8 +105,7 @@ def wrap_to(secret: Secret, fingerprints: Sequence[str], homedir: Path) -> str:
     """
     wanted = tuple(dict.fromkeys(_full(text) for text in fingerprints))
     exported = _exported(wanted, homedir)
-    with tempfile.TemporaryDirectory(prefix="tklb-gpg-") as home, _gpg(Path(home), _ALONE) as gpg:
-        gpg.import_keys(exported)
+    with _keyring(exported) as keyring, _gpg(_ALONE, keyring=keyring) as gpg:
         result = gpg.encrypt_file(
             io.BytesIO(_content(secret)),
             wanted,
@@ -167,10 +166,14 @@ class _Gpg(gnupg.GPG):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _gpg(home: Path, options: list[str]) -> Iterator[_Gpg]:
+def _gpg(options: list[str], home: Path | None = None, keyring: str | None = None) -> Iterator[_Gpg]:
+    """gpg with a home, or without any: then it has nothing to read, and nothing is left of a run that was killed."""
     gpg = None
+    where = [] if home else ["--homedir", _NO_HOME]
     try:
-        gpg = _Gpg(gnupghome=str(home), options=options, env=dict(_ENVIRONMENT))
+        gpg = _Gpg(
+            gnupghome=str(home) if home else None, keyring=keyring, options=[*where, *options], env=dict(_ENVIRONMENT)
+        )
         yield gpg
     except (OSError, ValueError) as exc:
         if gpg is None:
@@ -185,15 +188,12 @@ def _gpg(home: Path, options: list[str]) -> Iterator[_Gpg]:
 
 
 @contextlib.contextmanager
-def _empty_home() -> Iterator[Path]:
-    """A private folder that is gone already: nothing can be put there, and a kill leaves nothing behind."""
-    folder = tempfile.mkdtemp(prefix="tklb-gpg-")
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        os.rmdir(folder)
-        yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
+def _keyring(keys: bytes) -> Iterator[str]:
+    """The path of a keyring in memory."""
+    with open(os.memfd_create("tklb-public-keys"), "wb") as stream:
+        stream.write(keys)
+        stream.flush()
+        yield f"/proc/{os.getpid()}/fd/{stream.fileno()}"
 
 
 def _content(secret: Secret) -> bytes:
@@ -245,7 +245,7 @@ def _full(text: str) -> str:
 def _exported(wanted: Sequence[str], homedir: Path) -> bytes:
     if not homedir.is_dir():
         raise KeyUnusable(reason=f"the OpenPGP key {wanted[0]} is not known here: there is no {homedir}")
-    with _gpg(homedir, ["--no-autostart", "--no-auto-check-trustdb", "--trust-model", "always"]) as gpg:
+    with _gpg(["--no-autostart", "--no-auto-check-trustdb", "--trust-model=always"], homedir) as gpg:
         for name in wanted:
             _check_public_key(name, [key for key in gpg.list_keys(keys=[name]) if name in key["fingerprint"]])
         exported = gpg.export_keys(list(wanted), armor=False)
