@@ -34,6 +34,7 @@ def check_ledger(target: Target, ledger: Ledger, folder: Path) -> tuple[Damage, 
         for name in listed
         if name not in good and name not in ledger.torn and _id(name) not in closed
     ]
+    found += [Damage(name, "unexpected", reason="a run that was ended was writing it") for name in ledger.torn]
     there = [damage.volume for damage in found if damage.kind != "unexpected"]
     there += [*good, *(name for name in listed if _id(name) in closed)]
     found += _missing(there, _kept(target, folder), newest_seen(target, folder), known_ids)
