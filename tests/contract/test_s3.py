@@ -244,6 +244,15 @@ def test_content_is_confirmed_by_checksum_or_plain_md5_only(
     assert stored == Stored(7, hashlib.sha256(b"content").hexdigest() if is_confirmed else None)
 
 
+def test_service_that_tells_checksums_no_more_is_checked_by_md5_from_the_next_object_on(tmp_path: Path) -> None:
+    checksum = base64.b64encode(hashlib.sha256(b"content").digest()).decode()
+    told = iter([{"x-amz-checksum-sha256": checksum}, {}, {}])
+    etag = {"ETag": f'"{hashlib.md5(b"content").hexdigest()}"'}
+    with faking(lambda *_: (200, {**etag, **next(told)}, b"")) as fake:
+        target = aimed_at(fake.service, tmp_path)
+        assert [bool(put(target, tmp_path).sha256) for _ in range(3)] == [True, False, True]
+
+
 def test_request_carries_the_digest_and_is_signed_with_it(tmp_path: Path) -> None:
     with faking(lambda *_: (200, {}, b"")) as fake:
         put(aimed_at(fake.service, tmp_path), tmp_path)

@@ -43,7 +43,7 @@ class S3Target:
             ("StorageClass", config.storage_class),
         )
         self._kept = {key: value for key, value in kept if value}
-        self._wants_hashes = True  # until the service was seen to confirm checksums by itself
+        self._wants_hashes = True  # while the service was not seen to confirm checksums by itself
 
     @property
     def address(self) -> str:
@@ -169,10 +169,10 @@ class S3Target:
     def _is_confirmed(self, answer: Answer, body: Body, digest: bytes) -> bool:
         """Whether the service told a checksum of what it holds, and the right one."""
         told = answer.get("ChecksumSHA256")
+        self._wants_hashes = told is None
         if told is not None:
             if told != base64.b64encode(digest).decode():
                 raise self._unreachable(_OTHER_CONTENT, may_pass=True)
-            self._wants_hashes = False
             return True
         if not body.is_hashed or str(answer.get("ETag", "")).strip('"') != body.md5.hexdigest():
             return False
