@@ -6,13 +6,15 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.journey import saved
 from tests.journey.saved import FROM_A, done, left_overs, snapshots, tklb
-from tests.lab.appliance import Appliance
+from tests.lab.appliance import Appliance, clone
 from tests.lab.ground import Ground
+from tests.lab.sshd import Sshd
 
 pytestmark = pytest.mark.lab
 
@@ -173,6 +175,37 @@ def test_ledger_of_which_nothing_is_whole_is_told_entry_by_entry(a: Appliance) -
     assert told.value["whole"] == []
     assert done(a, "verify", "--mend", "--json").value["ok"] is True
     assert done(a, "verify").status == 0
+
+
+@pytest.mark.slow
+def test_distant_target_is_verified_to_the_last_file_and_mended_from_the_spool(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    with clone("core", hostname="a", tklb=True) as a, Sshd(tmp_path / "sshd", box=a, port=2222) as server:
+        (a.root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
+        shutil.copy(server.identity, a.root / "root/.ssh/id_ed25519")
+        shutil.copy(server.known_hosts, a.root / "root/.ssh/known_hosts")
+        done(a, "init", "--target", server.address(kept))
+        settings = a.root / "etc/tklb/tklb.toml"
+        settings.write_text(settings.read_text().replace("[backup]\n", '[backup]\nkeep_local = "all"\n'))
+        for number in range(3):
+            (a.root / "srv/page").write_text(f"{number}\n" * 1000)
+            done(a, "backup")
+        before = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+        told = done(a, "verify", "--data", "--json").value
+        assert (told["ok"], len(told["whole"])) == (True, 3)
+        assert done(a, "verify", "--live").status == 0
+        first, *_, last = sorted(path for path in before if "vol1" in path.name)
+        first.unlink()
+        last.write_bytes(before[last][:-1] + b"x")
+        entry = min(path for path in before if path.parent.name == "ledger")
+        entry.unlink()
+        told = done(a, "verify", "--json", status=33).value
+        assert {p["volume"]: bool(p["copy"]) for p in told["problems"]} == {
+            f"ledger/{entry.name}": True, first.name: True, last.name: True,
+        }  # fmt: skip
+        assert done(a, "verify", "--mend", "--json").value["ok"] is True
+        assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
+        assert left_overs(a) == []
 
 
 @pytest.mark.parametrize(

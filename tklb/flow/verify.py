@@ -8,26 +8,30 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from tklb import config as configuration
 from tklb.config import Config, Paths
-from tklb.durable import fresh_folder, private_folder, run_lock, write_atomic
+from tklb.durable import fresh_folder, private_folder, remove_tree, run_lock, write_atomic
 from tklb.errors import COMPLETE, INCOMPLETE, ProgramFailed, SnapshotUnknown, TargetDamaged
 from tklb.flow import restore
 from tklb.flow.dumps import place_copies
 from tklb.flow.examine import examine
 from tklb.flow.fetch import LATEST, Access, Source, choose, decode, open_ledger
 from tklb.keys.secret import read_secret
-from tklb.model import Progress, Record, Secret, Skipped, Step, StepKind, Volume
+from tklb.model import Kind, Progress, Record, Secret, Skipped, Step, StepKind, Volume
 from tklb.store.audit import check_key, check_ledger, label_of, sealed_by
 from tklb.store.damage import Damage, Loss, assess
+from tklb.store.download import download
+from tklb.store.engine import restore_volumes
 from tklb.store.entry import authentication_key, key_name
 from tklb.store.ledger import Ledger
+from tklb.store.local import LocalTarget
 from tklb.store.mend import Copies, mend
 from tklb.store.objects import Problem, check_objects, unexpected
 from tklb.store.sample import Turn, take_share
-from tklb.store.target import Target
+from tklb.store.target import VOLUMES, Target
 from tklb.store.targets import open_target
 
 
@@ -245,12 +249,27 @@ def _decoded(case: _Case, records: Sequence[Record], verdict: Verdict) -> Verdic
     return replace(verdict, damages=(*verdict.damages, *damages), skipped=tuple(skipped))
 
 
+def _near(case: _Case, record: Record) -> Target:
+    """Where a snapshot is decoded from: a distant chain is fetched once, however many snapshots it has."""
+    if case.target.spool is not None:
+        return case.target
+    folder = case.work / "near"
+    if record.kind is Kind.FULL:
+        remove_tree(folder)
+    near = LocalTarget.make(folder)
+    missing = [volume for volume in restore_volumes(record.volumes) if near.stat(VOLUMES + volume.name) is None]
+    total = sum(volume.size for volume in missing)
+    told = partial(case.progress, "fetching")
+    download(case.target, missing, near.spool, case.config.uploads, lambda done: told(done, total))
+    return near
+
+
 def _examined(case: _Case, record: Record) -> Iterator[Damage]:
     secret = case.ledger.secrets[record.key]
-    source = Source(case.target, secret, record, current=secret)
     name = f"snapshot {record.snapshot}"
     with fresh_folder(case.work / "decoded") as work:
         try:
+            source = Source(_near(case, record), secret, record, current=secret)
             folders = decode(source, work, case.paths, case.progress)
             copies = place_copies(work, folders, folders[0] / record.stage)
             found = tuple(examine(folders, copies, record))
