@@ -5,6 +5,7 @@ saw. It shares no code with tklb.
 """
 
 import contextlib
+import ctypes
 import hashlib
 import http.client
 import re
@@ -13,6 +14,7 @@ import socket
 import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesParser
@@ -89,10 +91,13 @@ class _Gone(Exception):
 
 
 class FaultProxy:
-    """Use as a context. `break_at()` says what goes wrong next; `seen` is every request since then."""
+    """Use as a context. `break_at()` says what goes wrong next; `seen` is every request since then.
 
-    def __init__(self, server_port: int) -> None:
-        self._server_port = server_port
+    It listens on 127.0.0.1, on that of the box whose process is `box` if that is not 0, at `port` or at any.
+    """
+
+    def __init__(self, server_port: int, box: int = 0, port: int = 0) -> None:
+        self._server_port, self._box = server_port, box
         self._lock = threading.Lock()
         self._listings: dict[str, list[bytes]] = {}
         self._clients: set[socket.socket] = set()
@@ -101,7 +106,7 @@ class FaultProxy:
         self._fault: Fault | None = None
         self._first, self._last = 0, 0
         self._round = 0
-        self._listener = self._listen(0)
+        self._listener = self._listen(port)
         self.port: int = self._listener.getsockname()[1]
 
     def __enter__(self) -> Self:
@@ -126,11 +131,8 @@ class FaultProxy:
     # ------------------------------------------------------------ connections
 
     def _listen(self, port: int) -> socket.socket:
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        listener.listen(64)
-        return listener
+        with ThreadPoolExecutor(1) as thread:  # which ends with the block: only that thread is in the box
+            return thread.submit(_listener, self._box, port).result()
 
     def _accept(self) -> None:
         while not self._over.is_set():
@@ -260,6 +262,19 @@ class FaultProxy:
             if select.select([client], [], [], 0.05)[0] and not client.recv(1 << 16):
                 break
         raise _Gone
+
+
+def _listener(box: int, port: int) -> socket.socket:
+    """A socket belongs to the network it was made in, whoever uses it afterwards."""
+    if box:
+        with open(f"/proc/{box}/ns/net") as network:
+            if ctypes.CDLL(None, use_errno=True).setns(network.fileno(), 0):
+                raise OSError(ctypes.get_errno(), "setns")
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(64)
+    return listener
 
 
 def _fits(fault: Fault | None, request: _Request) -> bool:
