@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,16 +24,17 @@ from tests.boundary.kept import SECRET, SHARDS, STAGE, Kept, Piece, lost_by, pie
 from tests.unit.entries import NAMES
 from tklb.config import Config
 from tklb.errors import TargetDamaged, TargetUnreachable
+from tklb.keys.secret import make_secret
 from tklb.model import Volume
 from tklb.store.audit import check_key, check_ledger
 from tklb.store.contents import Span, parse_manifest, parse_name
 from tklb.store.damage import Damage, assess
-from tklb.store.ledger import Ledger, read_ledger
+from tklb.store.ledger import Ledger, read_ledger, seal
 from tklb.store.local import LocalTarget
 from tklb.store.mend import Copies, mend, mend_chain
 from tklb.store.objects import Problem, check_objects
 from tklb.store.target import KEY, LEDGER, VOLUMES, Listed, Moved, Stored, Target, idle
-from tklb.store.targets import open_target
+from tklb.store.targets import make_target, open_target
 
 FIRST, SECOND, THIRD, FOURTH, FIFTH = (f"20240501T{hour}0000Z" for hour in range(12, 17))
 
@@ -350,6 +353,27 @@ def test_stray_objects_in_the_ledger_cost_no_snapshot(case: Case) -> None:
     assert [one.is_harmless for one in found.values()] == [False, False, True], (
         "a backup refuses two entries of a place"
     )
+
+
+def test_forged_entries_cost_nothing_that_was_there(case: Case) -> None:
+    """With volumes of their own beside them, they tell of no snapshot all the same."""
+    other, label = make_secret(lambda count: b"x" * count), "20300101T000000Z"
+    elsewhere = make_target(f"file://{case.folder}/elsewhere", Config())
+    for record in case.ledger.records:
+        seal(elsewhere, other, case.folder / "forger", replace(record, older=()))
+    forged = seal(
+        elsewhere, other, case.folder / "forger", replace(case.ledger.records[-1], sequence=6, snapshot=label)
+    )
+    name = f"{LEDGER}{forged.sequence:08}-{label}"
+    shutil.copy(case.folder / "elsewhere" / name, case.path(name))
+    case.path(f"{LEDGER}99999999-{label}").write_bytes(b"rubbish\nrubbish\n")
+    case.path(f"{VOLUMES}duplicity-full.{label}.vol1.difftar.gpg").write_bytes(b"planted")
+    began = time.monotonic()
+    found = check_ledger(case.target, case.read(), case.folder / "ledger")
+    assert {(one.volume, one.kind, one.snapshots) for one in found} == {
+        (name, "unexpected", ()), (f"{LEDGER}99999999-{label}", "unexpected", ()),
+    }  # fmt: skip
+    assert time.monotonic() - began < 5, "nobody counts to a hundred million"
 
 
 def test_key_file_must_be_the_one_of_this_machine(case: Case) -> None:

@@ -215,6 +215,7 @@ def test_distant_target_is_verified_to_the_last_file_and_mended_from_the_spool(t
         (("--sample", "0%"), 2, "UsageWrong"),
         (("--sample", "many"), 2, "UsageWrong"),
         (("--sample", "5%", "--quick"), 2, "UsageWrong"),
+        (("latest", "--sample", "5%"), 2, "UsageWrong"),
         (("20200101T000000Z",), 32, "SnapshotUnknown"),
         (("--target", "file:///mnt/nowhere"), 30, "TargetUnreachable"),
         (("--from", "file:///mnt/nowhere"), 30, "TargetUnreachable"),

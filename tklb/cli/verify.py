@@ -65,7 +65,7 @@ def verify(
     request = flow.Request(
         snapshot=snapshot,
         depth=depth,
-        percent=_percent(sample, depth is flow.Depth.HASH),
+        percent=_percent(sample, depth is flow.Depth.HASH and snapshot is None),
         access=Access(target, key, asking(passphrase_file), passphrase_file is not None, limit_rate),
         mend=mend,
         spare=spare,
@@ -91,7 +91,9 @@ def _percent(text: str | None, fits: bool) -> Fraction | None:
     if text is None:
         return None
     if not fits:
-        raise UsageWrong(reason="--sample is a share of the volumes to read: it does not go with another depth")
+        raise UsageWrong(
+            reason="--sample is a share of all volumes to read: it goes with no SNAPSHOT and no other depth"
+        )
     try:
         percent = Fraction(text.removesuffix("%").strip())
     except (ValueError, ZeroDivisionError) as exc:

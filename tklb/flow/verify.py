@@ -207,10 +207,10 @@ def _looked_at(request: Request, ledger: Ledger, records: Sequence[Record], lost
 
 
 def _volumes(ledger: Ledger, records: Sequence[Record], snapshot: str | None) -> tuple[Volume, ...]:
-    """The volumes in question; signatures are of no snapshot, but of the chain."""
+    """The volumes in question. No snapshot needs signatures: they are the chain's."""
     if snapshot is None:
         return tuple(sorted(ledger.volumes.values(), key=lambda volume: volume.name))
-    return tuple(volume for record in records for volume in record.volumes)
+    return tuple(volume for record in records for volume in restore_volumes(record.volumes))
 
 
 def _due(case: _Case, volumes: Sequence[Volume]) -> tuple[tuple[Volume, ...], Turn | None]:

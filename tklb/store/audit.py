@@ -6,7 +6,8 @@ need themselves. Touches nothing but what it reads.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.errors import TargetDamaged
@@ -19,6 +20,7 @@ from tklb.store.objects import sizes_of
 from tklb.store.target import KEY, LEDGER, Target
 
 _LONGEST_KEY = 1 << 20
+_FOREIGN = "it was sealed with another key"  # as the ledger says it
 _NAMED = re.compile(rf"({ENTRY_NAME.pattern}): (.*)", re.DOTALL)
 
 
@@ -28,21 +30,21 @@ def check_ledger(target: Target, ledger: Ledger, folder: Path) -> tuple[Damage, 
     good = {entry_name(record): record.snapshot for record in ledger.records}
     closed = {one.snapshot for one in ledger.closed}
     reasons = {match[1]: match[4] for line in ledger.problems if (match := _NAMED.fullmatch(line))}
-    known_ids = _labels(target, ledger) | {_id(name) for name in _kept(target, folder)}
+    kept, seen = _kept(target, folder), newest_seen(target, folder)
+    known = _Known(good, kept, seen, _labels(target, ledger, kept) if ledger.problems else frozenset())
     found = [
-        _strange(target, name, reasons.get(name, ""), good, known_ids)
+        _strange(target, name, reasons.get(name, ""), known)
         for name in listed
         if name not in good and name not in ledger.torn and _id(name) not in closed
     ]
     found += [Damage(name, "unexpected", reason="a run that was ended was writing it") for name in ledger.torn]
     there = [damage.volume for damage in found if damage.kind != "unexpected"]
     there += [*good, *(name for name in listed if _id(name) in closed)]
-    found += _missing(there, _kept(target, folder), newest_seen(target, folder), known_ids)
-    known = {damage.volume for damage in found}
-    found += [Damage(name, "damaged", reason=why) for name, why in sorted(reasons.items()) if name not in known]
+    found += _missing(there, known)
+    told = {damage.volume for damage in found}
+    found += [Damage(name, "damaged", reason=why) for name, why in sorted(reasons.items()) if name not in told]
     if ledger.problems and not found:  # what the names do not show: the newest entry is another than it was
-        name = newest_seen(target, folder) or LEDGER
-        found.append(Damage(name, "damaged", reason="; ".join(ledger.problems)))
+        found.append(Damage(seen or LEDGER, "damaged", reason="; ".join(ledger.problems)))
     return tuple(sorted(found, key=lambda damage: damage.volume))
 
 
@@ -73,12 +75,31 @@ def label_of(volume: str) -> str:
 _NO_KEY = "with it, a passphrase alone would not bring this machine back"
 
 
-def _strange(target: Target, name: str, reason: str, good: dict[str, str], known_ids: set[str]) -> Damage:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What tells of entries: whole ones by name, copies kept here, the newest seen, and the labels of volumes."""
+
+    good: Mapping[str, str]
+    kept: tuple[str, ...]
+    seen: str
+    labels: frozenset[str]
+
+    @property
+    def reach(self) -> int:
+        """The highest number that an entry may have had: one that poses as the millionth hides no million."""
+        return max(map(_sequence, (*self.good, *self.kept, self.seen)), default=0) + len(self.labels)
+
+    def tells_of(self, name: str) -> bool:
+        """Whether there was a snapshot of that name, and no whole entry has its place."""
+        is_taken = _sequence(name) in map(_sequence, self.good) or _id(name) in self.good.values()
+        return not is_taken and _id(name) in self.labels and _sequence(name) <= self.reach
+
+
+def _strange(target: Target, name: str, reason: str, known: _Known) -> Damage:
     """An object of the ledger that is no entry in its place."""
     if not ENTRY_NAME.fullmatch(name):
         return Damage(name, "unexpected")  # nobody ever looks at it
-    is_taken = _sequence(name) in map(_sequence, good) or _id(name) in good.values()
-    if is_taken or _id(name) not in known_ids:
+    if reason == _FOREIGN or not known.tells_of(name):
         return Damage(name, "unexpected", reason=reason or "another entry has its place", hinders=True)
     try:
         content = target.read(name, LONGEST_ENTRY)
@@ -88,12 +109,12 @@ def _strange(target: Target, name: str, reason: str, good: dict[str, str], known
     return Damage(name, kind, (_id(name),), exact=False, reason=reason or "it is not authentic")
 
 
-def _missing(there: Iterable[str], kept: Iterable[str], seen: str, known_ids: set[str]) -> Iterator[Damage]:
+def _missing(there: Iterable[str], known: _Known) -> Iterator[Damage]:
     """Entries that must have been there: between those that are, and up to the newest this machine has seen."""
     names = {_sequence(name): name for name in there}
-    told = {_sequence(name): _id(name) for name in (*kept, seen) if name}
-    last = max((*names, _sequence(seen)), default=0)
-    free = known_ids - {_id(name) for name in names.values()}
+    told = {_sequence(name): _id(name) for name in (*known.kept, known.seen) if name}
+    last = max((*names, _sequence(known.seen)), default=0)
+    free = set(known.labels) - {_id(name) for name in names.values()}
     for number in (number for number in range(1, last + 1) if number not in names):
         before = max((_id(names[other]) for other in names if other < number), default="")
         after = min((_id(names[other]) for other in names if other > number), default="~")
@@ -114,9 +135,10 @@ def _kept(target: Target, folder: Path) -> tuple[str, ...]:
     return tuple(sorted(LEDGER + path.name for path in place.iterdir())) if place.is_dir() else ()
 
 
-def _labels(target: Target, ledger: Ledger) -> set[str]:
-    """The snapshots that the names of volumes tell of."""
-    return {label for name in (*ledger.volumes, *sizes_of(target)) if (label := label_of(name))}
+def _labels(target: Target, ledger: Ledger, kept: Iterable[str]) -> frozenset[str]:
+    """The snapshots that the names of volumes, and of the entries kept here, tell of."""
+    labels = (label_of(name) for name in (*ledger.volumes, *sizes_of(target)))
+    return frozenset(label for label in (*labels, *map(_id, kept)) if label)
 
 
 def _sequence(name: str) -> int:
