@@ -16,6 +16,7 @@ from typing import Generic, TypeVar, cast
 
 from tklb.durable import naming_full
 from tklb.errors import TargetUnreachable
+from tklb.store.dialect import INCOMING
 from tklb.store.target import Listed, Moved, Stored, Target, idle
 
 _LOOK = 0.5  # seconds between two looks at an operation
@@ -41,7 +42,7 @@ class Watched:
         return self._watch(lambda told: self._target.put(name, source, sha256, told), moved)
 
     def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
-        beside = tempfile.TemporaryDirectory(prefix=".coming-", dir=destination.parent, ignore_cleanup_errors=True)
+        beside = tempfile.TemporaryDirectory(prefix=INCOMING, dir=destination.parent, ignore_cleanup_errors=True)
         with naming_full(destination), beside as folder:
             coming = Path(folder) / destination.name
             self._watch(lambda told: self._target.get(name, coming, told), moved)
