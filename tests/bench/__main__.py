@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tklb
-from tests.bench import databases, machine, million, report
+from tests.bench import databases, distant, machine, million, report
 from tests.bench.programs import versions
 from tests.bench.servers import KINDS
 from tests.lab.box import LAB
 
 CONDITIONS = (
     "Caches are warm, all is on one disk, borg compresses with zstd; else everybody's defaults. CPU of a"
-    " database's server is told behind a plus."
+    " server is told behind a plus."
 )
 
 
@@ -39,6 +39,10 @@ def main(words: Sequence[str]) -> int:
         measured = [_told(one) for one in databases.measure(kind, options.size, options.runs)]
         rows += report.machine_rows(measured)
         targets += report.database_targets(measured, kind, options.size)
+    if options.only == "targets":
+        measured = [_told(one) for one in distant.measure(options.runs, options.size)]
+        rows += report.machine_rows(measured)
+        targets += report.distant_targets(measured)
     print(_this_machine(), CONDITIONS, "", *report.HEAD, *rows, "", *targets, sep="\n")
     return 0 if all(target.is_reached for target in targets) else 1
 
@@ -46,10 +50,12 @@ def main(words: Sequence[str]) -> int:
 def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench")
     parser.add_argument("--runs", type=int, default=2)
-    parser.add_argument("--only", choices=["machine", "scan", "databases"])
+    parser.add_argument("--only", choices=["machine", "scan", "databases", "targets"])
     parser.add_argument("--files", type=int, default=1_000_000)
-    parser.add_argument("--size", type=int, default=1000)
+    parser.add_argument("--size", type=int)
     options = parser.parse_args(words)
+    if options.size is None:
+        options.size = 400 if options.only == "targets" else 1000
     if min(options.runs, options.files) < 1 or options.size < 10:
         parser.error("at least one run, one file, and 10 MB")
     return options

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tests.bench.cost import Cost, median
 from tests.bench.databases import DUMP, LOAD, RANGE, step_of
+from tests.bench.distant import AWS, BACK, GET, INTO, PUT, RESTIC
 from tests.bench.machine import FIRST, RESTORE, UNCHANGED, Measured
 from tests.bench.million import Scanned
 from tests.bench.servers import TKLB, Kind
@@ -70,6 +71,19 @@ def database_targets(measured: Sequence[Measured], kind: Kind, megabytes: int) -
     stored = {one.step: one.stored or 0 for one in measured}
     first, changed = (stored[step_of(kind, megabytes, deed)] for deed in (FIRST, RANGE))
     yield Target(f"{kind.engine}: {RANGE}: stored, in % of the first backup, ≤ 3", 100 * changed / first, 3)
+
+
+def distant_targets(measured: Sequence[Measured]) -> Iterator[Target]:
+    """How tklb does over S3: files against restic, mere volumes against a client that only copies."""
+    for step, program, other, limit in (
+        (FIRST, TKLB, RESTIC, 1.2),
+        (BACK, TKLB, RESTIC, 1),
+        (BACK, INTO, RESTIC, 1),
+        (PUT, TKLB, AWS, 1),
+        (GET, TKLB, AWS, 1),
+    ):
+        name = f"S3: {step}, {program} ≤ {limit} x the time of {other}"
+        yield Target(name, _ratio(measured, step, program, other, _wall), limit)
 
 
 def _peak(measured: Iterable[Measured], step: str) -> float:

@@ -1,12 +1,22 @@
 """What a bench says of its figures. Pure."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.bench.cost import Cost
 from tests.bench.databases import DUMP, LOAD, RANGE, step_of
+from tests.bench.distant import AWS, BACK, GET, INTO, PUT, RESTIC, change, fill
 from tests.bench.machine import FIRST, RESTORE, UNCHANGED, Measured
 from tests.bench.million import Scanned
-from tests.bench.report import database_targets, machine_rows, machine_targets, scan_rows, scan_targets
+from tests.bench.report import (
+    database_targets,
+    distant_targets,
+    machine_rows,
+    machine_targets,
+    scan_rows,
+    scan_targets,
+)
 from tests.bench.servers import MARIADB, POSTGRESQL, TKLB, Kind
 
 
@@ -83,3 +93,39 @@ def test_engine_is_held_against_stock_tools_a_smaller_database_and_its_first_bac
 
 def test_cpu_of_a_server_is_told_apart() -> None:
     assert "| 1.00 + 2.00 |" in list(machine_rows(dumped(MARIADB, 1, 1, 1, 1)))[2]
+
+
+@pytest.mark.parametrize(
+    ("figures", "missed"),
+    [
+        ((1.2, 1, 1, 1, 1), ""),
+        ((1.3, 1, 1, 1, 1), "first backup, tklb"),
+        ((1, 1.1, 1, 1, 1), "restore, tklb ≤"),
+        ((1, 1, 1.1, 1, 1), "restore, tklb --into"),
+        ((1, 1, 1, 1.1, 1), "put, tklb"),
+        ((1, 1, 1, 1, 1.1), "get, tklb"),
+    ],
+)
+def test_s3_is_held_against_restic_and_volumes_against_what_only_copies(
+    figures: tuple[float, ...], missed: str
+) -> None:
+    steps = ((FIRST, TKLB), (BACK, TKLB), (BACK, INTO), (PUT, TKLB), (GET, TKLB))
+    others = [(FIRST, RESTIC), (BACK, RESTIC), (PUT, AWS), (GET, AWS)]
+    walls = [*zip(steps, figures, strict=True), *((other, 1) for other in others)]
+    measured = [Measured(0, step, name, Cost(wall, wall, 50, server=3)) for (step, name), wall in walls]
+    failed = [target.name for target in distant_targets(measured) if not target.is_reached]
+    assert [missed in name for name in failed] == ([True] if missed else [])
+    assert "| 50 |" in next(machine_rows(measured))
+
+
+def test_files_are_the_same_each_time_of_the_size_asked_for_and_a_hundredth_changes(tmp_path: Path) -> None:
+    sets = [tmp_path / name for name in ("one", "other")]
+    for folder in sets:
+        fill(folder, 34)
+    change(sets[1])
+    contents = [{path.relative_to(top): path.read_bytes() for path in top.rglob("*.*")} for top in sets]
+    assert contents[0].keys() == contents[1].keys()
+    changed = [name for name, content in contents[0].items() if content != contents[1][name]]
+    assert len(changed) == -(-len(contents[0]) // 100)
+    assert all(len(contents[0][name]) == len(contents[1][name]) for name in changed)
+    assert 32_000_000 < sum(map(len, contents[0].values())) < 36_000_000
