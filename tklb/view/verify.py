@@ -7,6 +7,7 @@ from tklb.errors import shown
 from tklb.flow.verify import Depth, Verdict
 from tklb.model import Step
 from tklb.store.damage import Damage, Loss
+from tklb.store.target import KEY, LEDGER
 from tklb.view.results import skipped_json
 from tklb.view.words import age, path_fields, plural, size
 
@@ -66,7 +67,7 @@ def costs(damage: Damage) -> str:
     """What a problem costs, in a word: nothing, backup, key, snapshots or files."""
     if damage.is_harmless:
         return "nothing"
-    if damage.volume == "key.asc":
+    if damage.volume == KEY:
         return "key"
     if not damage.snapshots:
         return "backup"
@@ -120,6 +121,8 @@ def _price(damage: Damage) -> Iterator[str]:
             yield "costs nothing: no seal names it, so nothing ever looks at it"
         case "key":
             yield "costs no snapshot"
+        case "backup" if damage.volume.startswith(LEDGER):
+            yield "costs no snapshot; but no backup is taken before somebody has taken it away"
         case "backup":
             yield "costs no snapshot; the next increment may need it: `tklb backup --full` begins anew"
     if damage.snapshots:
