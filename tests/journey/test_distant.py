@@ -21,7 +21,7 @@ from tests.lab.webdav import WebDav
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 Server = Sshd | WebDav
-_ENVIRONMENT = "/etc/tklb-environment"
+_ENVIRONMENT = "etc/tklb/environment"
 
 
 def over_ssh(box: Box, folder: Path) -> Sshd:
@@ -38,13 +38,11 @@ def address_of(server: Server, folder: Path) -> str:
     return server.address(folder / "kept") if isinstance(server, Sshd) else server.address("t")
 
 
-def introduce(server: Server, box: Box, address: str) -> None:
+def introduce(server: Server, box: Box) -> None:
     """Give a machine what it needs to be let in."""
     if isinstance(server, WebDav):
-        written(box.root / _ENVIRONMENT[1:], f"BACKEND_PASSWORD={server.password}\n")
         (box.root / "etc/tklb").mkdir(exist_ok=True)
-        said = f'[target]\nurl = "{address}"\nenvironment_file = "{_ENVIRONMENT}"\n'
-        (box.root / "etc/tklb/tklb.toml").write_text(said)
+        written(box.root / _ENVIRONMENT, f"BACKEND_PASSWORD={server.password}\n")
         return
     (box.root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
     shutil.copy(server.identity, box.root / "root/.ssh/id_ed25519")
@@ -61,8 +59,8 @@ def test_machine_comes_back_from_a_server(
     with clone("core", hostname="a", tklb=True, binds=binds) as a, serve(a, tmp_path) as server:
         address = address_of(server, tmp_path)
         refused(a, 34, "AccessRefused", "init", "--target", address)
-        introduce(server, a, address)
-        done(a, "init", "--force", "--target", address)
+        introduce(server, a)
+        done(a, "init", "--target", address)
         (a.root / "srv/page").write_text("first")
         done(a, "backup")
         (a.root / "srv/page").write_text("second")
@@ -70,7 +68,7 @@ def test_machine_comes_back_from_a_server(
         done(a, "verify")
         done(a, "key", "escrow", "/mnt/key/a.key", "--no-passphrase")
     with clone("core", hostname="b", tklb=True, binds=binds) as b, serve(b, tmp_path) as server:
-        introduce(server, b, address)
+        introduce(server, b)
         done(b, "restore", "--target", address, "--key", "/mnt/key/a.key", "--yes")
         assert (b.root / "srv/page").read_text() == "second"
         done(b, "backup")

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tklb.config import Paths
 from tklb.durable import PRIVATE_FILE, naming_full
 from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable, TklbError, UsageWrong
 from tklb.model import Secret
@@ -32,7 +33,9 @@ class OtherTarget:
     spool = None
 
     def __init__(self, address: Address, environment_file: str) -> None:
-        self._text, self._file = address.text, environment_file
+        usual = Paths().config / "environment"
+        self._text = address.text
+        self._file = environment_file or (str(usual) if usual.exists() else "")
         self._environment: dict[str, Secret] = {}
         self._sessions = Sessions(self._begin)
 
@@ -162,7 +165,7 @@ class OtherTarget:
             case "unusable":
                 return UsageWrong(reason=f"duplicity's back end for `{scheme}://` cannot be used here: {reason}")
             case "password":
-                wanted = "it wants a password: BACKEND_PASSWORD=… in the file that target.environment_file names"
+                wanted = "it wants a password: BACKEND_PASSWORD=… in /etc/tklb/environment"
                 return AccessRefused(address=self.address, reason=wanted)
             case "denied":
                 return AccessRefused(address=self.address, reason=reason)
