@@ -116,28 +116,31 @@ def _damage_lines(damage: Damage) -> Iterator[str]:
 
 
 def _price(damage: Damage) -> Iterator[str]:
-    match costs(damage):
-        case "nothing":
-            yield "costs nothing: no seal names it, so nothing ever looks at it"
-        case "key":
-            yield "costs no snapshot"
-        case "backup" if damage.volume.startswith(LEDGER):
-            yield "costs no snapshot; but no backup is taken before somebody has taken it away"
-        case "backup":
-            yield "costs no snapshot; the next increment may need it: `tklb backup --full` begins anew"
-    if damage.snapshots:
-        yield f"cannot be restored: {', '.join(damage.snapshots)}"
+    if not damage.snapshots:
+        yield _PRICES[costs(damage), damage.volume.startswith(LEDGER)]
+        return
+    yield f"cannot be restored: {', '.join(damage.snapshots)}"
     if damage.stranded:
         yield f"the records of {', '.join(damage.stranded)} are in it: tklb cannot put back the rest without them"
     if damage.files:
         yield f"{plural(len(damage.files), 'file')} {'is' if len(damage.files) == 1 else 'are'} lost:"
-    elif damage.snapshots and damage.exact:
+    elif damage.exact:
         yield "no file is lost with it"
     yield from (f"  {shown(loss.path)}" + (f": {loss.reason}" if loss.reason else "") for loss in damage.files[:_SHOWN])
     if len(damage.files) > _SHOWN:
         yield f"  ... and {plural(len(damage.files) - _SHOWN, 'file')} more (all with --json)"
-    if damage.snapshots and not damage.exact:
+    if not damage.exact:
         yield "which files that costs cannot be told exactly"
+
+
+_NOTHING = "costs nothing: no seal names it, so nothing ever looks at it"
+_PRICES = {  # of what costs no snapshot: in a word, and whether it is in the ledger
+    ("nothing", False): _NOTHING,
+    ("nothing", True): _NOTHING,
+    ("key", False): "costs no snapshot",
+    ("backup", False): "costs no snapshot; the next increment may need it: `tklb backup --full` begins anew",
+    ("backup", True): "costs no snapshot; but no backup is taken before somebody has taken it away",
+}
 
 
 def _remedy(damage: Damage) -> Iterator[str]:
