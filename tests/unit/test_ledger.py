@@ -1,6 +1,7 @@
 """The ledger: what is sealed comes back, and nothing else is taken for a snapshot. gpg is the real one."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -488,3 +489,28 @@ def test_entry_that_does_not_come_back_as_written_is_no_seal(
     monkeypatch.setattr(target, "put", lambda name, source, _: target.objects.update({name: source.read_bytes()[:-1]}))
     with pytest.raises(TargetDamaged, match="did not come back"):
         seal(target, SECRET, folder, record(1))
+
+
+# ---------------------------------------------------------------- what fills the memory
+
+
+def test_what_a_stranger_wrote_is_not_parsed(target: MemoryTarget, folder: Path) -> None:
+    """A list takes three bytes there, and eighty here."""
+    sealed(target, folder, 1)
+    first = b'{"key":"0123456789abcdef","x":[' + b"[]," * 1_000_000 + b"0]}\n"
+    target.objects["ledger/00000002-20260102T000000Z"] = first + b"{}\n"
+    tracemalloc.start()
+    try:
+        problems = read(target, folder).problems
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+    assert problems == ("ledger/00000002-20260102T000000Z: it was sealed with another key",)
+
+
+def test_ledger_without_end_is_refused_before_it_fills_the_memory(
+    target: MemoryTarget, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = sealed(target, folder, 3)
+    monkeypatch.setattr("tklb.store.ledger.LONGEST_LEDGER", len(target.objects[entries[0]]) + 100)
+    assert [problem.split(":")[0] for problem in read(target, folder).problems if "longer" in problem] == entries[1:]

@@ -48,10 +48,19 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """A key. `wrapped` is the key file of the target that it came from, "" where it came from elsewhere."""
+
+    secret: Secret
+    wrapped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Where a snapshot comes from, and what opens it: `secret`. `current` is the key that seals from now on.
 
-    `older` are the keys before; `wrapped` is the key file that the target keeps, "" where it keeps none.
+    `older` are the keys before; `wrapped` is the key file that the target keeps, where the passphrase
+    opened it, else "": what nobody opened may be anybody's.
     """
 
     target: Target
@@ -66,7 +75,8 @@ class Source:
 
 def find_snapshot(paths: Paths, wanted: str, access: Access) -> Source:
     """Open the target and pick the snapshot. Raises what is wrong with key, target or snapshot."""
-    target, ledger, current = open_ledger(paths, access)
+    target, ledger, opened = open_ledger(paths, access)
+    current = opened.secret
     if wanted == LATEST:
         _refuse_older_key(ledger)
         ledger.check()  # the damage may hide a newer one
@@ -77,7 +87,7 @@ def find_snapshot(paths: Paths, wanted: str, access: Access) -> Source:
         record=record,
         current=current,
         older=tuple(secret for secret in ledger.secrets.values() if fingerprint(secret) != fingerprint(current)),
-        wrapped=_kept_at(target),
+        wrapped=opened.wrapped,
         problems=ledger.problems,
         newest=record == ledger.records[-1],
     )
@@ -86,12 +96,12 @@ def find_snapshot(paths: Paths, wanted: str, access: Access) -> Source:
 def _refuse_older_key(ledger: Ledger) -> None:
     if ledger.later and ledger.records:
         raise KeyUnusable(
-            reason=f"{ledger.later} snapshots after {ledger.records[-1].snapshot} were sealed with another key: it was"
-            " changed since, so give the newer key; those before can be named one by one"
+            reason=f"{ledger.later} snapshots after {ledger.records[-1].snapshot} were sealed with another key: if it"
+            " was changed since, give the newer key, else somebody else wrote there; those before can be named one by one"
         )
 
 
-def open_ledger(paths: Paths, access: Access) -> tuple[Target, Ledger, Secret]:
+def open_ledger(paths: Paths, access: Access) -> tuple[Target, Ledger, Opened]:
     """The target, all that its ledger has, and the key. Raises what is wrong with key or target.
 
     The key is that of the key file; else this machine's, unless it does not fit; else the one the target keeps.
@@ -103,27 +113,27 @@ def open_ledger(paths: Paths, access: Access) -> tuple[Target, Ledger, Secret]:
     target = open_target(config.target if access.address is None else access.address, config, paths.regions)
     older = read_older(paths.older_secrets)
 
-    def read(secret: Secret) -> tuple[Target, Ledger, Secret]:
-        return target, read_ledger(target, secret, paths.ledger, older, thorough=True), secret
+    def read(key: Opened) -> tuple[Target, Ledger, Opened]:
+        return target, read_ledger(target, key.secret, paths.ledger, older, thorough=True), key
 
     if access.key is not None:
-        return read(open_key(read_key_text(access.key), access.ask))
+        return read(Opened(open_key(read_key_text(access.key), access.ask)))
     if paths.secret.exists() and not access.by_passphrase:
         try:
-            return read(read_secret(paths.secret))
+            return read(Opened(read_secret(paths.secret)))
         except KeyUnusable:
             if not _kept_at(target):
                 raise
     return read(_opened_at(target, access.ask))
 
 
-def _opened_at(target: Target, ask: Callable[[], Secret]) -> Secret:
+def _opened_at(target: Target, ask: Callable[[], Secret]) -> Opened:
     """The key that the target keeps: only by a passphrase, for whoever can write there could put another there."""
     text = _kept_at(target)
     if not text:
         reason = f"this machine has none, --key was not given, and {target.address} keeps none"
         raise KeyUnusable(reason=reason)
-    return unwrap(text, ask())
+    return Opened(unwrap(text, ask()), text)
 
 
 def _kept_at(target: Target) -> str:

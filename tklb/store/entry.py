@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NoReturn
 
 from tklb.model import Counts, Kind, Record, Secret, Shard, Skipped, Volume, snapshot_id, snapshot_time
 from tklb.store.dialect import VOLUME_NAME
@@ -26,6 +26,7 @@ ENTRY_NAME = re.compile(r"ledger/([0-9]{8})-([0-9]{8}T[0-9]{6}Z)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SECRET = re.compile(r"[A-Z2-7-]{16,128}")
 _PREFIX = re.compile(r"([b-z]-)?")
+_KEY_NAMED = re.compile(rb'"key":"([0-9a-f]{16})"')
 _LARGEST_VOLUME = 1 << 50
 _MOST_VOLUMES = 1_000_000
 
@@ -80,14 +81,17 @@ def format_entry(record: Record, key: bytes, encrypt: Callable[[bytes], bytes]) 
 
 
 def open_entry(name: str, content: bytes, key: bytes) -> Entry:
-    """Authenticate an entry that was found under `name`. Raises Foreign, ValueError saying what is wrong."""
+    """Authenticate an entry that was found under `name`. Raises Foreign, ValueError saying what is wrong.
+
+    Nothing is parsed before that: what a stranger wrote could fill the memory with a few bytes a list.
+    """
     first, newline, second = content.partition(b"\n")
+    # to the byte: an entry is named by its digest, so there must be no second way to write it
+    if not hmac.compare_digest(second, _seal(key, first + newline)):
+        _refuse(first, second, key)
     plain = _parse(first)
     if plain.get("key") != key_name(key):
         raise Foreign("it was sealed with another key")
-    # to the byte: an entry is named by its digest, so there must be no second way to write it
-    if not hmac.compare_digest(second, _seal(key, first + newline)):
-        raise ValueError("it is not what was sealed")
     if plain.get("format") != FORMAT:
         raise ValueError(f"it has format {plain.get('format')!r}, which this version of tklb does not know")
     if f"ledger/{plain['sequence']:08}-{plain['snapshot']}" != name:
@@ -96,8 +100,18 @@ def open_entry(name: str, content: bytes, key: bytes) -> Entry:
     return Entry(hashlib.sha256(content).hexdigest(), plain, sealed)
 
 
+def _refuse(first: bytes, second: bytes, key: bytes) -> NoReturn:
+    """Say what is wrong with an entry that this key did not seal, by what it looks like."""
+    named = _KEY_NAMED.search(first)
+    if not first.endswith(b"}") or not second.endswith(b"}\n") or named is None:
+        raise ValueError("it is damaged")
+    if named[1].decode("ascii") != key_name(key):
+        raise Foreign("it was sealed with another key")
+    raise ValueError("it is not what was sealed")
+
+
 def closed_entry(name: str, content: bytes) -> Entry:
-    """An entry whose key is not at hand, for whoever knows its digest from an entry after it. Raises ValueError."""
+    """An entry whose key is not at hand, of whom an entry after it tells the digest. Raises ValueError."""
     plain = _parse(content.partition(b"\n")[0])
     if not ENTRY_NAME.fullmatch(name) or f"ledger/{_number(plain.get('sequence')):08}-{plain.get('snapshot')}" != name:
         raise ValueError("it was moved there from another place")

@@ -33,6 +33,7 @@ from tklb.store.entry import (
 from tklb.store.openpgp import Unreadable, decrypt, encrypt
 from tklb.store.target import LEDGER, Target
 
+LONGEST_LEDGER = 512 << 20  # bytes: it is read into memory, and whoever can write to the target can write more
 _LINES = 2  # of an entry
 
 
@@ -76,10 +77,11 @@ class Ledger:
 
 @dataclass(slots=True)
 class _Reading:
-    """What is known while a ledger is read: entries that a key opens, and others, by name."""
+    """What is known while a ledger is read: by name, entries that a key opens, and the digests of others."""
 
+    contents: Mapping[str, bytes | str]
     opened: dict[str, Entry] = field(default_factory=dict)
-    foreign: dict[str, Entry] = field(default_factory=dict)
+    foreign: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)  # and why
     cut: set[str] = field(default_factory=set)  # those of them that end too early
     problems: list[str] = field(default_factory=list)
@@ -87,7 +89,7 @@ class _Reading:
 
     def later_than(self, linked: Sequence[tuple[str, Entry]]) -> int:
         newest = linked[-1][1].plain["sequence"] if linked else 0
-        return sum(entry.plain["sequence"] > newest for entry in self.foreign.values())
+        return sum(_number(name) > newest for name in self.foreign)
 
 
 def read_ledger(
@@ -164,21 +166,23 @@ def _contents(target: Target, folder: Path, thorough: bool) -> Iterator[tuple[st
     memory = _memory(target, folder)
     if memory and memory.name and memory.name not in listed and target.stat(memory.name):
         listed[memory.name] = -1  # the listing is not up to date
+    room = LONGEST_LEDGER
     for name, size in sorted(listed.items()):
         kept = kept_entry(target, folder, name)
         if target.spool is None and not thorough and kept.exists() and kept.stat().st_size == size:
             yield name, kept.read_bytes()
             continue
         try:
-            content = target.read(name, LONGEST_ENTRY)
+            content = target.read(name, min(LONGEST_ENTRY, room))
         except TargetDamaged as exc:
             yield name, str(exc.facts["reason"])
             continue
+        room -= len(content)
         yield name, content
 
 
 def _open_all(contents: Mapping[str, bytes | str], secrets: Mapping[str, Secret]) -> _Reading:
-    reading = _Reading()
+    reading = _Reading(contents)
     keys = [authentication_key(secret) for secret in secrets.values()]
     for name, content in contents.items():
         if isinstance(content, str):
@@ -187,7 +191,7 @@ def _open_all(contents: Mapping[str, bytes | str], secrets: Mapping[str, Secret]
         try:
             reading.opened[name] = _opened(name, content, keys)
         except Foreign:
-            reading.foreign[name] = closed_entry(name, content)
+            reading.foreign[name] = hashlib.sha256(content).hexdigest()
         except (ValueError, KeyError, TypeError) as exc:
             reading.broken[name] = str(exc)
             if content.count(b"\n") < _LINES:
@@ -199,7 +203,6 @@ def _opened(name: str, content: bytes, keys: Iterable[bytes]) -> Entry:
     for key in keys:
         with contextlib.suppress(Foreign):
             return open_entry(name, content, key)
-    closed_entry(name, content)
     raise Foreign
 
 
@@ -239,20 +242,35 @@ def _linked(reading: _Reading) -> list[tuple[str, Entry]]:
         reading.closed += before
         linked.append((name, entry))
     known = {entry.digest for entry in reading.closed}
-    strange = (name for name, entry in reading.foreign.items() if entry.digest not in known)
+    strange = (name for name, digest in reading.foreign.items() if digest not in known)
     problems.extend(f"{name}: it was sealed with another key" for name in strange)
     return linked
 
 
 def _before(entry: Entry, reading: _Reading) -> list[Entry]:
     """The entries of other keys right before this one: it names the digest of the last, and that of the one before."""
-    by_digest = {foreign.digest: foreign for foreign in reading.foreign.values()}
+    names = {digest: name for name, digest in reading.foreign.items()}
     found: list[Entry] = []
-    while before := by_digest.get((found[0] if found else entry).previous):
-        if before.plain["sequence"] != (found[0] if found else entry).plain["sequence"] - 1:
+    while name := names.get((found[0] if found else entry).previous):
+        before = _closed(name, reading)
+        if before is None or before.plain["sequence"] != (found[0] if found else entry).plain["sequence"] - 1:
             break
         found.insert(0, before)
     return found
+
+
+def _closed(name: str, reading: _Reading) -> Entry | None:
+    """An entry whose digest an authentic one tells: only now is it worth being parsed."""
+    content = reading.contents[name]
+    try:
+        return closed_entry(name, content) if isinstance(content, bytes) else None
+    except ValueError:
+        return None
+
+
+def _number(name: str) -> int:
+    """The sequence that the name of an entry tells."""
+    return int(name.removeprefix(LEDGER).partition("-")[0])
 
 
 def _torn(reading: _Reading, linked: Sequence[tuple[str, Entry]], memory: "_Memory | None") -> tuple[str, ...]:

@@ -116,7 +116,7 @@ class LocalTarget:
         try:
             return opened(self._path(name))
         except OSError as exc:
-            if exc.errno not in (errno.ENOENT, errno.ELOOP):
+            if exc.errno not in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
                 raise
             raise self._damaged(name, "is missing") from exc
 
