@@ -73,7 +73,7 @@ def test_name_that_is_not_text_is_printable_and_exact() -> None:
         ),
         (Damage(VOLUME, "missing", (ID,), copy="/spool", mended=True), "mended: put back from /spool"),
         (Damage(f"duplicity-full-signatures.{ID}.sigtar.gpg", "damaged"), "`tklb backup --full` begins anew"),
-        (Damage(f"ledger/00000009-{ID}", "unexpected", hinders=True), "before somebody has taken it away"),
+        (Damage(f"ledger/00000009-{ID}", "unexpected", hinders=True), "nothing is added to a ledger"),
         (Damage(VOLUME, "missing", (ID,), exact=False), "cannot be told exactly"),
         (Damage(VOLUME, "missing", (ID,)), "no file is lost with it"),
     ],

@@ -139,7 +139,7 @@ _PRICES = {  # of what costs no snapshot: in a word, and whether it is in the le
     ("nothing", True): _NOTHING,
     ("key", False): "costs no snapshot",
     ("backup", False): "costs no snapshot; the next increment may need it: `tklb backup --full` begins anew",
-    ("backup", True): "costs no snapshot; but no backup is taken before somebody has taken it away",
+    ("backup", True): "costs no snapshot that is known; but nothing is added to a ledger that is not in order",
 }
 
 
