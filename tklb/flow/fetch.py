@@ -96,8 +96,8 @@ def find_snapshot(paths: Paths, wanted: str, access: Access) -> Source:
 def _refuse_older_key(ledger: Ledger) -> None:
     if ledger.later and ledger.records:
         raise KeyUnusable(
-            reason=f"{ledger.later} snapshots after {ledger.records[-1].snapshot} were sealed with another key: if it"
-            " was changed since, give the newer key, else somebody else wrote there; those before can be named one by one"
+            reason=f"{ledger.later} snapshots after {ledger.records[-1].snapshot} were sealed with another key: give"
+            " the newer key if it was changed, else somebody else wrote there; those before can be named one by one"
         )
 
 
