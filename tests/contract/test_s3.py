@@ -773,6 +773,12 @@ def test_source_of_parts_that_is_not_what_was_said_is_not_stored(service: lab.Se
     target.close()
 
 
+def test_credentials_that_may_not_list_uploads_are_enough(tmp_path: Path) -> None:
+    with faking(lambda *_: (403, {}, refusal("AccessDenied"))) as fake:
+        aimed_at(fake.service, tmp_path).tidy()
+    assert [path for _, path, _ in fake.seen if "uploads" in path]
+
+
 def test_tidy_aborts_uploads_of_ours_and_no_other(service: lab.Service, tmp_path: Path) -> None:
     target = made_on(service, tmp_path)
     client, bucket = stock_client(service), bucket_of(target)

@@ -7,6 +7,7 @@ Takes and gives objects through s3_client.py. Facts of the protocol: the Amazon 
 import base64
 import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from tklb.config import S3Config
-from tklb.errors import TargetDamaged, TargetUnreachable, TklbError
+from tklb.errors import AccessRefused, TargetDamaged, TargetUnreachable, TklbError
 from tklb.store.address import Address
 from tklb.store.local import opened, private_file
 from tklb.store.s3_body import Body, Changed, digest_of_stretch
 from tklb.store.s3_client import Answer, Service
 from tklb.store.target import Listed, Moved, Stored, check_name, idle, is_name
+
+log = logging.getLogger(__name__)
 
 # Up to here an object goes in one request: volumes of the usual size, whose whole SHA-256 the service then knows.
 WHOLE = 256 << 20
@@ -106,7 +109,16 @@ class S3Target:
         self._service.ask("delete_object", {"Key": self._key(name)}, fine=("NoSuchKey",))
 
     def tidy(self) -> None:
-        """Abort uploads in parts: what they left takes up paid space, and no listing shows it."""
+        """Abort uploads in parts: what they left takes up paid space, and no listing shows it.
+
+        Who may not list them has them aborted by a rule of the bucket, if at all.
+        """
+        try:
+            self._abort_all()
+        except AccessRefused as exc:
+            log.info("uploads in parts that were cut off are not looked for: %s", exc)
+
+    def _abort_all(self) -> None:
         with self._service.told():
             for entry in tuple(self._pages("list_multipart_uploads", "Uploads", self._root, _after_uploads)):
                 if is_name(str(entry["Key"]).removeprefix(self._root)):
