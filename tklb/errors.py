@@ -138,7 +138,7 @@ class WrongPassphrase(TklbError):
 
 class KeyUnusable(TklbError):
     code, message = 41, "no usable key: {reason}"
-    hint = "give the key file written by `tklb key escrow` on the backed-up machine with --key FILE"
+    hint = "mend what it says; on another machine, give the key file written by `tklb key escrow` with --key FILE"
 
 
 class DatabaseFailed(TklbError):
