@@ -19,6 +19,8 @@ TREE_INSIDE = {TREE: "/mnt/tree"}
 _PRELUDE = """
 import glob, json, os, sys
 os.umask(0o077)
+# a box is called again and again: what is compiled from here on is kept, and outside the tree
+sys.dont_write_bytecode, sys.pycache_prefix = False, "/run/bytecode"
 # what is compiled is of one Python only: another one's came with tklb
 sys.path[:0] = ["/mnt/tree", "/opt/tklb/lib", *glob.glob("/mnt/tree/.venv/lib/python3.*/site-packages")]
 source, values = json.load(sys.stdin)
