@@ -336,6 +336,15 @@ def test_fifty_databases_with_odd_names_all_come_back(place: Place, shop: str) -
     assert not place.path("/tmp/pwned").exists()
 
 
+WRONG_BALANCES = """
+SELECT COUNT(*) FROM accounts LEFT JOIN (
+    SELECT id, SUM(amount) AS moved FROM (
+        SELECT giver AS id, -amount AS amount FROM moves UNION ALL SELECT taker, amount FROM moves
+    ) AS halves GROUP BY id
+) AS sums ON sums.id = accounts.id WHERE 1000 + COALESCE(moved, 0) <> money
+"""
+
+
 def test_rows_are_of_one_moment_while_others_write(place: Place, shop: str) -> None:
     engine = place.engine
     place.sql(
@@ -355,10 +364,7 @@ def test_rows_are_of_one_moment_while_others_write(place: Place, shop: str) -> N
     for number in range(2):
         assert place.load(f"/root/dump{number}", shop, into="other")["failed"] is None
         assert place.one("SELECT SUM(money) FROM accounts", "other") == "2000000"
-        has_moved = "SELECT COALESCE(SUM(CASE WHEN giver = accounts.id THEN -amount ELSE amount END), 0) FROM moves"
-        wrong = f"1000 + ({has_moved} WHERE accounts.id IN (giver, taker)) <> money"
-        place.sql("CREATE INDEX g ON moves (giver)", database="other")
-        assert place.one(f"SELECT COUNT(*) FROM accounts WHERE {wrong}", "other") == "0"
+        assert place.one(WRONG_BALANCES, "other") == "0"
         before, after = moved[2 * number : 2 * number + 2]
         assert before < after
         assert before <= int(place.one("SELECT COUNT(*) FROM moves", "other")) <= after
@@ -383,6 +389,10 @@ DROP = """
             dropping.append(subprocess.Popen(values["client"], env={**os.environ, **values["environment"]}, **how))
             dropping[0].stdin.write(values["drop"].encode())
             dropping[0].stdin.close()
+            if values["when"] == "before it goes on":  # if its own sessions let it: else it ends after the dump
+                deadline = time.monotonic() + 2
+                while dropping[0].poll() is None and time.monotonic() < deadline:
+                    time.sleep(0.02)
     if values["when"] == "with the dump":
         drop()
     answer = dump_into("/root/dump", drop)
@@ -390,7 +400,7 @@ DROP = """
 """
 
 
-@pytest.mark.parametrize("when", ["with the dump", "at its first sign"])
+@pytest.mark.parametrize("when", ["with the dump", "at its first sign", "before it goes on"])
 def test_database_dropped_meanwhile_is_whole_or_named(place: Place, shop: str, when: str) -> None:
     make_shop(place, "gone")
     place.box.run(["rm", "-rf", "/root/dump"])
@@ -415,9 +425,7 @@ def test_database_dropped_meanwhile_is_whole_or_named(place: Place, shop: str, w
 CUTS = {
     "nothing": ("exit 0",),
     "killed": ("kill -9 $$",),
-    "half": tuple(
-        f'exec > >(stdbuf -o0 head -c {size})\n"$REAL" "$@"\nexit 0' for size in (700, 1500, 100_000, 1_000_000)
-    ),
+    "half": tuple(f'exec > >(stdbuf -o0 head -c {size})\n"$REAL" "$@"\nexit 0' for size in (1500, 100_000, 1_000_000)),
     "half and killed": ('exec > >(stdbuf -o0 head -c 100000)\n"$REAL" "$@"\nkill -9 $$',),
 }
 
@@ -543,7 +551,7 @@ def test_load_killed_at_any_instant_is_brought_home_by_repeating_it(place: Place
         source + "    started = time.monotonic(); assert in_child(None) == 0; answer = time.monotonic() - started\n",
         names=[shop],
     )
-    for share in (0.05, 0.25, 0.45, 0.65, 0.85, 0.95):
+    for share in (0.25, 0.5, 0.75, 0.95):
         place.sql("DELETE FROM orders WHERE id > 3", database=shop)
         killed += (
             place.run(source + "    answer = in_child(values['seconds'])\n", names=[shop], seconds=usual * share) == 9
@@ -554,7 +562,7 @@ def test_load_killed_at_any_instant_is_brought_home_by_repeating_it(place: Place
         assert place.load("/root/dump", shop)["failed"] is None, share
         assert place.contents(shop) == before, share
         assert place.databases() - place.engine.system == {shop}, share
-    assert killed > 2
+    assert killed >= 2
 
 
 PLANTED = (

@@ -15,7 +15,7 @@ from tests.lab import postgresql_checker as checker
 from tests.lab.appliance import Appliance
 from tests.lab.databases import database_clone
 from tests.lab.inside import TREE_INSIDE, call
-from tests.lab.postgresql import PSQL, PWNED, RISKY, fill, ident, literal, sql
+from tests.lab.postgresql import PSQL, PWNED, RISKY, fill, ident, sql
 
 pytestmark = pytest.mark.lab
 
@@ -126,13 +126,6 @@ def test_all_of_a_server_comes_back(source: str, target: str, tmp_path: Path) ->
         assert not (b.root / PWNED).exists()
 
 
-def test_an_unchanged_server_gives_the_same_bytes(box: Appliance, shop: str) -> None:
-    first = dump(box, "/root/same-1", overrides=only(shop))
-    dump(box, "/root/same-2", overrides=only(shop))
-    assert first["tables"][shop] == {"public.bill": 2000, "public.customer": 500}
-    box.run(["diff", "-r", "/root/same-1", "/root/same-2"])
-
-
 def test_a_dump_loads_by_hand(box: Appliance, shop: str) -> None:
     odd = 'CREATE TABLE "line\nbreak" (a text); INSERT INTO "line\nbreak" VALUES (E\'x\\ny\');'
     sql(box, odd + "SELECT lo_from_bytea(77, 'large')", shop)
@@ -165,22 +158,6 @@ def test_a_failed_load_leaves_the_old_database(box: Appliance, shop: str) -> Non
         assert sql(box, "SELECT count(*) FROM customer", shop) == "5\n"
 
 
-def test_a_load_ends_open_sessions_and_brings_all(box: Appliance, shop: str) -> None:
-    dump(box, "/root/open", overrides=only(shop))
-    sql(box, "DROP TABLE bill CASCADE; CREATE TABLE later ()", shop)
-    session = box.popen(["runuser", "-u", "postgres", "--", "psql", "-X", "-d", shop, "-c", "SELECT pg_sleep(600)"])
-    try:
-        wait_for(box, f"SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = {literal(shop)}")
-        brought = load(box, "/root/open", shop)
-        assert brought["failed"] is None
-        assert brought["notes"] == [f"pgsql:{shop}: 1 sessions with the old database were ended"]
-        assert session.wait(timeout=30) != 0
-    finally:
-        session.kill()
-        session.wait()
-    assert sql(box, "SELECT (SELECT count(*) FROM bill), to_regclass('later')", shop) == "2000|\n"
-
-
 def test_a_client_that_connects_again_and_again_does_not_hold_up_the_swap(box: Appliance, shop: str) -> None:
     dump(box, "/root/busy", overrides=only(shop))
     again = f"while :; do psql -X -q -d '{shop}' -c 'SELECT pg_sleep(0.05)'; done"
@@ -206,28 +183,6 @@ def wait_for(box: Appliance, question: str, database: str = "postgres") -> None:
         psql=[*PSQL, "-d", database],
         question=question,
     )
-
-
-def test_another_name_leaves_the_database_alone(box: Appliance, shop: str) -> None:
-    dump(box, "/root/renamed", overrides=only(shop))
-    sql(box, "DELETE FROM bill", shop)
-    other = 'an"other\nname'
-    assert load(box, "/root/renamed", shop, into=other)["failed"] is None
-    assert sql(box, "SELECT count(*) FROM bill", other) == "2000\n"
-    assert sql(box, "SELECT count(*) FROM bill", shop) == "0\n"
-
-
-def test_rows_left_out_and_rows_kept_stay_as_they_are_here(box: Appliance, shop: str) -> None:
-    dumped = dump(box, "/root/kept", overrides=[*only(shop), f"-pgsql:{shop}/bill"])
-    assert dumped["tables"][shop] == {"public.bill": None, "public.customer": 500}
-    sql(box, "DELETE FROM bill WHERE id > 7; UPDATE customer SET name = 'x'", shop)
-    assert load(box, "/root/kept", shop)["failed"] is None
-    asked = "SELECT (SELECT count(*) FROM bill), (SELECT count(*) FROM customer WHERE name = 'x')"
-    assert sql(box, asked, shop) == "7|0\n"
-    dump(box, "/root/kept-2", overrides=only(shop))
-    sql(box, "DELETE FROM bill WHERE id > 3; UPDATE customer SET name = 'x'", shop)
-    assert load(box, "/root/kept-2", shop, kept=["public.bill"])["failed"] is None
-    assert sql(box, asked, shop) == "3|0\n"
 
 
 def test_single_tables_come_into_a_database_that_stays(box: Appliance, shop: str) -> None:
@@ -280,83 +235,6 @@ def test_a_locked_table_is_named_and_the_rest_is_taken(box: Appliance, shop: str
     assert brought["failed"] is None
     assert any("customer" in reason for _, reason in brought["skipped"])
     assert sql(box, "SELECT count(*) FROM bill", shop) == "2000\n"
-
-
-@pytest.mark.parametrize(
-    ("program", "script"),
-    [
-        ("pg_dump", '/root/real/pg_dump "$@" | head -c 1500\nexit 0\n'),
-        ("pg_dump", "kill -9 $$\n"),
-        ("psql", 'exec /root/real/psql "$@" > >(stdbuf -o0 head -c 5000)\n'),
-        ("psql", "kill -9 $$\n"),
-    ],
-)
-def test_a_tool_that_gives_half_is_never_believed(shop: str, box: Appliance, program: str, script: str) -> None:
-    folder = "usr/lib/postgresql/15/bin"
-    box.run(["mkdir", "-p", "/usr/lib/postgresql/real"])
-    box.run(["mv", f"/{folder}/{program}", f"/usr/lib/postgresql/real/{program}"])
-    try:
-        fake = box.root / folder / program
-        fake.write_text("#!/bin/bash\n" + script.replace("/root/real", "/usr/lib/postgresql/real"))
-        fake.chmod(0o755)
-        dumped = dump(box, f"/root/half-{len(script)}-{program}", overrides=only(shop))
-    finally:
-        box.run(["mv", f"/usr/lib/postgresql/real/{program}", f"/{folder}/{program}"])
-    named = {item for item, _ in dumped["skipped"]}
-    whole = dumped["tables"].get(shop, {})
-    assert named & {f"pgsql:{shop}", f"pgsql:{shop}/public.bill"}
-    assert "public.bill" not in whole or whole["public.bill"] is None
-
-
-def test_a_database_dropped_meanwhile_is_named(box: Appliance, shop: str) -> None:
-    sql(box, "CREATE TABLE big AS SELECT n, md5(n::text) FROM generate_series(1, 300000) n", shop)
-    dropped = call(
-        box,
-        textwrap.dedent(START)
-        + textwrap.dedent("""
-            import subprocess
-            folder = Path("/root/dropped"); folder.mkdir()
-            done = []
-            def drop(what, moved, total):
-                if not done:
-                    ended = subprocess.run(values["psql"], input=values["drop"], text=True, capture_output=True)
-                    done.append(ended.stderr)
-            wish = wish_for("pgsql", [parse_override(word) for word in values["overrides"]])
-            dumped = server.dump(wish, folder, drop)
-            answer = [done, told(dumped), [d.name for d in dumped.server.databases], [p.name for p in folder.iterdir()]]
-            """),
-        psql=PSQL,
-        drop=f"DROP DATABASE {ident(shop)} WITH (FORCE);",
-        overrides=only(shop),
-    )
-    assert dropped[0] == [""]
-    assert [item for item, _ in dropped[1]["skipped"]] == [f"pgsql:{shop}"]
-    assert dropped[2:] == [[], ["roles.json"]]
-
-
-def test_a_dump_during_transfers_has_every_penny(box: Appliance, shop: str) -> None:
-    sql(box, "CREATE TABLE account AS SELECT n AS id, 100 AS money FROM generate_series(1, 2000) n", shop)
-    sql(box, "ALTER TABLE account ADD PRIMARY KEY (id); CREATE TABLE other AS TABLE account", shop)
-    transfers = """
-        DO $$ DECLARE lucky int; BEGIN LOOP
-            lucky := 1 + floor(random() * 2000);
-            UPDATE account SET money = money - 1 WHERE id = lucky;
-            UPDATE other SET money = money + 1 WHERE id = lucky;
-            COMMIT;
-        END LOOP; END $$"""
-    writer = box.popen(["runuser", "-u", "postgres", "--", "psql", "-X", "-d", shop, "-c", transfers])
-    try:
-        wait_for(box, "SELECT min(money) < 100 FROM account", shop)
-        dump(box, "/root/pennies", overrides=only(shop))
-    finally:
-        sql(
-            box,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%END LOOP%' AND datname ~ 'shop'",
-        )
-        writer.wait(timeout=30)
-    assert load(box, "/root/pennies", shop)["failed"] is None
-    total = "SELECT sum(a.money + b.money), sum(b.money) > 200000 FROM account a JOIN other b USING (id)"
-    assert sql(box, total, shop) == "400000|t\n"
 
 
 def test_a_killed_load_is_brought_home_by_the_next(box: Appliance, shop: str) -> None:
@@ -481,26 +359,6 @@ def test_no_hash_of_a_password_is_seen(box: Appliance) -> None:
     sql(box, "ALTER SYSTEM RESET log_statement; SELECT pg_reload_conf();")
     assert sql(box, "SELECT rolpassword FROM pg_authid WHERE rolname = 'secretive'") == f"{hashed}\n"
     assert hashed not in box.run(["sh", "-c", log]).stdout[len(before) :]
-
-
-def test_a_server_that_does_not_run_is_a_failure_and_is_started_on_demand(box: Appliance) -> None:
-    box.stop("postgresql")
-    stopped = call(
-        box,
-        textwrap.dedent(START)
-        + textwrap.dedent("""
-            answer = []
-            for ask in (server.databases, server.offer):
-                try:
-                    ask()
-                except DatabaseFailed as exc:
-                    answer.append([exc.code, str(exc)])
-            server.start()
-            answer.append([server.offer().version, len(server.databases()) >= 0])
-            """),
-    )
-    assert stopped[0] == stopped[1] == [50, "database pgsql: the cluster 15/main is not running"]
-    assert stopped[2][0].startswith("PostgreSQL 15.")
 
 
 def test_bare_databases_count_only_with_something_in_them(box: Appliance) -> None:
