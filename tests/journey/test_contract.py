@@ -25,6 +25,7 @@ from tests.journey.saved import (
     differences,
     done,
     facts_of,
+    note_facts,
     refused,
     snapshots,
     tklb,
@@ -429,6 +430,15 @@ def test_into_a_folder_comes_everything_with_its_whole_metadata(a: Appliance) ->
     refused(a, 60, "RestoreRefused", "restore", "--into", "/mnt/look", says="/mnt/look")
     told = json.loads(a.run(["tklb", "restore", "--into", "/mnt/new", "--json"]).stdout)
     assert (told["snapshot"], told["into"], told["skipped"]) == (second, "/mnt/new", [])
+
+
+def test_into_a_folder_comes_what_several_shards_have(a: Appliance) -> None:
+    a.run(["sed", "-i", "s/^shards.*/shards = 2/", "/etc/tklb/tklb.toml"])
+    done(a, "backup", "--full")
+    note_facts(a)
+    newest = snapshots(a)[-1]
+    assert any(name.startswith("b-") for name in os.listdir(a.root / "mnt/target/volumes"))
+    assert differences(decoded(a, newest), facts_of(a, newest)) == []
 
 
 # ---------------------------------------------------------------- keys, profiles, plumbing

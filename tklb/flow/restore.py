@@ -137,8 +137,9 @@ def extract(paths: Paths, request: Request, into: Path, progress: Progress) -> R
         private_folder(into)
         with Applier(os.fsencode(into), tuple(map(os.fsencode, (*folders, copies)))) as applier:
             skipped = tuple(_put_all(applier, _saved(source, records)))
-        for folder in folders:
-            shutil.copytree(folder / source.record.stage, into / source.record.stage, dirs_exist_ok=True)
+        for kept in (folder / source.record.stage for folder in folders):
+            if kept.is_dir():  # a shard without dumps has nothing of ours
+                shutil.copytree(kept, into / source.record.stage, dirs_exist_ok=True)
     return Report(done=(source.record.snapshot,), skipped=skipped)
 
 
