@@ -18,7 +18,6 @@ from tklb.keys.armour import LONGEST_KEY_FILE
 from tklb.keys.copies import Copy, forget_copy, is_elsewhere, note_copy
 from tklb.keys.keyfile import KeyKind, format_key, kind_of, named_fingerprint, write_new
 from tklb.keys.secret import fingerprint, make_secret, read_secret, write_older, write_secret
-from tklb.keys.wrap import wrap, wrap_to
 from tklb.model import Secret
 from tklb.store.address import parse_address
 from tklb.store.target import KEY, Target
@@ -95,6 +94,8 @@ def remove_passphrase(paths: Paths, clock: Clock) -> PassphraseChange:
 
 def write_protected(paths: Paths, secret: Secret, passphrase: Secret) -> None:
     """Keep the key file with a passphrase on this machine; the next keep_on_target() brings it to the target."""
+    from tklb.keys.wrap import wrap  # every backup comes through this module, and hardly any needs gpg's
+
     private_folder(paths.state)
     write_atomic(paths.key_file, wrap(secret, passphrase).encode("utf-8"))
 
@@ -159,6 +160,8 @@ def _digest_there(target: Target) -> str:
 
 def key_text(secret: Secret, protection: Protection, homedir: Path) -> str:
     """A key file. `homedir` has the keyring with the public keys. Raises UsageWrong, KeyUnusable, ProgramFailed."""
+    from tklb.keys.wrap import wrap, wrap_to
+
     if protection.public_keys:
         return wrap_to(secret, protection.public_keys, homedir)
     return wrap(secret, protection.passphrase) if protection.passphrase else format_key(secret)
