@@ -81,7 +81,7 @@ def missing(b: Box) -> list[object]:
     """What B, a replacement, has otherwise than A had it; tklb itself is installed on each."""
     wanted, found = facts_of(b), record(b.root, SCOPE)
     found = {path: fact for path, fact in found.items() if path in wanted or path.startswith("/srv/")}
-    return list(differences(found, wanted, *identity(), "/usr/local/bin/tklb"))
+    return [each for each in differences(found, wanted, *identity()) if not re.match("/usr/local/.*tklb", each.path)]
 
 
 # ---------------------------------------------------------------- passphrase
@@ -123,9 +123,9 @@ def test_forged_key_file_on_the_target_chooses_no_key(a: Appliance, rescue: Appl
 
 def test_backup_brings_the_key_file_that_the_target_lacks(a: Appliance) -> None:
     target = a.root / "mnt/target"
-    target.rename(a.root / "mnt/away")
+    a.run(["mv", "/mnt/target", "/mnt/away"])
     done(a, "key", "passphrase", "--passphrase-file", passphrase_file(a), status=30)
-    (a.root / "mnt/away").rename(target)
+    a.run(["mv", "/mnt/away", "/mnt/target"])
     assert not (target / "key.asc").exists()
     assert done(a, "backup", "--json").value["kind"] in ("none", "incremental")
     assert key_file(a) == (a.root / "var/lib/tklb/key.asc").read_text()
