@@ -1,5 +1,6 @@
 """What goes around distant targets: tried again, given up, rehearsed. The target is a door that breaks."""
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -246,6 +247,10 @@ class _Stall:
             self.target.stalls -= 1
             self.moved(1000)
             self.target.freed.wait(20)
+            with contextlib.ExitStack() as late:
+                late.push(self.__exit__)
+                self.moved(1000)
+                late.pop_all()
 
     def __exit__(self, *_: object) -> None:
         self.target.over.release()
