@@ -17,7 +17,7 @@ from typing import IO
 from tklb.errors import TargetDamaged, TargetUnreachable
 from tklb.model import Volume
 from tklb.store.parallel import Stop, side_by_side
-from tklb.store.target import VOLUMES, Target
+from tklb.store.target import VOLUMES, Moved, Target
 
 _BLOCK = 1 << 20
 
@@ -72,7 +72,7 @@ def fetch_volumes(
     for volume in volumes:
         fetched = folder / volume.name
         if not _linked(target, volume, fetched):
-            target.get(VOLUMES + volume.name, fetched)
+            target.get(VOLUMES + volume.name, fetched, _bounded(volume, target.address))
         _check(fetched, volume, target.address)
         done += volume.size
         moved(done)
@@ -93,6 +93,19 @@ def copy_checked(source: Path, destination: Path, volume: Volume) -> None:
 def file_sha256(stream: IO[bytes]) -> str:
     """The digest of an unbuffered stream from where it stands, in lowercase hex."""
     return hashlib.file_digest(stream, hashlib.sha256).hexdigest()  # type: ignore[arg-type]
+
+
+def _bounded(volume: Volume, address: str) -> Moved:
+    """Told the bytes that come, it ends what is longer than its seal says: that could fill the disk."""
+    come = 0
+
+    def moved(count: int) -> None:
+        nonlocal come
+        come += count
+        if come > volume.size:
+            raise TargetDamaged(address=address, reason=f"{volume.name} has more than its {volume.size} bytes")
+
+    return moved
 
 
 def _check(path: Path, volume: Volume, address: str) -> None:
