@@ -19,7 +19,7 @@ _SHOWN = 20  # of files, and of differences; --json has all
 def verify_json(verdict: Verdict, now: datetime) -> Json:
     newest = verdict.newest
     return {
-        "ok": verdict.is_ok,
+        "ok": all(damage.mended for damage in verdict.damages),
         "target": verdict.address,
         "depth": verdict.depth,
         "newest": newest
