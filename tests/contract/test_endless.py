@@ -1,6 +1,9 @@
-"""What is served without end: a target must not fill the disk of whoever fetches from it."""
+"""Objects without end, and objects that change while they are fetched: nothing but what was sealed stays here."""
 
+import contextlib
+import hashlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,39 @@ def test_file_of_somebody_else_is_copied_no_further_than_its_sealed_size(tmp_pat
     with pytest.raises(TargetDamaged, match="more than its 1000 bytes"):
         fetch_volumes(target, (VOLUME,), tmp_path / "to")
     assert list((tmp_path / "to").iterdir()) == []
+
+
+def test_file_that_is_swapped_all_the_time_is_fetched_as_sealed_or_not_at_all(tmp_path: Path) -> None:
+    """By renames and by writes into the same file; what was fetched does not change any more."""
+    true, forged = os.urandom(200_000), os.urandom(200_000)
+    volume = Volume(VOLUME.name, len(true), hashlib.sha256(true).hexdigest())
+    target = make_target(f"file://{tmp_path}/target", Config())
+    place, beside, over = tmp_path / "target" / VOLUMES / VOLUME.name, tmp_path / "beside", threading.Event()
+    place.write_bytes(true)
+    place.chmod(0o666)  # others may write to it: it is copied and not linked
+
+    def swap() -> None:
+        while not over.is_set():
+            for content in (forged, true):
+                place.write_bytes(content)
+                beside.write_bytes(content)
+                beside.chmod(0o666)
+                beside.rename(place)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    fetched, refused = list[Path](), 0
+    try:
+        for number in range(400):
+            folder = tmp_path / f"to-{number}"
+            folder.mkdir()
+            with contextlib.suppress(TargetDamaged):
+                fetch_volumes(target, (volume,), folder)
+                fetched.append(folder / volume.name)
+                continue
+            refused += 1
+    finally:
+        over.set()
+        swapping.join()
+    assert min(len(fetched), refused) > 10
+    assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in fetched} == {volume.sha256}
