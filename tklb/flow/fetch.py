@@ -16,7 +16,6 @@ from tklb.errors import KeyUnusable, NoSpace, NotInitialised, SnapshotUnknown
 from tklb.keys.armour import LONGEST_KEY_FILE
 from tklb.keys.keyfile import open_key, read_key_text
 from tklb.keys.secret import fingerprint, read_older, read_secret
-from tklb.keys.wrap import unwrap
 from tklb.model import Progress, Record, Secret, snapshot_time
 from tklb.store.download import download
 from tklb.store.engine import Engine, pull_all, restore_volumes
@@ -129,6 +128,8 @@ def open_ledger(paths: Paths, access: Access) -> tuple[Target, Ledger, Opened]:
 
 def _opened_at(target: Target, ask: Callable[[], Secret]) -> Opened:
     """The key that the target keeps: only by a passphrase, for whoever can write there could put another there."""
+    from tklb.keys.wrap import unwrap
+
     text = _kept_at(target)
     if not text:
         reason = f"this machine has none, --key was not given, and {target.address} keeps none"

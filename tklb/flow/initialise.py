@@ -10,7 +10,7 @@ from tklb.config import Config, Paths
 from tklb.durable import private_folder, run_lock, write_atomic
 from tklb.errors import AlreadyInitialised, KeyUnusable, ProfileInvalid, TargetForeign
 from tklb.flow.inspect import check_target
-from tklb.flow.keys import has_passphrase, keep_on_target, write_protected
+from tklb.flow.keys import bring_to_target, has_passphrase, write_protected
 from tklb.flow.setting import ROOT, Clock, adopt_profile, open_setting
 from tklb.keys.secret import make_secret, read_older, read_secret, write_secret
 from tklb.model import Secret
@@ -60,7 +60,8 @@ def initialise(paths: Paths, wishes: Wishes, clock: Clock) -> Made:
         adopt_profile(paths, profile.folder)
         paths.config.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_atomic(paths.toml, configuration.render(config).encode())
-        keep_on_target(open_setting(paths, clock), target)
+        if has_passphrase(paths, secret):
+            bring_to_target(open_setting(paths, clock))
     return Made(config, has_passphrase(paths, secret), oddities)
 
 
