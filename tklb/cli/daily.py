@@ -18,7 +18,13 @@ limit_rate_option = click.option(
 )
 
 
-@click.command(epilog=example("tklb init --target file:///mnt/usb/backups", "tklb init --profile debian-12-core"))
+@click.command(
+    epilog=example(
+        "tklb init --target file:///mnt/usb/backups",
+        "tklb init --target s3://backups/web1 --passphrase-file /root/passphrase",
+        "tklb init --profile debian-12-core",
+    )
+)
 @click.option("--target", metavar="URL", help="Where snapshots go (file:///var/backups/tklb).")
 @click.option("--profile", metavar="ID|DIR", help="The profile of this machine; found out when not given.")
 @passphrase_file_option
