@@ -250,6 +250,8 @@ def test_run_that_was_killed_between_its_seal_and_its_tidying_is_recognised(sett
     chain = chain_of(setting, target)
     assert go_on(setting, chain) is None
     assert len(chain_of(setting, target).records) == 1
+    assert snapshot.digest(setting.paths.last) == made.content_digest
+    assert os.listdir(setting.paths.spool) == []
     prepare(setting, chain, setting.paths.spool, chain.head)
     assert holds(target, made.volumes)
 

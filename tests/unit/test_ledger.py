@@ -364,6 +364,19 @@ def test_entry_of_a_distant_target_that_changed_its_size_or_went_is_noticed_at_o
     assert "entry 2" in read(target, folder).problems[0]
 
 
+def test_entry_that_is_read_badly_once_is_read_again(folder: Path, tmp_path: Path) -> None:
+    class Flipping(DistantTarget):
+        def read(self, name: str, limit: int) -> bytes:
+            content = super().read(name, limit)
+            return content if self.reads.count(name) % 2 == 0 else content[:-9] + b"x" + content[-8:]
+
+    target = Flipping()
+    sealed(target, folder, 3)
+    ledger = read_ledger(target, SECRET, tmp_path / "elsewhere")
+    ledger.check()
+    assert sequences(ledger) == [1, 2, 3]
+
+
 def test_listing_that_lags_behind_hides_no_entry(folder: Path) -> None:
     class Lagging(DistantTarget):
         def list(self, prefix: str) -> tuple[Listed, ...]:

@@ -77,8 +77,17 @@ def go_on(setting: Setting, chain: Chain) -> Record | None:
     if found and chain.target.spool is None and _fits(chain, found, setting.paths.spool):
         log.info("going on with the upload of %s", found.record.snapshot)
         return deliver(setting, chain, found)
+    if found and _is_sealed(chain, found):  # the run that sealed it did not hear of it
+        keep_records(setting.paths, found.stage)
+        settle_spool(setting.paths.spool, chain.records, setting.config.keep_local)
     pending.drop(setting.paths)
     return None
+
+
+def _is_sealed(chain: Chain, found: Pending) -> bool:
+    head, record = chain.head, found.record
+    is_head = head is not None and (head.snapshot, head.volumes) == (record.snapshot, record.volumes)
+    return is_head and snapshot.digest(found.stage) == record.content_digest
 
 
 def settle_spool(spool: Path, records: Sequence[Record], keep: str) -> None:

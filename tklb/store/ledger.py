@@ -35,6 +35,7 @@ from tklb.store.target import LEDGER, Target
 
 LONGEST_LEDGER = 512 << 20  # bytes: it is read into memory, and whoever can write to the target can write more
 _LINES = 2  # of an entry
+_READ_TWICE = 16  # entries; where more are broken, it is no accident
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,9 @@ def read_ledger(
     secrets = {key_name(authentication_key(one)): one for one in (*older, secret)}
     contents = dict(_contents(target, folder, thorough))
     reading = _open_all(contents, secrets)
+    if reading.broken and target.spool is None:  # perhaps on the way only
+        contents |= {name: _read(target, name, LONGEST_ENTRY) for name in list(reading.broken)[:_READ_TWICE]}
+        reading = _open_all(contents, secrets)
     handed_on = _handed_on(reading, secrets, folder)
     if handed_on.keys() - secrets.keys():
         secrets = {**handed_on, **secrets}
@@ -148,7 +152,7 @@ def seal(target: Target, secret: Secret, folder: Path, record: Record, older: It
         for torn in ledger.torn:
             target.delete(torn)
         target.put(name, work / "entry", hashlib.sha256(content).hexdigest())
-    if target.read(name, LONGEST_ENTRY) != content:
+    if content not in (_read(target, name, LONGEST_ENTRY) for _ in range(2)):  # a byte may flip on the way
         raise TargetDamaged(address=target.address, reason=f"{name} did not come back as it was written")
     _keep(target, folder, name, content)
     _remember(target, folder, _Memory(record.sequence, hashlib.sha256(content).hexdigest(), name))
@@ -172,13 +176,17 @@ def _contents(target: Target, folder: Path, thorough: bool) -> Iterator[tuple[st
         if target.spool is None and not thorough and kept.exists() and kept.stat().st_size == size:
             yield name, kept.read_bytes()
             continue
-        try:
-            content = target.read(name, min(LONGEST_ENTRY, room))
-        except TargetDamaged as exc:
-            yield name, str(exc.facts["reason"])
-            continue
-        room -= len(content)
+        content = _read(target, name, min(LONGEST_ENTRY, room))
+        room -= len(content) if isinstance(content, bytes) else 0
         yield name, content
+
+
+def _read(target: Target, name: str, limit: int) -> bytes | str:
+    """An entry's bytes, or why they cannot be had."""
+    try:
+        return target.read(name, limit)
+    except TargetDamaged as exc:
+        return str(exc.facts["reason"])
 
 
 def _open_all(contents: Mapping[str, bytes | str], secrets: Mapping[str, Secret]) -> _Reading:
