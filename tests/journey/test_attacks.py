@@ -262,13 +262,18 @@ def key_file(make: Callable[[str], bytes]) -> Forgery:
     return lambda target, loot: (target / "key.asc").write_bytes(make(loot.secret))
 
 
+def short_literal(content: bytes) -> bytes:
+    """As tklb writes bare keys."""
+    return bytes((0xCB, len(content) + 6)) + b"t\x00\x00\x00\x00\x00" + content
+
+
 def key_at(target: Path) -> Path:
     return target / "key.asc"
 
 
 NO_MDC = forge.packet(3, b"\x04\x09\x03\x0a" + bytes(8) + b"\xff") + forge.packet(9, bytes(60))
 KEYS: dict[str, tuple[Forgery, int]] = {
-    "a bare key": (key_file(lambda secret: armoured(literal(secret.encode()), "tklb key")), 41),
+    "a bare key": (key_file(lambda secret: armoured(short_literal(secret.encode()), "tklb key")), 41),
     "a bare key as text": (key_file(str.encode), 41),
     "another passphrase": (key_file(lambda secret: armoured(locked(secret.encode(), "mallory"), "tklb key")), 40),
     "to a public key": (key_file(lambda secret: armoured(forge.sealed_to_somebody(secret.encode()), "x")), 41),
@@ -386,3 +391,7 @@ def test_a_target_of_the_attackers_own_fits_no_key_of_ours(both: Scene) -> None:
         refused(both.b, 41, "KeyUnusable", "restore", *FROM_A, "--yes", says="does not fit")
     with untouched(both.a, *NOTES):
         refused(both.a, 35, "TargetForeign", "backup", says="another key")
+    for secret in (str.encode, lambda secret: armoured(short_literal(secret.encode()), "tklb key")):
+        key_file(secret)(both.b.root / "mnt/target", both.loot)
+        with untouched(both.b, *BUT):
+            refused(both.b, 41, "KeyUnusable", "restore", *BY_PASSPHRASE, "--yes", says="the key file is")

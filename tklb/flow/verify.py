@@ -260,7 +260,7 @@ def _near(case: _Case, record: Record) -> Target:
     missing = [volume for volume in restore_volumes(record.volumes) if near.stat(VOLUMES + volume.name) is None]
     total = sum(volume.size for volume in missing)
     told = partial(case.progress, "fetching")
-    download(case.target, missing, near.spool, case.config.uploads, lambda done: told(done, total))
+    download(case.target, missing, folder / VOLUMES, case.config.uploads, lambda done: told(done, total))
     return near
 
 

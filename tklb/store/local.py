@@ -24,10 +24,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class LocalTarget:
-    """See Target. The spool is the target's own folder of volumes."""
+    """See Target. The spool is the target's own folder of volumes, where nobody else can put links in the way."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        volumes = folder / VOLUMES.rstrip("/")
+        self._spool = volumes if _is_ours(volumes) else None
 
     @classmethod
     def open(cls, folder: Path) -> "LocalTarget":
@@ -53,8 +55,8 @@ class LocalTarget:
         return f"file://{self.folder}"
 
     @property
-    def spool(self) -> Path:
-        return self.folder / VOLUMES.rstrip("/")
+    def spool(self) -> Path | None:
+        return self._spool
 
     def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
         digest = hashlib.sha256()
@@ -130,6 +132,20 @@ class LocalTarget:
             yield
         except OSError as exc:
             raise failure_of(exc, self.address) from exc
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody but root can rename or replace a folder, or anything on the way to it."""
+    path = Path(os.path.realpath(folder))
+    try:
+        found = [os.lstat(part) for part in (path, *path.parents)]
+    except OSError:
+        return False
+    owners, shared = {0, os.geteuid()}, stat.S_IWGRP | stat.S_IWOTH
+    is_private = not found[0].st_mode & shared
+    return is_private and all(
+        one.st_uid in owners and (not one.st_mode & shared or one.st_mode & stat.S_ISVTX) for one in found
+    )
 
 
 def failure_of(exc: OSError, address: str) -> TklbError:
