@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.contract.memory_target import MemoryTarget
+from tests.contract.s3_targets import aimed_at
+from tests.contract.test_s3 import faking
 from tklb.config import Config
-from tklb.errors import TargetDamaged
+from tklb.errors import TargetDamaged, TargetUnreachable
 from tklb.model import Volume
 from tklb.store.objects import fetch_volumes
 from tklb.store.target import VOLUMES, Moved, Target, idle
@@ -87,3 +90,33 @@ def test_file_that_is_swapped_all_the_time_is_fetched_as_sealed_or_not_at_all(tm
         swapping.join()
     assert min(len(fetched), refused) > 10
     assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in fetched} == {volume.sha256}
+
+
+def test_listing_that_always_has_one_more_page_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tklb.store.s3.MOST_LISTED", 20)
+    pages = itertools.count()
+
+    def answer(*_: object) -> tuple[int, dict[str, str], bytes]:
+        number = next(pages)
+        assert number < 100
+        entry = f"<Contents><Key>some/prefix/volumes/a{number:09}</Key><Size>1</Size></Contents>"
+        token = f"<IsTruncated>true</IsTruncated><NextContinuationToken>t{number}</NextContinuationToken>"
+        return 200, {}, f"<ListBucketResult>{token}{entry}</ListBucketResult>".encode()
+
+    with faking(answer) as fake, pytest.raises(TargetUnreachable, match="no end"):
+        aimed_at(fake.service, tmp_path).list(VOLUMES)
+
+
+@pytest.mark.parametrize("key", ["some/prefix/volumes/../../../../etc/cron.d/x", "/etc/shadow", "other/volumes/a", ""])
+def test_names_that_a_server_invents_lead_nowhere(tmp_path: Path, key: str) -> None:
+    """They are told as they are, and no operation takes them."""
+    page = f"<ListBucketResult><Contents><Key>{key}</Key><Size>1</Size></Contents></ListBucketResult>".encode()
+    with faking(lambda *_: (200, {}, page)) as fake:
+        target = aimed_at(fake.service, tmp_path)
+        listed = [name for name, _ in target.list(VOLUMES)]
+        fake.seen.clear()
+        for name in listed:
+            for attempt in (lambda name: target.get(name, tmp_path / "copy"), target.delete, target.stat):
+                with pytest.raises(ValueError, match="no object name"):
+                    attempt(name)
+        assert fake.seen == []

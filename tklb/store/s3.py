@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 # Up to here an object goes in one request: volumes of the usual size, whose whole SHA-256 the service then knows.
 WHOLE = 256 << 20
 PART = 32 << 20
+MOST_LISTED = 3_000_000  # entries: a thousand volumes a day for eight years; they are held in memory
 _BLOCK = 1 << 20
 _OTHER_CONTENT = "the service confirmed another content than it was sent"
 
@@ -212,13 +213,15 @@ class S3Target:
     ) -> Iterator[Answer]:
         """The entries of a listing, page after page. `after` says where the next one begins."""
         place: dict[str, Any] = {}
+        count = 0
         while True:
             # rclone knows no list of uploads for a bucket that never had one
             page = self._service.ask(operation, {"Prefix": prefix, **place}, fine=("NoSuchUpload",))
             yield from page.get(kind, ())
+            count += len(page.get(kind, ()))
             if not page.get("IsTruncated"):
                 return
-            if (beyond := after(page)) == place or not page.get(kind):
+            if (beyond := after(page)) == place or not page.get(kind) or count > MOST_LISTED:
                 raise self._unreachable("its listing has no end")
             place = beyond
 
