@@ -137,11 +137,17 @@ def test_a_link_in_the_way_of_a_file_is_replaced_not_followed(tmp_path: Path) ->
 
 def test_the_view_for_the_plan_never_looks_through_a_link(tmp_path: Path) -> None:
     trap = Trap(tmp_path)
+    (trap.root / "etc/plain").write_bytes(b"plain text")
+    os.mkfifo(trap.root / "pipe")
     with LiveFiles(os.fsencode(trap.root)) as files:
         for path in (*OUTWARD, b"/etc/..", b"/up", b"relative"):
             assert files.entry(path + b"/secret") is None
             assert files.names(path) == ()
+            assert files.head(path + b"/secret", 6) == b""
         assert files.digest(b"/same", "sha256") is None
+        assert files.head(b"/same", 6) == b""
+        assert files.head(b"/pipe", 6) == b""
+        assert files.head(b"/etc/plain", 5) == b"plain"
         assert files.blocked(b"/absolute/folder/x") == b"/absolute"
         assert files.blocked(b"/etc/missing/x") is None
         entry = files.entry(b"/absolute")

@@ -80,6 +80,10 @@ class Tree:
         self.asked += 1
         return hashlib.new(algorithm, self.inodes[number].content).hexdigest()
 
+    def head(self, path: bytes, count: int) -> bytes:
+        number = self.names.get(path)
+        return b"" if number is None or self.blocked(path) else self.inodes[number].content[:count]
+
     def blocked(self, path: bytes) -> bytes | None:
         parts = path.split(b"/")
         for depth in range(2, len(parts)):
@@ -152,6 +156,7 @@ class View:
 
     def __init__(self, tree: Tree) -> None:
         self.entry, self.names, self.digest, self.blocked = tree.entry, tree.names_of, tree.digest, tree.blocked
+        self.head = tree.head
 
 
 def contents_of(*trees: Tree) -> dict[str, bytes]:

@@ -252,6 +252,134 @@ def test_what_packages_may_bring_is_planned_for_deletion_unseen() -> None:
     assert (StepKind.DELETE.value, b"/etc/site/default") in steps(plan_for(snapshot, here))
 
 
+# ---------------------------------------------------------------- logs of SQLite databases
+
+WAL = bytes.fromhex("377f0682002de218") + b"frames of another database"
+WAL_OF_BIG_ENDIANS = bytes.fromhex("377f0683002de218")
+JOURNAL = bytes.fromhex("d9d505f920a163d7") + b"pages of another database"
+DATABASE = b"/srv/app/db"
+
+
+def with_database(content: bytes = b"SQLite format 3", **beside: bytes) -> Tree:
+    """A machine with a database; what lies beside it is named by its end."""
+    tree = base_tree()
+    tree.put(DATABASE, content=content)
+    for end, log in beside.items():
+        tree.put(DATABASE + b"-" + end.encode(), content=log)
+    return tree
+
+
+def overtaken(**beside: bytes) -> Tree:
+    return with_database(b"SQLite format 3, of another", **beside)
+
+
+@pytest.mark.parametrize(
+    ("beside", "gone"),
+    [
+        ({"wal": WAL}, [b"-wal"]),
+        ({"wal": WAL_OF_BIG_ENDIANS, "shm": b"index"}, [b"-shm", b"-wal"]),
+        ({"journal": JOURNAL}, [b"-journal"]),
+        ({"journal": JOURNAL, "wal": WAL, "shm": b"index"}, [b"-shm", b"-wal", b"-journal"]),
+        ({"journal": b"the owner's", "wal": WAL}, [b"-wal"]),
+    ],
+)
+def test_a_log_of_another_database_goes_right_before_the_file_it_would_spoil(
+    beside: dict[str, bytes], gone: list[bytes]
+) -> None:
+    plan = restored(base_tree(), with_database(), overtaken(**beside))
+    assert steps(plan) == [*(("delete-file", DATABASE + end) for end in gone), ("write-file", DATABASE)]
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"journal": b"the owner's", "wal": b"walnuts", "shm": b"x"},
+        {"journal": b"", "wal": b""},  # as SQLite leaves them when it is done with them
+        {"journal": bytes(512)},
+        {"journal": JOURNAL[:7], "wal": WAL[:3]},
+        {"journal": WAL, "wal": JOURNAL},
+        {"shm": WAL},
+        {"log": WAL},
+    ],
+)
+def test_what_is_only_called_like_a_log_stays(beside: dict[str, bytes]) -> None:
+    plan = restored(base_tree(), with_database(), overtaken(**beside))
+    assert steps(plan) == [("write-file", DATABASE)]
+
+
+@pytest.mark.parametrize("kind", ["dir", "link", "fifo"])
+def test_what_is_no_file_is_no_log(kind: str) -> None:
+    here = overtaken()
+    here.put(DATABASE + b"-wal", kind, content=WAL)
+    assert steps(restored(base_tree(), with_database(), here)) == [("write-file", DATABASE)]
+
+
+@pytest.mark.parametrize("kind", ["dir", "link"])
+def test_what_comes_and_is_no_file_has_no_log(kind: str) -> None:
+    there, here = base_tree(), base_tree()
+    there.put(DATABASE, kind)
+    here.put(DATABASE + b"-wal", content=WAL)
+    assert ("delete-file", DATABASE + b"-wal") not in steps(restored(base_tree(), there, here))
+
+
+def test_a_log_that_the_snapshot_has_comes_with_its_database() -> None:
+    assert steps(restored(base_tree(), with_database(wal=WAL + b"more"), overtaken(wal=WAL, shm=b"index"))) == [
+        ("delete-file", DATABASE + b"-shm"),
+        ("write-file", DATABASE),
+        ("write-file", DATABASE + b"-wal"),
+    ]
+
+
+def test_a_log_beside_a_database_that_has_the_same_content_stays() -> None:
+    here = with_database(wal=WAL)
+    assert restored(base_tree(), with_database(), here).is_empty
+    here.put(DATABASE, content=b"SQLite format 3", mode=0o600)
+    assert steps(restored(base_tree(), with_database(), here)) == [("set-metadata", DATABASE)]
+
+
+def test_a_log_goes_where_its_database_is_gone() -> None:
+    here = overtaken(wal=WAL)
+    here.remove(DATABASE)
+    assert ("delete-file", DATABASE + b"-wal") in steps(restored(base_tree(), with_database(), here))
+
+
+def test_a_log_goes_where_its_database_becomes_a_name_of_another_file() -> None:
+    there = with_database()
+    there.link(b"/srv/app/a", DATABASE)
+    assert steps(restored(base_tree(), there, overtaken(wal=WAL))) == [
+        ("write-file", b"/srv/app/a"),
+        ("delete-file", DATABASE + b"-wal"),
+        ("link-file", DATABASE),
+    ]
+
+
+def test_a_log_that_was_deleted_there_goes_once() -> None:
+    base = base_tree()
+    base.put(DATABASE + b"-wal", content=b"as the package brings it")
+    plan = restored(base, with_database(), overtaken(wal=WAL))
+    assert steps(plan).count(("delete-file", DATABASE + b"-wal")) == 1
+
+
+@pytest.mark.parametrize("limit", ["/srv/app/db", "-/srv/app/db-wal"])
+def test_a_log_outside_the_limits_stays_and_is_named(limit: str) -> None:
+    plan = plan_for(saved(base_tree(), with_database()), overtaken(wal=WAL), limit)
+    assert steps(plan) == [("write-file", DATABASE)]
+    assert [line for line in plan.warnings if line.startswith("kept: /srv/app/db-wal ") and "SQLite" in line]
+
+
+def test_a_log_within_the_limits_goes() -> None:
+    plan = plan_for(saved(base_tree(), with_database()), overtaken(wal=WAL), "/srv/app")
+    assert steps(plan) == [("delete-file", DATABASE + b"-wal"), ("write-file", DATABASE)]
+
+
+def test_a_log_beside_a_file_that_a_guard_keeps_stays() -> None:
+    there, here = base_tree(), base_tree()
+    there.put(OWN[0] + b"/db", content=b"theirs")
+    here.put(OWN[0] + b"/db", content=b"ours")
+    here.put(OWN[0] + b"/db-wal", content=WAL)
+    assert plan_for(saved(base_tree(), there), here).is_empty
+
+
 # ---------------------------------------------------------------- hard links
 
 

@@ -6,7 +6,7 @@ million unchanged entries cost nothing.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,6 +16,7 @@ from tklb.model import FileEntry, Skipped, Step, StepKind
 from tklb.restore.identity import Guard, Identity
 from tklb.restore.owners import Ids
 from tklb.restore.words import Tally
+from tklb.system.sqlite import LOG_HEAD, is_log, sidecars
 
 _SECOND = 1_000_000_000
 _NEW = {
@@ -36,6 +37,9 @@ class Present(Protocol):
 
     def digest(self, path: bytes, algorithm: str) -> str | None:
         """The digest of a file, or None where it cannot be read."""
+
+    def head(self, path: bytes, count: int) -> bytes:
+        """The first `count` bytes of a file, fewer where it is shorter, none where it cannot be read."""
 
     def blocked(self, path: bytes) -> bytes | None:
         """The nearest parent of `path` that is there and is no folder (a symbolic link, a file), or None."""
@@ -83,6 +87,8 @@ class FilePlanner:
     groups: Mapping[bytes, LinkGroup]  # by every path of each group
     standing: AbstractSet[bytes]  # the paths of groups that this restore brings back itself
     amended: Mapping[bytes, str]
+    wanted: Callable[[bytes], bool]  # whether a path is within the limits
+    brought_logs: AbstractSet[bytes]  # what the manifest has beside SQLite databases, by its names
     packages_come: bool = False  # packages are to be installed, and may bring what was deleted
     steps: list[Step] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -211,6 +217,8 @@ class FilePlanner:
             return False
         if not self._makes_room(step):
             return False
+        if step.kind in (StepKind.WRITE, StepKind.LINK) and step.entry and step.entry.kind == "file":
+            self._clear_logs(step.item)
         self.steps.append(step)
         if step.kind is StepKind.WRITE and step.was and step.was.kind == "file":
             self.replaced.append(step)
@@ -233,6 +241,28 @@ class FilePlanner:
         return not left
 
     # ------------------------------------------------------------ deletions
+
+    def _clear_logs(self, path: bytes) -> None:
+        """Plan that the log of another database goes, which SQLite would replay into the file that `path` becomes.
+
+        It goes before that file comes: a restore that is broken off in between finds its work when it is repeated.
+        """
+        logs, index = self._logs(path)
+        self.warnings += [
+            f"kept: {shown(log)} is not among what is restored; SQLite would replay it into {shown(path)}"
+            for log in logs
+            if not self.wanted(log)
+        ]
+        self._delete(name for name in (*index, *logs) if self.wanted(name) and name not in self.brought_logs)
+
+    def _logs(self, path: bytes) -> tuple[list[bytes], list[bytes]]:
+        """The logs beside `path` that SQLite would replay, and where there are any, the index of one (-shm)."""
+        # only files are looked into: to open a device may do something
+        beside = [
+            name for name in sidecars(path) if (entry := self.present.entry(name)) is not None and entry.kind == "file"
+        ]
+        logs = [name for name in beside if is_log(name, self.present.head(name, LOG_HEAD))]
+        return logs, [name for name in beside if logs and name.endswith(b"-shm")]
 
     def _delete(self, paths: Iterable[bytes]) -> None:
         """Plan deletions; `paths` come in reverse order, so that a folder follows what it holds."""

@@ -9,6 +9,7 @@ The order, and why:
   2. users and groups: before files, so that no file ever belongs to a number that means somebody else;
   3. files, parents before what is in them: owners mapped from the recorded ids, each once;
   4. deletions: after files, when what replaces them is in place; a folder after what it holds;
+     but a log that SQLite would replay into a restored file goes right before that file comes;
   5. databases: their servers have users, packages and configuration by then, and are restarted to heed it: it says
      where the data lie, and what is only in memory would not outlive a restart; accounts before what they own;
   6. services last: they start on a whole machine, never on half of one.
@@ -40,7 +41,7 @@ from tklb.restore.identity import Identity
 from tklb.restore.owners import Ids, OwnerWatch, nameless_ids, numbers
 from tklb.snapshot import Contents, Machine
 from tklb.system.database.protocol import Offer
-from tklb.system.sqlite import sidecars
+from tklb.system.sqlite import is_sidecar, sidecars
 
 HOSTNAME = b"/etc/hostname"
 DATABASE_SERVERS = ("mariadb", "mysql", "postgresql")
@@ -86,6 +87,7 @@ class _Draft:
     groups: dict[bytes, LinkGroup] = field(init=False)
     unmet: set[bytes] = field(default_factory=set)  # asked for by name, and not in the snapshot
     standing: set[bytes] = field(default_factory=set)  # names of hard links that the restore brings back itself
+    logs: set[bytes] = field(default_factory=set)  # what the snapshot has beside SQLite databases, by its names
 
     def __post_init__(self) -> None:
         self.groups = link_groups(self.saved.contents.hard_links)
@@ -148,6 +150,8 @@ def _watched(draft: _Draft) -> Iterator[FileEntry]:
         draft.meet(entry.path)
         if entry.path in draft.groups and draft.wants_path(entry.path):
             draft.standing.add(entry.path)
+        if is_sidecar(entry.path):
+            draft.logs.add(entry.path)
         yield entry
 
 
@@ -226,6 +230,8 @@ def _plan_files(draft: _Draft, merge: AccountMerge, owners: OwnerWatch) -> None:
         groups=draft.groups,
         standing=draft.standing,
         amended=saved.amended,
+        wanted=draft.wants_path,
+        brought_logs=draft.logs,
         packages_come=any(step.kind is StepKind.INSTALL for step in draft.steps),
     )
     for entry in saved.manifest():

@@ -69,6 +69,19 @@ class LiveFiles(Beneath):
         except (OSError, ValueError):
             return None
 
+    def head(self, path: bytes, count: int) -> bytes:
+        """The first `count` bytes of the plain file `path`; none where it cannot be read."""
+        try:
+            descriptor = self.open_file(path)
+        except (OSError, ValueError):
+            return b""
+        try:
+            return os.read(descriptor, count)
+        except OSError:
+            return b""
+        finally:
+            os.close(descriptor)
+
     def blocked(self, path: bytes) -> bytes | None:
         """The nearest parent of `path` that is there and is no folder (a symbolic link, a file), or None."""
         try:

@@ -18,6 +18,7 @@ from tklb.system import sqlite_reader
 from tklb.system.beneath import Beneath, NoFolder, digest_of
 
 HEADER = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat2.html#the_database_header
+LOG_HEAD = 8  # bytes that tell a log: "The Rollback Journal" and "WAL File Format" of the same
 PATIENCE = 30.0  # seconds that a lock of another process is waited for
 
 Identity = tuple[int, int]  # device, inode
@@ -26,6 +27,8 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _JOURNAL = b"-journal"
 _LOGS = (b"-wal", _JOURNAL)
 _SIDECARS = (b"-wal", b"-shm", _JOURNAL)
+_WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+_JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 _HEADER_SIZE = 100
 _LARGEST_PAGE = 65536  # stored as 1
 _GROWTH = 64 << 20  # bytes that a database may grow while we look
@@ -119,6 +122,21 @@ def journal(path: bytes) -> bytes:
 def sidecars(path: bytes) -> tuple[bytes, ...]:
     """The files that belong to the database `path` while it is in use, there or not. Beside a copy they are wrong."""
     return tuple(path + end for end in _SIDECARS)
+
+
+def is_sidecar(path: bytes) -> bool:
+    """Whether `path` is called as what belongs to a database in use is."""
+    return path.endswith(_SIDECARS)
+
+
+def is_log(path: bytes, head: bytes) -> bool:
+    """Whether SQLite would replay a file called `path` that begins with `head`, of LOG_HEAD bytes.
+
+    What it emptied or zeroed when it was done with it is none.
+    """
+    if path.endswith(_JOURNAL):
+        return head == _JOURNAL_MAGIC
+    return path.endswith(b"-wal") and head.startswith(_WAL_MAGIC)
 
 
 def _size(path: bytes, folder: int | None = None) -> int:
