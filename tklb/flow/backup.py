@@ -91,7 +91,7 @@ def _take(setting: Setting, request: Request, began: datetime) -> Result:
         empty = _result(setting, began, seen, staged)
         if chain.head and last and difference.is_empty:
             keep_on_target(setting, chain.target)
-            return _finished(empty, earlier) if earlier else replace(empty, snapshot=chain.head.snapshot)
+            return _finished(empty, earlier, earlier) if earlier else replace(empty, snapshot=chain.head.snapshot)
         counts = _counts(difference, staged, seen, request, Kind.INCREMENTAL if last else Kind.FULL)
         order = Order(stage, work, difference, counts, tuple(seen.skipped), full=last is None)
         record = push(setting, chain, order)
