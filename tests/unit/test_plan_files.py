@@ -370,6 +370,7 @@ def test_a_log_outside_the_limits_stays_and_is_named(limit: str) -> None:
 def test_a_log_within_the_limits_goes() -> None:
     plan = plan_for(saved(base_tree(), with_database()), overtaken(wal=WAL), "/srv/app")
     assert steps(plan) == [("delete-file", DATABASE + b"-wal"), ("write-file", DATABASE)]
+    assert not [line for line in plan.warnings if "SQLite" in line]
 
 
 def test_a_log_beside_a_file_that_a_guard_keeps_stays() -> None:
