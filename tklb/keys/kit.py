@@ -85,7 +85,7 @@ def _draw(canvas: Any, sheet: Sheet, size: float) -> bool:  # noqa: ANN401 - rep
     for name, value in facts(sheet):
         canvas.setFont(_BOLD, size)
         canvas.drawString(_MARGIN, beside.y, name)
-        beside.draw(_printable(value), _MARGIN + _LABEL, _FIXED)
+        beside.draw_broken(_printable(value), _MARGIN + _LABEL)
     beside.y -= size
     beside.draw(warning(sheet), _MARGIN, _PLAIN)
     below = _Column(canvas, size, min(beside.y, top - _SQUARE) - size, width - _MARGIN)
@@ -117,6 +117,12 @@ class _Column:
             self.fits &= self._canvas.stringWidth(line, font, self._size) <= self._right - x
             self._canvas.drawString(x, self.y, line)
             self.y -= self._size * 1.3
+
+    def draw_broken(self, text: str, x: float) -> None:
+        """Draw a text that nobody types: what is longer than a line goes on in the next, wherever that breaks it."""
+        columns = int((self._right - x) / self._canvas.stringWidth("m", _FIXED, self._size))
+        for line in textwrap.wrap(text, columns, break_on_hyphens=False) or [""]:
+            self.draw(line, x, _FIXED)
 
 
 def _draw_square(canvas: Any, modules: Matrix, x: float, y: float) -> None:  # noqa: ANN401
