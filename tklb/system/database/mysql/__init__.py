@@ -114,7 +114,7 @@ class MariaDb:
         for database, view, reason in self._views:
             said.skip(database, view.name, f"view: {reason}")
         for grant in self._grants:
-            said.skip(grant.account, "", f"what it was granted is not there: {grant.statement}")
+            said.skip_thing(grant.account, f"what it was granted is not there: {grant.statement}")
         self._views, self._grants = [], []
         return Loaded(tuple(said.skipped), tuple(said.notes))
 

@@ -58,14 +58,14 @@ def dump_accounts(session: Session, folder: Path, said: Notes) -> tuple[str, ...
         try:
             entries.append(_entry(session, account))
         except ServerError as exc:
-            said.skip(account.shown, "", exc.discreet)
+            said.skip_thing(account.shown, exc.discreet)
     put_json(folder / ACCOUNTS, {"accounts": entries, "plugins": _plugins(session, said)})
     for what, all_of_them, query in (
         ("server", "servers", "SELECT Server_name FROM mysql.servers"),
         ("function of a plugin", "functions of plugins", "SELECT name FROM mysql.func"),
     ):
         for (name,) in _listed(session, all_of_them, query, said):
-            said.skip(f"{what} {text(name)}", "", f"a {what} is not taken")
+            said.skip_thing(f"{what} {text(name)}", f"a {what} is not taken")
     return tuple(entry["shown"] for entry in entries)
 
 
@@ -86,7 +86,9 @@ def routine_grants(session: Session, database: str, said: Notes) -> list[str]:
             found += [line for line in _shown(session, account) if there.search(line)]
         except ServerError as exc:
             if exc.number not in _NOTHING_GRANTED:
-                said.skip(account.shown, "", f"its grants on routines of {text(database)} may be lost: {exc.discreet}")
+                said.skip_thing(
+                    account.shown, f"its grants on routines of {text(database)} may be lost: {exc.discreet}"
+                )
     return found
 
 
@@ -104,7 +106,7 @@ def _listed(session: Session, what: str, query: str, said: Notes) -> Sequence[tu
     try:
         return session.names(query)
     except ServerError as exc:
-        said.skip(what, "", f"could not be listed, none is taken: {exc}")
+        said.skip_thing(what, f"could not be listed, none is taken: {exc}")
         return ()
 
 
@@ -162,7 +164,7 @@ def load_accounts(session: Session, dump: DumpFolder, progress: Progress, said: 
             _make(session, account, str(entry["create"]))
             made.append((entry, account))
         except ServerError as exc:
-            said.skip(account.shown, "", exc.discreet)
+            said.skip_thing(account.shown, exc.discreet)
     waiting: list[Grant] = []
     for key, word in (("grants", "GRANT "), ("defaults", "SET DEFAULT ROLE ")):
         for entry, account in made:
@@ -180,7 +182,7 @@ def _install(session: Session, plugins: Mapping[str, str], said: Notes) -> None:
         try:
             session.run(f"INSTALL PLUGIN {quoted(name)} SONAME {text(library)}")
         except ServerError as exc:
-            said.skip(f"plugin {name}", "", str(exc))
+            said.skip_thing(f"plugin {name}", str(exc))
 
 
 def give_again(session: Session, waiting: Sequence[Grant], loaded: str, said: Notes) -> list[Grant]:
@@ -189,7 +191,7 @@ def give_again(session: Session, waiting: Sequence[Grant], loaded: str, said: No
     for grant in waiting:
         left = _give(session, grant.account, grant.statement, said)
         if left and grant.database == loaded:
-            said.skip(grant.account, "", f"what it was granted is not there: {grant.statement}")
+            said.skip_thing(grant.account, f"what it was granted is not there: {grant.statement}")
         else:
             still += left
     return still
@@ -237,5 +239,5 @@ def _give(session: Session, account: str, statement: str, said: Notes) -> list[G
         about = _ABOUT.search(statement)
         if about and exc.number in _NOT_YET:
             return [Grant(account, statement, about[1][1:-1].replace("``", "`"))]
-        said.skip(account, "", f"{exc.discreet} ({statement.partition(' IDENTIFIED ')[0]})")
+        said.skip_thing(account, f"{exc.discreet} ({statement.partition(' IDENTIFIED ')[0]})")
     return []

@@ -14,3 +14,7 @@ class Notes:
 
     def skip(self, database: str, name: str, reason: str) -> None:
         self.skipped.append(Skipped(item_of(ENGINE, database, name), reason))
+
+    def skip_thing(self, what: str, reason: str) -> None:
+        """Skip what is no database: an account, a plugin; it is called as people call it."""
+        self.skipped.append(Skipped(f"{ENGINE}:{what}".encode("utf-8", "surrogateescape"), reason))
