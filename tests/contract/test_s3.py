@@ -690,6 +690,7 @@ def test_threads_share_a_target(service: lab.Service, tmp_path: Path) -> None:
             300_000
         }
         assert list(pool.map(lambda name: target.read(name, 1 << 20), contents)) == list(contents.values())
+    assert {each.size for each in stored} == {300_000}
     assert all(target.stat(name) for name in contents)
     target.close()
 
