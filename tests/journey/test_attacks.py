@@ -240,7 +240,10 @@ def test_a_forged_volume_is_never_sealed_as_if_it_were_true(both: Scene, name: s
     before = sizes(target)
     told = tklb(both.a, "backup")
     if told.status != 0:
-        assert (told.status, sizes(target)) == (33, before)
+        after = sizes(target)
+        new = after.keys() - before.keys()  # a shard that was ready before the other failed: the next run takes it away
+        assert (told.status, before.items() <= after.items()) == (33, True)
+        assert not [name for name in new if not name.startswith("volumes/")]
         return
     wanted, sealed = (said_by(path) for path in entries(target)[4:])
     known = {name: (size, digest) for name, size, digest in sealed["volumes"]}
