@@ -681,15 +681,15 @@ def test_all_that_is_sent_and_got_is_told(service: lab.Service, tmp_path: Path) 
 
 
 def test_threads_share_a_target(service: lab.Service, tmp_path: Path) -> None:
-    # a busy server may refuse, and its listings lag behind: that is not what is asked here
+    # rclone answers InternalError now and then where eight ask at once: that is not what is asked here
     target = Retrying(made_on(service, tmp_path), lambda _: time.sleep(0.1), lambda: 0.5)
     contents = {f"volumes/{number}": os.urandom(300_000) for number in range(16)}
     sources = {name: written(tmp_path / name[8:], content) for name, content in contents.items()}
     with ThreadPoolExecutor(8) as pool:
         stored = list(pool.map(lambda name: target.put(name, *sources[name]), contents))
         assert list(pool.map(lambda name: target.read(name, 1 << 20), contents)) == list(contents.values())
-    assert {each.size for each in stored} == {300_000}
-    assert all(target.stat(name) for name in contents)
+    assert all(each.sha256 for each in stored)
+    assert {name for name, _ in target.list(VOLUMES)} == set(contents)
     target.close()
 
 
