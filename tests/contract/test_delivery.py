@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import queue
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -197,6 +198,14 @@ def test_first_failure_ends_what_works_beside_it() -> None:
 
     with pytest.raises(TargetUnreachable):
         side_by_side(work, range(2), 2)
+
+
+def test_work_that_fails_like_an_empty_queue_is_no_end_of_the_work() -> None:
+    def work(_number: int, _stop: Stop) -> None:
+        raise queue.Empty
+
+    with pytest.raises(queue.Empty):
+        side_by_side(work, range(3), 2)
 
 
 def test_interruption_reaches_the_caller_though_a_thread_hangs() -> None:

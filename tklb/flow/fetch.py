@@ -69,7 +69,6 @@ class Source:
     older: tuple[Secret, ...] = ()
     wrapped: str = ""
     problems: tuple[str, ...] = ()  # what is wrong with the rest of the ledger
-    newest: bool = True
 
 
 def find_snapshot(paths: Paths, wanted: str, access: Access) -> Source:
@@ -88,7 +87,6 @@ def find_snapshot(paths: Paths, wanted: str, access: Access) -> Source:
         older=tuple(secret for secret in ledger.secrets.values() if fingerprint(secret) != fingerprint(current)),
         wrapped=opened.wrapped,
         problems=ledger.problems,
-        newest=record == ledger.records[-1],
     )
 
 

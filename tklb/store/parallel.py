@@ -58,11 +58,17 @@ def _go_on(
     work: Callable[[T, Stop], None], waiting: SimpleQueue[T], stop: Stop, failures: SimpleQueue[BaseException]
 ) -> None:
     try:
-        while True:
+        while (item := _next(waiting)) is not None:
             stop.check()
-            work(waiting.get_nowait(), stop)
-    except Empty:
-        pass
+            work(item[0], stop)
     except BaseException as exc:  # noqa: BLE001 - told to the caller, whatever it was
         failures.put(exc)
         stop.set()
+
+
+def _next(waiting: SimpleQueue[T]) -> tuple[T] | None:
+    """The next item. What the work itself raises, an Empty of its own for one, must never pass for the end."""
+    try:
+        return (waiting.get_nowait(),)
+    except Empty:
+        return None
