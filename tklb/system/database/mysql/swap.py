@@ -78,16 +78,16 @@ def tables_of(session: Session, database: str) -> dict[str, str]:
     return {name: kind for schema, name, kind in session.names(query + text(database)) if schema == database}
 
 
-def end_sessions(session: Session, database: str) -> int:
-    """End everybody else's sessions that use a database; how many."""
+def end_sessions(session: Session, database: str) -> set[bytes]:
+    """End everybody else's sessions that use a database; their numbers: one that is ended stays listed for a while."""
     query = "SELECT ID, DB FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND <> 'Daemon'"
-    ended = 0
+    ended = set()
     for number, name in session.names(query):
         if name != database:
             continue
         try:
             session.run(f"KILL {number}")
-            ended += 1
+            ended.add(number)
         except ServerError:
             continue  # it has gone by itself
     return ended
@@ -97,18 +97,18 @@ def move(session: Session, swap: Swap, seconds: int) -> int:
     """Swap the tables; how many sessions had to be ended for it. Raises ServerError."""
     ended = end_sessions(session, swap.live)
     if not swap.there:
-        return ended
+        return len(ended)
     until = time.monotonic() + seconds
     session.wait_for_locks(min(_TRY, seconds))
     try:
         while True:
             try:
                 session.run(f"RENAME TABLE {swap.there}")
-                return ended
+                return len(ended)
             except ServerError as exc:
                 if exc.number not in _LOCKED or time.monotonic() > until:
                     raise
-                ended += end_sessions(session, swap.live)
+                ended |= end_sessions(session, swap.live)
     finally:
         session.wait_for_locks(seconds)
 
