@@ -72,8 +72,12 @@ def literal(text: str) -> str:
 
 
 def sql(box: Box, statements: str | bytes, database: str = "postgres") -> str:
-    """Run statements as the administrator; gives what they print. The name travels where nothing is read into it."""
-    settings = {"PGDATABASE": database, "PGCLIENTENCODING": "UTF8", "PGOPTIONS": "-c client_min_messages=error"}
+    """Run statements as the administrator; gives what they print. The name travels where nothing is read into it.
+
+    Time limits of a database count from the first statement on, the one that would lift them included.
+    """
+    options = "-c client_min_messages=error -c statement_timeout=0 -c lock_timeout=0"
+    settings = {"PGDATABASE": database, "PGCLIENTENCODING": "UTF8", "PGOPTIONS": options}
     return str(box.run(PSQL, input=statements, env=settings).stdout)
 
 
@@ -105,7 +109,7 @@ def fill(box: Box, *, risky: bool = False) -> None:
     sql(box, PLAIN, "closed")
     sql(box, "ALTER DATABASE closed ALLOW_CONNECTIONS false;")
     sql(box, PLAIN + "INSERT INTO plain VALUES (4, 'of the postgres database');", "postgres")
-    sql(box, "SET default_transaction_read_only = off; SET statement_timeout = 0;" + PLAIN, "hard settings")
+    sql(box, "SET default_transaction_read_only = off;" + PLAIN, "hard settings")
     for part in (SCHEMAS, TYPES, VALUES, FUNCTIONS, RELATIONS, CONSTRAINTS, VIEWS, TRIGGERS, FOREIGN, LARGE_OBJECTS):
         sql(box, part, EVERYTHING)
     sql(box, hostile_content(), EVERYTHING)
