@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,8 @@ ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "NEEDRESTART_MODE": "l",
 }
+
+_STARTING = 60  # seconds that may pass between the making of a folder and the start of its guardian
 
 Command = Sequence[str | bytes | os.PathLike[str]]
 
@@ -144,6 +148,29 @@ class Box:
         if check and done.returncode:
             raise AssertionError(f"{command} ended with {done.returncode}\n{_text(out)}\n{_text(err)}")
         return done
+
+
+def stray_clones() -> list[Path]:
+    """The folders of boxes whose guardian was killed with them: no process is told their name any more."""
+    found = [path for path in (LAB / "clones").glob("*") if time.time() - path.stat().st_mtime > _STARTING]
+    told = b"".join(map(_arguments, Path("/proc").glob("[0-9]*"))) if found else b""
+    return [path for path in found if os.fsencode(path) not in told]
+
+
+def remove_stray_clones() -> None:
+    """Take away what is left of them, the mounts first."""
+    for stray in stray_clones():
+        for mounted in (stray / "root", stray):
+            if mounted.is_mount():
+                subprocess.run(["umount", "--lazy", mounted], check=True)
+        shutil.rmtree(stray)
+
+
+def _arguments(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""  # it has ended
 
 
 def _text(output: bytes) -> str:

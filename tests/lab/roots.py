@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.lab.box import ENVIRONMENT, LAB, Box
+from tests.lab.box import ENVIRONMENT, LAB, Box, remove_stray_clones
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 SHORT = {
@@ -172,5 +172,6 @@ def _extend(recipe: dict[str, Any], draft: Path) -> None:
 
 
 if __name__ == "__main__":
+    remove_stray_clones()
     for wanted in sys.argv[1:] or SHORT:
         print(wanted, root(wanted))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.appliance import Appliance, clone
-from tests.lab.box import LAB
+from tests.lab.box import remove_stray_clones, stray_clones
 from tests.lab.checker import compare, record
 from tests.lab.differ import differ
 from tests.lab.ground import Ground
@@ -253,10 +253,23 @@ def test_lives_of_one_seed_are_equal_and_a_day_changes_one_percent() -> None:
         assert {it.what for it in found} <= {"mtime"}
 
 
+def test_clone_whose_guardian_was_killed_is_taken_away_and_others_stay() -> None:
+    with clone("core", hostname="a") as standing, clone("core", hostname="b") as lost:
+        for box in (standing, lost):
+            os.utime(box.folder, (0, 0))
+        assert standing.folder not in stray_clones()
+        assert lost.folder not in stray_clones()
+        for pid in (lost._guardian.pid, lost.pid):
+            os.kill(pid, signal.SIGKILL)
+        lost._guardian.wait()
+        until = time.monotonic() + 60
+        while lost.folder not in stray_clones() and time.monotonic() < until:
+            time.sleep(0.1)
+        remove_stray_clones()
+        assert not lost.folder.exists()
+        assert lost.folder.name not in Path("/proc/mounts").read_text()
+        assert standing.run(["cat", "/etc/hostname"]).stdout == "a\n"
+
+
 def test_the_cache_holds_no_stray_clones() -> None:
-    mounted = Path("/proc/mounts").read_text()
-    assert [
-        path
-        for path in (LAB / "clones").iterdir()
-        if path.name not in mounted and time.time() - path.stat().st_mtime > 3600
-    ] == []
+    assert stray_clones() == []
