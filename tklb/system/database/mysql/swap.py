@@ -78,10 +78,10 @@ def tables_of(session: Session, database: str) -> dict[str, str]:
     return {name: kind for schema, name, kind in session.names(query + text(database)) if schema == database}
 
 
-def end_sessions(session: Session, database: str) -> set[bytes]:
+def end_sessions(session: Session, database: str) -> set[str]:
     """End everybody else's sessions that use a database; their numbers: one that is ended stays listed for a while."""
     query = "SELECT ID, DB FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND <> 'Daemon'"
-    ended = set()
+    ended: set[str] = set()
     for number, name in session.names(query):
         if name != database:
             continue
