@@ -1,11 +1,13 @@
 """The fast gpg front against the gpg of this machine: whatever goes in, plain gpg brings it out again."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -83,6 +85,28 @@ def test_packet_reads_the_same_however_the_stream_arrives(content: bytes, times:
 
     compress(read, written.extend)
     assert unpacked(bytes(written)) == rest
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 400_000)), max_size=8), st.randoms(use_true_random=False))
+def test_what_is_packed_already_and_what_is_not_may_alternate(runs: list[tuple[bool, int]], chance: Random) -> None:
+    """What compresses comes back twice, so that the second could refer to the first if that were allowed."""
+    words = chance.randbytes(50) * 40
+    content = b"".join(
+        chance.randbytes(size) if packed else (words * (size // 2000 + 1))[:size] for packed, size in runs
+    )
+    written = bytearray()
+    compress(io.BytesIO(content).read, written.extend)
+    assert unpacked(bytes(written)) == content
+
+
+def test_what_is_packed_already_is_stored_as_it_is(front: Path, home: Path) -> None:
+    content = Random(1).randbytes(1_000_000)
+    written = bytearray()
+    compress(io.BytesIO(content).read, written.extend)
+    assert len(written) < 1_001_000
+    assert content[200_000:230_000] in written
+    assert round_trip(front, home, content) == content
 
 
 def unpacked(packet: bytes) -> bytes:

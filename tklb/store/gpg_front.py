@@ -2,7 +2,8 @@
 
 Takes gpg's arguments and a stream on standard input; gives what gpg gives. Where something is to be encrypted, the
 stream becomes an OpenPGP literal packet inside a compressed packet (RFC 4880, 5.9 and 5.6), deflated by ISA-L in a
-fifth of the time that gpg's zlib takes, and gpg only encrypts: any gpg reads the result. All else is left to gpg.
+fifth of the time that gpg's zlib takes, and gpg only encrypts: any gpg reads the result. What is packed already is
+stored as it is, which saves most of the time that gpg takes to unpack it. All else is left to gpg.
 Started for every volume, so it imports next to nothing. Touches nothing but its pipes.
 """
 
@@ -10,6 +11,10 @@ import fcntl
 import os
 import sys
 from collections.abc import Callable, Sequence
+
+TYPE_CHECKING = False  # as in typing, whose import would cost time
+if TYPE_CHECKING:
+    from isal import isal_zlib
 
 GPG = "gpg"
 ENCRYPT = "--symmetric"
@@ -22,6 +27,8 @@ _PART = 1 << _PART_BITS
 _PART_LENGTH = bytes((0xE0 | _PART_BITS,))  # RFC 4880, 4.2.2.4
 _PIPE = 1 << 18
 _LEVEL = 1
+_SAMPLE = 2048  # bytes from each half of a part that tell whether it compresses
+_STORED = 0xFFFF  # bytes that a stored block has at most: RFC 1951, 3.2.4
 _KILL = 9  # the module signal takes longer to import than all else here
 
 Write = Callable[[bytes], object]
@@ -49,6 +56,44 @@ class Packet:
         self._write(_length(len(self._held)) + self._held)
 
 
+class Deflate:
+    """A raw deflate stream (RFC 1951) in which content that does not compress stands as it is."""
+
+    def __init__(self) -> None:
+        from isal import isal_zlib
+
+        self._isal = isal_zlib
+        self._run = self._begun()
+
+    def compress(self, content: bytes) -> bytes:
+        if not self._is_packed(content):
+            return self._run.compress(content)
+        # What comes later must not refer to what this compressor has never seen: it ends here, on a whole byte.
+        before, self._run = self._run.flush(self._isal.Z_FULL_FLUSH), self._begun()
+        return before + _stored(content)
+
+    def flush(self) -> bytes:
+        return self._run.flush()
+
+    def _begun(self) -> "isal_zlib.Compress":
+        return self._isal.compressobj(_LEVEL, self._isal.DEFLATED, -15)
+
+    def _is_packed(self, content: bytes) -> bool:
+        half = len(content) // 2
+        if half < 2 * _SAMPLE:
+            return False
+        sample = content[:_SAMPLE] + content[half : half + _SAMPLE]
+        return len(self._isal.compress(sample, _LEVEL, -15)) >= len(sample)
+
+
+def _stored(content: bytes) -> bytes:
+    blocks = []
+    for start in range(0, len(content), _STORED):
+        block = content[start : start + _STORED]
+        blocks += [b"\0", len(block).to_bytes(2, "little"), (len(block) ^ 0xFFFF).to_bytes(2, "little"), block]
+    return b"".join(blocks)
+
+
 def _length(count: int) -> bytes:
     """RFC 4880, 4.2.2: a length of one, two or five bytes."""
     if count < 192:
@@ -60,9 +105,7 @@ def _length(count: int) -> bytes:
 
 def compress(read: Callable[[int], bytes], write: Write) -> None:
     """Turn the stream that `read` gives into a compressed packet."""
-    from isal import isal_zlib
-
-    deflate = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, -15)
+    deflate = Deflate()
     outer = Packet(_COMPRESSED, write)
     outer.write(_RAW_DEFLATE)
     inner = Packet(_LITERAL, lambda content: outer.write(deflate.compress(content)))
