@@ -277,6 +277,32 @@ def test_load_takes_the_place_of_what_is_there(shop: Appliance) -> None:
     assert not [name for name in databases(shop) if name.startswith("tklb_")]
 
 
+def test_load_ends_no_session_in_the_database_before_the_swap(shop: Appliance) -> None:
+    """The server may list it for a while yet, and the load would tell of somebody whose session it has ended."""
+    dump(shop, "/root/dump", "-mysql:*", "mysql:shop")
+    sql(shop, "SET GLOBAL log_output = 'TABLE'; TRUNCATE mysql.general_log; SET GLOBAL general_log = 1")
+    try:
+        answer = load(shop, "/root/dump", "shop")
+    finally:
+        sql(shop, "SET GLOBAL general_log = 0; SET GLOBAL log_output = DEFAULT")
+    assert (answer["failed"], answer["notes"]) == (None, [])
+    said = sql(shop, "SELECT thread_id, command_type, REPLACE(argument, '\n', ' ') FROM mysql.general_log")
+    inside: dict[str, str] = {}
+    ended = []
+    for number, kind, words in (line.split("\t", 2) for line in said.splitlines()):
+        if words.startswith("RENAME TABLE"):
+            break
+        if words.startswith("USE "):
+            inside[number] = words
+        if kind == "Quit":
+            ended.append(inside.get(number))
+    else:
+        raise AssertionError("nothing was swapped")
+    assert "USE `shop`" in said
+    assert len(ended) > 1
+    assert "USE `shop`" not in ended
+
+
 def test_load_works_where_the_server_takes_no_local_files(shop: Appliance) -> None:
     before = stock(shop, "shop")
     dump(shop, "/root/dump")

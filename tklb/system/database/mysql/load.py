@@ -156,6 +156,8 @@ def _programs_here(loading: Loading) -> Iterator[Definition]:
             is_of_them = only is not None and (each.kind == "trigger" and each.table in only)
             if only is None or is_of_them or (each.kind == "view" and each.name in only):
                 yield each
+        # The server ends a session a while after its client: this one must not be taken for somebody who uses `into`.
+        session.run(f"USE {quoted(loading.swap.scratch)}")
 
 
 def _what_moves(loading: Loading, session: Session) -> Swap:
