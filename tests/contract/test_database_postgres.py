@@ -126,6 +126,29 @@ def test_all_of_a_server_comes_back(source: str, target: str, tmp_path: Path) ->
         assert not (b.root / PWNED).exists()
 
 
+def test_time_limits_of_a_database_hold_for_nothing_of_ours() -> None:
+    """Whoever begins a session waits longer than all of them allow, as on a busy machine."""
+    with database_clone("trixie", "postgresql", binds=TREE_INSIDE) as machine:
+        sql(machine, "CREATE DATABASE hasty")
+        sql(machine, SHOP + SLOW_START, "hasty")
+        kinds = ("statement", "lock", "transaction", "idle_session", "idle_in_transaction_session")
+        sql(machine, "".join(f"ALTER DATABASE hasty SET {kind}_timeout = '1ms';" for kind in kinds))
+        with pytest.raises(AssertionError, match="transaction timeout"):
+            sql(machine, "SELECT 1", "hasty")
+        dumped = dump(machine, "/root/hasty", overrides=only("hasty"))
+        assert (dumped["skipped"], dumped["notes"]) == ([], [])
+        brought = load(machine, "/root/hasty", "hasty")
+        assert (brought["failed"], brought["skipped"], brought["notes"]) == (None, [], [])
+        with pytest.raises(AssertionError, match="transaction timeout"):
+            sql(machine, "SELECT 1", "hasty")
+
+
+SLOW_START = """
+CREATE FUNCTION wait() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.05); END';
+CREATE EVENT TRIGGER slow ON login EXECUTE FUNCTION wait();
+"""
+
+
 def test_a_dump_loads_by_hand(box: Appliance, shop: str) -> None:
     odd = 'CREATE TABLE "line\nbreak" (a text); INSERT INTO "line\nbreak" VALUES (E\'x\\ny\');'
     sql(box, odd + "SELECT lo_from_bytea(77, 'large')", shop)

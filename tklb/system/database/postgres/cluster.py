@@ -29,6 +29,12 @@ class Cluster:
     account: str | None = ADMINISTRATOR
     others: tuple[str, ...] = ()  # clusters of this machine that are not taken
 
+    @property
+    def major(self) -> int:
+        """The server's major version; 0 where a service names it, which does not say."""
+        version = self.name.partition("/")[0].partition(".")[0]
+        return int(version) if version.isdecimal() else 0
+
     def keywords(self) -> dict[str, str]:
         """Where to connect to, in libpq's words. Raises DatabaseFailed where the server is down."""
         if self.service:

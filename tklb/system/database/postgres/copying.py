@@ -118,12 +118,10 @@ class Copying:
 
     def _open(self, snapshot: str) -> Stream:
         encoding = "SQL_ASCII" if self.encoding == "SQL_ASCII" else "UTF8"
-        words = login(self.cluster, self.database, self.lock_seconds)
+        words = login(self.cluster, self.database, self.lock_seconds, self.version // 10000)
         command = [program("psql", self.version // 10000), "-X", "-q", "-A", "-t", "--no-password", f"--dbname={words}"]
         stream = Stream(self._stack.enter_context(conversation(command, user=self.cluster.account)), self.lock_seconds)
         stream.tell(f"SET client_encoding = '{encoding}'")
-        if self.version >= 170000:
-            stream.tell("SET transaction_timeout = 0")
         stream.tell("SET work_mem = '64MB'")
         stream.tell("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         stream.tell(f"SET TRANSACTION SNAPSHOT '{snapshot}'")

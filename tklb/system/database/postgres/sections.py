@@ -42,7 +42,7 @@ class Definer:
 
     def _dumped(self, *choice: str) -> bytes:
         encoding = "SQL_ASCII" if self.encoding == "SQL_ASCII" else "UTF8"
-        words = login(self.cluster, self.database, self.lock_seconds)
+        words = login(self.cluster, self.database, self.lock_seconds, self.version // 10000)
         fixed = ("--no-password", "--no-blobs", "--no-tablespaces", "--quote-all-identifiers", f"--encoding={encoding}")
         command = [program("pg_dump", self.version // 10000), *fixed, *choice, f"--dbname={words}"]
         said = run(command, user=self.cluster.account, watch=self.watch).stdout

@@ -50,6 +50,7 @@ _SETTINGS = {
     "log_duration": "off",
     "log_parser_stats": "off",
 }
+_LIMITS_TRANSACTIONS = 17  # the first version that does: an older one refuses who names such a setting
 _MOST_DETAIL = 200  # of what may be a whole row
 _login = threading.Lock()
 
@@ -62,18 +63,23 @@ class Refused(Exception):
         self.state = state
 
 
-def options(lock_seconds: int) -> str:
-    """All settings as PGOPTIONS has them: stronger than those of a database or role."""
+def options(lock_seconds: int, major: int) -> str:
+    """All settings as PGOPTIONS has them: stronger than those of a database or role, and from the first moment on."""
     settings = {**_SETTINGS, "lock_timeout": f"{lock_seconds}s"}
+    if major >= _LIMITS_TRANSACTIONS:
+        settings["transaction_timeout"] = "0"
     return " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items())
 
 
-def login(cluster: Cluster, database: str, lock_seconds: int) -> str:
-    """A connection string for sessions and for client programs: what it says, no service file can change."""
+def login(cluster: Cluster, database: str, lock_seconds: int, major: int) -> str:
+    """A connection string for sessions and for client programs: what it says, no service file can change.
+
+    `major` is the server's version, 0 where it is not known yet.
+    """
     words = {
         **cluster.keywords(),
         "dbname": database,
-        "options": options(lock_seconds),
+        "options": options(lock_seconds, major),
         "application_name": NAME,
         "connect_timeout": "30",
     }
@@ -87,7 +93,7 @@ class Session:
 
     def __init__(self, cluster: Cluster, database: str, lock_seconds: int) -> None:
         self.database = database
-        words = login(cluster, database, lock_seconds) + " client_encoding=SQL_ASCII"
+        words = login(cluster, database, lock_seconds, cluster.major) + " client_encoding=SQL_ASCII"
         with _login, acting_as(cluster.account):
             self._conn = pq.PGconn.connect(words.encode(*_TEXT))
         if self._conn.status != pq.ConnStatus.OK:
@@ -100,7 +106,7 @@ class Session:
         self.encoding = (self._conn.parameter_status(b"server_encoding") or b"").decode()
         if self.encoding != "SQL_ASCII":
             self.tell("SET client_encoding = 'UTF8'")
-        if self.version >= 170000:
+        if not cluster.major and self.version // 10000 >= _LIMITS_TRANSACTIONS:
             self.tell("SET transaction_timeout = 0")
 
     def __enter__(self) -> Self:
