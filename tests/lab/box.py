@@ -151,10 +151,13 @@ class Box:
 
 
 def stray_clones() -> list[Path]:
-    """The folders of boxes whose guardian was killed with them: no process is told their name any more."""
-    found = [path for path in (LAB / "clones").glob("*") if time.time() - path.stat().st_mtime > _STARTING]
-    told = b"".join(map(_arguments, Path("/proc").glob("[0-9]*"))) if found else b""
-    return [path for path in found if os.fsencode(path) not in told]
+    """The folders of boxes whose guardian was killed with them: no process is told their name any more.
+
+    Others make and end boxes meanwhile. Processes are looked at first: a guardian that is not among them has taken its
+    folder away before, or, where it is kept, has made it look new.
+    """
+    told = b"".join(map(_arguments, Path("/proc").glob("[0-9]*")))
+    return [path for path in (LAB / "clones").glob("*") if os.fsencode(path) not in told and _is_old(path)]
 
 
 def remove_stray_clones() -> None:
@@ -164,6 +167,13 @@ def remove_stray_clones() -> None:
             if mounted.is_mount():
                 subprocess.run(["umount", "--lazy", mounted], check=True)
         shutil.rmtree(stray)
+
+
+def _is_old(folder: Path) -> bool:
+    try:
+        return time.time() - folder.stat().st_mtime > _STARTING
+    except FileNotFoundError:
+        return False  # it was taken away just now
 
 
 def _arguments(process: Path) -> bytes:

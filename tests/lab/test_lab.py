@@ -6,10 +6,12 @@ Takes the cached roots (builds them where missing); touches clones only.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.appliance import Appliance, clone
-from tests.lab.box import remove_stray_clones, stray_clones
+from tests.lab.box import Box, remove_stray_clones, stray_clones
 from tests.lab.checker import compare, record
 from tests.lab.differ import differ
 from tests.lab.ground import Ground
@@ -269,6 +271,26 @@ def test_clone_whose_guardian_was_killed_is_taken_away_and_others_stay() -> None
         assert not lost.folder.exists()
         assert lost.folder.name not in Path("/proc/mounts").read_text()
         assert standing.run(["cat", "/etc/hostname"]).stdout == "a\n"
+
+
+def test_clones_that_come_and_go_are_no_strays() -> None:
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            with Box([root("core")], hostname="passing", on="disk", keep=True) as box:
+                os.utime(box.folder, (0, 0))
+            shutil.rmtree(box.folder)
+
+    passing = threading.Thread(target=come_and_go)
+    passing.start()
+    try:
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            assert [path for path in stray_clones() if path.name.startswith("passing-")] == []
+    finally:
+        over.set()
+        passing.join()
 
 
 def test_the_cache_holds_no_stray_clones() -> None:
