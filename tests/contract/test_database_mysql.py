@@ -9,6 +9,7 @@ import subprocess
 import textwrap
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -433,6 +434,26 @@ def test_killed_load_is_brought_home_by_repeating_it(shop: Appliance, when: str)
     assert load(shop, "/root/dump", "shop")["failed"] is None
     assert stock(shop, "shop") == before
     assert databases(shop) == names
+
+
+def test_load_goes_on_where_the_session_of_a_killed_one_still_drops_what_it_left(shop: Appliance) -> None:
+    dump(shop, "/root/dump", "-mysql:*", "mysql:shop")
+    left = "tklb_aside_0123456789abcdef"
+    sql(shop, f"CREATE DATABASE {left}; CREATE TABLE {left}.t (a INT)")
+    dropping = f"SELECT COUNT(*) {OTHERS} AND INFO LIKE 'DROP DATABASE%{left}%'"
+    with (
+        ThreadPoolExecutor(1) as pool,
+        session(shop, f"LOCK TABLES {left}.t READ; SELECT SLEEP(100)"),
+        session(shop, f"DROP DATABASE {left}"),
+    ):
+        wait_for(shop, dropping, "1")
+        loading = pool.submit(load, shop, "/root/dump", "shop", lock_seconds=60)
+        wait_for(shop, dropping, "2")
+        (holder,) = sql(shop, f"SELECT ID {OTHERS} AND INFO = 'SELECT SLEEP(100)'").split()
+        sql(shop, f"KILL {holder}")
+        answer = loading.result()
+    assert (answer["failed"], answer["skipped"], answer["notes"]) == (None, [], [])
+    assert left not in databases(shop)
 
 
 def test_single_table_is_loaded_alone(shop: Appliance) -> None:

@@ -6,7 +6,9 @@ import itertools
 import json
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import pytest
@@ -191,6 +193,30 @@ def test_a_client_that_connects_again_and_again_does_not_hold_up_the_swap(box: A
         for client in clients:
             client.kill()
             client.wait()
+
+
+def test_a_load_goes_on_where_the_session_of_a_killed_one_still_drops_what_it_left(box: Appliance, shop: str) -> None:
+    dump(box, "/root/left", overrides=only(shop))
+    left = "tklb_aside_0123456789abcdef"
+    sql(box, f"CREATE DATABASE {left}")
+    client = [*PSQL, "-c"]
+    hold = f"COMMENT ON DATABASE {left} IS ''; SELECT pg_sleep(100)"  # one transaction, which has the database locked
+    dropping = "SELECT count(*) = {} FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ '^DROP DATABASE'"
+    with (
+        ThreadPoolExecutor(1) as pool,
+        box.popen([*client, hold], stdout=DEVNULL, stderr=DEVNULL) as holder,
+    ):
+        wait_for(box, "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        with box.popen([*client, f"DROP DATABASE {left}"]) as dropper:
+            wait_for(box, dropping.format(1))
+            loading = pool.submit(load, box, "/root/left", shop, lock_seconds=60)
+            wait_for(box, dropping.format(2))
+            sql(box, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+            brought = loading.result()
+        holder.wait(60)
+    assert dropper.returncode == 0
+    assert (brought["failed"], brought["skipped"], brought["notes"]) == (None, [], [])
+    assert leftovers(box) == ""
 
 
 def wait_for(box: Appliance, question: str, database: str = "postgres") -> None:

@@ -62,14 +62,10 @@ def make_database(session: Session, name: str, charset: str, collation: str) -> 
     session.run(f"CREATE DATABASE {quoted(name)} CHARACTER SET {charset} COLLATE {collation}")
 
 
-def drop_left_over(session: Session) -> list[str]:
+def drop_left_over(session: Session) -> None:
     """Drop what a killed run left: its tables were all moved in one statement, so none of them is needed."""
-    found = [
-        name for (name,) in session.names("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA") if OURS.fullmatch(name)
-    ]
-    for name in found:
-        session.run(f"DROP DATABASE {quoted(name)}")
-    return found
+    names = session.names("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA")
+    drop_databases(session, (name for (name,) in names if OURS.fullmatch(name)))
 
 
 def tables_of(session: Session, database: str) -> dict[str, str]:
@@ -153,5 +149,6 @@ def _turn(session: Session, address: str, statement: bytes, swap: Swap) -> None:
 
 
 def drop_databases(session: Session, names: Iterable[str]) -> None:
+    """Drop those that are there: the server may still be at the last statement of a killed run, which drops one too."""
     for name in names:
         session.run(f"DROP DATABASE IF EXISTS {quoted(name)}")

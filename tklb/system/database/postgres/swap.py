@@ -80,7 +80,8 @@ def drop(session: Session, database: str, open_session: OpenSession) -> None:
     with contextlib.suppress(Refused):
         session.tell(f"ALTER DATABASE {ident(database)} IS_TEMPLATE false")
     _forget_subscriptions(session, database, open_session)
-    session.tell(f"DROP DATABASE {ident(database)} WITH (FORCE)")
+    # meanwhile the server may have ended the last statement of a killed run, which dropped it
+    session.tell(f"DROP DATABASE IF EXISTS {ident(database)} WITH (FORCE)")
 
 
 def _forget_subscriptions(session: Session, database: str, open_session: OpenSession) -> None:
