@@ -1,6 +1,7 @@
-"""What all tests share. Takes CI from the environment, gives hypothesis its profile; touches nothing."""
+"""What all tests share. Takes CI from the environment, gives hypothesis its profile; lets Ctrl-C be heard."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -8,6 +9,9 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("tklb", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("tklb"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "tklb")
+
+# A shell starts what runs in the background with Ctrl-C ignored, and all that it starts inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
