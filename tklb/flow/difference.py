@@ -13,7 +13,7 @@ from tklb.model import Change, FileChange
 
 @dataclass(slots=True)
 class Difference:
-    """Counts since the last snapshot; `edited` lists, NUL-separated, the files whose content moved."""
+    """Counts since the last snapshot; `edited` lists, NUL-separated, the files whose content moved, and all records."""
 
     edited: Path
     changed: int = 0
@@ -48,6 +48,9 @@ def since_last(last: Path | None, stage: Path, work: Path, doubtful: frozenset[b
             if change.change in (Change.NEW, Change.EDITED):
                 edited.write(change.path[1:] + b"\0")
         _compare_dumps(last, stage, difference, edited)
+        # Of two snapshots taken within a second they may have the same size and time, and yet say something else.
+        for path in snapshot.record_files(stage):
+            edited.write(os.fsencode(path)[1:] + b"\0")
     difference.records_moved = last is None or not snapshot.same_records(last, stage)
     return difference
 
