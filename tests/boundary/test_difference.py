@@ -32,20 +32,20 @@ def test_records_are_taken_anew_whatever_size_and_time_they_have(tmp_path: Path)
     assert (difference.changed, difference.records_moved) == (1, False)
 
 
-RECORD_SECOND = """
-import os, sys
-from tklb.flow import stage
+ALIKE = """
+import os
+from tklb.flow import backup, stage
 fill = stage.fill_stage
 def filled(setting, seen, folder, how):
     staged = fill(setting, seen, folder, how)
     for path in (folder / "manifest.mtree", folder / "packages"):
         os.utime(path, (1_700_000_000, 1_700_000_000))
     return staged
-from tklb.flow import backup
 backup.fill_stage = filled
-from tklb.__main__ import main
-sys.argv = ["tklb", "backup"]
-sys.exit(main())
+"""
+OTHERS = """
+from tklb import snapshot
+snapshot.digest = lambda stage: "0" * 64
 """
 
 
@@ -56,11 +56,29 @@ def test_snapshot_taken_within_the_second_of_the_one_before_has_its_own_records(
         a.run(["tklb", "init", "--target", "file:///mnt/target"])
         for content in ("first ", "second"):
             (a.root / "srv/page").write_text(content)
-            back_up(a)
+            back_up(a, ALIKE)
         a.run(["rm", "/srv/page"])
         a.run(["tklb", "restore", "--yes"])
         assert (a.root / "srv/page").read_text() == "second"
 
 
-def back_up(machine: Box) -> None:
-    machine.run(["/usr/bin/python3", "-IS", "-c", "import sys; sys.path.insert(0, '/opt/tklb/lib')" + RECORD_SECOND])
+@pytest.mark.lab
+def test_nothing_is_restored_by_records_that_were_not_sealed() -> None:
+    with clone("core", hostname="a", tklb=True) as a:
+        a.run(["tklb", "init", "--target", "file:///mnt/target"])
+        (a.root / "srv/page").write_text("mine")
+        back_up(a, OTHERS)
+        a.run(["rm", "/srv/page"])
+        refused = a.run(["tklb", "restore", "--yes"], check=False)
+        assert refused.returncode == 33
+        assert "not those that were sealed" in refused.stderr
+        assert not (a.root / "srv/page").exists()
+        a.run(["tklb", "restore", "--into", "/root/decoded"])
+        assert (a.root / "root/decoded/srv/page").read_text() == "mine"
+
+
+def back_up(machine: Box, change: str) -> None:
+    """Back up with something of tklb changed that cannot be had from outside."""
+    begin = "import sys; sys.path.insert(0, '/opt/tklb/lib'); sys.argv = ['tklb', 'backup']"
+    run = "from tklb.__main__ import main; sys.exit(main())"
+    machine.run(["/usr/bin/python3", "-IS", "-c", f"{begin}\n{change}\n{run}"])

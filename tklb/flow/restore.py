@@ -15,7 +15,7 @@ from tklb import snapshot
 from tklb.config import Paths
 from tklb.delta.rules import parse_override
 from tklb.durable import fresh_folder, private_folder, run_lock, write_atomic
-from tklb.errors import RestoreRefused
+from tklb.errors import RestoreRefused, TargetDamaged
 from tklb.flow.chain import keep_records
 from tklb.flow.dumps import FoundDumps, find_dumps, offers_here, place_copies, server_here
 from tklb.flow.fetch import Access, Source, decode, find_snapshot
@@ -71,6 +71,7 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
         source = find_snapshot(paths, request.snapshot, request.access)
         folders = decode(source, work, paths, progress)
         records = folders[0] / source.record.stage
+        _check_records(source, records)
         copies = place_copies(work, folders, records)
         dumps = find_dumps(folders, source.record.stage)
         saved = replace(_saved(source, records), servers=dumps.servers, broken=dumps.broken)
@@ -92,6 +93,13 @@ def restoring(paths: Paths, request: Request, progress: Progress) -> Iterator[Re
         plan = planned()
         takes_over = request.role is Role.REPLACEMENT and choice.is_whole and not _continues(paths, source)
         yield Restoring(source.record, plan, takes_over, carried_out)
+
+
+def _check_records(source: Source, records: Path) -> None:
+    """A plan made of other records than those that were sealed could leave out or delete anything."""
+    if snapshot.digest(records) != source.record.content_digest:
+        reason = f"the records of {source.record.snapshot} are not those that were sealed; --into DIR decodes its files"
+        raise TargetDamaged(address=source.target.address, reason=reason)
 
 
 def _here(paths: Paths, files: LiveFiles, dumps: FoundDumps) -> Here:
