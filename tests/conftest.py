@@ -1,4 +1,4 @@
-"""What all tests share. Takes CI from the environment, gives hypothesis its profile; lets Ctrl-C be heard."""
+"""What all tests share. Takes CI from the environment, gives hypothesis its profile; lets Ctrl-C and hang-ups be heard."""
 
 import os
 import signal
@@ -12,6 +12,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "tklb")
 
 # A shell starts what runs in the background with Ctrl-C ignored, and all that it starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup has hang-ups ignored
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
