@@ -331,22 +331,17 @@ def test_a_database_locked_for_longer_than_we_wait_is_refused(home: Path) -> Non
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_database_that_is_written_to_without_any_lock_is_refused(home: Path, mode: str) -> None:
+    """The writer comes before all else, for one that has to wait for a processor writes nothing meanwhile."""
     place = made(home / "x.db", mode)
-    done = threading.Event()
-
-    def write() -> None:
-        moment = 0
-        while not done.is_set():
-            moment += 1
-            os.utime(place, ns=(moment, moment))
-
-    writing = threading.Thread(target=write)
-    writing.start()
-    try:
-        assert refused(place) == "it changed each time it was read"
-    finally:
-        done.set()
-        writing.join()
+    write = "import os, itertools, sys; os.nice(-15); print(flush=True)\n"
+    write += "for moment in itertools.count(): os.utime(sys.argv[1], ns=(moment, moment))"
+    with subprocess.Popen([sys.executable, "-c", write, place], stdout=subprocess.PIPE) as writing:
+        assert writing.stdout is not None
+        writing.stdout.readline()
+        try:
+            assert refused(place) == "it changed each time it was read"
+        finally:
+            writing.kill()
 
 
 def test_an_unfinished_transaction_of_a_killed_process_is_left_for_its_application(home: Path) -> None:
