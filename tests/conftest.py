@@ -1,4 +1,4 @@
-"""What all tests share. Takes CI from the environment, gives hypothesis its profile; lets Ctrl-C and hang-ups be heard."""
+"""What all tests share. Gives hypothesis its profile, by CI in the environment; lets Ctrl-C and hang-ups be heard."""
 
 import os
 import signal
