@@ -390,22 +390,23 @@ def test_traceback_of_a_failure_has_no_secret() -> None:
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrapped: str) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setitem(wrapping._ENVIRONMENT, "STARTED_BY", str(tmp_path))
     wrap(SECRET, PASSPHRASE)
     unwrap(wrapped, PASSPHRASE)
     with pytest.raises(WrongPassphrase):
         unwrap(wrapped, Secret("x"))
     assert os.listdir(tmp_path) == []
-    assert started_by_us() == []
+    assert started_by(tmp_path) == []
 
 
-def started_by_us() -> list[str]:
-    """gpg and its servers, with the environment that gpg is given."""
+def started_by(mark: Path) -> list[str]:
+    """gpg and its servers, with a mark in the environment that gpg is given: others run gpg at the same time."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_bytes()
             is_theirs = re.search(rb"gpg|keyboxd|dirmngr|scdaemon", words.split(b"\0")[0])
-            if is_theirs and b"HOME=/nonexistent" in (process / "environ").read_bytes():
+            if is_theirs and b"STARTED_BY=%b\0" % bytes(mark) in (process / "environ").read_bytes():
                 found.append(words.decode())
     return found
 
