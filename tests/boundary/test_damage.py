@@ -368,12 +368,12 @@ def test_forged_entries_cost_nothing_that_was_there(case: Case) -> None:
     shutil.copy(case.folder / "elsewhere" / name, case.path(name))
     case.path(f"{LEDGER}99999999-{label}").write_bytes(b"rubbish\nrubbish\n")
     case.path(f"{VOLUMES}duplicity-full.{label}.vol1.difftar.gpg").write_bytes(b"planted")
-    began = time.process_time()
+    began = time.monotonic()
     found = check_ledger(case.target, case.read(), case.folder / "ledger")
     assert {(one.volume, one.kind, one.snapshots) for one in found} == {
         (name, "unexpected", ()), (f"{LEDGER}99999999-{label}", "unexpected", ()),
     }  # fmt: skip
-    assert time.process_time() - began < 5, "nobody counts to a hundred million"
+    assert time.monotonic() - began < 5, "nobody counts to a hundred million"
 
 
 def test_key_file_must_be_the_one_of_this_machine(case: Case) -> None:

@@ -182,6 +182,6 @@ def test_this_machine_is_read_as_dpkg_and_apt_read_it() -> None:
 
 
 def test_fifty_thousand_paths_are_read_in_seconds() -> None:
-    started = time.process_time()
+    started = time.monotonic()
     count = sum(1 for _ in package_files(HOST))
-    assert time.process_time() - started < 1 + count / 10_000
+    assert time.monotonic() - started < 1 + count / 10_000

@@ -20,8 +20,7 @@ from tklb.store.target import LEDGER, VOLUMES, Listed, Moved, Stored, idle
 from tklb.store.watchdog import Watched
 
 CONTENT = os.urandom(300_000)
-PATIENCE = 1.0  # a busy machine must not look stalled
-_STALL = 20  # seconds that a stall lasts; what ends well before was not waited for to its end
+PATIENCE = 0.3
 
 
 def passing() -> TargetUnreachable:
@@ -247,7 +246,7 @@ class _Stall:
         if self.target.stalls:
             self.target.stalls -= 1
             self.moved(1000)
-            self.target.freed.wait(_STALL)
+            self.target.freed.wait(20)
             with contextlib.ExitStack() as late:
                 late.push(self.__exit__)
                 self.moved(1000)
@@ -266,10 +265,10 @@ def stalling() -> Iterator[Stalling]:
 
 def test_stalled_operation_is_given_up_and_may_pass(stalling: Stalling, source: Path) -> None:
     begin = time.monotonic()
-    with pytest.raises(TargetUnreachable, match=r"stalled: nothing moved for 1 seconds") as caught:
+    with pytest.raises(TargetUnreachable, match=r"stalled: nothing moved for 0\.3 seconds") as caught:
         Watched(stalling, PATIENCE).put("volumes/b", source, "")
     assert caught.value.may_pass
-    assert PATIENCE <= time.monotonic() - begin < _STALL / 2
+    assert PATIENCE <= time.monotonic() - begin < PATIENCE + 1
     assert stalling.closed == 1
     stalling.stalls = 1
     with pytest.raises(TargetUnreachable, match="stalled"):
@@ -312,8 +311,8 @@ def test_time_in_moved_is_no_stall(source: Path) -> None:
 def test_slow_is_not_stalled(tmp_path: Path) -> None:
     class Slow(MemoryTarget):
         def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
-            for _ in range(12):
-                time.sleep(PATIENCE / 6)
+            for _ in range(6):
+                time.sleep(PATIENCE / 2)
                 moved(1)
             super().get(name, destination, moved)
 
@@ -332,20 +331,20 @@ def test_an_end_is_heeded_while_nothing_moves(stalling: Stalling, source: Path) 
 
     with pytest.raises(Interrupted):
         Watched(stalling, 60).put("volumes/b", source, "", moved)
-    assert time.monotonic() - begin < _STALL / 2
+    assert time.monotonic() - begin < 2
 
 
 def test_ctrl_c_gets_through_a_stall_at_once(stalling: Stalling, source: Path) -> None:
-    with InterruptedWithin(_STALL / 2):
+    with InterruptedWithin(0.5):
         Watched(stalling, 60).put("volumes/b", source, "")
 
 
 def test_close_that_hangs_holds_nobody_up(stalling: Stalling, monkeypatch: pytest.MonkeyPatch) -> None:
-    stalling.close = lambda: stalling.freed.wait(_STALL)  # type: ignore[method-assign]
+    stalling.close = lambda: stalling.freed.wait(20)  # type: ignore[method-assign]
     begin = time.monotonic()
     with pytest.raises(TargetUnreachable, match="stalled"):
         Watched(stalling, PATIENCE).list(VOLUMES)
-    assert time.monotonic() - begin < _STALL / 2
+    assert time.monotonic() - begin < 5
 
 
 def test_threads_are_watched_each_by_itself(stalling: Stalling, tmp_path: Path) -> None:

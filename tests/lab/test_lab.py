@@ -47,7 +47,7 @@ def left_behind(folder: Path) -> list[str]:
     )
 
 
-def soon(is_so: Callable[[], bool], seconds: float = 60) -> bool:
+def soon(is_so: Callable[[], bool], seconds: float = 10) -> bool:
     """Whether something becomes so in that time: the kernel ends killed processes a moment later."""
     limit = time.monotonic() + seconds
     while not is_so() and time.monotonic() < limit:
@@ -58,12 +58,9 @@ def soon(is_so: Callable[[], bool], seconds: float = 60) -> bool:
 def test_a_clone_is_up_in_well_under_a_second() -> None:
     with clone("core"):
         pass
-    took = []
-    for _ in range(10):
-        started = time.monotonic()
-        with clone("core"):
-            took.append(time.monotonic() - started)
-    assert min(took) < 0.5  # others may keep the machine busy now and then
+    started = time.monotonic()
+    with clone("core"):
+        assert time.monotonic() - started < 0.5
 
 
 def test_clones_do_not_see_each_other_and_the_root_stays_clean() -> None:
