@@ -139,7 +139,7 @@ class Duplicity:
         kept = {
             "PASSPHRASE": PASSWORD,
             "GNUPGHOME": os.fspath(world.keep / "gnupg"),
-            # The service tells a checksum of a part where duplicity asks for the whole.
+            # With this service, a restore has ended in a checksum that did not match.
             "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
         }
         options = (f"--archive-dir={world.keep / 'archive'}", f"--s3-endpoint-url={world.service.endpoint}")
