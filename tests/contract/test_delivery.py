@@ -58,6 +58,11 @@ def volumes_in(spool: Path, snapshot_id: str, count: int = 3) -> tuple[Volume, .
     return tuple(made)
 
 
+def flipped(content: bytes) -> bytes:
+    """Other content for sure, whatever its first byte was."""
+    return bytes([content[0] ^ 1]) + content[1:]
+
+
 def a_set(setting: Setting, sequence: int = 1, base: tuple[Volume, ...] = ()) -> tuple[Record, Path]:
     """A finished set in the spool, and the stage it was made from."""
     own = volumes_in(setting.paths.spool, DAYS[sequence - 1])
@@ -135,7 +140,7 @@ def test_what_the_target_does_not_vouch_for_is_read_back(tmp_path: Path) -> None
 
 def test_target_that_keeps_something_else_is_not_believed(tmp_path: Path) -> None:
     volumes = volumes_in(tmp_path, DAYS[0])
-    for spoil in (lambda content: content[:-1], lambda content: b"\0" + content[1:], lambda _: b""):
+    for spoil in (lambda content: content[:-1], flipped, lambda _: b""):
         confirmed: list[Volume] = []
         with pytest.raises(TargetUnreachable, match="does not keep what is sent"):
             upload(Silent(spoil), tmp_path, volumes, 2, confirmed.append)
@@ -150,7 +155,7 @@ def test_volume_that_arrives_broken_once_is_fetched_again(tmp_path: Path) -> Non
             self.gets += 1
             super().get(name, destination, moved)
             if self.gets == 1:
-                destination.write_bytes(b"\0" + destination.read_bytes()[1:])
+                destination.write_bytes(flipped(destination.read_bytes()))
 
     spool, there = private_folder(tmp_path / "spool"), private_folder(tmp_path / "there")
     target, volumes = Flipping(), volumes_in(spool, DAYS[0], 2)
