@@ -44,6 +44,8 @@ class TklbError(Exception):
 def shown(name: bytes | str) -> str:
     """A name as one line of printable text; what is not UTF-8 or not printable is escaped."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 

@@ -60,6 +60,11 @@ def record_of(entry: FileEntry) -> Record:
     return entry.path, format_entry(entry)
 
 
+def has_word(raw: bytes, word: bytes) -> bool:
+    """Whether one of the words of a record is `word`, `type=file` for one."""
+    return word in raw.split()
+
+
 def entry_of(record: Record) -> FileEntry:
     """Read one record. Raises ValueError."""
     lines = record[1].splitlines(keepends=True)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from tklb import snapshot
+from tklb.delta.listing import has_word, records
 from tklb.durable import naming_full, private_folder
 from tklb.errors import NoSpace, TargetFull
 from tklb.flow import pending
@@ -158,9 +159,10 @@ def _name_lists(order: Order, shards: tuple[str, ...]) -> dict[str, Path]:
 def _dumps_and_files(stage: Path) -> Iterator[bytes]:
     """All of a snapshot but its records. Of an SQLite database that was copied, the copy is among the dumps."""
     top = os.fsencode(stage)
-    yield from (top + entry.path for entry in snapshot.read_manifest(stage, snapshot.DUMPS_LISTING))
     copied = {path for path, _ in snapshot.read_copies(stage)}
-    yield from (entry.path for entry in snapshot.read_manifest(stage) if entry.path not in copied)
+    with snapshot.open_manifest(stage, snapshot.DUMPS_LISTING) as dumps, snapshot.open_manifest(stage) as manifest:
+        yield from (top + path for path, _ in records(dumps))
+        yield from (path for path, _ in records(manifest) if path not in copied)
 
 
 def _moved(order: Order, pushed: tuple[Pushed, ...]) -> tuple[dict[bytes, str], list[Skipped]]:
@@ -172,11 +174,13 @@ def _moved(order: Order, pushed: tuple[Pushed, ...]) -> tuple[dict[bytes, str], 
     expected = {b"/" + name for name in edited.split(b"\0")}
     copied = {path for path, _ in snapshot.read_copies(order.stage)}
     amended, replaced = {}, []
-    for entry in snapshot.read_manifest(order.stage):
-        if entry.path in copied:
-            continue
-        if entry.path in read and entry.sha256 != read[entry.path]:
-            amended[entry.path] = read[entry.path]
-        elif entry.kind == "file" and entry.path not in read and (order.full or entry.path in expected):
-            replaced.append(Skipped(entry.path, "it became something else before it was read"))
+    with snapshot.open_manifest(order.stage) as manifest:
+        for path, raw in records(manifest):
+            if path in copied:
+                continue
+            if path in read:
+                if not has_word(raw, b"sha256digest=" + read[path].encode()):
+                    amended[path] = read[path]
+            elif (order.full or path in expected) and has_word(raw, b"type=file"):
+                replaced.append(Skipped(path, "it became something else before it was read"))
     return amended, replaced

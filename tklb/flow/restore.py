@@ -156,7 +156,7 @@ def _put_all(applier: Applier, saved: Saved) -> Iterator[Skipped]:
     groups = {path: group for group in saved.contents.hard_links for path in group}
     first: dict[tuple[bytes, ...], bytes] = {}
     times = []
-    for listed in saved.manifest():
+    for listed in applier.ahead(saved.manifest(), lambda entry: entry):
         amended = saved.amended.get(listed.path)
         entry = listed._replace(sha256=amended, size=None) if amended else listed
         group = groups.get(entry.path, (entry.path,))

@@ -7,9 +7,11 @@ no service is started.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from threading import Thread
 
 from tklb.errors import shown
 from tklb.model import FileEntry, Plan, Progress, Report, Skipped, Step, StepKind
@@ -54,10 +56,21 @@ def apply(plan: Plan, saved: Saved, means: Means, replan: Callable[[], Plan]) ->
             ensure_room(means.root, folders[0], _to_write(run.plan.steps))
         run.do(_of(run.plan.steps, (StepKind.ACCOUNTS, *FILES)))
         run.set_folder_times()
-        os.sync()
-        run.do(_of(run.plan.steps, (*DATABASES, StepKind.SERVICE)))
-        run.skipped += means.loader.finish()
+        with _syncing():
+            run.do(_of(run.plan.steps, (*DATABASES, StepKind.SERVICE)))
+            run.skipped += means.loader.finish()
         return run.report(plan)
+
+
+@contextmanager
+def _syncing() -> Iterator[None]:
+    """What is in place so far is on disk when the block has ended."""
+    sync = Thread(target=os.sync, daemon=True)
+    sync.start()
+    try:
+        yield
+    finally:
+        sync.join()
 
 
 @dataclass(slots=True)
@@ -105,7 +118,7 @@ class _Run:
 
     def _do_files(self, batch: list[Step]) -> Sequence[Skipped]:
         skipped: list[Skipped] = []
-        for number, step in enumerate(batch):
+        for number, step in enumerate(self.applier.ahead(batch, _written)):
             if number % _EVERY == 0:
                 self.means.progress("putting files in place", number, len(batch))
             skipped += apply_file(self.applier, step)
@@ -142,9 +155,13 @@ def apply_file(applier: Applier, step: Step) -> tuple[Skipped, ...]:
     raise ValueError(f"a step without an entry: {step.kind}")
 
 
+def _written(step: Step) -> FileEntry | None:
+    return step.entry if step.kind is StepKind.WRITE else None
+
+
 def _of(steps: Iterable[Step], kinds: tuple[StepKind, ...]) -> Iterator[Step]:
     return (step for step in steps if step.kind in kinds)
 
 
 def _to_write(steps: Iterable[Step]) -> Iterator[FileEntry]:
-    return (step.entry for step in steps if step.kind is StepKind.WRITE and step.entry)
+    return (entry for step in steps if (entry := _written(step)))

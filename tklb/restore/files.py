@@ -96,6 +96,7 @@ class FilePlanner:
     kept: Tally[Guard] = field(default_factory=Tally)  # what stays by which guard
     replaced: list[Step] = field(default_factory=list)  # files of this machine that get other content
     _quiet: dict[bytes, int] = field(default_factory=dict)  # unchanged folders of the manifest and their mtime
+    _nowhere: bytes = b"\0"  # what paths below the last folder that is not there begin with
     _times: dict[bytes, int] = field(default_factory=dict)
     _opened: set[bytes] = field(default_factory=set)  # what is no folder now and will be one
     _gone: set[bytes] = field(default_factory=set)  # deletions planned
@@ -105,10 +106,13 @@ class FilePlanner:
         """Plan what brings `entry` about."""
         if self._is_deleted(entry.path):
             self._back.add(entry.path)
-        have = self.present.entry(entry.path)
-        if have is None and (barrier := self._barrier(entry.path)):
-            self._skip(entry.path, f"{shown(barrier)} is no folder on this machine; links are never followed")
-            return
+        have = None if self._is_nowhere(entry.path) else self.present.entry(entry.path)
+        if have is None and not self._is_nowhere(entry.path):
+            if barrier := self._barrier(entry.path):
+                self._skip(entry.path, f"{shown(barrier)} is no folder on this machine; links are never followed")
+                return
+            if entry.kind == "dir":
+                self._nowhere = entry.path + b"/"
         try:
             wanted = self.ids.mapped(entry)
         except ValueError as exc:
@@ -257,6 +261,8 @@ class FilePlanner:
 
     def _logs(self, path: bytes) -> tuple[list[bytes], list[bytes]]:
         """The logs beside `path` that SQLite would replay, and where there are any, the index of one (-shm)."""
+        if self._is_nowhere(path):
+            return [], []
         # only files are looked into: to open a device may do something
         beside = [
             name for name in sidecars(path) if (entry := self.present.entry(name)) is not None and entry.kind == "file"
@@ -297,6 +303,10 @@ class FilePlanner:
             return
         changes = step is not None or have is None or not same_time(want.mtime_ns, have.mtime_ns)
         (self._times if changes else self._quiet)[want.path] = want.mtime_ns
+
+    def _is_nowhere(self, path: bytes) -> bool:
+        """Whether it lies below a folder that this machine does not have: nobody need look for it there."""
+        return path.startswith(self._nowhere)
 
     def _barrier(self, path: bytes) -> bytes | None:
         """The parent of `path` that is no folder and will be none."""

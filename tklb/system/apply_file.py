@@ -14,17 +14,19 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from tklb.delta.xattrs import CAPABILITY, is_carried
 from tklb.errors import NoSpace
 from tklb.model import FileEntry, Skipped
-from tklb.system.beneath import Beneath, NoFolder, Place, by_descriptor, digest_of, names_of
+from tklb.system.beneath import Beneath, NoFolder, Place, by_descriptor, names_of
+from tklb.system.contents import Content, Contents
 from tklb.system.present import kind_of
 
+T = TypeVar("T")
 _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -57,7 +59,7 @@ class Applier:
         self._problems: list[Skipped] = []
         with ExitStack() as opened:
             self._live = opened.enter_context(Beneath(root))
-            self._stages = [opened.enter_context(Beneath(stage)) for stage in stages]
+            self._contents = opened.enter_context(contextlib.closing(Contents(stages)))
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -67,6 +69,13 @@ class Applier:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._opened.close()
+
+    def ahead(self, items: Iterable[T], entry_of: Callable[[T], FileEntry | None]) -> Iterator[T]:
+        """Give `items` in their order, while contents of the next ones that will be written are made ready.
+
+        `entry_of` an item is what it writes, None where it writes nothing.
+        """
+        return self._contents.ahead(items, entry_of)
 
     def write(self, entry: FileEntry, was: FileEntry | None = None) -> tuple[Skipped, ...]:
         """Make `entry` stand at its path. `was` is what may be in its way: a folder only goes if it says so."""
@@ -166,48 +175,51 @@ class Applier:
     def _write_file(self, entry: FileEntry, was: FileEntry | None) -> None:
         if entry.sha256 is None:
             raise _Unfit("no digest of its content is recorded")
-        self._parent(entry.path)
-        stage, source = self._source(entry.path)
+        place = self._parent(entry.path)
+        content = self._contents.open(entry.path)
+        if content is None:
+            self._copy_live(entry, was)
+            return
         try:
-            if stage is None or entry.sparse or not self._move(stage, source, entry, was):
-                self._copy(source, entry, was)
-                if stage is not None:
-                    folder, name = stage.place(entry.path)
-                    os.unlink(name, dir_fd=folder)
+            if entry.sparse or not self._move(content, place, entry, was):
+                self._copy(content.descriptor, place, entry, was)
+                folder, name = content.stage.place(entry.path)
+                os.unlink(name, dir_fd=folder)
+        finally:
+            content.close()
+
+    def _copy_live(self, entry: FileEntry, was: FileEntry | None) -> None:
+        """What no stage has may be in place already."""
+        try:
+            source = self._live.open_file(entry.path)
+        except FileNotFoundError as exc:
+            raise _Unfit("its content is not in the snapshot") from exc
+        try:
+            self._copy(source, self._live.place(entry.path), entry, was)
         finally:
             os.close(source)
 
-    def _source(self, path: bytes) -> tuple[Beneath | None, int]:
-        """Open the content: from the stage that has it, else what is live already."""
-        for stage in self._stages:
-            with contextlib.suppress(FileNotFoundError):
-                return stage, stage.open_file(path)
-        try:
-            return None, self._live.open_file(path)
-        except FileNotFoundError as exc:
-            raise _Unfit("its content is not in the snapshot") from exc
-
-    def _move(self, stage: Beneath, source: int, entry: FileEntry, was: FileEntry | None) -> bool:
+    def _move(self, content: Content, place: Place, entry: FileEntry, was: FileEntry | None) -> bool:
         """Dress the staged file and rename it into place; False where it lies on another file system."""
-        if os.fstat(source).st_nlink != 1:
+        if os.fstat(content.descriptor).st_nlink != 1:
             raise _Unfit("its content on the stage has a second name")
-        _must_match(digest_of(source, "sha256"), entry)
-        self._dress(source, entry)
-        staged, staged_name = stage.place(entry.path)
-        folder, name = self._live.place(entry.path)
+        _must_match(content.sha256(), entry)
+        self._dress(content.descriptor, entry)
+        staged, staged_name = content.stage.place(entry.path)
+        folder, name = place
         self._clear(folder, name, was)
         try:
             os.rename(staged_name, name, src_dir_fd=staged, dst_dir_fd=folder)
         except OSError as exc:
             if exc.errno != errno.EXDEV:
                 raise
-            os.lseek(source, 0, os.SEEK_SET)
+            os.lseek(content.descriptor, 0, os.SEEK_SET)
             self._problems.clear()  # the copy will tell
             return False
         return True
 
-    def _copy(self, source: int, entry: FileEntry, was: FileEntry | None) -> None:
-        folder, name = self._live.place(entry.path)
+    def _copy(self, source: int, place: Place, entry: FileEntry, was: FileEntry | None) -> None:
+        folder, name = place
         with _temporary(folder, name) as beside:
             target = os.open(beside, _NEW, 0o600, dir_fd=folder)
             try:

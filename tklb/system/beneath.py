@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 from collections import OrderedDict
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -123,11 +124,12 @@ def names_of(path: bytes) -> tuple[bytes, ...]:
     return names
 
 
-def digest_of(descriptor: int, algorithm: str) -> str:
-    """The digest of what is left to read, in lowercase hex."""
+def digest_of(descriptor: int, algorithm: str, check: Callable[[], object] = lambda: None) -> str:
+    """The digest of what is left to read, in lowercase hex; `check` is called now and then and may raise an end."""
     content = hashlib.new(algorithm, usedforsecurity=False)
     while chunk := os.read(descriptor, _CHUNK):
         content.update(chunk)
+        check()
     return content.hexdigest()
 
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MOST_AT_ONCE = 1 << 20
@@ -25,12 +25,14 @@ def file_digest(path: bytes, algorithm: str) -> str:
     return digest_with_status(path, algorithm)[0]
 
 
-def digest_with_status(name: bytes, algorithm: str, folder: int | None = None) -> tuple[str, os.stat_result]:
+def digest_with_status(
+    name: bytes, algorithm: str, folder: int | None = None, check: Callable[[], object] = lambda: None
+) -> tuple[str, os.stat_result]:
     """Give the digest of a regular file and the status that goes with just this content: whoever writes to the file
     later moves its ctime.
 
-    `folder` is the descriptor that `name` is relative to. One change while reading is forgiven. Raises OSError,
-    ContentChanged.
+    `folder` is the descriptor that `name` is relative to; `check` is called now and then and may raise an end. One
+    change while reading is forgiven. Raises OSError, ContentChanged.
     """
     for _ in range(_TRIES):
         descriptor = _open(name, folder)
@@ -43,6 +45,7 @@ def digest_with_status(name: bytes, algorithm: str, folder: int | None = None) -
             content = hashlib.new(algorithm, usedforsecurity=False)
             for chunk in _chunks(descriptor, min(before.st_size + 1, _MOST_AT_ONCE)):
                 content.update(chunk)
+                check()
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)

@@ -8,12 +8,14 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from tklb.delta.rules import Rules
 from tklb.delta.xattrs import is_carried
 from tklb.model import FileEntry, Skipped
+from tklb.system.ahead import Reader, in_turn, is_large
 from tklb.system.digest import digest_with_status
 from tklb.system.walk import Seen, walk
 
@@ -25,6 +27,7 @@ KINDS = {
     stat.S_IFBLK: "block",
     stat.S_IFCHR: "char",
 }
+Digest = Callable[[], tuple[str, os.stat_result]]
 # Fields of an entry: what a status says (the names of owners are only looked up), and then what must be read.
 _UP_TO_NAMES = slice(FileEntry._fields.index("uname"))
 _STATUS = slice(FileEntry._fields.index("size"), FileEntry._fields.index("sha256"))
@@ -54,11 +57,23 @@ def scan(
     the SHA-256 of every file. What cannot be read is appended to `skipped`. Raises OSError where `root` is no folder.
     """
     earlier = _Earlier(known)
-    with contextlib.closing(Examiner(root, skipped, digest=digest)) as examiner:
-        for seen in walk(root, rules, own, skipped):
-            bare = examiner.bare(seen)
-            if bare is not None:
-                yield earlier.completed(bare, digest=digest) or examiner.completed(bare, seen)
+    with (
+        contextlib.closing(Examiner(root, skipped, digest=digest)) as examiner,
+        contextlib.closing(_Readings(examiner)) as readings,
+    ):
+
+        def found() -> Iterator[FileEntry | _Reading]:
+            for seen in walk(root, rules, own, skipped):
+                bare = examiner.bare(seen)
+                if bare is None:
+                    continue
+                if entry := earlier.completed(bare, digest=digest):
+                    yield entry
+                else:
+                    yield readings.begin(bare, seen) if digest and is_large(bare) else examiner.completed(bare, seen)
+
+        for item in in_turn(found(), lambda item: isinstance(item, _Reading)):
+            yield readings.completed(item) if isinstance(item, _Reading) else item
 
 
 def read_names(root: bytes) -> NameTable:
@@ -138,13 +153,13 @@ class Examiner:
                 return None
         return self._entry(path, kind, status, link)
 
-    def completed(self, bare: FileEntry, seen: Seen) -> FileEntry:
-        """Add what must be read: extended attributes and the digest."""
+    def completed(self, bare: FileEntry, seen: Seen, digest: Digest | None = None) -> FileEntry:
+        """Add what must be read: extended attributes and the digest, unless that was made already."""
         path, status, folder, name = seen
         entry = bare
         if self._digest and bare.kind == "file":
             try:
-                sha256, status = digest_with_status(name, "sha256", folder)
+                sha256, status = digest() if digest else digest_with_status(name, "sha256", folder)
                 entry = self._entry(path, "file", status, None)._replace(sha256=sha256)
             except OSError as exc:
                 self._skip(path, exc)
@@ -202,3 +217,40 @@ class Examiner:
     def _skip(self, path: bytes, exc: OSError) -> None:
         reason = "vanished while being looked at" if exc.errno == errno.ENOENT else exc.strerror or str(exc)
         self._skipped.append(Skipped(path, reason))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A file whose digest is being made. The folder in `seen` is a descriptor of its own."""
+
+    bare: FileEntry
+    seen: Seen
+    digest: Future[tuple[str, os.stat_result]]
+
+
+class _Readings:
+    """Files that are read in other threads; close it when done."""
+
+    def __init__(self, examiner: Examiner) -> None:
+        self._examiner = examiner
+        self._reader = Reader()
+        self._folders: set[int] = set()
+
+    def begin(self, bare: FileEntry, seen: Seen) -> _Reading:
+        path, status, folder, name = seen
+        own = os.dup(folder)
+        self._folders.add(own)
+        digest = self._reader.begin(digest_with_status, name, "sha256", own, self._reader.check)
+        return _Reading(bare, (path, status, own, name), digest)
+
+    def completed(self, reading: _Reading) -> FileEntry:
+        entry = self._examiner.completed(reading.bare, reading.seen, reading.digest.result)
+        own = reading.seen[2]
+        self._folders.remove(own)
+        os.close(own)
+        return entry
+
+    def close(self) -> None:
+        self._reader.close()
+        for own in self._folders:
+            os.close(own)

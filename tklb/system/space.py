@@ -6,6 +6,7 @@ Takes a root, the stage and the entries to write; raises NoSpace where a file sy
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 from tklb.errors import NoSpace
 from tklb.model import FileEntry
@@ -29,15 +30,15 @@ def ensure_room(root: bytes, stage: bytes, entries: Iterable[FileEntry]) -> None
     staged = os.stat(stage).st_dev
     needs: dict[int, _Need] = {}
     with Beneath(root) as live:
-        for entry in entries:
-            parent = entry.path.rpartition(b"/")[0] or b"/"
+        for parent, inside in groupby(entries, key=lambda entry: entry.path.rpartition(b"/")[0] or b"/"):
             folder = _nearest(live, parent)
             device = os.fstat(folder).st_dev
             if device == staged:
                 continue
             need = needs.setdefault(device, _Need(parent, os.fstatvfs(folder)))
-            need.inodes += 1
-            need.bytes += 0 if entry.sparse else _rounded(entry.size or 0)
+            for entry in inside:
+                need.inodes += 1
+                need.bytes += 0 if entry.sparse else _rounded(entry.size or 0)
     for need in needs.values():
         _check(need)
 
