@@ -3,17 +3,18 @@
 Takes the number of runs, gives each program's cost of each step in each run, the service's CPU apart; touches the lab's
 cache, where machine, service and buckets live for the length of a run. The service is `rclone serve s3` on the
 machine's own 127.0.0.1. Caches are warm: all files are read once before a run begins. Every other run asks the programs
-in the opposite order. What was restored is compared with the machine.
+in the opposite order. What was restored is compared with the machine. Nothing is removed before all is measured: ext4
+passes over the inodes of what was just deleted, one by one, for whoever makes files next.
 """
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import ClassVar
@@ -37,21 +38,22 @@ _VOLUMES, _ABREAST = 4, 4
 
 def measure(runs: int, size: int = 400) -> Iterator[Measured]:
     """Of so many megabytes of files; give each as soon as it is known. Raises RuntimeError where a program fails."""
-    for run in range(runs):
-        with tempfile.TemporaryDirectory(prefix="bench-", dir=LAB) as scratch:
-            yield from _one_run(run, size, Path(scratch))
-        with tempfile.TemporaryDirectory(prefix="bench-", dir=LAB) as scratch:
-            yield from _volumes(run, Path(scratch))
+    with contextlib.ExitStack() as held:
+        for run in range(runs):
+            for part in (partial(_one_run, run, size), partial(_volumes, run)):
+                scratch = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=LAB)))
+                yield from part(scratch, held)
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """`served` has the buckets as folders, `keep` what the programs keep on this side."""
+    """`served` has the buckets as folders, `keep` what the programs keep on this side, `held` what ends with all."""
 
     machine: Appliance
     service: Service
     served: Path
     keep: Path
+    held: contextlib.ExitStack
 
     @property
     def files(self) -> Path:
@@ -83,15 +85,14 @@ class Tklb:
 
     def restored(self, world: World) -> Iterator[tuple[str, Cost]]:
         for name, words in ((TKLB, ["--yes"]), (INTO, ["--into", "/root/files"])):
-            with contextlib.ExitStack() as held:
-                binds = {world.keep: "/mnt/bench"}
-                b = held.enter_context(clone("core", hostname="b", tklb=True, on="disk", binds=binds))
-                there = replace(world, machine=b, service=held.enter_context(rclone(world.served, box=b)))
-                _let_in(there)
-                source = ["--target", there.service.address(self.bucket), "--key", "/mnt/bench/key"]
-                command = Command(tuple(b.argv(["tklb", "restore", *source, *words])), ENVIRONMENT, accept=(0, NAMED))
-                yield name, there.counted(command)
-                _compare(world.files, b.root / ("root/files" if name == INTO else "") / PLACE)
+            binds = {world.keep: "/mnt/bench"}
+            b = world.held.enter_context(clone("core", hostname="b", tklb=True, on="disk", binds=binds))
+            there = _served_anew(replace(world, machine=b))
+            _let_in(there)
+            source = ["--target", there.service.address(self.bucket), "--key", "/mnt/bench/key"]
+            command = Command(tuple(b.argv(["tklb", "restore", *source, *words])), ENVIRONMENT, accept=(0, NAMED))
+            yield name, there.counted(command)
+            _compare(world.files, b.root / ("root/files" if name == INTO else "") / PLACE)
 
 
 class Restic:
@@ -106,8 +107,8 @@ class Restic:
         return world.spent(self._command(world, "backup", "."))
 
     def restored(self, world: World) -> Iterator[tuple[str, Cost]]:
-        with _emptied(world) as folder:
-            yield self.name, world.spent(self._command(world, "restore", "latest", "--target", folder))
+        with _restored(world, self.name) as (there, folder):
+            yield self.name, there.spent(self._command(there, "restore", "latest", "--target", folder))
 
     def _command(self, world: World, *words: str | Path) -> Command:
         kept = {"RESTIC_PASSWORD": PASSWORD, "RESTIC_CACHE_DIR": os.fspath(world.keep / "cache")}
@@ -128,8 +129,8 @@ class Duplicity:
         return world.spent(self._command(world, "full" if step == FIRST else "backup", world.files, self._place))
 
     def restored(self, world: World) -> Iterator[tuple[str, Cost]]:
-        with _emptied(world) as folder:
-            yield self.name, world.spent(self._command(world, "restore", "--numeric-owner", self._place, folder))
+        with _restored(world, self.name) as (there, folder):
+            yield self.name, there.spent(self._command(there, "restore", "--numeric-owner", self._place, folder))
 
     @property
     def _place(self) -> str:
@@ -160,65 +161,68 @@ class Aws:
         return world.spent(_aws(world, *words, world.files, f"s3://{self.bucket}"))
 
     def restored(self, world: World) -> Iterator[tuple[str, Cost]]:
-        with _emptied(world) as folder:
-            yield self.name, world.spent(_aws(world, "cp", "--recursive", f"s3://{self.bucket}", folder))
+        with _restored(world, self.name) as (there, folder):
+            yield self.name, there.spent(_aws(there, "cp", "--recursive", f"s3://{self.bucket}", folder))
 
 
 Program = Tklb | Restic | Duplicity | Aws
 PROGRAMS: tuple[Program, ...] = (Tklb(), Restic(), Duplicity(), Aws())
 
 
-@contextlib.contextmanager
-def _world(scratch: Path, buckets: Sequence[str]) -> Iterator[World]:
+def _world(scratch: Path, buckets: Sequence[str], held: contextlib.ExitStack) -> World:
     served, keep = scratch / "served", scratch / "keep"
     keep.mkdir()
     for bucket in buckets:
         (served / bucket).mkdir(parents=True)
-    with contextlib.ExitStack() as held:
-        machine = held.enter_context(clone("core", hostname="a", tklb=True, on="disk", binds={keep: "/mnt/bench"}))
-        yield World(machine, held.enter_context(rclone(served, box=machine)), served, keep)
+    machine = held.enter_context(clone("core", hostname="a", tklb=True, on="disk", binds={keep: "/mnt/bench"}))
+    return World(machine, held.enter_context(rclone(served, box=machine)), served, keep, held)
 
 
-def _one_run(run: int, size: int, scratch: Path) -> Iterator[Measured]:
+def _served_anew(world: World) -> World:
+    """With a service that knows no digest of its objects from before."""
+    return replace(world, service=world.held.enter_context(rclone(world.served, box=world.machine)))
+
+
+def _one_run(run: int, size: int, scratch: Path, held: contextlib.ExitStack) -> Iterator[Measured]:
     programs = PROGRAMS[:: -1 if run % 2 else 1]
-    with _world(scratch, [program.bucket for program in programs]) as world:
-        fill(world.files, size)
+    world = _world(scratch, [program.bucket for program in programs], held)
+    fill(world.files, size)
+    for program in programs:
+        program.prepare(world)
+    for step in (FIRST, UNCHANGED, CHANGED):
+        if step == CHANGED:
+            change(world.files)
+        cost(Command(("grep", "--recursive", "--devices=skip", "--count", "", world.machine.root), accept=(0, 2)))
         for program in programs:
-            program.prepare(world)
-        for step in (FIRST, UNCHANGED, CHANGED):
-            if step == CHANGED:
-                change(world.files)
-            cost(Command(("grep", "--recursive", "--devices=skip", "--count", "", world.machine.root), accept=(0, 2)))
-            for program in programs:
-                before = _bytes_in(world.served)
-                spent = program.backup(world, step)
-                yield Measured(run, step, program.name, spent, _bytes_in(world.served) - before)
-        for program in programs:
-            for name, spent in program.restored(world):
-                yield Measured(run, BACK, name, spent)
+            before = _bytes_in(world.served)
+            spent = program.backup(world, step)
+            yield Measured(run, step, program.name, spent, _bytes_in(world.served) - before)
+    for program in programs:
+        for name, spent in program.restored(world):
+            yield Measured(run, BACK, name, spent)
 
 
-def _volumes(run: int, scratch: Path) -> Iterator[Measured]:
+def _volumes(run: int, scratch: Path, held: contextlib.ExitStack) -> Iterator[Measured]:
     """tklb's driver against the AWS CLI, each with volumes of its own place, both ways."""
-    with _world(scratch, ["tklb", "aws"]) as world:
-        made = scratch / "volumes"
-        made.mkdir()
-        for number in range(_VOLUMES):
-            (made / f"volume-{number}").write_bytes(Random(number).randbytes(100_000_000))
-        note(made, made)
-        copied, fetched = scratch / "copied", scratch / "fetched"
-        note(made, copied)
-        ways = (
-            (PUT, TKLB, _driver(world, "put", made)),
-            (PUT, AWS, _aws(world, "cp", "--recursive", made, "s3://aws")),
-            (GET, TKLB, _driver(world, "get", copied)),
-            (GET, AWS, _aws(world, "cp", "--recursive", "s3://aws", fetched)),
-        )
-        copied.mkdir()
-        for step, name, command in sorted(ways[:: -1 if run % 2 else 1], key=lambda way: way[0] == GET):
-            yield Measured(run, step, name, world.spent(command))
-        _compare(made, copied)
-        _compare(made, fetched)
+    world = _world(scratch, ["tklb", "aws"], held)
+    made = scratch / "volumes"
+    made.mkdir()
+    for number in range(_VOLUMES):
+        (made / f"volume-{number}").write_bytes(Random(number).randbytes(100_000_000))
+    note(made, made)
+    copied, fetched = scratch / "copied", scratch / "fetched"
+    note(made, copied)
+    ways = (
+        (PUT, TKLB, _driver(world, "put", made)),
+        (PUT, AWS, _aws(world, "cp", "--recursive", made, "s3://aws")),
+        (GET, TKLB, _driver(world, "get", copied)),
+        (GET, AWS, _aws(world, "cp", "--recursive", "s3://aws", fetched)),
+    )
+    copied.mkdir()
+    for step, name, command in sorted(ways[:: -1 if run % 2 else 1], key=lambda way: way[0] == GET):
+        yield Measured(run, step, name, world.spent(command))
+    _compare(made, copied)
+    _compare(made, fetched)
 
 
 def fill(folder: Path, megabytes: int) -> None:
@@ -288,12 +292,11 @@ def _driver(world: World, deed: str, folder: Path) -> Command:
 
 
 @contextlib.contextmanager
-def _emptied(world: World) -> Iterator[Path]:
-    restored = world.keep / "restored"
-    restored.mkdir()
-    yield restored
-    _compare(world.files, restored)
-    shutil.rmtree(restored)
+def _restored(world: World, name: str) -> Iterator[tuple[World, Path]]:
+    folder = world.keep / f"restored by {name}"
+    folder.mkdir()
+    yield _served_anew(world), folder
+    _compare(world.files, folder)
 
 
 def _compare(files: Path, copy: Path) -> None:

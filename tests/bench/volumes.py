@@ -7,7 +7,9 @@ volumes into that empty folder, as a restore does: compared with what was sent. 
 """
 
 import hashlib
+import random
 import sys
+import time
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
@@ -16,12 +18,15 @@ from tklb.config import S3Config  # noqa: E402 - the path comes first
 from tklb.model import Volume  # noqa: E402
 from tklb.store.address import parse_address  # noqa: E402
 from tklb.store.download import download  # noqa: E402
+from tklb.store.retry import Retrying  # noqa: E402
 from tklb.store.s3 import S3Target  # noqa: E402
 from tklb.store.upload import upload  # noqa: E402
 
 
 def main(deed: str, address: str, credentials: str, folder: str, abreast: str) -> int:
-    target = S3Target(parse_address(address), S3Config(credentials_file=credentials))
+    target = Retrying(
+        S3Target(parse_address(address), S3Config(credentials_file=credentials)), time.sleep, random.random
+    )
     if deed == "put":
         upload(target, Path(folder), listed(Path(folder)), int(abreast))
     else:
