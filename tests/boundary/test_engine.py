@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,7 +30,17 @@ from tklb.keys.keyfile import write_key_file
 from tklb.keys.secret import make_secret
 from tklb.model import Shard, Volume, snapshot_id
 from tklb.store.dialect import VERSION, VOLUME_NAME, LogEntry, complaints, parse_log, reason
-from tklb.store.engine import Engine, Push, Pushed, clean_spool, prefix_of, push_all, restore_volumes, shards_that_pay
+from tklb.store.engine import (
+    Engine,
+    Push,
+    Pushed,
+    Volumes,
+    clean_spool,
+    prefix_of,
+    push_all,
+    restore_volumes,
+    shards_that_pay,
+)
 from tklb.store.objects import Problem, check_objects, fetch_volumes, unexpected
 from tklb.store.openpgp import decrypt, encrypt
 from tklb.store.target import Target
@@ -98,7 +109,7 @@ class Machine:
         volumes = self.fetched(f"{name}-volumes")
         stage = self.folder / name
         stage.mkdir()
-        (engine or self.engine).pull(volumes, stage, Shard("", self.last))
+        (engine or self.engine).pull(lying(volumes), stage, Shard("", self.last))
         return stage
 
     def stock_restore(self, name: str = "stock", *options: str, moment: datetime | None = None) -> Path:
@@ -153,6 +164,11 @@ def tree(folder: Path) -> dict[bytes, tuple[object, ...]]:
             moment = max(0, int(status.st_mtime)) if kind != stat.S_IFLNK else None
             found[path[len(bytes(folder)) :]] = (status.st_mode, status.st_uid, status.st_gid, moment, content)
     return found
+
+
+def lying(folder: Path) -> Volumes:
+    """All volumes there are in a folder."""
+    return Volumes(folder, tuple(sorted(path.name for path in folder.iterdir())))
 
 
 def content_sha256(path: Path) -> str:
@@ -614,7 +630,7 @@ def test_full_disk_on_the_way_back_is_named(machine: Machine, small_disk: Path, 
     written(small_disk / "ballast", bytes(4_000_000))
     places["stage"].mkdir()
     with pytest.raises(NoSpace, match=what):
-        Engine(places["cache"], SECRET, patience=30).pull(volumes, places["stage"], Shard("", machine.last))
+        Engine(places["cache"], SECRET, patience=30).pull(lying(volumes), places["stage"], Shard("", machine.last))
 
 
 @pytest.mark.parametrize("kind", ["folders", "devices"])
@@ -628,7 +644,7 @@ def test_disk_without_room_for_another_folder_or_device_is_named(machine: Machin
     (small_disk / "stage").mkdir()
     subprocess.run(["mount", "-o", "remount,nr_inodes=20", small_disk], check=True)
     with pytest.raises(NoSpace, match="stage"):
-        machine.engine.pull(volumes, small_disk / "stage", Shard("", machine.last))
+        machine.engine.pull(lying(volumes), small_disk / "stage", Shard("", machine.last))
 
 
 def test_run_in_which_nothing_moves_is_ended(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -640,6 +656,59 @@ def test_run_in_which_nothing_moves_is_ended(machine: Machine, monkeypatch: pyte
     with pytest.raises(ProgramFailed, match="did nothing for 1 seconds"):
         Engine(machine.engine.cache, SECRET, patience=1).push(machine.order())
     assert time.monotonic() - began < 20
+
+
+# ---------------------------------------------------------------- volumes on their way
+
+
+def waited(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_decoding_begins_with_the_first_volume_and_waits_for_the_others(machine: Machine) -> None:
+    written(machine.source / "a", random.Random(1).randbytes(1_500_000))
+    written(machine.source / "b", random.Random(2).randbytes(1_500_000))
+    pushed = machine.engine.push(Push(**{**_fields(machine.order()), "volume_megabytes": 1}))
+    machine.sealed, machine.last = pushed.volumes, START
+    there = machine.fetched()
+    volumes = lying(there)
+    aside = machine.folder / "aside"
+    aside.mkdir()
+    on_their_way = sorted(path.name for path in there.glob("*.vol*") if ".vol1." not in path.name)
+    assert len(on_their_way) >= 2
+    for name in on_their_way:
+        (there / name).rename(aside / name)
+    stage = machine.folder / "stage"
+    stage.mkdir()
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(machine.engine.pull, volumes, stage, Shard("", machine.last))
+        waited(lambda: any(stage.iterdir()))
+        assert not done.done()
+        for name in on_their_way:
+            (aside / name).rename(there / name)
+    done.result()
+    assert tree(stage) == tree(machine.source)
+
+
+def test_waiting_for_a_volume_is_no_standstill(machine: Machine) -> None:
+    filled(machine.source, 1)
+    machine.push()
+    there = machine.fetched()
+    volumes = lying(there)
+    [late] = there.glob("*.vol1.*")
+    late.rename(machine.folder / late.name)
+    stage = machine.folder / "stage"
+    stage.mkdir()
+    engine = Engine(machine.engine.cache, SECRET, patience=2)
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(engine.pull, volumes, stage, Shard("", machine.last))
+        time.sleep(5)
+        (machine.folder / late.name).rename(late)
+    done.result()
+    assert tree(stage) == tree(machine.source)
 
 
 # ---------------------------------------------------------------- nothing unsealed is ever decoded
@@ -731,7 +800,7 @@ def test_volume_that_fails_to_decode_is_an_error_not_a_warning(machine: Machine)
     (machine.folder / "stage").mkdir()
     with pytest.raises(ProgramFailed):
         Engine(machine.engine.cache, SECRET, patience=5).pull(
-            volumes, machine.folder / "stage", Shard("", machine.last)
+            lying(volumes), machine.folder / "stage", Shard("", machine.last)
         )
 
 
@@ -751,7 +820,7 @@ def test_forged_link_with_something_below_it_writes_nowhere(machine: Machine, tm
     volumes = forged(machine, {"snapshot/": None, "snapshot/a": str(outside), "snapshot/a/file": b""})
     (machine.folder / "stage").mkdir()
     with pytest.raises(ProgramFailed, match="below what is no folder"):
-        machine.engine.pull(volumes, machine.folder / "stage", Shard("", machine.last))
+        machine.engine.pull(lying(volumes), machine.folder / "stage", Shard("", machine.last))
     assert list(outside.iterdir()) == []
 
 
@@ -765,7 +834,7 @@ def test_patch_that_fails_is_an_error_whatever_the_name_is(machine: Machine) -> 
     volumes = forged(machine, {f"diff/{name}": b"no delta"})
     (machine.folder / "stage").mkdir()
     with pytest.raises(ProgramFailed, match="processing file"):
-        machine.engine.pull(volumes, machine.folder / "stage", Shard("", machine.last))
+        machine.engine.pull(lying(volumes), machine.folder / "stage", Shard("", machine.last))
 
 
 def forged(machine: Machine, entries: dict[str, str | bytes | None]) -> Path:
@@ -821,7 +890,7 @@ def test_two_shards_make_two_chains_that_come_back_apart(machine: Machine) -> No
     for number in (0, 1):
         stage = machine.folder / f"stage{number}"
         stage.mkdir()
-        machine.engine.pull(volumes, stage, Shard(prefix_of(number), START))
+        machine.engine.pull(lying(volumes), stage, Shard(prefix_of(number), START))
         stock = tree(machine.stock_restore(f"stock{number}", f"--file-prefix={prefix_of(number)}"))
         assert stock == tree(stage)
         found |= {path: state for path, state in stock.items() if path[1:] in halves[number]}

@@ -3,8 +3,10 @@
 import hashlib
 import os
 import queue
+import re
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +25,8 @@ from tklb.flow.deliver import deliver, go_on, prepare, settle_spool
 from tklb.flow.setting import Setting
 from tklb.model import Record, Volume
 from tklb.profile import find
-from tklb.store.download import download
+from tklb.store.dialect import turn_of
+from tklb.store.download import download, downloading
 from tklb.store.ledger import read_ledger, seal
 from tklb.store.parallel import Stop, side_by_side
 from tklb.store.target import VOLUMES, Listed, Moved, Stored, idle
@@ -167,6 +170,87 @@ def test_volume_that_arrives_broken_once_is_fetched_again(tmp_path: Path) -> Non
     target.objects[VOLUMES + volumes[0].name] = b"\0" * volumes[0].size
     with pytest.raises(TargetDamaged, match="vol1"):
         download(target, volumes, private_folder(tmp_path / "again"), 2)
+
+
+def test_manifests_come_before_the_volumes_they_tell_of() -> None:
+    names = [f"{prefix}duplicity-full.{DAYS[0]}.{part}.gpg" for part in ("vol10.difftar", "vol2.difftar", "manifest")
+             for prefix in ("b-", "")]  # fmt: skip
+    assert [turn_of(name)[0] for name in sorted(names, key=turn_of)] == [0, 0, 2, 2, 10, 10]
+
+
+def waited(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+class Gated(MemoryTarget):
+    """Gives the volumes whose gate is open."""
+
+    def __init__(self, volumes: Iterable[Volume]) -> None:
+        super().__init__()
+        self.gates = {VOLUMES + volume.name: threading.Event() for volume in volumes}
+
+    def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+        while not self.gates[name].wait(0.05):
+            moved(0)
+        super().get(name, destination, moved)
+
+
+def test_volumes_come_one_by_one_in_the_order_of_their_use_while_the_block_runs(tmp_path: Path) -> None:
+    spool, there = private_folder(tmp_path / "spool"), private_folder(tmp_path / "there")
+    volumes = volumes_in(spool, DAYS[0], 12)
+    target = Gated(volumes)
+    upload(target, spool, volumes, 2)
+    turns = sorted((volume.name for volume in volumes), key=turn_of)
+    assert turns == [volume.name for volume in volumes]
+    with downloading(target, reversed(volumes), there, 1, idle) as check:
+        assert list(there.iterdir()) == []
+        for count, name in enumerate(turns, 1):
+            target.gates[VOLUMES + name].set()
+            waited(lambda: len(list(there.iterdir())) == count)  # noqa: B023 - it is called at once
+            assert {path.name for path in there.iterdir()} == set(turns[:count])
+            check()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["spool", "there"]
+
+
+def test_block_hears_of_a_download_that_fails_and_so_does_its_end(tmp_path: Path) -> None:
+    spool = private_folder(tmp_path / "spool")
+    volumes = volumes_in(spool, DAYS[0], 3)
+    target = MemoryTarget()
+    upload(target, spool, volumes, 2)
+    target.objects[VOLUMES + volumes[1].name] = b"\0" * volumes[1].size
+
+    def hears(check: Callable[[], None]) -> bool:
+        try:
+            check()
+        except TargetDamaged:
+            return True
+        return False
+
+    with (
+        pytest.raises(TargetDamaged, match=re.escape(volumes[1].name)),
+        downloading(target, volumes, private_folder(tmp_path / "there"), 1, idle) as check,
+    ):
+        waited(lambda: hears(check))
+    assert volumes[1].name not in {path.name for path in (tmp_path / "there").iterdir()}
+
+
+def test_download_ends_when_its_block_fails(tmp_path: Path) -> None:
+    spool = private_folder(tmp_path / "spool")
+    volumes = volumes_in(spool, DAYS[0], 3)
+    target = Gated(volumes)
+    upload(target, spool, volumes, 2)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        downloading(target, volumes, private_folder(tmp_path / "there"), 2, idle),
+    ):
+        raise KeyboardInterrupt
+    for gate in target.gates.values():
+        gate.set()
+    waited(lambda: not (tmp_path / "there-arriving").exists())
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 def test_listing_that_lags_behind_is_no_loss_and_a_loss_is_named(tmp_path: Path) -> None:

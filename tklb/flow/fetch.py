@@ -1,6 +1,6 @@
 """From a sealed snapshot to a private folder of decoded files: check the seal, fetch, check every volume, decode.
 
-Nothing the seal does not name is ever looked at.
+Nothing the seal does not name is ever looked at. Decoding begins with the first volumes, while others still come.
 """
 
 import os
@@ -17,8 +17,8 @@ from tklb.keys.armour import LONGEST_KEY_FILE
 from tklb.keys.keyfile import open_key, read_key_text
 from tklb.keys.secret import fingerprint, read_older, read_secret
 from tklb.model import Progress, Record, Secret, snapshot_time
-from tklb.store.download import download
-from tklb.store.engine import Engine, pull_all, restore_volumes
+from tklb.store.download import downloading
+from tklb.store.engine import Engine, Volumes, pull_all, restore_volumes
 from tklb.store.ledger import Ledger, read_ledger
 from tklb.store.target import KEY, Target
 from tklb.store.targets import open_target
@@ -166,11 +166,23 @@ def decode(source: Source, work: Path, paths: Paths, progress: Progress) -> tupl
     _need_space(work, plain + amount, record.counts.delta_files)
     volumes = private_folder(work / "volumes")
     count = configuration.load_or_default(paths).uploads
-    download(source.target, needed, volumes, count, lambda done: progress("fetching", done, amount))
     engine = Engine(paths.cache, source.secret)
     folders = tuple(private_folder(work / f"files-{number}") for number in range(len(record.shards)))
     pulls = tuple(zip(folders, record.shards, strict=True))
-    pull_all(engine, volumes, pulls, lambda done: progress("decoding", done, plain))
+    fetched = 0
+
+    def fetching(done: int) -> None:
+        nonlocal fetched
+        fetched = done
+        progress("fetching", done, amount)
+
+    def decoding(done: int) -> None:
+        check()
+        if fetched == amount:
+            progress("decoding", done, plain)
+
+    with downloading(source.target, needed, volumes, count, fetching) as check:
+        pull_all(engine, Volumes(volumes, tuple(volume.name for volume in needed)), pulls, decoding)
     remove_tree(volumes)
     return folders
 

@@ -35,10 +35,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`names` and `forced` are lists for the worker, absent on the way back. What comes out ends up in `destination`.
+    """`deed` is PUSH or PULL, `names` and `forced` are lists for the worker. What comes out is in `destination`.
 
     `patience` is in seconds.
     """
+
+    deed: str
 
     folders: Folders
     destination: Path
@@ -46,7 +48,7 @@ class Job:
     secret: Secret
     patience: float
     moved: Moved
-    names: Path | None = None
+    names: Path
     forced: Path | None = None
 
 
@@ -57,7 +59,7 @@ def run_duplicity(job: Job) -> tuple[Line, ...]:
     with open(os.memfd_create("report"), "r+b") as report, open(os.memfd_create("log"), "r+b") as log:
         argv: list[str | bytes] = [
             *python_argv(_WORKER),
-            *(str(report.fileno()), str(os.getpid()), str(job.names or ""), str(job.forced or "")),
+            *(str(report.fileno()), str(os.getpid()), job.deed, str(job.names), str(job.forced or "")),
             f"--log-fd={log.fileno()}",
             *job.arguments,
         ]
@@ -138,6 +140,6 @@ def _full(job: Job) -> TklbError:
     archive, destination = job.folders.archive, job.destination
     if os.statvfs(archive).f_bavail < os.statvfs(destination).f_bavail:
         return NoSpace(path=archive, reason="its file system is full")
-    if job.names is None:
+    if job.deed == dialect.PULL:
         return NoSpace(path=destination, reason="its file system is full")
     return TargetFull(address=destination)

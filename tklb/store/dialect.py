@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 VERSION = "3.2.1"
+PUSH, PULL = "push", "pull"  # what our worker is told to do
 
 GPG_OPTIONS = (
     "--no-options --no-autostart --no-keyring --lock-never --no-random-seed-file "
@@ -85,6 +86,13 @@ def restore_arguments(folders: Folders, stage: Path, prefix: str, time: datetime
         *_common(folders, prefix),
     ]
     return [*(word.encode() for word in options), _address(folders.volumes), bytes(stage)]
+
+
+def turn_of(volume: str) -> tuple[int, str]:
+    """What sorts volumes in the order in which duplicity decodes them: manifests first."""
+    found = VOLUME_NAME.fullmatch(volume)
+    digits = found["part"].removeprefix("vol").partition(".")[0] if found else ""
+    return int(digits) if digits.isdigit() else 0, volume
 
 
 def parse_log(text: str) -> Iterator[LogEntry]:

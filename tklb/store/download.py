@@ -4,15 +4,22 @@ Takes what a record names; nothing is given on that differs from the seal in a s
 for once more: a byte that flipped on the way is no damage.
 """
 
-from collections.abc import Callable, Iterable
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from tklb.durable import fresh_folder
 from tklb.errors import TargetDamaged
 from tklb.model import Volume
+from tklb.store.dialect import turn_of
 from tklb.store.objects import fetch_volumes
 from tklb.store.parallel import Stop, side_by_side
 from tklb.store.target import Target
 from tklb.store.upload import Total
+
+_A_MOMENT = 0.2  # seconds between two looks for Ctrl-C
+_GRACE = 5.0  # seconds that a download gets to end by itself
 
 
 def download(
@@ -21,21 +28,62 @@ def download(
     folder: Path,
     count: int,
     moved: Callable[[int], object] = lambda _: None,
+    check: Callable[[], object] = lambda: None,
 ) -> None:
     """Bring volumes into an empty private folder, `count` at a time; `moved` is told the bytes of those that are there.
 
-    Raises TargetDamaged at the first that is missing or differs, and what the target raises.
+    They come in the order in which they are decoded, and appear when they are checked, by a rename. `check` is called
+    now and then, and may raise an end. Raises TargetDamaged at the first that is missing or differs, and what the
+    target raises.
     """
     total = Total(moved)
 
     def fetch(volume: Volume, stop: Stop) -> None:
-        stop.check()
-        try:
-            fetch_volumes(target, (volume,), folder)
-        except TargetDamaged:
+        def go_on() -> None:
             stop.check()
-            (folder / volume.name).unlink(missing_ok=True)
-            fetch_volumes(target, (volume,), folder)
+            check()
+
+        try:
+            fetch_volumes(target, (volume,), arriving, go_on)
+        except TargetDamaged:
+            (arriving / volume.name).unlink(missing_ok=True)
+            fetch_volumes(target, (volume,), arriving, go_on)
+        go_on()
+        (arriving / volume.name).rename(folder / volume.name)
         total.add(volume.size)
 
-    side_by_side(fetch, sorted(volumes, key=lambda volume: -volume.size), count)
+    with fresh_folder(folder.with_name(f"{folder.name}-arriving")) as arriving:
+        side_by_side(fetch, sorted(volumes, key=lambda volume: turn_of(volume.name)), count)
+
+
+@contextlib.contextmanager
+def downloading(
+    target: Target, volumes: Iterable[Volume], folder: Path, count: int, moved: Callable[[int], object]
+) -> Iterator[Callable[[], None]]:
+    """Do as download() does while the block runs, and after it until all is there.
+
+    What is given is to be called now and then: it raises the failure of the download where there is one.
+    """
+    failures: list[BaseException] = []
+    stop = Stop()
+
+    def run() -> None:
+        try:
+            download(target, volumes, folder, count, moved, stop.check)
+        except BaseException as exc:  # noqa: BLE001 - raised where the block is
+            failures.append(exc)
+
+    def check() -> None:
+        if failures:
+            raise failures[0]
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield check
+        while thread.is_alive():
+            thread.join(_A_MOMENT)
+        check()
+    finally:
+        stop.set()
+        thread.join(_GRACE)

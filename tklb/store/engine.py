@@ -68,6 +68,17 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True)
+class Volumes:
+    """What is decoded: the volumes that restore_volumes() picks, checked, in a private folder.
+
+    Of `names` some may not be there yet: each comes whole, by a rename.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """`cache` is ours alone; a run in which nothing moves for `patience` seconds is ended."""
 
@@ -92,22 +103,34 @@ class Engine:
                 synchronise=_show_chain(folders, order, chain),
             )
             arguments = dialect.backup_arguments(folders, order.source, wanted)
-            job = Job(folders, order.spool, arguments, self.secret, self.patience, moved, order.names, order.forced)
+            job = Job(
+                dialect.PUSH,
+                folders,
+                order.spool,
+                arguments,
+                self.secret,
+                self.patience,
+                moved,
+                order.names,
+                order.forced,
+            )
             lines = run_duplicity(job)
             volumes = _take_in(folders.volumes, order, chain)
             archive.remember(folders.archive, (*chain, *volumes))
         return _pushed(volumes, lines)
 
-    def pull(self, volumes: Path, stage: Path, shard: Shard, moved: Moved = lambda _count: None) -> None:
+    def pull(self, volumes: Volumes, stage: Path, shard: Shard, moved: Moved = lambda _count: None) -> None:
         """Decode one shard into `stage`: an empty folder inside a private one, for its mode becomes the source's.
 
-        `volumes` holds what restore_volumes() picks, each checked, and nothing else. Owners come back as numbers.
-        Raises ProgramFailed on any complaint of the engine, NoSpace.
+        Owners come back as numbers. Raises ProgramFailed on any complaint of the engine, NoSpace.
         """
         with fresh_folder(self.cache / f"pull-{_key(shard.prefix)}") as work:
-            folders = self._folders(work, shard.prefix, volumes)
+            names = work / "names"
+            names.write_bytes(b"\0".join(name.encode() for name in volumes.names))
+            folders = self._folders(work, shard.prefix, volumes.folder)
             arguments = dialect.restore_arguments(folders, stage, shard.prefix, shard.time)
-            run_duplicity(Job(folders, stage, arguments, self.secret, self.patience, moved))
+            job = Job(dialect.PULL, folders, stage, arguments, self.secret, self.patience, moved, names)
+            run_duplicity(job)
 
     def _folders(self, work: Path, prefix: str, volumes: Path | None = None) -> Folders:
         private_folder(self.cache)
@@ -125,7 +148,7 @@ def push_all(engine: Engine, orders: Sequence[Push], moved: Moved = lambda _coun
 
 
 def pull_all(
-    engine: Engine, volumes: Path, pulls: Sequence[tuple[Path, Shard]], moved: Moved = lambda _count: None
+    engine: Engine, volumes: Volumes, pulls: Sequence[tuple[Path, Shard]], moved: Moved = lambda _count: None
 ) -> None:
     """Decode shards side by side, each into its folder; otherwise as push_all()."""
     _all([partial(engine.pull, volumes, folder, shard) for folder, shard in pulls], moved)

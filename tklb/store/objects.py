@@ -62,20 +62,18 @@ def sizes_of(target: Target) -> dict[str, int]:
 
 
 def fetch_volumes(
-    target: Target, volumes: Iterable[Volume], folder: Path, moved: Callable[[int], None] = lambda _: None
+    target: Target, volumes: Iterable[Volume], folder: Path, check: Callable[[], object] = lambda: None
 ) -> None:
-    """Bring volumes into an empty private folder, each compared with its seal; `moved` is told the bytes so far.
+    """Bring volumes into an empty private folder, each compared with its seal.
 
-    Raises TargetDamaged at the first that is missing or differs, TargetUnreachable, NoSpace.
+    `check` is called now and then, and may raise an end. Raises TargetDamaged at the first that is missing or differs,
+    TargetUnreachable, NoSpace.
     """
-    done = 0
     for volume in volumes:
         fetched = folder / volume.name
         if not _linked(target, volume, fetched):
-            target.get(VOLUMES + volume.name, fetched, _bounded(volume, target.address))
+            target.get(VOLUMES + volume.name, fetched, _bounded(volume, target.address, check))
         _check(fetched, volume, target.address)
-        done += volume.size
-        moved(done)
 
 
 def copy_checked(source: Path, destination: Path, volume: Volume) -> None:
@@ -95,12 +93,13 @@ def file_sha256(stream: IO[bytes]) -> str:
     return hashlib.file_digest(stream, hashlib.sha256).hexdigest()  # type: ignore[arg-type]
 
 
-def _bounded(volume: Volume, address: str) -> Moved:
+def _bounded(volume: Volume, address: str, check: Callable[[], object]) -> Moved:
     """Told the bytes that come, it ends what is longer than its seal says: that could fill the disk."""
     come = 0
 
     def moved(count: int) -> None:
         nonlocal come
+        check()
         come += count
         if come > volume.size:
             raise TargetDamaged(address=address, reason=f"{volume.name} has more than its {volume.size} bytes")

@@ -1,7 +1,7 @@
 """duplicity in a process of its own, with the few changes we need made inside it; see dialect.py for the outside.
 
-Takes the descriptor of a report, the process that started it, two lists of names (or none) and duplicity's own
-arguments. Gives duplicity's exit status and, in the report, what became of every file it read:
+Takes the descriptor of a report, the process that started it, what is to be done, one or two lists of names and
+duplicity's own arguments. Gives duplicity's exit status and, in the report, what became of every file it read:
 
     stored|changed TAB size TAB sha256 TAB path NUL      the content that is in the snapshot now, and its digest
     failed TAB reason TAB TAB path NUL                   not stored, or in part
@@ -16,6 +16,7 @@ What is changed in duplicity 3.2.1, and why nothing outside it would do:
   a local user may put links in the way while root reads.
 - On restore, nothing is written below what is no folder, for the same reason.
 - On restore, a folder or device that cannot be made says why: duplicity swallows that the disk is full.
+- On restore, volumes may still be on their way: it waits for each when it needs it.
 - What it logs reaches us whatever the names in it are.
 - Only the local back end is loaded, the host name is not looked up in the network, volumes are moved or linked, not
   copied, signatures are packed by ISA-L, and no program is started to ask for its version: small runs are many.
@@ -32,13 +33,15 @@ import signal
 import socket
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from tklb.store.dialect import VERSION
+from tklb.store.dialect import PUSH, VERSION
 
 _MOVED_EVERY = 8 << 20
+_LOOK = 0.02  # seconds between two looks for a volume that is on its way
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _GPG_VERSION = (2, 2, 40)  # of Debian 12: duplicity only asks whether it is 2.1 or later
 
@@ -69,6 +72,11 @@ class Report:
             self._write(b"moved", b"%d" % self._moved)
             self._stream.flush()
             self._moved = 0
+
+    def waiting(self) -> None:
+        """Say that there is life."""
+        self._write(b"moved", b"0")
+        self._stream.flush()
 
     def close(self) -> None:
         self._stream.close()
@@ -200,9 +208,12 @@ def _looked_at(kind: Callable[[bytes, Index], Untyped], root: bytes, index: Inde
     return found
 
 
-def run_restore(report: Report) -> None:
-    """Change duplicity so that it writes nothing below what is no folder, and says why it could not make something."""
-    from duplicity import errors, patchdir, path
+def run_restore(report: Report, coming: Sequence[bytes]) -> None:
+    """Change duplicity so that it waits for the volumes `coming`, each of which appears whole.
+
+    And so that it writes nothing below what is no folder, and says why it could not make something.
+    """
+    from duplicity import backend, errors, patchdir, path
 
     integrate = patchdir.integrate_patch_iters
 
@@ -227,11 +238,12 @@ def run_restore(report: Report) -> None:
         os.mknod(self.name, stat.S_IFBLK if kind == "b" else stat.S_IFCHR, os.makedev(major, minor))
         self.setdata()
 
+    backend.import_backends = lambda: _load_local(report, coming)
     patchdir.integrate_patch_iters = guarded
     path.Path.mkdir, path.Path.makedev = make_folder, make_device
 
 
-def _hasten() -> None:
+def _hasten(report: Report) -> None:
     """What a small run would spend most of its time on."""
     from duplicity import backend, dup_main, gpg
     from isal.igzip import IGzipFile
@@ -239,11 +251,7 @@ def _hasten() -> None:
     def pack(name: Untyped, mode: str, _level: int, stream: Untyped) -> IGzipFile:
         return IGzipFile(name, mode, compresslevel=1, fileobj=stream)  # type: ignore[no-untyped-call]
 
-    def load_local() -> None:
-        local = importlib.import_module("duplicity.backends.localbackend").LocalBackend
-        local._get = _linking(local._get)  # noqa: SLF001
-
-    backend.import_backends = load_local
+    backend.import_backends = lambda: _load_local(report, ())
     backend.BackendWrapper.put = backend.BackendWrapper.move
     gpg.GPGProfile.get_gpg_version = lambda profile, binary: _GPG_VERSION  # noqa: ARG005
     gpg.check_gpg = lambda: None
@@ -264,14 +272,24 @@ def _log_every_name() -> None:
     log.add_fd = add_fd
 
 
-def _linking(copy: Callable[[Untyped, bytes, Untyped], None]) -> Callable[[Untyped, bytes, Untyped], None]:
-    def get(local: Untyped, name: bytes, destination: Untyped) -> None:
-        try:
-            os.link(local.remote_pathdir.append(name).name, destination.name)
-        except OSError:
-            copy(local, name, destination)
+def _load_local(report: Report, coming: Sequence[bytes]) -> None:
+    """Load the one back end. `coming` are all the files it has to show, those that are not there yet included."""
+    local = importlib.import_module("duplicity.backends.localbackend").LocalBackend
+    copy, names = local._get, frozenset(coming)  # noqa: SLF001
 
-    return get
+    def get(here: Untyped, name: bytes, destination: Untyped) -> None:
+        source = here.remote_pathdir.append(name).name
+        while name in names and not os.path.lexists(source):
+            report.waiting()
+            time.sleep(_LOOK)
+        try:
+            os.link(source, destination.name)
+        except OSError:
+            copy(here, name, destination)
+
+    local._get = get  # noqa: SLF001
+    if coming:
+        local._list = lambda _here: list(coming)  # noqa: SLF001
 
 
 def _shield(parent: int) -> None:
@@ -292,9 +310,9 @@ def _listed(file: str) -> list[bytes]:
 def main(arguments: Sequence[str]) -> int:
     """Run duplicity and end with its status.
 
-    Arguments: report descriptor, parent, list of names or "", list of forced names or "", duplicity's own.
+    Arguments: report descriptor, parent, `push` or `pull`, list of names, list of forced names or "", duplicity's own.
     """
-    descriptor, parent, names, forced, *words = arguments
+    descriptor, parent, deed, names, forced, *words = arguments
     _shield(int(parent))
     import duplicity
     from duplicity.__main__ import dup_run
@@ -304,12 +322,12 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     report = Report(int(descriptor))
     report.begin()
-    _hasten()
+    _hasten(report)
     _log_every_name()
-    if names:
+    if deed == PUSH:
         run_backup(report, _listed(names), frozenset(_listed(forced)) if forced else frozenset())
     else:
-        run_restore(report)
+        run_restore(report, list(filter(None, _listed(names))))
     sys.argv = ["duplicity", *words]
     status: object = 1
     try:
