@@ -533,3 +533,53 @@ def test_deletion_spares_what_has_become_something_else(ground: Ground) -> None:
         assert "is a file now" in applier.delete(b"/x", FileEntry(b"/x", "link"))[0].reason
         assert "not empty" in applier.delete(b"/full", FileEntry(b"/full", "dir"))[0].reason
     assert len(ground.names()) == 3
+
+
+# ---------------------------------------------------------------- large contents, hashed before their turn
+
+
+def test_large_files_among_small_ones_are_put_in_place_each_as_it_was_recorded(ground: Ground) -> None:
+    contents = {b"/%03d" % number: os.urandom(300_000 if number % 2 else 10) for number in range(200)}
+    entries = [ground.staged(path, content) for path, content in contents.items()]
+    entries[51] = entries[51]._replace(sha256=hashlib.sha256(b"other").hexdigest())
+    os.link(os.fsencode(ground.stage) + b"/061", os.fsencode(ground.outside) + b"/second name")
+    before = len(os.listdir("/proc/self/fd"))
+    skipped = []
+    with ground.applier() as applier:
+        for entry in applier.ahead(entries, lambda entry: entry):
+            skipped += applier.write(entry)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert [(item.item, item.reason) for item in skipped] == [
+        (b"/051", "its content is not what was recorded"),
+        (b"/061", "its content on the stage has a second name"),
+    ]
+    there = {path: Path(os.fsdecode(os.fsencode(ground.root) + path)).read_bytes() for path in ground_files(ground)}
+    assert there == {path: content for path, content in contents.items() if path not in (b"/051", b"/061")}
+
+
+def ground_files(ground: Ground) -> list[bytes]:
+    return sorted(b"/" + os.path.basename(path) for path in ground.names())
+
+
+def test_large_files_go_to_another_file_system_whole(anywhere: Ground) -> None:
+    contents = {b"/%03d" % number: os.urandom(10_000 * number + 250_000) for number in range(3)}
+    entries = [anywhere.staged(path, content) for path, content in contents.items()]
+    with anywhere.applier() as applier:
+        for entry in applier.ahead(entries, lambda entry: entry):
+            assert applier.write(entry) == ()
+    for path, content in contents.items():
+        assert Path(os.fsdecode(os.fsencode(anywhere.root) + path)).read_bytes() == content
+
+
+def left_in_the_middle(ground: Ground, entries: list[FileEntry]) -> None:
+    with ground.applier() as applier:
+        next(applier.ahead(entries, lambda entry: entry))
+        raise KeyboardInterrupt
+
+
+def test_applier_that_is_left_in_the_middle_closes_what_was_begun(ground: Ground) -> None:
+    entries = [ground.staged(b"/%03d" % number, bytes(300_000)) for number in range(100)]
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(KeyboardInterrupt):
+        left_in_the_middle(ground, entries)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -5,10 +5,12 @@ Touches folders of its own; mounts below them and unmounts. Needs root, setfacl,
 
 import contextlib
 import gc
+import hashlib
 import os
 import stat
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -368,3 +370,65 @@ def test_a_base_is_not_called_deleted_where_the_scan_could_not_look(public_tree:
     finally:
         os.seteuid(0)
     assert [(change.path, change.change.value) for change in found] == [(b"/closed", "metadata")]
+
+
+# ---------------------------------------------------------------- large files, read by other threads
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_large_files_among_small_ones_have_their_digests_and_their_places(tree: bytes) -> None:
+    for number in range(150):
+        nasty.write(tree + b"/%03d" % number, os.urandom(300_000 if number % 3 else 10))
+    os.setxattr(tree + b"/001", b"user.large", b"x")
+    before = descriptors()
+    found = list(scan(tree, ALL, skipped=[], digest=True))
+    assert descriptors() == before
+    assert [entry.path for entry in found] == sorted(entry.path for entry in found)
+    for entry in found:
+        if entry.kind == "file":
+            with open(tree + entry.path, "rb") as stream:
+                assert entry.sha256 == hashlib.file_digest(stream, "sha256").hexdigest()
+    assert {entry.path: entry.xattrs for entry in found}[b"/001"] == ((b"user.large", b"x"),)
+
+
+def test_large_file_that_vanishes_before_it_is_read_is_named(tree: bytes) -> None:
+    for number in range(200):
+        nasty.write(tree + b"/%03d" % number, bytes(300_000))
+    skipped: list[Skipped] = []
+    found = scan(tree, ALL, skipped=skipped, digest=True)
+    assert next(found).path == b"/"
+    assert next(found).path == b"/000"
+    for number in range(199, 150, -1):
+        os.unlink(tree + b"/%03d" % number)
+    rest = {entry.path: entry for entry in found}
+    gone = [b"/%03d" % number for number in range(151, 200)]
+    assert [item.item for item in skipped] == gone
+    assert all(path not in rest or rest[path].sha256 is None for path in gone)
+    assert rest[b"/150"].sha256
+
+
+def test_scan_that_is_broken_off_leaves_no_file_open_and_no_thread_behind(tree: bytes) -> None:
+    for number in range(100):
+        nasty.write(tree + b"/%03d" % number, bytes(300_000))
+    before, threads = descriptors(), threading.active_count()
+    found = scan(tree, ALL, skipped=[], digest=True)
+    next(found)
+    next(found)
+    assert threading.active_count() > threads
+    found.close()  # type: ignore[attr-defined]
+    assert (descriptors(), threading.active_count()) == (before, threads)
+
+
+def test_attribute_set_while_a_large_file_waits_is_recorded_or_read_next_time(tree: bytes) -> None:
+    """What is recorded must never pair new times with old attributes: the next scan would not look again."""
+    for number in range(80):
+        nasty.write(tree + b"/%03d" % number, bytes(300_000))
+    found = scan(tree, ALL, skipped=[], digest=True)
+    first = [next(found), next(found)]
+    os.setxattr(tree + b"/040", b"user.late", b"x")
+    seen = {entry.path: entry for entry in (*first, *found)}
+    again = {entry.path: entry for entry in scan(tree, ALL, skipped=[], known=seen.values(), digest=True)}
+    assert again[b"/040"].xattrs == ((b"user.late", b"x"),)
