@@ -669,8 +669,8 @@ def waited(holds: Callable[[], bool]) -> None:
 
 
 def test_decoding_begins_with_the_first_volume_and_waits_for_the_others(machine: Machine) -> None:
-    written(machine.source / "a", random.Random(1).randbytes(1_500_000))
-    written(machine.source / "b", random.Random(2).randbytes(1_500_000))
+    for number in range(6):
+        written(machine.source / str(number), random.Random(number).randbytes(3_000_000))
     pushed = machine.engine.push(Push(**{**_fields(machine.order()), "volume_megabytes": 1}))
     machine.sealed, machine.last = pushed.volumes, START
     there = machine.fetched()
@@ -693,12 +693,13 @@ def test_decoding_begins_with_the_first_volume_and_waits_for_the_others(machine:
     assert tree(stage) == tree(machine.source)
 
 
-def test_waiting_for_a_volume_is_no_standstill(machine: Machine) -> None:
+@pytest.mark.parametrize("what", ["manifest", "vol1"])
+def test_waiting_for_a_volume_is_no_standstill(machine: Machine, what: str) -> None:
     filled(machine.source, 1)
     machine.push()
     there = machine.fetched()
     volumes = lying(there)
-    [late] = there.glob("*.vol1.*")
+    [late] = there.glob(f"*.{what}.*")
     late.rename(machine.folder / late.name)
     stage = machine.folder / "stage"
     stage.mkdir()

@@ -41,7 +41,6 @@ class Job:
     """
 
     deed: str
-
     folders: Folders
     destination: Path
     arguments: Sequence[bytes]

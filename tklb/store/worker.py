@@ -42,6 +42,7 @@ from tklb.store.dialect import PUSH, VERSION
 
 _MOVED_EVERY = 8 << 20
 _LOOK = 0.02  # seconds between two looks for a volume that is on its way
+_ALIVE_EVERY = 50  # looks
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _GPG_VERSION = (2, 2, 40)  # of Debian 12: duplicity only asks whether it is 2.1 or later
 
@@ -279,9 +280,12 @@ def _load_local(report: Report, coming: Sequence[bytes]) -> None:
 
     def get(here: Untyped, name: bytes, destination: Untyped) -> None:
         source = here.remote_pathdir.append(name).name
+        looks = 0
         while name in names and not os.path.lexists(source):
-            report.waiting()
             time.sleep(_LOOK)
+            looks += 1
+            if looks % _ALIVE_EVERY == 0:
+                report.waiting()
         try:
             os.link(source, destination.name)
         except OSError:
