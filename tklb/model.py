@@ -239,6 +239,24 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """`text` is the address as people may see it. What a kind of target has no use for is empty.
+
+    file: `path` absolute. s3: `endpoint` ("" as configured), `bucket`, `path` the prefix, no slashes around it. sftp:
+    `user` ("" as SSH decides), `host`, `port` (0: 22), `path` absolute or relative to the home. Others: the text.
+    """
+
+    scheme: str  # file s3 sftp other
+    text: str
+    path: str = ""
+    user: str = ""
+    host: str = ""
+    port: int = 0
+    bucket: str = ""
+    endpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
     """One duplicity chain of a snapshot: `prefix` its file prefix ('' for the first), `time` the set to restore."""
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tklb.errors import UsageWrong
-from tklb.store.address import Address, local_path, parse_address
+from tklb.model import Address
+from tklb.store.address import local_path, parse_address
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ from tklb.keys.keyfile import (
 from tklb.keys.kit import sheet_pdf, sheet_text, square
 from tklb.keys.passphrase import LONGEST, passphrase_bytes, random_passphrase, read_passphrase_file
 from tklb.keys.secret import fingerprint, make_secret, parse_secret, read_secret, write_secret
-from tklb.keys.sheet import Place, Sheet
-from tklb.model import Secret
+from tklb.keys.sheet import Sheet
+from tklb.model import Address, Secret
 
 SECRET = make_secret(bytes)  # 32 zero bytes
 OTHER = make_secret(lambda count: b"\xff" * count)
@@ -420,41 +420,45 @@ def _is_tmpfs(path: Path) -> bool:
 # ---------------------------------------------------------------- the sheet
 
 
-def a_sheet(place: Place, hostname: str = "server") -> Sheet:
-    return Sheet(
-        hostname, datetime(2026, 1, 2, 3, 4, tzinfo=UTC), fingerprint(SECRET), False, format_key(SECRET), place
-    )
+def a_sheet(place: Address, hostname: str = "server", region: str = "") -> Sheet:
+    made = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    return Sheet(hostname, made, fingerprint(SECRET), False, format_key(SECRET), place, region)
 
 
-FILE = Place("file", "file:///mnt/disk/backups", path="/mnt/disk/backups")
+FILE = Address("file", "file:///mnt/disk/backups", path="/mnt/disk/backups")
 
 
 @pytest.mark.parametrize(
     ("place", "commands"),
     [
         (FILE, ["duplicity restore file:///mnt/disk/backups/volumes files"]),
-        (Place("file", "file:///a%20b", path="/a b"), ["duplicity restore 'file:///a b/volumes' files"]),
+        (Address("file", "file:///a%20b", path="/a b"), ["duplicity restore 'file:///a b/volumes' files"]),
         (
-            Place("s3", "s3://box/a", path="a", bucket="box", endpoint="https://s3.example", region="eu-1"),
+            Address("s3", "s3://box/a", path="a", bucket="box", endpoint="https://s3.example"),
             [
-                "aws s3 cp --recursive s3://box/a/volumes volumes --endpoint-url https://s3.example --region eu-1",
+                "aws s3 cp --recursive s3://box/a/volumes volumes --endpoint-url https://s3.example",
                 'duplicity restore "file://$PWD/volumes" files',
             ],
         ),
-        (Place("s3", "s3://box", bucket="box"), ["aws s3 cp --recursive s3://box/volumes volumes"]),
+        (Address("s3", "s3://box", bucket="box"), ["aws s3 cp --recursive s3://box/volumes volumes"]),
         (
-            Place("sftp", "sftp://me@h:22//srv/b", path="/srv/b", user="me", host="h", port=2222),
+            Address("sftp", "sftp://me@h:22//srv/b", path="/srv/b", user="me", host="h", port=2222),
             ["sftp -P 2222 -r me@h:/srv/b/volumes .", 'duplicity restore "file://$PWD/volumes" files'],
         ),
-        (Place("sftp", "sftp://[::1]/b", path="b", host="::1"), ["sftp -r '[::1]:b/volumes' ."]),
-        (Place("other", "webdav://h/b"), ["duplicity restore webdav://h/b/volumes files"]),
+        (Address("sftp", "sftp://[::1]/b", path="b", host="::1"), ["sftp -r '[::1]:b/volumes' ."]),
+        (Address("other", "webdav://h/b"), ["duplicity restore webdav://h/b/volumes files"]),
     ],
 )
-def test_sheet_has_the_commands_of_its_target(place: Place, commands: list[str]) -> None:
+def test_sheet_has_the_commands_of_its_target(place: Address, commands: list[str]) -> None:
     lines = [line.strip() for line in sheet_text(a_sheet(place)).split("\n")]
-    assert f"tklb restore --target {quote(place.address)} --key key.asc" in lines
+    assert f"tklb restore --target {quote(place.text)} --key key.asc" in lines
     assert "export PASSPHRASE=$(gpg --decrypt key.asc)" in lines
     assert set(commands) <= set(lines)
+
+
+def test_sheet_names_the_region_of_a_bucket() -> None:
+    told = sheet_text(a_sheet(Address("s3", "s3://box/a", path="a", bucket="box"), region="eu-1"))
+    assert "aws s3 cp --recursive s3://box/a/volumes volumes --region eu-1\n" in told
 
 
 def test_square_in_the_text_is_the_key_module_by_module() -> None:
@@ -468,7 +472,7 @@ def test_square_in_the_text_is_the_key_module_by_module() -> None:
 
 def test_sheet_for_an_address_that_fits_no_page_is_refused() -> None:
     with pytest.raises(KeyUnusable, match="too long"):
-        sheet_pdf(a_sheet(Place("other", f"webdav://{'h' * 5000}")))
+        sheet_pdf(a_sheet(Address("other", f"webdav://{'h' * 5000}")))
 
 
 def test_same_sheet_is_the_same_pdf() -> None:

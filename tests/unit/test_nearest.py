@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tklb.config import S3Config
 from tklb.errors import ConfigInvalid, TargetUnreachable
-from tklb.store.address import Address, parse_address
+from tklb.model import Address
+from tklb.store.address import parse_address
 from tklb.store.nearest import settle
 
 NEAREST = S3Config(region="nearest", candidates=("north", "south"), endpoint="https://s3.{region}.example")

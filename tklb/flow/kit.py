@@ -1,11 +1,11 @@
 """The recovery sheet of this machine: what is needed for it, gathered; two files, written."""
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tklb import config as configuration
-from tklb.config import Config, Paths
+from tklb.config import Paths
 from tklb.errors import UsageWrong
 from tklb.flow.keys import Protection, has_passphrase, key_text, note_file
 from tklb.flow.setting import Clock
@@ -13,7 +13,7 @@ from tklb.keys.copies import Copy
 from tklb.keys.keyfile import KeyKind, write_new
 from tklb.keys.kit import sheet_pdf, sheet_text
 from tklb.keys.secret import fingerprint, read_secret
-from tklb.keys.sheet import Place, Sheet
+from tklb.keys.sheet import Sheet
 from tklb.store.address import parse_address
 
 ENDINGS = (".txt", ".pdf")
@@ -42,6 +42,7 @@ def write_kit(paths: Paths, clock: Clock, file: Path, protection: Protection | N
     """
     secret = read_secret(paths.secret)
     config = configuration.load(paths)
+    address = parse_address(config.target)
     if protection is not None:
         key, kind = key_text(secret, protection, Path()), protection.kind
     elif has_passphrase(paths, secret):
@@ -54,7 +55,8 @@ def write_kit(paths: Paths, clock: Clock, file: Path, protection: Protection | N
         fingerprint=fingerprint(secret),
         has_passphrase=kind is KeyKind.PASSPHRASE,
         key=key,
-        place=_place(config),
+        place=replace(address, endpoint=address.endpoint or config.s3.endpoint),
+        region=config.s3.region,
     )
     contents = (sheet_text(sheet).encode("utf-8", "backslashreplace"), sheet_pdf(sheet))
     files = kit_files(file)
@@ -68,18 +70,3 @@ def write_kit(paths: Paths, clock: Clock, file: Path, protection: Protection | N
             path.unlink(missing_ok=True)
         raise
     return Kit(files, note_file(paths, clock, files[-1], secret, kind))
-
-
-def _place(config: Config) -> Place:
-    address = parse_address(config.target)
-    return Place(
-        scheme=address.scheme,
-        address=address.text,
-        path=address.path,
-        user=address.user,
-        host=address.host,
-        port=address.port,
-        bucket=address.bucket,
-        endpoint=address.endpoint or config.s3.endpoint,
-        region=config.s3.region,
-    )

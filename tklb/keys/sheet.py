@@ -7,35 +7,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from shlex import quote
 
+from tklb.model import Address
+
 TITLE = "Recovery sheet"
 COMMAND = "     "  # what a line to be typed begins with
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the snapshots are, as stock tools are told. What a kind has no use for is empty."""
-
-    scheme: str  # file s3 sftp other
-    address: str
-    path: str = ""
-    user: str = ""
-    host: str = ""
-    port: int = 0
-    bucket: str = ""
-    endpoint: str = ""
-    region: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Sheet:
-    """What a recovery sheet tells. `key` is a key file's text, bare or with a passphrase."""
+    """What a recovery sheet tells. `key` is a key file's text, bare or with a passphrase.
+
+    `place` is where the snapshots are, as it was configured: with its endpoint, and its `region` beside it.
+    """
 
     hostname: str
     made: datetime  # aware
     fingerprint: str
     has_passphrase: bool
     key: str
-    place: Place
+    place: Address
+    region: str = ""
 
 
 def facts(sheet: Sheet) -> tuple[tuple[str, str], ...]:
@@ -43,7 +34,7 @@ def facts(sheet: Sheet) -> tuple[tuple[str, str], ...]:
     return (
         ("Machine", sheet.hostname),
         ("Sheet made", sheet.made.strftime("%Y-%m-%d %H:%M UTC")),
-        ("Snapshots", sheet.place.address),
+        ("Snapshots", sheet.place.text),
         ("Key", sheet.fingerprint),
         ("Opened by", "its passphrase, which is not on this sheet" if sheet.has_passphrase else "nothing else"),
     )
@@ -62,11 +53,11 @@ def steps(sheet: Sheet) -> tuple[str, ...]:
         "1. Save the key: scan the square, or type the block, from BEGIN to END, into a file key.asc.",
         *(f"   {line}" for line in _needs(sheet.place)),
         f"2. With tklb, as root on a freshly installed Debian of the same release{asks}:",
-        f"{COMMAND}tklb restore --target {quote(sheet.place.address)} --key key.asc",
+        f"{COMMAND}tklb restore --target {quote(sheet.place.text)} --key key.asc",
         "   It shows its plan and asks before it changes anything.",
         "3. Or without tklb: the files, by stock tools alone, in a new folder that has key.asc in it.",
         f"{COMMAND}apt-get install gpg duplicity",
-        *(f"{COMMAND}{command}" for command in _commands(sheet.place)),
+        *(f"{COMMAND}{command}" for command in _commands(sheet)),
         "   Where names in volumes/ begin with b-, c- ...: once more for each, as",
         f"{COMMAND}duplicity restore --file-prefix b- {_volumes(sheet.place)} files-b",
         "   files/var/lib/tklb/stage/README says where packages, users, owners and databases are.",
@@ -74,16 +65,16 @@ def steps(sheet: Sheet) -> tuple[str, ...]:
     )
 
 
-def _commands(place: Place) -> tuple[str, ...]:
+def _commands(sheet: Sheet) -> tuple[str, ...]:
     return (
-        *_download(place),
+        *_download(sheet.place, sheet.region),
         "export PASSPHRASE=$(gpg --decrypt key.asc)",
-        f"duplicity restore {_volumes(place)} files",
+        f"duplicity restore {_volumes(sheet.place)} files",
         "less files/var/lib/tklb/stage/README",
     )
 
 
-def _needs(place: Place) -> tuple[str, ...]:
+def _needs(place: Address) -> tuple[str, ...]:
     match place.scheme:
         case "file":
             return (f"Attach the disk, so that there is a folder {place.path}",)
@@ -95,13 +86,13 @@ def _needs(place: Place) -> tuple[str, ...]:
             return ("The storage asks for its own credentials; duplicity(1) says how they are given.",)
 
 
-def _download(place: Place) -> tuple[str, ...]:
+def _download(place: Address, region: str) -> tuple[str, ...]:
     match place.scheme:
         case "s3":
             prefix = "".join(f"{part}/" for part in (place.bucket, place.path) if part)
             words = ["aws", "s3", "cp", "--recursive", f"s3://{prefix}volumes", "volumes"]
             words += ["--endpoint-url", place.endpoint] if place.endpoint else []
-            words += ["--region", place.region] if place.region else []
+            words += ["--region", region] if region else []
             return ("apt-get install awscli", " ".join(map(quote, words)))
         case "sftp":
             host = f"[{place.host}]" if ":" in place.host else place.host
@@ -112,7 +103,7 @@ def _download(place: Place) -> tuple[str, ...]:
             return ()
 
 
-def _volumes(place: Place) -> str:
+def _volumes(place: Address) -> str:
     """What duplicity is told, quoted: a folder, or for storage of its own kind the address."""
     match place.scheme:
         case "file":
@@ -120,4 +111,4 @@ def _volumes(place: Place) -> str:
         case "s3" | "sftp":
             return '"file://$PWD/volumes"'
         case _:
-            return quote(f"{place.address}/volumes")
+            return quote(f"{place.text}/volumes")

@@ -8,11 +8,11 @@ SCHEME://...                            whatever else duplicity has a back end f
 """
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from tklb.errors import UsageWrong
+from tklb.model import Address
 
 _EXAMPLE = "give one like file:///var/backups/tklb, s3://BUCKET/PREFIX or sftp://USER@HOST/FOLDER"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
@@ -20,24 +20,6 @@ _AUTHORITY = re.compile(r"(?:([^@/]*)@)?(\[[0-9A-Fa-f:.%]+\]|[^@/:\[\]]*)(?::([0
 _BUCKET = re.compile(r"[A-Za-z0-9{][A-Za-z0-9._{}-]{1,254}")
 _USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@+-]*")
 _ALIASES = {"boto3+s3": "s3", "paramiko+sftp": "sftp"}
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """`text` is the address as people may see it. What a kind of target has no use for is empty.
-
-    file: `path` absolute. s3: `endpoint` ("" as configured), `bucket`, `path` the prefix, no slashes around it. sftp:
-    `user` ("" as SSH decides), `host`, `port` (0: 22), `path` absolute or relative to the home. Others: the text.
-    """
-
-    scheme: str  # file s3 sftp other
-    text: str
-    path: str = ""
-    user: str = ""
-    host: str = ""
-    port: int = 0
-    bucket: str = ""
-    endpoint: str = ""
 
 
 def parse_address(text: str) -> Address:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tklb.config import S3Config
 from tklb.durable import private_folder, write_atomic
 from tklb.errors import ConfigInvalid, TargetUnreachable, TklbError
-from tklb.store.address import Address
+from tklb.model import Address
 
 NEAREST = "nearest"
 PLACE = "{region}"

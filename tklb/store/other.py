@@ -16,8 +16,7 @@ from pathlib import Path
 from tklb.config import Paths
 from tklb.durable import PRIVATE_FILE, naming_full
 from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable, TklbError, UsageWrong
-from tklb.model import Secret
-from tklb.store.address import Address
+from tklb.model import Address, Secret
 from tklb.store.environment import read_environment
 from tklb.store.errand import PATIENCE, Courier, Failed, Growing, Reading, size_below
 from tklb.store.sessions import Sessions

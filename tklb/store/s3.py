@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from tklb.config import S3Config
 from tklb.errors import AccessRefused, TargetDamaged, TargetUnreachable, TklbError
-from tklb.store.address import Address
+from tklb.model import Address
 from tklb.store.local import opened, private_file
 from tklb.store.s3_body import Body, Changed, digest_of_stretch
 from tklb.store.s3_client import Answer, Service

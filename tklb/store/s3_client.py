@@ -27,7 +27,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from tklb.config import S3Config
 from tklb.errors import AccessRefused, TargetUnreachable, TklbError
-from tklb.store.address import Address
+from tklb.model import Address
 from tklb.store.s3_answers import Refusal, failure_of
 from tklb.store.s3_credentials import check_boto_files, own_credentials
 

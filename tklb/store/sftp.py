@@ -15,7 +15,7 @@ from typing import IO
 from tklb.config import SftpConfig
 from tklb.durable import PRIVATE_FILE, PRIVATE_FOLDER
 from tklb.errors import AccessRefused, TargetDamaged, TargetFull, TargetUnreachable, TklbError
-from tklb.store.address import Address
+from tklb.model import Address
 from tklb.store.local import opened, private_file
 from tklb.store.sessions import Sessions
 from tklb.store.sftp_wire import (

@@ -25,7 +25,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from tklb.config import SftpConfig
 from tklb.errors import AccessRefused, TargetUnreachable
-from tklb.store.address import Address
+from tklb.model import Address
 
 PORT = 22
 _IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")

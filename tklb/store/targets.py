@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from tklb.config import Config
+from tklb.model import Address
 from tklb.rates import parse_rates
-from tklb.store.address import Address, parse_address
+from tklb.store.address import parse_address
 from tklb.store.local import LocalTarget
 from tklb.store.target import Target
 
