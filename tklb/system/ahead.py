@@ -16,7 +16,7 @@ from tklb.model import FileEntry
 P = ParamSpec("P")
 T = TypeVar("T")
 _LARGE = 1 << 18  # bytes; for less, a word to another thread costs more than it saves
-_MOST_THREADS = 4
+_MOST_THREADS = 2  # more would have a disk that turns seek
 _MOST_BEGUN, _MOST_HELD = 64, 4096
 
 
