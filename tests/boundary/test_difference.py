@@ -32,6 +32,29 @@ def test_records_are_taken_anew_whatever_size_and_time_they_have(tmp_path: Path)
     assert (difference.changed, difference.records_moved) == (1, False)
 
 
+def test_without_a_snapshot_before_everything_counts_and_nothing_must_be_named(tmp_path: Path) -> None:
+    stage, work = tmp_path / "stage", tmp_path / "work"
+    for folder in (stage, work):
+        folder.mkdir()
+    entries = [
+        FileEntry(b"/a", "dir", 0o755, 0, 0),
+        FileEntry(b"/a/page", "file", 0o644, 0, 0, size=5, mtime_ns=0, sha256="a" * 64, xattrs=((b"user.size", b"1"),)),
+        FileEntry(b"/b", "link", link=b"size=9"),
+        FileEntry(b"/size=7", "file", 0o644, 0, 0, size=70, mtime_ns=0, sha256="b" * 64, sparse=True),
+    ]
+    (stage / snapshot.MANIFEST).write_bytes(mtree.HEADER + b"".join(map(mtree.format_entry, entries)))
+    difference = since_last(None, stage, work, frozenset())
+    assert (difference.changed, difference.metadata, difference.deleted, difference.size) == (4, 0, 0, 75)
+    assert not difference.dumps_moved
+    assert not difference.is_empty
+    assert difference.edited.read_bytes() == b""
+    dump = FileEntry(b"/databases/mysql/rows", "file", 0o600, 0, 0, size=1000, mtime_ns=0, sha256="c" * 64)
+    (stage / snapshot.DUMPS_LISTING).write_bytes(mtree.HEADER + mtree.format_entry(dump))
+    (work / "edited").unlink()
+    again = since_last(None, stage, work, frozenset())
+    assert (again.dumps_moved, again.size) == (True, 1075)
+
+
 ALIKE = """
 import os
 from tklb.flow import backup, stage

@@ -65,6 +65,12 @@ def has_word(raw: bytes, word: bytes) -> bool:
     return word in raw.split()
 
 
+def size_in(raw: bytes) -> int:
+    """The size that a record tells of, in bytes; 0 where it tells none. Raises ValueError."""
+    found = (word for word in raw.split() if word.startswith(b"size="))
+    return int(next(found, b"size=0")[len(b"size=") :])
+
+
 def entry_of(record: Record) -> FileEntry:
     """Read one record. Raises ValueError."""
     lines = record[1].splitlines(keepends=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from tklb import snapshot
-from tklb.delta.listing import compare_records, records
+from tklb.delta.listing import compare_records, records, size_in
 from tklb.durable import naming_full
 from tklb.model import Change, FileChange
 
@@ -29,11 +29,16 @@ class Difference:
 
 
 def since_last(last: Path | None, stage: Path, work: Path, doubtful: frozenset[bytes]) -> Difference:
-    """Compare the stage with the records of the last snapshot; without any, everything is new.
+    """Compare the stage with the records of the last snapshot; without any, everything is new and is taken unasked.
 
     `doubtful` paths are new too: the last snapshot has something else of them than its records say, or nothing.
     """
     difference = Difference(edited=work / "edited")
+    if last is None:
+        with naming_full(work):
+            difference.edited.touch()
+        _count_all(difference, stage)
+        return difference
     with (
         naming_full(work),
         difference.edited.open("xb") as edited,
@@ -51,11 +56,21 @@ def since_last(last: Path | None, stage: Path, work: Path, doubtful: frozenset[b
         # Of two snapshots taken within a second they may have the same size and time, and yet say something else.
         for path in snapshot.record_files(stage):
             edited.write(os.fsencode(path)[1:] + b"\0")
-    difference.records_moved = last is None or not snapshot.same_records(last, stage)
+    difference.records_moved = not snapshot.same_records(last, stage)
     return difference
 
 
-def _compare_dumps(last: Path | None, stage: Path, difference: Difference, edited: IO[bytes]) -> None:
+def _count_all(difference: Difference, stage: Path) -> None:
+    with snapshot.open_manifest(stage) as manifest, snapshot.open_manifest(stage, snapshot.DUMPS_LISTING) as dumps:
+        for _, raw in records(manifest):
+            difference.changed += 1
+            difference.size += size_in(raw)
+        for _, raw in records(dumps):
+            difference.dumps_moved = True
+            difference.size += size_in(raw)
+
+
+def _compare_dumps(last: Path, stage: Path, difference: Difference, edited: IO[bytes]) -> None:
     with (
         snapshot.open_manifest(last, snapshot.DUMPS_LISTING) as base,
         snapshot.open_manifest(stage, snapshot.DUMPS_LISTING) as now,
