@@ -52,7 +52,10 @@ class Job:
 
 
 def run_duplicity(job: Job) -> tuple[Line, ...]:
-    """Run one job to its end. Any complaint of duplicity that is not known to be harmless is a failure."""
+    """Run one job to its end, and give what it reported, but for its progress.
+
+    Any complaint of duplicity that is not known to be harmless is a failure.
+    """
     temporary = str(job.folders.temporary)
     # In memory: a full disk must not swallow the message that it is full.
     with open(os.memfd_create("report"), "r+b") as report, open(os.memfd_create("log"), "r+b") as log:
@@ -74,7 +77,7 @@ def run_duplicity(job: Job) -> tuple[Line, ...]:
         if result.status or complaints or result.stderr:
             raise _failure(job, result, complaints)
         report.seek(0)
-        return tuple(parse_report(report.read()))
+        return tuple(line for line in parse_report(report.read()) if line.kind != b"moved")
 
 
 def parse_report(content: bytes) -> Iterator[Line]:

@@ -42,7 +42,7 @@ from tklb.store.dialect import PUSH, VERSION
 
 _MOVED_EVERY = 8 << 20
 _LOOK = 0.02  # seconds between two looks for a volume that is on its way
-_ALIVE_EVERY = 50  # looks
+_ALIVE_EVERY = 10  # looks
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _GPG_VERSION = (2, 2, 40)  # of Debian 12: duplicity only asks whether it is 2.1 or later
 
