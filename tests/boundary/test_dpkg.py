@@ -134,10 +134,10 @@ def test_a_link_younger_than_its_package_is_not_vouched_for(root: Path) -> None:
     put(root, "p")
     listing = root / "var/lib/dpkg/info/p.list"
     listing.write_text(listing.read_text() + "/etc/older\n/etc/younger\n")
-    (root / "etc/older").symlink_to("x")
-    (root / "etc/younger").symlink_to("x")
-    later = time.time() + 60
-    os.utime(root / "etc/younger", (later, later), follow_symlinks=False)
+    came = listing.stat().st_mtime_ns
+    for name, changed in (("older", came), ("younger", came + 1)):
+        (root / "etc" / name).symlink_to("x")
+        os.utime(root / "etc" / name, ns=(changed, changed), follow_symlinks=False)
     assert [path for path, entry in files(root).items() if entry.kind == "link"] == [b"/etc/older"]
 
 
