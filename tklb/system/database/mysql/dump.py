@@ -73,7 +73,7 @@ def _unchanged(control: Session, schema: Schema, first: Found, said: Notes) -> l
     try:
         again = {(each.kind, each.name): each for each in definitions(control, schema)}
     except ServerError as exc:
-        said.skip(schema.name, "", f"it was gone before the dump ended: {exc}")
+        said.skip_whole(schema.name, f"it was gone before the dump ended: {exc}")
         return None
     steady = []
     for key, definition in first.items():

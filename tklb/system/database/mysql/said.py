@@ -15,6 +15,12 @@ class Notes:
     def skip(self, database: str, name: str, reason: str) -> None:
         self.skipped.append(Skipped(item_of(ENGINE, database, name), reason))
 
+    def skip_whole(self, database: str, reason: str) -> None:
+        """Skip a database with all that is in it: what was said of it, or of a part, says nothing any more."""
+        item = item_of(ENGINE, database)
+        self.skipped = [each for each in self.skipped if each.item != item and not each.item.startswith(item + b"/")]
+        self.skip(database, "", reason)
+
     def skip_thing(self, what: str, reason: str) -> None:
         """Skip what is no database: an account, a plugin; it is called as people call it."""
         self.skipped.append(Skipped(f"{ENGINE}:{what}".encode("utf-8", "surrogateescape"), reason))
