@@ -7,11 +7,12 @@ request, another one than the fault before; all of them, one after the other, wh
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -28,16 +29,36 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 FAULTS = list(Fault)
 SOAK = bool(os.environ.get("TKLB_SOAK"))
 PATIENCE = 4
+LONG = 8  # snapshots
 FAILURES = {30, 33, 34}  # unreachable, damaged, refused
 
 
-@dataclass(frozen=True)
+@dataclass
 class Place:
-    """A machine, its proxy, and what the server holds, seen from outside."""
+    """A machine, its proxy, and what the server holds of the machine's target, seen from outside."""
 
     machine: Appliance
     proxy: FaultProxy
-    objects: Path
+    bucket: Path
+    targets: Iterator[int] = field(default_factory=itertools.count)
+    objects: Path = Path()
+
+    def enter(self) -> None:
+        """Begin to use a target of its own: what a fault has left at another is no part of it."""
+        self.objects = self.bucket / f"web{next(self.targets)}"
+        address = f"s3+http://127.0.0.1:{self.proxy.port}/{self.bucket.name}/{self.objects.name}"
+        done(self.machine, "init", "--force", "--target", address)
+
+    def shorten(self) -> None:
+        """The same, with two snapshots, where the chain has become long: each step takes as long as the chain is."""
+        if len(self.sealed()) > LONG:
+            self.enter()
+            self.fill()
+
+    def fill(self) -> None:
+        done(self.machine, "backup")
+        self.change()
+        done(self.machine, "backup")
 
     def sealed(self) -> list[str]:
         """Ids of the snapshots whose entries are there."""
@@ -71,12 +92,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("served")
     with saved() as machine, rclone(folder) as service, FaultProxy(service.port, machine.pid) as proxy:
         service.credentials(machine.root / "etc/tklb/credentials")
-        done(machine, "init", "--force", "--target", f"s3+http://127.0.0.1:{proxy.port}/bucket/web1")
+        made = Place(machine, proxy, folder / "bucket")
+        made.enter()
         settings = machine.root / "etc/tklb/tklb.toml"
         text = settings.read_text().replace("volume_megabytes = 100", "volume_megabytes = 1")
         settings.write_text(text.replace("[target]", f"[target]\npatience = {PATIENCE}"))
-        done(machine, "backup")
-        yield Place(machine, proxy, folder / "bucket/web1")
+        made.fill()
+        yield made
 
 
 def numbers(fault: Fault) -> Iterator[int]:
@@ -90,6 +112,7 @@ def test_backup_through_a_fault_is_true_and_the_next_one_clean(place: Place, fau
     for number in numbers(fault):
         if not reached:
             break
+        place.shorten()
         place.change()
         before, held = place.sealed(), place.check()
         told, reached = place.broken(fault, number, "backup", "--json")
@@ -113,6 +136,7 @@ def test_backup_through_a_fault_is_true_and_the_next_one_clean(place: Place, fau
 @pytest.mark.parametrize("fault", FAULTS)
 def test_restore_through_a_fault_is_right_or_says_that_it_is_not(place: Place, fault: Fault) -> None:
     machine, reached = place.machine, True
+    place.shorten()
     wanted = record(machine.root, SCOPE)
     for number in numbers(fault):
         if not reached:
