@@ -15,6 +15,7 @@ NOTES = "/srv/app/notes"  # no database; what is called like its journal is the 
 AT_REST = """
 import sqlite3, sys
 base = sqlite3.connect(sys.argv[1], isolation_level=None)
+base.execute("PRAGMA journal_mode = {mode}")
 base.execute("CREATE TABLE money(id INTEGER PRIMARY KEY, amount INTEGER, pad TEXT)")
 base.execute("BEGIN")
 base.executemany("INSERT INTO money VALUES(?, 100, ?)", ((n, "x" * 300) for n in range(2000)))
@@ -36,6 +37,12 @@ if sys.argv[2] == "WAL":
     base.execute("COMMIT")
 os.kill(os.getpid(), signal.SIGKILL)
 """
+NEWER = """
+import os, signal, sqlite3, sys
+base = sqlite3.connect(sys.argv[1], isolation_level=None)
+base.execute("UPDATE money SET amount = 3 WHERE id < 9")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 JUDGE = """
 import json, sqlite3, sys
 base = sqlite3.connect(sys.argv[1])
@@ -55,7 +62,7 @@ def overtaken(request: pytest.FixtureRequest) -> Iterator[Appliance]:
     """A machine that was backed up; then another database took the place of the one at rest, and was left in use."""
     with clone("core", tklb=True) as a:
         a.run(["mkdir", "/srv/app"])
-        a.run(["python3", "-c", AT_REST, PLACE])
+        a.run(["python3", "-c", AT_REST.format(mode="DELETE"), PLACE])
         a.run(["sh", "-c", f"echo one >{NOTES}"])
         a.run(["tklb", "init", "--target", "file:///mnt/target"])
         a.run(["tklb", "backup"])
@@ -83,6 +90,25 @@ def test_log_that_another_database_left_never_gets_into_the_restored_one(overtak
     assert names(overtaken) == STAYS
     assert judged(overtaken) == SOUND
     assert overtaken.run(["cat", f"{NOTES}-journal"]).stdout == "mine\n"
+
+
+def test_database_that_only_its_log_makes_newer_comes_back_as_it_was() -> None:
+    with clone("core", tklb=True) as a:
+        a.run(["mkdir", "/srv/app"])
+        a.run(["python3", "-c", AT_REST.format(mode="WAL"), PLACE])
+        assert names(a) == ["money.db"]
+        a.run(["tklb", "init", "--target", "file:///mnt/target"])
+        a.run(["tklb", "backup"])
+        at_rest = (a.root / PLACE[1:]).read_bytes()
+        a.run(["python3", "-c", NEWER, PLACE], check=False)
+        assert (a.root / PLACE[1:]).read_bytes() == at_rest
+        assert names(a) == ["money.db", *LEFT["WAL"]]
+        [line] = restored(a, "--limit", PLACE)["warnings"]
+        assert line.startswith(f"kept: {PLACE}-wal ")
+        restored(a)
+        assert names(a) == ["money.db"]
+        assert judged(a) == SOUND
+        assert restored(a)["steps"] == []
 
 
 def test_log_that_a_limit_leaves_out_does_get_in_and_is_named(overtaken: Appliance) -> None:

@@ -322,6 +322,35 @@ def test_what_comes_and_is_no_file_has_no_log(kind: str) -> None:
     assert ("delete-file", DATABASE + b"-wal") not in steps(restored(base_tree(), there, here))
 
 
+WHOLE = b"SQLite format 3".ljust(1024, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("beside", "gone"),
+    [
+        ({"wal": WAL}, [b"-wal"]),
+        ({"wal": WAL, "shm": b"index"}, [b"-shm", b"-wal"]),
+        ({"journal": JOURNAL}, [b"-journal"]),
+    ],
+)
+def test_a_database_that_only_a_log_makes_newer_comes_back(beside: dict[str, bytes], gone: list[bytes]) -> None:
+    here = with_database(WHOLE, **beside)
+    plan = restored(base_tree(), with_database(WHOLE), here)
+    assert steps(plan) == [*(("delete-file", DATABASE + end) for end in gone), ("write-file", DATABASE)]
+
+
+@pytest.mark.parametrize(
+    "beside", [{}, {"wal": b"", "shm": b"index"}, {"wal": bytes(32)}, {"journal": bytes(512)}, {"wal": b"walnuts"}]
+)
+def test_a_database_whose_log_holds_nothing_is_left_in_peace(beside: dict[str, bytes]) -> None:
+    here = with_database(WHOLE, **beside)
+    assert restored(base_tree(), with_database(WHOLE), here).is_empty
+
+
+def test_a_database_that_came_with_its_log_is_left_in_peace() -> None:
+    assert restored(base_tree(), with_database(WHOLE, wal=WAL), with_database(WHOLE, wal=WAL)).is_empty
+
+
 def test_a_log_that_the_snapshot_has_comes_with_its_database() -> None:
     assert steps(restored(base_tree(), with_database(wal=WAL + b"more"), overtaken(wal=WAL, shm=b"index"))) == [
         ("delete-file", DATABASE + b"-shm"),

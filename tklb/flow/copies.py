@@ -15,6 +15,7 @@ from tklb.errors import shown
 from tklb.model import FileEntry, Skipped
 from tklb.system.database.dump import file_name
 from tklb.system.sqlite import (
+    SMALLEST_PAGE,
     Identity,
     NotCopied,
     Unfinished,
@@ -29,7 +30,6 @@ from tklb.system.sqlite import (
 FOLDER = "sqlite"
 
 _LEFT = "taken as a process left it in the middle of a transaction"
-_SMALLEST_PAGE = 512  # bytes; every database is whole pages
 
 
 @dataclass(slots=True)
@@ -82,4 +82,4 @@ class Copies:
 
 
 def _may_be_one(entry: FileEntry) -> bool:
-    return entry.kind == "file" and bool(entry.size) and (entry.size or 0) % _SMALLEST_PAGE == 0
+    return entry.kind == "file" and bool(entry.size) and (entry.size or 0) % SMALLEST_PAGE == 0

@@ -16,7 +16,7 @@ from tklb.model import FileEntry, Skipped, Step, StepKind
 from tklb.restore.identity import Guard, Identity
 from tklb.restore.owners import Ids
 from tklb.restore.words import Tally
-from tklb.system.sqlite import LOG_HEAD, is_log, sidecars
+from tklb.system.sqlite import LOG_HEAD, SMALLEST_PAGE, is_log, sidecars
 
 _SECOND = 1_000_000_000
 _NEW = {
@@ -161,7 +161,7 @@ class FilePlanner:
             return Step(StepKind.WRITE, want.path, _NEW.get(want.kind, "new"), want)
         if have.kind != want.kind:
             return Step(StepKind.WRITE, want.path, f"{want.kind} in place of {have.kind}", want, have)
-        if not self._same_content(want, have):
+        if not self._same_content(want, have) or self._is_overtaken(have):
             return Step(StepKind.WRITE, want.path, "content", want, have)
         differing = differences(want, have)
         if not differing:
@@ -183,6 +183,17 @@ class FilePlanner:
         if want.sha256 is None:
             return same_time(want.mtime_ns, have.mtime_ns)
         return self.present.digest(have.path, "sha256") == want.sha256
+
+    def _is_overtaken(self, have: FileEntry) -> bool:
+        """Whether SQLite would replay a log into a file that is as it shall be: then the database is not.
+
+        The file is written anew: who has it open must not go on writing to what was restored.
+        """
+        if not have.size or have.size % SMALLEST_PAGE:
+            return False
+        logs, _ = self._logs(have.path)
+        self._warn_of_logs(have.path, logs)
+        return any(self.wanted(log) and log not in self.brought_logs for log in logs)
 
     def _has_other_names(self, have: FileEntry, names: Iterable[bytes]) -> bool:
         """Whether the inode has names on this machine beside `names`."""
@@ -252,12 +263,15 @@ class FilePlanner:
         It goes before that file comes: a restore that is broken off in between finds its work when it is repeated.
         """
         logs, index = self._logs(path)
+        self._warn_of_logs(path, logs)
+        self._delete(name for name in (*index, *logs) if self.wanted(name) and name not in self.brought_logs)
+
+    def _warn_of_logs(self, path: bytes, logs: Iterable[bytes]) -> None:
         self.warnings += [
             f"kept: {shown(log)} is not among what is restored; SQLite would replay it into {shown(path)}"
             for log in logs
             if not self.wanted(log)
         ]
-        self._delete(name for name in (*index, *logs) if self.wanted(name) and name not in self.brought_logs)
 
     def _logs(self, path: bytes) -> tuple[list[bytes], list[bytes]]:
         """The logs beside `path` that SQLite would replay, and where there are any, the index of one (-shm)."""

@@ -41,7 +41,7 @@ from tklb.restore.identity import Identity
 from tklb.restore.owners import Ids, OwnerWatch, nameless_ids, numbers
 from tklb.snapshot import Contents, Machine
 from tklb.system.database.protocol import Offer
-from tklb.system.sqlite import is_sidecar, sidecars
+from tklb.system.sqlite import is_sidecar
 
 HOSTNAME = b"/etc/hostname"
 DATABASE_SERVERS = ("mariadb", "mysql", "postgresql")
@@ -220,13 +220,11 @@ def _account_words(here: Accounts, merged: Accounts) -> str:
 def _plan_files(draft: _Draft, merge: AccountMerge, owners: OwnerWatch) -> None:
     saved, here, choice = draft.saved, draft.here, draft.choice
     odd = [path for path in saved.contents.deleted if not is_plain(path)]
-    # the log of another database would be taken for that of the copy
-    beside = (name for path, _ in saved.contents.copies for name in sidecars(path))
     planner = FilePlanner(
         present=here.files,
         ids=Ids(merge.uid_map, merge.gid_map, numbers(here.accounts.passwd), numbers(here.accounts.group)),
         identity=Identity(choice.role, choice.asked_paths, choice.own),
-        deleted=tuple(sorted(filter(draft.wants_path, {*saved.contents.deleted, *beside}))),
+        deleted=tuple(sorted(filter(draft.wants_path, set(saved.contents.deleted)))),
         groups=draft.groups,
         standing=draft.standing,
         amended=saved.amended,

@@ -18,6 +18,7 @@ from tklb.system import sqlite_reader
 from tklb.system.beneath import Beneath, NoFolder, digest_of
 
 HEADER = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat2.html#the_database_header
+SMALLEST_PAGE = 512  # bytes; every database is whole pages
 LOG_HEAD = 8  # bytes that tell a log: "The Rollback Journal" and "WAL File Format" of the same
 PATIENCE = 30.0  # seconds that a lock of another process is waited for
 
