@@ -50,14 +50,15 @@ from tests.lab.ground import Ground
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 
-def straced(machine: Box, fault: str, *words: str, path: str = "") -> Told:
+def straced(machine: Box, fault: str, *words: str, path: str = "", also: str = "", told: str = "/dev/null") -> Told:
     """Run tklb with a fault (strace's --inject) put into it and its children, for one path if it is named.
 
-    A path is that of a descriptor, or the first argument of a system call.
+    A path is that of a descriptor, or the first argument of a system call. The calls are written to the file `told`,
+    those of the name `also` with them.
     """
     where = ["-P", path] if path else []
-    calls = fault.partition(":")[0]
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", *where, f"--trace={calls}", f"--inject={fault}"]
+    calls = ",".join(filter(None, (fault.partition(":")[0], also)))
+    command = ["strace", "-f", "-qq", "-o", told, *where, f"--trace={calls}", f"--inject={fault}"]
     done = subprocess.run(
         [*command, *machine.argv(["tklb", *words])],
         env=ENVIRONMENT,
@@ -184,6 +185,16 @@ def test_a_disk_that_fails_amid_a_restore_is_told_and_repeating_completes_it(
     assert left_overs(b) == []
     done(b, "restore", *FROM_A, "--yes")
     check_replacement(b)
+
+
+def test_a_restore_that_says_it_is_done_is_on_disk(b: Appliance, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    words = ("restore", *FROM_A, "--yes", "--json")
+    assert straced(b, "sync:delay_exit=2000000", *words, also="write", told=str(calls)).status == 0
+    lines = calls.read_text().splitlines()
+    [synced] = [number for number, line in enumerate(lines) if "sync" in line and "= 0" in line]
+    [said] = [number for number, line in enumerate(lines) if r' write(1, "{\"snapshot\"' in line]
+    assert synced < said
 
 
 # ---------------------------------------------------------------- tampering

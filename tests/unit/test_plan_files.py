@@ -1,6 +1,8 @@
 """File steps of a plan, tried on machines in memory: what a restore brings, keeps, deletes, and does not do twice."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -250,6 +252,23 @@ def test_what_packages_may_bring_is_planned_for_deletion_unseen() -> None:
     package = Package("nginx", "1", "amd64")
     snapshot = replace(snapshot, contents=replace(snapshot.contents, packages=(package,)))
     assert (StepKind.DELETE.value, b"/etc/site/default") in steps(plan_for(snapshot, here))
+
+
+def test_nothing_is_looked_for_below_a_folder_that_is_not_there() -> None:
+    there, here = base_tree(), base_tree()
+    for number in range(3):
+        there.put(b"/srv/new/%d.db" % number, content=bytes(512))
+        there.put(b"/srv/new/deep/%d" % number, content=b"x")
+    asked: list[bytes] = []
+
+    def asking(look: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda path, *more: (asked.append(path), look(path, *more))[1]
+
+    view = View(here)
+    view.entry, view.blocked, view.head = asking(view.entry), asking(view.blocked), asking(view.head)
+    plan = make_plan(saved(base_tree(), there), Here(MACHINE, ROOT, (), view), Choice(own=OWN))
+    assert len(plan.steps) == 8
+    assert {path for path in asked if path.startswith(b"/srv/new")} == {b"/srv/new"}
 
 
 # ---------------------------------------------------------------- logs of SQLite databases
