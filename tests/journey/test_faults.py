@@ -190,7 +190,7 @@ def test_a_disk_that_fails_amid_a_restore_is_told_and_repeating_completes_it(
 def test_a_restore_that_says_it_is_done_is_on_disk(b: Appliance, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     words = ("restore", *FROM_A, "--yes", "--json")
-    assert straced(b, "sync:delay_exit=2000000", *words, also="write", told=str(calls)).status == 0
+    assert straced(b, "sync:delay_enter=6000000", *words, also="write", told=str(calls)).status == 0
     lines = calls.read_text().splitlines()
     [synced] = [number for number, line in enumerate(lines) if "sync" in line and "= 0" in line]
     [said] = [number for number, line in enumerate(lines) if r' write(1, "{\"snapshot\"' in line]
