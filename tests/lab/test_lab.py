@@ -77,10 +77,12 @@ def test_clones_do_not_see_each_other_and_the_root_stays_clean() -> None:
 
 
 def test_a_process_inside_sees_only_its_own_kind(machine: Appliance) -> None:
+    def processes() -> list[str]:
+        return machine.run(["ps", "-eo", "comm="]).stdout.split()
+
     with machine.popen(["sleep", "60"]):
-        listing = machine.run(["ps", "-eo", "comm="]).stdout.split()
-        assert "sleep" in listing
-        assert len(listing) == 3
+        assert soon(lambda: "sleep" in processes())
+        assert len(processes()) == 3
         machine.close()
 
 
