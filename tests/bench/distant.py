@@ -205,6 +205,7 @@ def _one_run(run: int, size: int, scratch: Path, held: contextlib.ExitStack) -> 
 def _volumes(run: int, scratch: Path, held: contextlib.ExitStack) -> Iterator[Measured]:
     """tklb's driver against the AWS CLI, each with volumes of its own place, both ways."""
     world = _world(scratch, ["tklb", "aws"], held)
+    (world.served / "tklb/volumes").mkdir()  # where two make it at a time, rclone 1.75 loses the object of one
     made = scratch / "volumes"
     made.mkdir()
     for number in range(_VOLUMES):
