@@ -56,6 +56,7 @@ class Place:
             self.fill()
 
     def fill(self) -> None:
+        """Take a first snapshot, and one of five volumes."""
         done(self.machine, "backup")
         self.change()
         done(self.machine, "backup")

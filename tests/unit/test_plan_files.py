@@ -366,6 +366,13 @@ def test_a_database_whose_log_holds_nothing_is_left_in_peace(beside: dict[str, b
     assert restored(base_tree(), with_database(WHOLE), here).is_empty
 
 
+def test_a_copied_database_that_is_open_and_unchanged_keeps_what_is_beside_it() -> None:
+    here = with_database(WHOLE, wal=b"", shm=b"index")
+    snapshot = saved(base_tree(), with_database(WHOLE))
+    snapshot = replace(snapshot, contents=replace(snapshot.contents, copies=((DATABASE, "db"),)))
+    assert plan_for(snapshot, here).is_empty
+
+
 def test_a_database_that_came_with_its_log_is_left_in_peace() -> None:
     assert restored(base_tree(), with_database(WHOLE, wal=WAL), with_database(WHOLE, wal=WAL)).is_empty
 
