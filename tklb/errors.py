@@ -100,7 +100,7 @@ class ProgramMissing(TklbError):
 
 class ProgramFailed(TklbError):
     code, message = 21, "{program} failed: {reason}"
-    hint = "mend what it says, then repeat the command; the log of this run has all it printed"
+    hint = "fix the problem reported above, then repeat the command; the log of this run has the whole output"
 
 
 class TargetUnreachable(TklbError):
@@ -110,7 +110,7 @@ class TargetUnreachable(TklbError):
 
 class TargetFull(TklbError):
     code, message = 31, "no space left on {address}"
-    hint = "free some space there, then repeat the command; nothing unfinished was kept"
+    hint = "free some space there, then repeat the command; the next backup resumes an interrupted upload"
 
 
 class SnapshotUnknown(TklbError):
@@ -140,7 +140,7 @@ class WrongPassphrase(TklbError):
 
 class KeyUnusable(TklbError):
     code, message = 41, "no usable key: {reason}"
-    hint = "mend what it says; on another machine, give the key file written by `tklb key escrow` with --key FILE"
+    hint = "fix the problem reported above; on another machine, use --key FILE with a file written by `tklb key escrow`"
 
 
 class DatabaseFailed(TklbError):
@@ -150,12 +150,12 @@ class DatabaseFailed(TklbError):
 
 class PackagesFailed(TklbError):
     code, message = 51, "the package manager is not usable: {reason}"
-    hint = "mend it (`dpkg --configure -a`, `apt-get -f install`), then repeat the command"
+    hint = "fix it (`dpkg --configure -a`, `apt-get -f install`), then repeat the command"
 
 
 class NoSpace(TklbError):
     code, message = 52, "no space left for {path}: {reason}"
-    hint = "free some space, then repeat the command; nothing unfinished was kept"
+    hint = "free some space, then repeat the command; the next backup resumes an interrupted upload"
 
 
 class RestoreRefused(TklbError):
@@ -165,4 +165,4 @@ class RestoreRefused(TklbError):
 
 class Interrupted(TklbError):
     code, message = 130, "interrupted"
-    hint = "repeat the command; nothing unfinished was kept"
+    hint = "repeat the command; the next backup resumes an interrupted upload"
