@@ -41,7 +41,7 @@ class TklbError(Exception):
         return bool(self.facts.get("may_pass"))
 
 
-def shown(name: bytes | str) -> str:
+def printable(name: bytes | str) -> str:
     """A name as one line of printable text; what is not UTF-8 or not printable is escaped."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
     if text.isprintable():
@@ -50,7 +50,7 @@ def shown(name: bytes | str) -> str:
 
 
 def _told(value: object) -> object:
-    return shown(value) if isinstance(value, bytes | str) else value
+    return printable(value) if isinstance(value, bytes | str) else value
 
 
 class InternalError(TklbError):

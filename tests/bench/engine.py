@@ -15,11 +15,11 @@ from pathlib import Path
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [TREE, *glob.glob(f"{TREE}/.venv/lib/python3.*/site-packages")]
 
-from tklb.config import DatabaseConfig  # noqa: E402 - the path comes first
-from tklb.model import DatabaseLoad  # noqa: E402
-from tklb.system.database.dump import DumpFolder, read_server, write_server  # noqa: E402
-from tklb.system.database.protocol import Dumped, Loaded, Server  # noqa: E402
-from tklb.system.database.servers import find_server  # noqa: E402
+from tklb.config.schema import DatabaseConfig  # noqa: E402 - the path comes first
+from tklb.databases.dump_format import DumpFolder, read_server, write_server  # noqa: E402
+from tklb.databases.interface import DatabaseServer, Dumped, Loaded  # noqa: E402
+from tklb.databases.servers import find_server  # noqa: E402
+from tklb.model.databases import DatabaseLoad  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ def main(deed: str, engine: str, database: str, folder: str, into: str = "") -> 
     return 1 if done.skipped else 0
 
 
-def _dump(server: Server, database: str, folder: Path) -> Dumped:
+def _dump(server: DatabaseServer, database: str, folder: Path) -> Dumped:
     dumped = server.dump(Only(database), folder, _ignore)
     write_server(folder, dumped.server)
     assert [saved.name for saved in dumped.server.databases] == [database], dumped
     return dumped
 
 
-def _load(server: Server, database: str, folder: Path, into: str) -> Loaded:
+def _load(server: DatabaseServer, database: str, folder: Path, into: str) -> Loaded:
     dump = DumpFolder((folder,))
     [saved] = (saved for saved in read_server(dump).databases if saved.name == database)
     return server.load(dump, DatabaseLoad(saved, into), _ignore)

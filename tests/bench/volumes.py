@@ -14,19 +14,17 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
-from tklb.config import S3Config  # noqa: E402 - the path comes first
-from tklb.model import Volume  # noqa: E402
-from tklb.store.address import parse_address  # noqa: E402
-from tklb.store.download import download  # noqa: E402
-from tklb.store.retry import Retrying  # noqa: E402
-from tklb.store.s3 import S3Target  # noqa: E402
-from tklb.store.upload import upload  # noqa: E402
+from tklb.config.schema import S3Config  # noqa: E402 - the path comes first
+from tklb.model.snapshot import Volume  # noqa: E402
+from tklb.storage.download import download  # noqa: E402
+from tklb.storage.s3.backend import S3Backend  # noqa: E402
+from tklb.storage.upload import upload  # noqa: E402
+from tklb.storage.url import parse_url  # noqa: E402
+from tklb.storage.wrappers.retry import Retrying  # noqa: E402
 
 
 def main(deed: str, address: str, credentials: str, folder: str, abreast: str) -> int:
-    target = Retrying(
-        S3Target(parse_address(address), S3Config(credentials_file=credentials)), time.sleep, random.random
-    )
+    target = Retrying(S3Backend(parse_url(address), S3Config(credentials_file=credentials)), time.sleep, random.random)
     if deed == "put":
         upload(target, Path(folder), listed(Path(folder)), int(abreast))
     else:

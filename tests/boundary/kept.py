@@ -19,12 +19,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
-from tklb.config import Config
-from tklb.keys.secret import make_secret
-from tklb.model import Counts, Kind, Record, Shard, snapshot_id
-from tklb.store.engine import Engine, Push, push_all, restore_volumes
-from tklb.store.ledger import Ledger, read_ledger, seal
-from tklb.store.targets import make_target
+from tklb.config.schema import Config
+from tklb.crypto.secret import make_secret
+from tklb.engine.duplicity import EncodeOrder, Engine, encode_all, select_restore_volumes
+from tklb.ledger.read import Ledger, read_ledger, seal
+from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, snapshot_id
+from tklb.storage.open import make_backend
 
 SECRET = make_secret(lambda count: bytes(reversed(range(count))))
 STAGE = "var/lib/tklb/stage"
@@ -37,7 +37,7 @@ class Kept:
     """`records` as sealed, oldest first; `trees`: what each snapshot has, path below the root to content."""
 
     folder: Path
-    records: list[Record] = field(default_factory=list)
+    records: list[LedgerEntry] = field(default_factory=list)
     trees: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
 
     @property
@@ -62,7 +62,7 @@ def keep(folder: Path) -> Kept:
     """A full and two increments, then a new chain of a full and one increment."""
     folder.mkdir(mode=0o700)
     kept, source = Kept(folder), folder / "source"
-    make_target(kept.address, Config())
+    make_backend(kept.address, Config())
     for step in range(5):
         _live(source, step)
         _date(source, step)
@@ -121,7 +121,7 @@ def _link(path: Path, goal: str) -> None:
 
 
 def _back_up(kept: Kept, source: Path, full: bool) -> None:
-    target = make_target(kept.address, Config())
+    target = make_backend(kept.address, Config())
     assert target.spool is not None
     last = None if full else kept.records[-1]
     time = _START + timedelta(hours=len(kept.records))
@@ -132,10 +132,10 @@ def _back_up(kept: Kept, source: Path, full: bool) -> None:
         wanted = [n for n in tree if number == (0 if _is_record(n) else zlib.crc32(n) % len(SHARDS))]
         names.write_bytes(b"".join(name + b"\0" for name in wanted))
         base = last.volumes if last else ()
-        orders.append(Push(target.spool, names, time, base, bytes(source), None, prefix, volume_megabytes=1))
-    pushed = push_all(Engine(kept.folder / "cache", SECRET, patience=60), orders)
+        orders.append(EncodeOrder(target.spool, names, time, base, bytes(source), None, prefix, volume_megabytes=1))
+    pushed = encode_all(Engine(kept.folder / "cache", SECRET, patience=60), orders)
     own = tuple(volume for push in pushed for volume in push.volumes)
-    record = Record(
+    record = LedgerEntry(
         sequence=len(kept.records) + 1,
         snapshot=snapshot_id(time),
         kind=Kind.FULL if full else Kind.INCREMENTAL,
@@ -219,7 +219,7 @@ def lost_by(kept: Kept, where: Mapping[str, tuple[Piece, ...]], gone: str) -> di
     """The names that snapshots lose with an object, told from the headers of all volumes: an oracle of its own."""
     lost: dict[bytes, set[str]] = {}
     for record in kept.records:
-        names = [volume.name for volume in restore_volumes(record.volumes)]
+        names = [volume.name for volume in select_restore_volumes(record.volumes)]
         if gone not in names:
             continue
         for prefix in SHARDS:
@@ -254,4 +254,4 @@ def _label(name: str) -> str:
 
 
 def ledger_of(kept: Kept) -> Ledger:
-    return read_ledger(make_target(kept.address, Config()), SECRET, kept.state)
+    return read_ledger(make_backend(kept.address, Config()), SECRET, kept.state)

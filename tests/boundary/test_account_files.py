@@ -15,11 +15,12 @@ from random import Random
 
 import pytest
 
-from tklb.delta.accounts_text import GROUP, PASSWD, SHADOW, Form, is_special, parse, read_loosely
-from tklb.delta.users import merge_accounts
+from tklb.diff.accounts.lines import GROUP, PASSWD, SHADOW, Form, is_special, parse, read_loosely
+from tklb.diff.accounts.merge import merge_accounts
 from tklb.errors import AccessRefused, Locked, NoSpace, RestoreRefused
-from tklb.model import Accounts, Role
-from tklb.system.accounts import read_accounts, write_accounts
+from tklb.host.accounts import read_accounts, write_accounts
+from tklb.model.accounts import Accounts
+from tklb.model.plan import Role
 
 HOUSE = Path(__file__).parents[2]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -213,7 +214,7 @@ def test_a_full_disk_leaves_the_former_files(root: Path) -> None:
 @as_root
 def test_a_kill_at_any_rename_locks_nobody_out_and_a_repeat_completes(root: Path) -> None:
     """Every name in passwd can log in as before or as wanted: its shadow line is there at any instant."""
-    code = f"from tklb.system.accounts import *; write_accounts({os.fsencode(root)!r}, {merged()!r})"
+    code = f"from tklb.host.accounts import *; write_accounts({os.fsencode(root)!r}, {merged()!r})"
     write = [sys.executable, "-c", code]
     kills = 0
     for number in range(1, 20):

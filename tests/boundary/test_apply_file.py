@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tklb.delta.xattrs import ACLS, CAPABILITY
+from tklb.diff.xattrs import ACLS, CAPABILITY
 from tklb.errors import NoSpace
-from tklb.model import FileEntry
-from tklb.system.apply_file import Applier, temporary_name
-from tklb.system.present import LiveFiles
+from tklb.host.files.live_files import LiveFiles
+from tklb.host.files.write_entry import FileWriter, temporary_name
+from tklb.model.files import FileEntry
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -32,8 +32,8 @@ class Ground:
             path.mkdir(exist_ok=True)
         os.chmod(self.stage, 0o700)
 
-    def applier(self) -> Applier:
-        return Applier(os.fsencode(self.root), [os.fsencode(self.stage)])
+    def applier(self) -> FileWriter:
+        return FileWriter(os.fsencode(self.root), [os.fsencode(self.stage)])
 
     def staged(self, path: bytes, content: bytes, **facts: object) -> FileEntry:
         """An entry whose content lies on the stage."""
@@ -386,7 +386,7 @@ def test_a_stage_file_with_a_second_name_is_refused(ground: Ground) -> None:
 def test_contents_come_from_whichever_stage_has_them(ground: Ground, tmp_path: Path) -> None:
     other = Ground(tmp_path / "root")
     entries = [ground.staged(b"/etc/a", b"a"), other.staged(b"/etc/b", b"b")]
-    with Applier(os.fsencode(ground.root), [os.fsencode(ground.stage), os.fsencode(other.stage)]) as applier:
+    with FileWriter(os.fsencode(ground.root), [os.fsencode(ground.stage), os.fsencode(other.stage)]) as applier:
         assert [applier.write(entry) for entry in entries] == [(), ()]
     assert (ground.root / "etc/b").read_bytes() == b"b"
 
@@ -446,7 +446,7 @@ def test_a_partner_of_another_content_gives_a_file_of_its_own_and_a_note(ground:
 
 
 def test_a_partner_on_another_file_system_gives_a_file_of_its_own(small_disk: Ground) -> None:
-    with Applier(os.fsencode(small_disk.root.parent), [os.fsencode(small_disk.stage)]) as applier:
+    with FileWriter(os.fsencode(small_disk.root.parent), [os.fsencode(small_disk.stage)]) as applier:
         first, second = small_disk.staged(b"/outside/one", b"x"), small_disk.staged(b"/root/two", b"x")
         assert (applier.write(first), applier.link(second, b"/outside/one")) == ((), ())
         assert len(applier.notes) == 1

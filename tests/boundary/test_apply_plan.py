@@ -9,23 +9,25 @@ from pathlib import Path
 import pytest
 
 from tests.boundary.test_apply_file import ACL, CHOWN_CAPABILITY, acl
-from tklb.delta.files import compare
-from tklb.delta.rules import Rule, Rules
-from tklb.delta.xattrs import ACLS, CAPABILITY
+from tklb.databases.load import DatabaseLoader
+from tklb.diff.files import compare
+from tklb.diff.rules import Rule, Rules
+from tklb.diff.xattrs import ACLS, CAPABILITY
 from tklb.errors import NoSpace
-from tklb.model import Change, FileEntry, Plan, Report
-from tklb.restore.apply import Means, apply
-from tklb.restore.choice import Choice
-from tklb.restore.load import Loader
-from tklb.restore.plan import Here, Saved, make_plan
-from tklb.snapshot import Contents, Machine
-from tklb.system.accounts import read_accounts
-from tklb.system.present import LiveFiles
-from tklb.system.scan import scan
+from tklb.host.accounts import read_accounts
+from tklb.host.files.live_files import LiveFiles
+from tklb.host.files.scan import scan
+from tklb.model.files import Change, FileEntry
+from tklb.model.plan import Plan
+from tklb.model.report import Report
+from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
+from tklb.restore.apply import Executor, apply_plan
+from tklb.restore.plan.filter import RestoreFilter
+from tklb.restore.plan.plan import CurrentMachine, SnapshotContents, make_plan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-MACHINE = Machine("a", "id", "debian-12", "x86_64", "debian-12-core")
+MACHINE = MachineFacts("a", "id", "debian-12", "x86_64", "debian-12-core")
 ACCOUNT_FILES = (b"passwd", b"group", b"passwd-", b"group-", b".pwd.lock")
 RULES = Rules([Rule(True, b"/"), *(Rule(False, b"/etc/" + name) for name in ACCOUNT_FILES)])
 IDS_THERE = {"root": 0, "alice": 104, "bob": 105, "carol": 106, "dave": 1000}
@@ -41,7 +43,7 @@ class Story:
     here: Path
     stage: Path
 
-    def saved(self) -> Saved:
+    def saved(self) -> SnapshotContents:
         """Back `there` up as the engine does: contents only, no links, attributes or holes."""
         changes = list(compare(look(self.base), look(self.there)))
         manifest = [change.now for change in changes if change.now]
@@ -52,8 +54,8 @@ class Story:
                 shutil.copyfile(os.fsencode(self.there) + entry.path, target)
         deleted = tuple(change.path for change in changes if change.change is Change.DELETED)
         accounts = read_accounts(os.fsencode(self.there))
-        contents = Contents(MACHINE, deleted, self.hard_links(), accounts=accounts)
-        return Saved("20260101T000000Z", contents, lambda: iter(manifest))
+        contents = SnapshotMetadata(MACHINE, deleted, self.hard_links(), accounts=accounts)
+        return SnapshotContents("20260101T000000Z", contents, lambda: iter(manifest))
 
     def hard_links(self) -> tuple[tuple[bytes, ...], ...]:
         groups: dict[tuple[int | None, int | None], list[bytes]] = {}
@@ -62,19 +64,21 @@ class Story:
                 groups.setdefault((entry.dev, entry.ino), []).append(entry.path)
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
-    def plan(self, saved: Saved) -> Plan:
+    def plan(self, saved: SnapshotContents) -> Plan:
         root = os.fsencode(self.here)
         with LiveFiles(root) as files:
-            return make_plan(saved, Here(MACHINE, read_accounts(root), (), files), Choice(own=(b"/var/lib/tklb",)))
+            return make_plan(
+                saved, CurrentMachine(MACHINE, read_accounts(root), (), files), RestoreFilter(own=(b"/var/lib/tklb",))
+            )
 
-    def restore(self, saved: Saved) -> Report:
+    def restore(self, saved: SnapshotContents) -> Report:
         return self.apply(self.plan(saved), saved)
 
-    def apply(self, plan: Plan, saved: Saved) -> Report:
+    def apply(self, plan: Plan, saved: SnapshotContents) -> Report:
         def quiet(*_: object) -> None: ...
 
-        means = Means([self.stage], Loader(lambda engine: None, {}), quiet, os.fsencode(self.here))
-        return apply(plan, saved, means, lambda: self.plan(saved))
+        means = Executor([self.stage], DatabaseLoader(lambda engine: None, {}), quiet, os.fsencode(self.here))
+        return apply_plan(plan, saved, means, lambda: self.plan(saved))
 
 
 def look(root: Path) -> list[FileEntry]:

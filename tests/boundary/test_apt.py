@@ -19,7 +19,7 @@ import json, sys
 from pathlib import Path
 from tklb.errors import TklbError
 from tklb.model import PackageDelta, Skipped, SourceFile
-from tklb.system import apt, dpkg, services, sources
+from tklb.host import apt, dpkg, services, sources
 def plain(value):
     if isinstance(value, Skipped):
         return [value.item, value.reason]
@@ -70,7 +70,7 @@ def box(archive: Path) -> Iterator[Appliance]:
 
 
 def ask(box: Appliance, expression: str) -> Any:
-    """Evaluate an expression of tklb.system inside."""
+    """Evaluate an expression of tklb.host inside."""
     code = PRINTED.replace("EXPRESSION", expression)
     done = box.run(["python3", "-c", code], env={"PYTHONPATH": "/src", "PYTHONDONTWRITEBYTECODE": "1"})
     return json.loads(done.stdout)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.boundary import nasty
-from tklb.delta.listing import compare_listings, listing
-from tklb.delta.rules import Rule, Rules
-from tklb.system.records import scan_records
+from tklb.diff.listing import compare_listings, listing
+from tklb.diff.rules import Rule, Rules
+from tklb.host.files.scan_records import scan_records
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes devices and sets owners")
 ALL = Rules([Rule(include=True, pattern=b"/")])

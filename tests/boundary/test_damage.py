@@ -22,24 +22,26 @@ from hypothesis import strategies as st
 
 from tests.boundary.kept import SECRET, SHARDS, STAGE, Kept, Piece, lost_by, pieces
 from tests.unit.entries import NAMES
-from tklb.config import Config
+from tklb.config.schema import Config
+from tklb.crypto.secret import make_secret
+from tklb.engine.set_contents import Span, parse_manifest
 from tklb.errors import TargetDamaged, TargetUnreachable
-from tklb.keys.secret import make_secret
-from tklb.model import Volume
-from tklb.store.audit import check_key, check_ledger
-from tklb.store.contents import Span, parse_manifest, parse_name
-from tklb.store.damage import Damage, assess
-from tklb.store.ledger import Ledger, read_ledger, seal
-from tklb.store.local import LocalTarget
-from tklb.store.mend import Copies, mend, mend_chain
-from tklb.store.objects import Problem, check_objects
-from tklb.store.target import KEY, LEDGER, VOLUMES, Listed, Moved, Stored, Target, idle
-from tklb.store.targets import make_target, open_target
+from tklb.ledger.read import Ledger, read_ledger, seal
+from tklb.model.snapshot import Volume
+from tklb.model.volume_names import parse_name
+from tklb.storage.backend import KEY, LEDGER, VOLUMES, Backend, ListedObject, Moved, StoredObject, ignore_moved
+from tklb.storage.check import ObjectProblem, check_objects
+from tklb.storage.copies import CopySources, repair_chain
+from tklb.storage.local import LocalBackend
+from tklb.storage.open import make_backend, open_backend
+from tklb.verify.impact import Problem, find_impact
+from tklb.verify.ledger_check import check_key, check_ledger
+from tklb.verify.repair import repair
 
 FIRST, SECOND, THIRD, FOURTH, FIFTH = (f"20240501T{hour}0000Z" for hour in range(12, 17))
 
 
-class Far(LocalTarget):
+class Far(LocalBackend):
     """A folder that behaves as if it were distant: everything comes by `get`, which `faults` may spoil."""
 
     spool = None  # type: ignore[assignment]
@@ -49,12 +51,12 @@ class Far(LocalTarget):
         self.faults: dict[str, list[Callable[[Path], None]]] = {}
         self.is_gone = False
 
-    def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         super().get(name, destination, moved)
         if self.faults.get(name):
             self.faults[name].pop(0)(destination)
 
-    def stat(self, name: str) -> Stored | None:
+    def stat(self, name: str) -> StoredObject | None:
         if self.is_gone:
             raise TargetUnreachable(address=self.address, reason="gone")
         return super().stat(name)
@@ -67,7 +69,7 @@ class Case:
         folder.chmod(0o700)
         self.kept = kept.copy(folder / "kept")
         self.folder = folder
-        self.target: Target = open_target(self.kept.address, Config())
+        self.target: Backend = open_backend(self.kept.address, Config())
         self.ledger = self.read()
 
     def read(self) -> Ledger:
@@ -76,11 +78,11 @@ class Case:
     def path(self, name: str) -> Path:
         return self.kept.folder / "target" / name
 
-    def problems(self, folder: Path | None = None) -> tuple[Problem, ...]:
+    def problems(self, folder: Path | None = None) -> tuple[ObjectProblem, ...]:
         return check_objects(self.target, self.ledger.volumes.values(), folder)
 
-    def damages(self) -> dict[str, Damage]:
-        found = assess(self.target, self.ledger, self.problems(), self.folder / "work")
+    def damages(self) -> dict[str, Problem]:
+        found = find_impact(self.target, self.ledger, self.problems(), self.folder / "work")
         return {damage.volume: damage for damage in found}
 
     def named(self, *parts: str) -> str:
@@ -99,7 +101,7 @@ def where(kept: Kept) -> dict[str, tuple[Piece, ...]]:
     return pieces(kept)
 
 
-def files_of(damage: Damage) -> dict[bytes, set[str]]:
+def files_of(damage: Problem) -> dict[bytes, set[str]]:
     return {loss.path: set(loss.snapshots) for loss in damage.files}
 
 
@@ -113,7 +115,7 @@ def test_every_volume_costs_exactly_the_files_that_need_it(
     shared = [name for name in everything if len({len(lost) for lost in lost_by(kept, where, name).values()}) > 1]
     assert len(shared) > 3, "some are needed by some of the later snapshots only"
     for name in everything:
-        (found,) = assess(case.target, case.ledger, [Problem(name, "missing")], case.folder / "work")
+        (found,) = find_impact(case.target, case.ledger, [ObjectProblem(name, "missing")], case.folder / "work")
         lost = {} if name.endswith(".sigtar.gpg") else lost_by(kept, where, name)
         assert files_of(found) == lost, name
         assert found.exact
@@ -255,7 +257,7 @@ def far(case: Case) -> Far:
     return Far(case.kept.folder / "target")
 
 
-def looked(case: Case, far: Far, abreast: int = 1) -> tuple[Problem, ...]:
+def looked(case: Case, far: Far, abreast: int = 1) -> tuple[ObjectProblem, ...]:
     folder = case.folder / "fetched"
     folder.mkdir(mode=0o700)
     found = check_objects(far, case.ledger.volumes.values(), folder, abreast=abreast)
@@ -273,7 +275,7 @@ def test_fault_on_the_way_is_no_damage(case: Case, far: Far, fault: Callable[[Pa
 def test_object_that_never_reads_well_is_damaged(case: Case, far: Far, fault: Callable[[Path], None]) -> None:
     name = case.named("b-", "vol2", FIRST)
     far.faults = {VOLUMES + name: [fault, fault]}
-    assert looked(case, far) == (Problem(name, "damaged"),)
+    assert looked(case, far) == (ObjectProblem(name, "damaged"),)
 
 
 def test_target_that_went_away_is_no_damage(case: Case, far: Far) -> None:
@@ -288,7 +290,7 @@ def test_target_that_went_away_is_no_damage(case: Case, far: Far) -> None:
 
 def test_listing_that_is_behind_the_times_makes_nothing_missing(case: Case) -> None:
     class Lagging(Far):
-        def list(self, prefix: str) -> tuple[Listed, ...]:
+        def list(self, prefix: str) -> tuple[ListedObject, ...]:
             return super().list(prefix)[3:]
 
     assert check_objects(Lagging(case.kept.folder / "target"), case.ledger.volumes.values()) == ()
@@ -358,7 +360,7 @@ def test_stray_objects_in_the_ledger_cost_no_snapshot(case: Case) -> None:
 def test_forged_entries_cost_nothing_that_was_there(case: Case) -> None:
     """With volumes of their own beside them, they tell of no snapshot all the same."""
     other, label = make_secret(lambda count: b"x" * count), "20300101T000000Z"
-    elsewhere = make_target(f"file://{case.folder}/elsewhere", Config())
+    elsewhere = make_backend(f"file://{case.folder}/elsewhere", Config())
     for record in case.ledger.records:
         seal(elsewhere, other, case.folder / "forger", replace(record, older=()))
     forged = seal(
@@ -416,10 +418,10 @@ def test_volumes_come_back_from_a_folder_and_from_another_target(
     for name in list(were)[:2]:
         (spool / name).write_bytes(were[name])
     (spool / list(were)[2]).write_bytes(b"x" + were[list(were)[2]][1:])
-    other = open_target(kept.address, Config())
+    other = open_backend(kept.address, Config())
     target = Far(case.kept.folder / "target") if distant else case.target
-    found = assess(case.target, case.ledger, case.problems(case.folder), case.folder / "work")
-    mended = mend(target, case.ledger, found, Copies((spool,), (other,)), case.folder / "work", put)
+    found = find_impact(case.target, case.ledger, case.problems(case.folder), case.folder / "work")
+    mended = repair(target, case.ledger, found, CopySources((spool,), (other,)), case.folder / "work", put)
     expected = dict(zip(were, (*(str(spool / name) for name in list(were)[:2]), *[other.address] * 2), strict=True))
     assert {one.volume: one.copy for one in mended} == expected
     assert all(one.mended is put for one in mended)
@@ -435,9 +437,9 @@ def test_copy_that_is_not_whole_mends_nothing(kept: Kept, case: Case, tmp_path: 
     poor = kept.copy(tmp_path / "poor")
     for name in were:
         flip(poor.folder / "target" / VOLUMES / name)
-    found = assess(case.target, case.ledger, case.problems(case.folder), case.folder / "work")
-    copies = Copies((poor.folder / "target/volumes",), (open_target(poor.address, Config()),))
-    assert mend(case.target, case.ledger, found, copies, case.folder / "work", True) == found
+    found = find_impact(case.target, case.ledger, case.problems(case.folder), case.folder / "work")
+    copies = CopySources((poor.folder / "target/volumes",), (open_backend(poor.address, Config()),))
+    assert repair(case.target, case.ledger, found, copies, case.folder / "work", True) == found
 
 
 def test_entries_come_back_from_what_this_machine_keeps(case: Case) -> None:
@@ -447,8 +449,8 @@ def test_entries_come_back_from_what_this_machine_keeps(case: Case) -> None:
     case.path(entry(5)).unlink()
     ledger = case.read()
     found = check_ledger(case.target, ledger, case.folder / "ledger")
-    copies = Copies(ledgers=case.folder / "ledger")
-    mended = mend(case.target, ledger, found, copies, case.folder / "work", True)
+    copies = CopySources(ledgers=case.folder / "ledger")
+    mended = repair(case.target, ledger, found, copies, case.folder / "work", True)
     assert [(one.volume, one.mended) for one in mended] == [(name, True) for name in were]
     assert {name: case.path(name).read_bytes() for name in were} == were
     assert case.read().problems == ()
@@ -458,9 +460,9 @@ def test_entry_whose_snapshot_nobody_knows_comes_back_from_another_target(kept: 
     before = case.path(entry(2)).read_bytes()
     case.path(entry(2)).unlink()
     ledger = case.read()
-    damage = Damage(f"{LEDGER}00000002", "missing")
-    copies = Copies(targets=(open_target(kept.address, Config()),))
-    (mended,) = mend(case.target, ledger, [damage], copies, case.folder / "work", True)
+    damage = Problem(f"{LEDGER}00000002", "missing")
+    copies = CopySources(targets=(open_backend(kept.address, Config()),))
+    (mended,) = repair(case.target, ledger, [damage], copies, case.folder / "work", True)
     assert (mended.volume, mended.mended) == (entry(2), True)
     assert case.path(entry(2)).read_bytes() == before
 
@@ -471,8 +473,8 @@ def test_forged_copy_of_an_entry_is_left_where_it_is(case: Case) -> None:
     for path in (case.folder / "ledger").glob("entries-*/00000002-*"):
         flip(path)
     found = check_ledger(case.target, ledger, case.folder / "ledger")
-    copies = Copies(ledgers=case.folder / "ledger")
-    assert mend(case.target, ledger, found, copies, case.folder / "work", True) == found
+    copies = CopySources(ledgers=case.folder / "ledger")
+    assert repair(case.target, ledger, found, copies, case.folder / "work", True) == found
     assert not case.path(entry(2)).exists()
 
 
@@ -481,30 +483,30 @@ def test_hole_in_a_chain_is_mended_before_anything_is_added(case: Case) -> None:
     volumes = tuple(case.ledger.volumes.values())
     spool = case.folder / "spool"
     spool.mkdir()
-    assert {one.kind for one in mend_chain(case.target, volumes, (spool,), case.folder / "work")} == {
+    assert {one.kind for one in repair_chain(case.target, volumes, (spool,), case.folder / "work")} == {
         "missing", "truncated", "damaged",
     }  # fmt: skip
     for name, content in were.items():
         (spool / name).write_bytes(content)
-    assert mend_chain(case.target, volumes, (spool,), case.folder / "work") == ()
+    assert repair_chain(case.target, volumes, (spool,), case.folder / "work") == ()
     assert not (case.folder / "work").exists()
     flipped = sorted(case.ledger.volumes)[2]
-    assert case.problems(case.folder) == (Problem(flipped, "damaged"),), "a listing cannot show that"
+    assert case.problems(case.folder) == (ObjectProblem(flipped, "damaged"),), "a listing cannot show that"
 
 
 def test_target_that_keeps_nothing_is_not_said_to_be_mended(case: Case) -> None:
     class Forgetful(Far):
-        def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+        def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
             stored = super().put(name, source, sha256, moved)
             flip(self.folder / name)
-            return Stored(stored.size)
+            return StoredObject(stored.size)
 
     name = min(case.ledger.volumes)
     spool = case.folder / "spool"
     spool.mkdir()
     shutil.move(case.path(VOLUMES + name), spool / name)
     with pytest.raises((TargetUnreachable, TargetDamaged)):
-        mend_chain(Forgetful(case.kept.folder / "target"), [volume_of(case, name)], (spool,), case.folder / "work")
+        repair_chain(Forgetful(case.kept.folder / "target"), [volume_of(case, name)], (spool,), case.folder / "work")
 
 
 def volume_of(case: Case, name: str) -> Volume:

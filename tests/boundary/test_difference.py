@@ -6,17 +6,17 @@ import pytest
 
 from tests.lab.appliance import clone
 from tests.lab.box import Box
-from tklb import snapshot
-from tklb.delta import mtree
-from tklb.flow.difference import since_last
-from tklb.model import FileEntry
+from tklb.backup.changes import compare_with_last
+from tklb.diff import mtree
+from tklb.model.files import FileEntry
+from tklb.snapshot import metadata
 
 
 def stage_with(folder: Path, content: str) -> Path:
     folder.mkdir()
     page = FileEntry(b"/srv/page", "file", 0o644, 0, 0, b"root", b"root", 5, 0, sha256=content * 64)
-    (folder / snapshot.MANIFEST).write_bytes(mtree.HEADER + mtree.format_entry(page))
-    (folder / snapshot.DUMPS_LISTING).write_bytes(mtree.HEADER)
+    (folder / metadata.MANIFEST).write_bytes(mtree.HEADER + mtree.format_entry(page))
+    (folder / metadata.DUMPS_LISTING).write_bytes(mtree.HEADER)
     (folder / "accounts").mkdir()
     (folder / "accounts/passwd").write_bytes(b"root:x:0:0::/root:/bin/sh\n")
     return folder
@@ -26,8 +26,8 @@ def test_records_are_taken_anew_whatever_size_and_time_they_have(tmp_path: Path)
     last, stage = stage_with(tmp_path / "last", "a"), stage_with(tmp_path / "stage", "b")
     work = tmp_path / "work"
     work.mkdir()
-    difference = since_last(last, stage, work, frozenset())
-    records = [str(stage / name)[1:] for name in ("accounts/passwd", snapshot.DUMPS_LISTING, snapshot.MANIFEST)]
+    difference = compare_with_last(last, stage, work, frozenset())
+    records = [str(stage / name)[1:] for name in ("accounts/passwd", metadata.DUMPS_LISTING, metadata.MANIFEST)]
     assert sorted(difference.edited.read_text().split("\0")) == sorted(["", "srv/page", *records])
     assert (difference.changed, difference.records_moved) == (1, False)
 
@@ -42,22 +42,22 @@ def test_without_a_snapshot_before_everything_counts_and_nothing_must_be_named(t
         FileEntry(b"/b", "link", link=b"size=9"),
         FileEntry(b"/size=7", "file", 0o644, 0, 0, size=70, mtime_ns=0, sha256="b" * 64, sparse=True),
     ]
-    (stage / snapshot.MANIFEST).write_bytes(mtree.HEADER + b"".join(map(mtree.format_entry, entries)))
-    difference = since_last(None, stage, work, frozenset())
+    (stage / metadata.MANIFEST).write_bytes(mtree.HEADER + b"".join(map(mtree.format_entry, entries)))
+    difference = compare_with_last(None, stage, work, frozenset())
     assert (difference.changed, difference.metadata, difference.deleted, difference.size) == (4, 0, 0, 75)
     assert not difference.dumps_moved
     assert not difference.is_empty
     assert difference.edited.read_bytes() == b""
     dump = FileEntry(b"/databases/mysql/rows", "file", 0o600, 0, 0, size=1000, mtime_ns=0, sha256="c" * 64)
-    (stage / snapshot.DUMPS_LISTING).write_bytes(mtree.HEADER + mtree.format_entry(dump))
+    (stage / metadata.DUMPS_LISTING).write_bytes(mtree.HEADER + mtree.format_entry(dump))
     (work / "edited").unlink()
-    again = since_last(None, stage, work, frozenset())
+    again = compare_with_last(None, stage, work, frozenset())
     assert (again.dumps_moved, again.size) == (True, 1075)
 
 
 ALIKE = """
 import os
-from tklb.flow import backup, stage
+from tklb.commands import backup, stage
 fill = stage.fill_stage
 def filled(setting, seen, folder, how):
     staged = fill(setting, seen, folder, how)

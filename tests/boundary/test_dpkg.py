@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.boundary import repository
-from tklb.model import FileEntry, Package
-from tklb.system.dpkg import base_packages, installed, listed_files, owner_of, package_files, shipped_by, unfinished
+from tklb.host.dpkg import (
+    base_packages,
+    list_installed,
+    list_shipped_by,
+    list_unfinished,
+    listed_files,
+    owner_of,
+    package_files,
+)
+from tklb.model.files import FileEntry
+from tklb.model.packages import Package
 
 HOST = b"/"
 
@@ -42,7 +51,7 @@ def files(root: Path, *below: bytes) -> dict[bytes, FileEntry]:
 
 
 def names(root: Path) -> list[str]:
-    return [package.name for package in installed(os.fsencode(root))]
+    return [package.name for package in list_installed(os.fsencode(root))]
 
 
 def test_a_package_of_which_only_configuration_is_left_is_not_installed(root: Path) -> None:
@@ -63,7 +72,7 @@ def test_held_and_automatic_packages_are_told(root: Path) -> None:
         "Package: auto\nArchitecture: amd64\nAuto-Installed: 1\n\n"
         "Package: held\nArchitecture: amd64\nAuto-Installed: 0\n"
     )
-    assert installed(os.fsencode(root)) == (
+    assert list_installed(os.fsencode(root)) == (
         Package("auto", "1", "all", auto=True),
         Package("held", "1", "all", held=True),
     )
@@ -114,7 +123,7 @@ def test_a_file_shipped_below_bin_lies_below_usr(root: Path) -> None:
     assert found[b"/usr/bin/tool"].md5
     assert owner_of(os.fsencode(root), b"/usr/bin/tool") == "p"
     assert owner_of(os.fsencode(root), b"/bin/tool") is None
-    assert shipped_by(os.fsencode(root), (b"/usr/bin/tool",)) == {b"/usr/bin/tool": ("p",)}
+    assert list_shipped_by(os.fsencode(root), (b"/usr/bin/tool",)) == {b"/usr/bin/tool": ("p",)}
 
 
 def test_stat_overrides_rule_mode_and_owner(root: Path) -> None:
@@ -147,7 +156,7 @@ def test_an_interrupted_installation_is_noticed(root: Path) -> None:
     subprocess.run(
         ["dpkg", f"--root={root}", "--unpack", repository.deb(folder, "begun")], check=True, capture_output=True
     )
-    assert unfinished(os.fsencode(root)) == ("begun",)
+    assert list_unfinished(os.fsencode(root)) == ("begun",)
 
 
 def test_files_of_a_package_are_listed_without_its_folders(root: Path) -> None:
@@ -164,7 +173,7 @@ def test_what_every_debian_has_is_found_with_what_it_depends_on(root: Path) -> N
 
 
 def test_an_absent_database_is_an_empty_one(tmp_path: Path) -> None:
-    assert installed(os.fsencode(tmp_path)) == ()
+    assert list_installed(os.fsencode(tmp_path)) == ()
     assert list(package_files(os.fsencode(tmp_path))) == []
     assert owner_of(os.fsencode(tmp_path), b"/bin/sh") is None
 
@@ -173,7 +182,7 @@ def test_this_machine_is_read_as_dpkg_and_apt_read_it() -> None:
     query = "${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\n"
     said = subprocess.run(["dpkg-query", "-W", "-f", query], capture_output=True, text=True, check=True).stdout
     rows = (line.split("\t") for line in said.splitlines())
-    ours = installed(HOST)
+    ours = list_installed(HOST)
     assert sorted((p.name, p.version, p.architecture) for p in ours) == sorted(
         tuple(row[1:]) for row in rows if row[0] not in ("not-installed", "config-files", "half-installed")
     )

@@ -24,28 +24,31 @@ from pathlib import Path
 
 import pytest
 
-from tklb.config import Config
-from tklb.errors import Interrupted, NoSpace, ProgramFailed, TargetDamaged, TargetFull
-from tklb.keys.keyfile import write_key_file
-from tklb.keys.secret import make_secret
-from tklb.model import Shard, Volume, snapshot_id
-from tklb.store.dialect import VERSION, VOLUME_NAME, LogEntry, complaints, parse_log, reason
-from tklb.store.engine import (
+from tklb.config.schema import Config
+from tklb.crypto.gpg import decrypt, encrypt
+from tklb.crypto.key_file import write_key_file
+from tklb.crypto.secret import make_secret
+from tklb.engine.duplicity import (
+    EncodedSet,
+    EncodeOrder,
     Engine,
-    Push,
-    Pushed,
     Volumes,
     clean_spool,
+    encode_all,
     prefix_of,
-    push_all,
-    restore_volumes,
+    select_restore_volumes,
     shards_that_pay,
 )
-from tklb.store.objects import Problem, check_objects, fetch_volumes, unexpected
-from tklb.store.openpgp import decrypt, encrypt
-from tklb.store.target import Target
-from tklb.store.targets import make_target
-from tklb.store.worker import pick
+from tklb.engine.duplicity_cli import LogEntry, complaints, parse_log, reason
+from tklb.engine.worker import pick
+from tklb.errors import Interrupted, NoSpace, ProgramFailed, TargetDamaged, TargetFull
+from tklb.model.snapshot import Shard, Volume, snapshot_id
+from tklb.model.volume_names import VOLUME_NAME
+from tklb.storage.backend import Backend
+from tklb.storage.check import ObjectProblem, check_objects, find_unexpected
+from tklb.storage.duplicity.version import VERSION
+from tklb.storage.open import make_backend
+from tklb.storage.transfer import fetch_volumes
 
 SECRET = make_secret(lambda count: bytes(range(count)))
 START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -64,19 +67,21 @@ class Machine:
         self.folder = folder
         self.source = folder / "source"
         self.source.mkdir()
-        self.target: Target = make_target(f"file://{folder}/target", Config())
+        self.target: Backend = make_backend(f"file://{folder}/target", Config())
         assert self.target.spool is not None
         self.spool: Path = self.target.spool
         self.engine = Engine(folder / "cache", SECRET, patience=60)
         self.sealed: tuple[Volume, ...] = ()
         self.last = START - timedelta(hours=1)
 
-    def order(self, *, forced: Iterable[bytes] = (), full: bool = False, names: Iterable[bytes] | None = None) -> Push:
+    def order(
+        self, *, forced: Iterable[bytes] = (), full: bool = False, names: Iterable[bytes] | None = None
+    ) -> EncodeOrder:
         listed = self.folder / "names"
         listed.write_bytes(b"".join(name + b"\0" for name in (self.names() if names is None else names)))
         edited = self.folder / "edited"
         edited.write_bytes(b"".join(name + b"\0" for name in forced))
-        return Push(
+        return EncodeOrder(
             spool=self.spool,
             names=listed,
             time=self.last + timedelta(hours=1),
@@ -85,7 +90,9 @@ class Machine:
             forced=edited,
         )
 
-    def push(self, *, forced: Iterable[bytes] = (), full: bool = False, names: Iterable[bytes] | None = None) -> Pushed:
+    def push(
+        self, *, forced: Iterable[bytes] = (), full: bool = False, names: Iterable[bytes] | None = None
+    ) -> EncodedSet:
         order = self.order(forced=forced, full=full, names=names)
         pushed = self.engine.push(order)
         self.sealed = (*order.base, *pushed.volumes)
@@ -102,7 +109,7 @@ class Machine:
     def fetched(self, name: str = "volumes") -> Path:
         volumes = self.folder / name
         volumes.mkdir(mode=0o700)
-        fetch_volumes(self.target, restore_volumes(self.sealed), volumes)
+        fetch_volumes(self.target, select_restore_volumes(self.sealed), volumes)
         return volumes
 
     def pull(self, name: str = "stage", engine: Engine | None = None) -> Path:
@@ -295,7 +302,7 @@ def test_increment_that_reads_everything_anew_is_right_and_stores_only_what_diff
 def test_volumes_are_of_the_size_asked_for_and_big_files_span_them(machine: Machine) -> None:
     written(machine.source / "big", random.Random(1).randbytes(7_000_000))
     order = machine.order()
-    pushed = machine.engine.push(Push(**{**_fields(order), "volume_megabytes": 2}))
+    pushed = machine.engine.push(EncodeOrder(**{**_fields(order), "volume_megabytes": 2}))
     sizes = [volume.size for volume in pushed.volumes if "vol" in volume.name]
     assert len(sizes) > 1
     assert max(sizes) < 4 << 20, "what is on its way through the pipes comes on top"
@@ -303,8 +310,8 @@ def test_volumes_are_of_the_size_asked_for_and_big_files_span_them(machine: Mach
     assert tree(machine.stock_restore()) == tree(machine.source)
 
 
-def _fields(order: Push) -> dict[str, object]:
-    return {name: getattr(order, name) for name in Push.__slots__}
+def _fields(order: EncodeOrder) -> dict[str, object]:
+    return {name: getattr(order, name) for name in EncodeOrder.__slots__}
 
 
 def test_what_is_read_is_told_with_its_digest(machine: Machine) -> None:
@@ -426,11 +433,11 @@ def test_file_that_cannot_be_opened_is_told(machine: Machine, monkeypatch: pytes
 
 def through(monkeypatch: pytest.MonkeyPatch, path: Path, injection: str) -> None:
     """Let the system calls of the worker on one file fail."""
-    from tklb.store import child
+    from tklb.engine import process
 
     tracer = ["strace", "-D", "-f", "-o", "/dev/null", "-P", str(path), "-e", f"inject={injection}"]
-    plain = child.python_argv
-    monkeypatch.setattr(child, "python_argv", lambda module: [*tracer, *plain(module)])
+    plain = process.python_argv
+    monkeypatch.setattr(process, "python_argv", lambda module: [*tracer, *plain(module)])
 
 
 # ---------------------------------------------------------------- the cache is only a cache
@@ -512,7 +519,7 @@ def test_killed_push_leaves_nothing_that_counts_and_the_next_is_right(machine: M
     before = set(os.listdir(machine.spool))
     written(machine.source / "huge", random.Random(2).randbytes(1 << 20) * 60)
     code = (
-        "import sys, pickle, pathlib; from tklb.store.engine import Engine; from tklb.model import Secret\n"
+        "import sys, pickle, pathlib; from tklb.engine.duplicity import Engine; from tklb.model import Secret\n"
         "order, cache, secret = pickle.load(sys.stdin.buffer)\n"
         "Engine(cache, Secret(secret)).push(order)\n"
     )
@@ -576,10 +583,10 @@ def test_interruption_ends_every_process(machine: Machine) -> None:
 def test_failure_of_one_shard_ends_the_other(machine: Machine) -> None:
     written(machine.source / "huge", random.Random(1).randbytes(1 << 20) * 100)
     good = machine.order()
-    bad = Push(**{**_fields(good), "prefix": "b-", "source": b"/nowhere"})
+    bad = EncodeOrder(**{**_fields(good), "prefix": "b-", "source": b"/nowhere"})
     began = time.monotonic()
     with pytest.raises(ProgramFailed, match="/nowhere"):
-        push_all(machine.engine, (good, bad))
+        encode_all(machine.engine, (good, bad))
     assert time.monotonic() - began < 30
     assert processes_naming(str(machine.folder)) == []
     assert not [name for name in os.listdir(machine.spool) if name.startswith(".")]
@@ -648,10 +655,10 @@ def test_disk_without_room_for_another_folder_or_device_is_named(machine: Machin
 
 
 def test_run_in_which_nothing_moves_is_ended(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tklb.store import child
+    from tklb.engine import process
 
     filled(machine.source, 1)
-    monkeypatch.setattr(child, "python_argv", lambda module: ["sh", "-c", "sleep 100"])
+    monkeypatch.setattr(process, "python_argv", lambda module: ["sh", "-c", "sleep 100"])
     began = time.monotonic()
     with pytest.raises(ProgramFailed, match="did nothing for 1 seconds"):
         Engine(machine.engine.cache, SECRET, patience=1).push(machine.order())
@@ -671,7 +678,7 @@ def waited(holds: Callable[[], bool]) -> None:
 def test_decoding_begins_with_the_first_volume_and_waits_for_the_others(machine: Machine) -> None:
     for number in range(6):
         written(machine.source / str(number), random.Random(number).randbytes(3_000_000))
-    pushed = machine.engine.push(Push(**{**_fields(machine.order()), "volume_megabytes": 1}))
+    pushed = machine.engine.push(EncodeOrder(**{**_fields(machine.order()), "volume_megabytes": 1}))
     machine.sealed, machine.last = pushed.volumes, START
     there = machine.fetched()
     volumes = lying(there)
@@ -769,8 +776,8 @@ def test_objects_are_checked_by_size_or_by_content(machine: Machine) -> None:
     whole = {(problem.volume.split(".")[2], problem.kind) for problem in
              check_objects(machine.target, machine.sealed, check)}  # fmt: skip
     assert whole == quick | {("vol1", "damaged")}
-    assert unexpected(machine.target, (volume.name for volume in machine.sealed)) == (
-        Problem("stranger", "unexpected"),
+    assert find_unexpected(machine.target, (volume.name for volume in machine.sealed)) == (
+        ObjectProblem("stranger", "unexpected"),
     )
     assert os.listdir(check) == []
 
@@ -795,7 +802,7 @@ def test_volume_that_fails_to_decode_is_an_error_not_a_warning(machine: Machine)
     machine.push()
     volumes = machine.folder / "volumes"
     volumes.mkdir(mode=0o700)
-    for volume in restore_volumes(machine.sealed):
+    for volume in select_restore_volumes(machine.sealed):
         shutil.copy(machine.spool / volume.name, volumes)
     flipped(next(volumes.glob("*vol1*")))
     (machine.folder / "stage").mkdir()
@@ -882,8 +889,8 @@ def test_two_shards_make_two_chains_that_come_back_apart(machine: Machine) -> No
         listed = machine.folder / f"names{number}"
         listed.write_bytes(b"\0".join(half))
         changed = {"names": listed, "prefix": prefix_of(number)}
-        orders.append(Push(**{**_fields(machine.order()), **changed}))
-    pushed = push_all(machine.engine, orders)
+        orders.append(EncodeOrder(**{**_fields(machine.order()), **changed}))
+    pushed = encode_all(machine.engine, orders)
     machine.sealed = tuple(volume for each in pushed for volume in each.volumes)
     assert {name[:2] for name in os.listdir(machine.spool)} == {"du", "b-"}
     volumes = machine.fetched()
@@ -933,12 +940,12 @@ def test_cache_is_private(machine: Machine) -> None:
 @ROOT_ONLY
 def test_nothing_reaches_the_network(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """duplicity asks a name server for the name of the host as soon as it is imported."""
-    from tklb.store import child
+    from tklb.engine import process
 
     filled(machine.source, 1)
-    plain, trace = child.python_argv, machine.folder / "trace"
+    plain, trace = process.python_argv, machine.folder / "trace"
     tracer = ["strace", "-D", "-f", "-o", str(trace), "-e", "trace=%network,execve"]
-    monkeypatch.setattr(child, "python_argv", lambda module: [*tracer, *plain(module)])
+    monkeypatch.setattr(process, "python_argv", lambda module: [*tracer, *plain(module)])
     machine.push()
     calls = trace.read_text()
     assert "execve" in calls

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tklb.delta.xattrs import ACLS
-from tklb.model import FileEntry
-from tklb.system.apply_file import Applier, temporary_name
-from tklb.system.present import LiveFiles
+from tklb.diff.xattrs import ACLS
+from tklb.host.files.live_files import LiveFiles
+from tklb.host.files.write_entry import FileWriter, temporary_name
+from tklb.model.files import FileEntry
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -49,8 +49,8 @@ class Trap:
             (self.stage / folder / "new").write_bytes(CONTENT)
         (self.stage / "home/eve/x").write_bytes(CONTENT)
 
-    def applier(self) -> Applier:
-        return Applier(os.fsencode(self.root), [os.fsencode(self.stage)])
+    def applier(self) -> FileWriter:
+        return FileWriter(os.fsencode(self.root), [os.fsencode(self.stage)])
 
     def seen_outside(self) -> list[object]:
         """Everything beside root and stage, with all that a write, chmod, chown, link or deletion would move."""
@@ -73,7 +73,7 @@ def node(path: bytes, kind: str, **facts: object) -> FileEntry:
     return FileEntry(path, kind, 0o777, 1000, 1000, mtime_ns=1, xattrs=acl if kind == "dir" else ())._replace(**facts)
 
 
-Attempt = Callable[[Applier], object]
+Attempt = Callable[[FileWriter], object]
 
 ODD_PATHS = [
     b"/../outside/new", b"/etc/../../outside/new", b"/..", b"/etc/..", b"../outside/new", b"outside/new", b"",

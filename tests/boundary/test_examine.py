@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.boundary.kept import STAGE
-from tklb import snapshot
-from tklb.delta import mtree
+from tklb.diff import mtree
 from tklb.errors import TargetDamaged
-from tklb.flow.examine import examine
-from tklb.model import Counts, FileEntry, Kind, Record, Shard, Skipped, snapshot_time
+from tklb.model.files import FileEntry
+from tklb.model.report import Skipped
+from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, snapshot_time
+from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
+from tklb.snapshot import metadata
+from tklb.verify.contents import check_contents
 
 ID = "20240501T120000Z"
 
@@ -32,17 +35,17 @@ class Decoded:
         self.entries: list[FileEntry] = []
         self.fill()
         self.stage.mkdir(parents=True)
-        machine = snapshot.Machine("a", "0" * 32, "debian-12", "amd64", "debian")
-        snapshot.write(self.stage, snapshot.Contents(machine, copies=((b"/srv/app.db", "app.db"),)))
+        machine = MachineFacts("a", "0" * 32, "debian-12", "amd64", "debian")
+        metadata.write(self.stage, SnapshotMetadata(machine, copies=((b"/srv/app.db", "app.db"),)))
         dumps = self.stage / "databases/mysql"
         dumps.mkdir(parents=True)
         (dumps / "server.json").write_bytes(b"{}")
-        snapshot.write_dumps_listing(self.stage, None)
+        metadata.write_dumps_listing(self.stage, None)
         # a dump may be in another shard than the records
         (self.shards[1] / STAGE / "databases").mkdir(parents=True)
         dumps.rename(self.shards[1] / STAGE / "databases/mysql")
         listing = b"".join(map(mtree.format_entry, sorted(self.entries)))
-        (self.stage / snapshot.MANIFEST).write_bytes(mtree.HEADER + listing)
+        (self.stage / metadata.MANIFEST).write_bytes(mtree.HEADER + listing)
 
     def fill(self) -> None:
         (self.shards[0] / "srv").mkdir(mode=0o755)
@@ -68,9 +71,9 @@ class Decoded:
             "sequence": 1, "snapshot": ID, "kind": Kind.FULL, "previous": "", "host": "", "hostname": "a",
             "profile": "debian", "profile_digest": "", "release": "debian-12", "stage": STAGE, "volumes": (),
             "own_volumes": (), "shards": (Shard("", snapshot_time(ID)), Shard("b-", snapshot_time(ID))),
-            "counts": Counts(), "content_digest": snapshot.digest(self.stage), **facts,
+            "counts": Counts(), "content_digest": metadata.digest(self.stage), **facts,
         }  # fmt: skip
-        return {one.path: one.reason for one in examine(self.shards, self.copies, Record(**values))}  # type: ignore[arg-type]
+        return {one.path: one.reason for one in check_contents(self.shards, self.copies, LedgerEntry(**values))}  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tklb.store.gpg_front import compress
-from tklb.store.launch import front_launcher
+from tklb.base.python import write_gpg_launcher
+from tklb.engine.gpg_filter import compress
 
 PASSPHRASE = b"horse battery"
 QUIET = ["--batch", "--no-tty", "--no-options", "--no-autostart", "--no-keyring", "--pinentry-mode", "loopback"]
@@ -24,7 +24,7 @@ EDGES = [0, 1, 185, 186, 191, 192, 8377, 8378, 8383, 8384, 131_065, 131_066, 131
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return front_launcher(tmp_path_factory.mktemp("front") / "gpg")
+    return write_gpg_launcher(tmp_path_factory.mktemp("front") / "gpg")
 
 
 @pytest.fixture(scope="module")

@@ -25,14 +25,14 @@ from typing import Any
 import pytest
 
 from tests.unit.test_ledger import record
-from tklb.config import Config
+from tklb.config.schema import Config
+from tklb.crypto.key_encryption import decrypt_key
+from tklb.crypto.key_file import named_fingerprint, open_key, parse_key
+from tklb.crypto.secret import fingerprint, read_older, read_secret
 from tklb.errors import WrongPassphrase
-from tklb.keys.keyfile import named_fingerprint, open_key, parse_key
-from tklb.keys.secret import fingerprint, read_older, read_secret
-from tklb.keys.wrap import unwrap
-from tklb.model import Secret
-from tklb.store.ledger import read_ledger, seal
-from tklb.store.targets import open_target
+from tklb.ledger.read import read_ledger, seal
+from tklb.model.secret import Secret
+from tklb.storage.open import open_backend
 
 HOUSE = Path(__file__).parents[2]
 TKLB = (sys.executable, "-B", "-m", "tklb")
@@ -106,7 +106,7 @@ class Machine:
 
     def seal(self) -> None:
         """Two snapshots, as far as the ledger goes."""
-        target = open_target(f"file://{self.target}", Config())
+        target = open_backend(f"file://{self.target}", Config())
         for number in (1, 2):
             made = record(number, host=(self.state / "host").read_text().strip())
             for volume in made.volumes:
@@ -149,7 +149,7 @@ def machine(made: Machine, tmp_path: Path) -> Iterator[Machine]:
 
 def opens(machine: Machine, secret: Secret, older: tuple[Secret, ...] = ()) -> list[str]:
     """The snapshots that these keys open, on a machine that knows nothing."""
-    target = open_target(f"file://{machine.target}", Config())
+    target = open_backend(f"file://{machine.target}", Config())
     folder = machine.folder / "judge"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -176,13 +176,13 @@ def test_passphrase_is_set_changed_and_taken_away_and_no_data_is_touched(machine
     first = machine.wrapped()
     assert first == (machine.state / "key.asc").read_text()
     assert first is not None
-    assert unwrap(first, Secret("first one")).reveal() == secret.reveal()
+    assert decrypt_key(first, Secret("first one")).reveal() == secret.reveal()
     machine.done("key", "passphrase", "--passphrase-file", two)
     second = machine.wrapped()
     assert second is not None
-    assert unwrap(second, Secret("second")).reveal() == secret.reveal()
+    assert decrypt_key(second, Secret("second")).reveal() == secret.reveal()
     with pytest.raises(WrongPassphrase):
-        unwrap(second, Secret("first one"))
+        decrypt_key(second, Secret("first one"))
     gone = machine.done("key", "passphrase", "--passphrase-file", machine.passphrase_file("none", b"")).stdout
     assert "has no passphrase" in gone
     assert machine.wrapped() is None
@@ -195,7 +195,7 @@ def test_random_passphrase_is_told_once_and_kept_nowhere(machine: Machine) -> No
     value = machine.done("key", "passphrase", "--random", "--json").value
     wrapped = machine.wrapped()
     assert wrapped is not None
-    assert unwrap(wrapped, Secret(value["passphrase"])).reveal() == machine.secret().reveal()
+    assert decrypt_key(wrapped, Secret(value["passphrase"])).reveal() == machine.secret().reveal()
     everything = b"".join(path.read_bytes() for path in machine.folder.rglob("*") if path.is_file())
     assert value["passphrase"].encode() not in everything
     shown = machine.done("key", "passphrase", "--random").stdout
@@ -203,7 +203,7 @@ def test_random_passphrase_is_told_once_and_kept_nowhere(machine: Machine) -> No
     assert told
     again = machine.wrapped()
     assert again is not None
-    assert unwrap(again, Secret(told[1])).reveal() == machine.secret().reveal()
+    assert decrypt_key(again, Secret(told[1])).reveal() == machine.secret().reveal()
 
 
 @pytest.mark.parametrize(
@@ -233,12 +233,12 @@ def test_passphrase_comes_by_standard_input_and_by_descriptor(machine: Machine) 
         machine.done("key", "passphrase", "--passphrase-file", word, feed=feed)
         wrapped = machine.wrapped()
         assert wrapped is not None
-        assert unwrap(wrapped, Secret(feed.strip())).reveal() == machine.secret().reveal()
+        assert decrypt_key(wrapped, Secret(feed.strip())).reveal() == machine.secret().reveal()
     command = ["bash", "-c", f"{' '.join(TKLB)} key passphrase --passphrase-file <(printf 'by descriptor')"]
     subprocess.run(command, env=machine.environment, cwd=HOUSE, check=True, timeout=60, capture_output=True)
     wrapped = machine.wrapped()
     assert wrapped is not None
-    assert unwrap(wrapped, Secret("by descriptor")).reveal() == machine.secret().reveal()
+    assert decrypt_key(wrapped, Secret("by descriptor")).reveal() == machine.secret().reveal()
 
 
 def test_without_a_terminal_or_with_two_ways_the_ways_are_named(machine: Machine) -> None:
@@ -312,7 +312,7 @@ def test_terminal_is_asked_twice_and_shows_nothing(machine: Machine) -> None:
     assert "typed" not in screen
     wrapped = machine.wrapped()
     assert wrapped is not None
-    assert unwrap(wrapped, Secret("typed pässword")).reveal() == machine.secret().reveal()
+    assert decrypt_key(wrapped, Secret("typed pässword")).reveal() == machine.secret().reveal()
     status, screen = at_terminal(machine, ("key", "passphrase"), ["one", "another"])
     assert status == 40
     assert "not the same" in screen
@@ -326,7 +326,7 @@ def test_escrow_asks_at_a_terminal(machine: Machine) -> None:
     file = machine.folder / "copy.asc"
     status, screen = at_terminal(machine, ("key", "escrow", str(file)), ["typed", "typed"])
     assert status == 0, screen
-    assert unwrap(file.read_text(), Secret("typed")).reveal() == machine.secret().reveal()
+    assert decrypt_key(file.read_text(), Secret("typed")).reveal() == machine.secret().reveal()
     status, screen = at_terminal(machine, ("key", "escrow", str(machine.folder / "other.asc")), ["", ""])
     assert status == 40, screen
     assert not (machine.folder / "other.asc").exists()
@@ -462,7 +462,7 @@ def test_new_key_wants_a_passphrase_where_the_old_one_had_one(machine: Machine) 
     made = machine.done("key", "rotate", "--random", "--json").value
     new = machine.secret()
     text = (machine.state / "key.asc").read_text()
-    assert unwrap(text, Secret(made["passphrase"])).reveal() == new.reveal()
+    assert decrypt_key(text, Secret(made["passphrase"])).reveal() == new.reveal()
     assert machine.wrapped() == there, "what opens the snapshots there stays until one of the new key is sealed"
     value = machine.done("key", "passphrase", "--random", "--json").value
     assert (value["has_passphrase"], value["on_target"]) == (True, False)
@@ -544,7 +544,7 @@ class Killing:
 def unlocked(machine: Machine, text: str, passphrases: list[str]) -> list[str]:
     for passphrase in passphrases:
         try:
-            secret = unwrap(text, Secret(passphrase))
+            secret = decrypt_key(text, Secret(passphrase))
         except WrongPassphrase:
             continue
         return opens(machine, secret)
@@ -691,7 +691,7 @@ def test_sheet_of_a_random_passphrase_does_not_have_it(machine: Machine) -> None
     value = machine.done("key", "kit", "--random", machine.folder / "sheet", "--json").value
     text = (machine.folder / "sheet.txt").read_text()
     assert value["passphrase"] not in text
-    assert unwrap(block_of(text), Secret(value["passphrase"])).reveal() == machine.secret().reveal()
+    assert decrypt_key(block_of(text), Secret(value["passphrase"])).reveal() == machine.secret().reveal()
 
 
 def test_sheet_that_cannot_be_finished_leaves_nothing(machine: Machine) -> None:

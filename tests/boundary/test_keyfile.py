@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tklb.crypto.key_file import open_key, read_key_file, read_key_text, write_key_file, write_new
+from tklb.crypto.secret import make_secret
 from tklb.errors import KeyUnusable
-from tklb.keys.keyfile import open_key, read_key_file, read_key_text, write_key_file, write_new
-from tklb.keys.secret import make_secret
-from tklb.model import Secret
+from tklb.model.secret import Secret
 
 SECRET = make_secret(lambda count: bytes(range(count)))
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.boundary import nasty
-from tklb.delta.files import compare
-from tklb.delta.listing import listing, records
-from tklb.delta.mtree import format_entry, parse
-from tklb.delta.rules import Rule, Rules
-from tklb.model import FileEntry
-from tklb.system.records import scan_records
-from tklb.system.scan import scan
+from tklb.diff.files import compare
+from tklb.diff.listing import listing, records
+from tklb.diff.mtree import format_entry, parse
+from tklb.diff.rules import Rule, Rules
+from tklb.host.files.scan import scan
+from tklb.host.files.scan_records import scan_records
+from tklb.model.files import FileEntry
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes devices and sets owners")
 ALL = Rules([Rule(include=True, pattern=b"/")])

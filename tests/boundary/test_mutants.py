@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from tests.boundary.kept import SECRET, Kept
-from tklb.config import Config, Paths
-from tklb.flow.setting import silent
-from tklb.flow.verify import Request, Verdict, verify
-from tklb.keys.secret import write_secret
-from tklb.store.engine import restore_volumes
-from tklb.store.ledger import read_ledger
-from tklb.store.objects import fetch_volumes
-from tklb.store.targets import open_target
+from tklb.commands.verify import VerifyRequest, VerifyResult, verify
+from tklb.config.paths import Paths
+from tklb.config.schema import Config
+from tklb.crypto.secret import write_secret
+from tklb.engine.duplicity import select_restore_volumes
+from tklb.ledger.read import read_ledger
+from tklb.model.callbacks import ignore_progress
+from tklb.storage.open import open_backend
+from tklb.storage.transfer import fetch_volumes
 
 BATCHES, MUTANTS = 20 if os.environ.get("TKLB_SOAK") else 5, 100
 VOLUMES, LEDGER, KEY = "volumes/", "ledger/", "key.asc"
@@ -135,16 +136,16 @@ class Watcher:
         (kept.folder / "target" / KEY).write_bytes(paths.key_file.read_bytes())
         return cls(kept, paths)
 
-    def look(self) -> Verdict:
-        return verify(self.paths, Request(), silent)
+    def look(self) -> VerifyResult:
+        return verify(self.paths, VerifyRequest(), ignore_progress)
 
     def fetch(self, snapshots: set[str]) -> None:
         """Bring all volumes of these snapshots, as a restore does; raises where one is not whole."""
-        target = open_target(self.kept.address, Config())
+        target = open_backend(self.kept.address, Config())
         ledger = read_ledger(target, SECRET, self.paths.ledger)
         records = [record for record in ledger.records if record.snapshot in snapshots]
         assert {record.snapshot for record in records} == snapshots
-        wanted = {volume.name: volume for record in records for volume in restore_volumes(record.volumes)}
+        wanted = {volume.name: volume for record in records for volume in select_restore_volumes(record.volumes)}
         folder = self.paths.cache / "fetched"
         folder.mkdir(mode=0o700)
         try:
@@ -169,7 +170,7 @@ def expected_loss(kept: Kept, mutant: Mutant) -> set[str]:
     lost = set()
     for record in kept.records:
         entry = f"{LEDGER}{record.sequence:08}-{record.snapshot}"
-        needed = {VOLUMES + volume.name for volume in restore_volumes(record.volumes)}
+        needed = {VOLUMES + volume.name for volume in select_restore_volumes(record.volumes)}
         if mutant.changed.keys() & {entry, *needed}:
             lost.add(record.snapshot)
     return lost
@@ -219,7 +220,7 @@ def test_every_mutant_is_found_and_costs_what_it_is_said_to(watcher: Watcher, ba
         check(watcher.kept, mutant, verdict, objects)
 
 
-def check(kept: Kept, mutant: Mutant, verdict: Verdict, objects: Objects) -> None:
+def check(kept: Kept, mutant: Mutant, verdict: VerifyResult, objects: Objects) -> None:
     told = {damage.volume: damage for damage in verdict.damages}
     assert told.keys() == expected_names(kept, mutant), mutant.deed
     lost = expected_loss(kept, mutant)

@@ -13,12 +13,13 @@ import pytest
 
 from tests.boundary import nasty
 from tests.boundary.test_scan import ALL, entries
-from tklb.delta.listing import Record, listing, record_of, records
-from tklb.model import FileEntry, Skipped
-from tklb.system import digest as digest_module
-from tklb.system.digest import ContentChanged, digest_with_status, file_digest
-from tklb.system.records import scan_records
-from tklb.system.scan import scan
+from tklb.diff.listing import Record, listing, record_of, records
+from tklb.host.files import digest as digest_module
+from tklb.host.files.digest import ContentChanged, digest_with_status, file_digest
+from tklb.host.files.scan import scan
+from tklb.host.files.scan_records import scan_records
+from tklb.model.files import FileEntry
+from tklb.model.report import Skipped
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes devices and sets owners")
 

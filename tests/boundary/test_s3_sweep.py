@@ -16,24 +16,26 @@ import pytest
 
 from tests.lab.fault_proxy import Fault, FaultProxy
 from tests.lab.s3 import rclone
-from tklb import snapshot
-from tklb.config import Config, Paths, S3Config
-from tklb.durable import private_folder
+from tklb.backup import resume
+from tklb.backup.chain import Chain
+from tklb.backup.upload import prepare_target, resume_upload, upload_snapshot
+from tklb.base.fs import private_folder
+from tklb.config.paths import Paths
+from tklb.config.schema import Config, S3Config
+from tklb.crypto.secret import make_secret
 from tklb.errors import TklbError
-from tklb.flow import pending
-from tklb.flow.chain import Chain
-from tklb.flow.deliver import deliver, go_on, prepare
-from tklb.flow.setting import Setting, silent
-from tklb.keys.secret import make_secret
-from tklb.model import Counts, Kind, Record, Shard, Volume, snapshot_time
-from tklb.store.address import parse_address
-from tklb.store.download import download
-from tklb.store.ledger import forget_head, read_ledger
-from tklb.store.local import LocalTarget
-from tklb.store.retry import Retrying
-from tklb.store.s3 import S3Target
-from tklb.store.target import Target
-from tklb.store.watchdog import Watched
+from tklb.ledger.read import forget_head, read_ledger
+from tklb.model.callbacks import ignore_progress
+from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume, snapshot_time
+from tklb.session import Session
+from tklb.snapshot import metadata
+from tklb.storage.backend import Backend
+from tklb.storage.download import download
+from tklb.storage.local import LocalBackend
+from tklb.storage.s3.backend import S3Backend
+from tklb.storage.url import parse_url
+from tklb.storage.wrappers.retry import Retrying
+from tklb.storage.wrappers.stall_timeout import StallTimeout
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +75,7 @@ class World:
 
     folder: Path
     proxy: FaultProxy
-    service: S3Target
+    service: S3Backend
 
     @property
     def bucket(self) -> Path:
@@ -101,8 +103,8 @@ class World:
         shutil.rmtree(self.folder / "machine")
         shutil.copytree(self.folder / "kept/machine", self.folder / "machine")
 
-    def target(self, patience: float) -> Target:
-        return Retrying(Watched(self.service, patience), lambda _: None, lambda: 0.5)
+    def target(self, patience: float) -> Backend:
+        return Retrying(StallTimeout(self.service, patience), lambda _: None, lambda: 0.5)
 
     def objects(self) -> dict[str, bytes]:
         """What the server holds, by what lies in its folder."""
@@ -125,9 +127,9 @@ def _made(folder: Path, count: int) -> Iterator[World]:
     (folder / "served/bucket").mkdir(parents=True)
     with rclone(folder / "served") as service, FaultProxy(service.port) as proxy:
         service.credentials(folder / "credentials")
-        address = parse_address(f"s3+http://127.0.0.1:{proxy.port}/bucket/web1")
+        address = parse_url(f"s3+http://127.0.0.1:{proxy.port}/bucket/web1")
         config = S3Config(region="us-east-1", credentials_file=str(folder / "credentials"))
-        made = World(folder, proxy, S3Target(address, config))
+        made = World(folder, proxy, S3Backend(address, config))
         for sequence in range(1, count + 1):
             back_up(made, sequence)
         shutil.rmtree(next(made.paths.ledger.glob("entries-*")))  # so that entries must be fetched
@@ -135,31 +137,31 @@ def _made(folder: Path, count: int) -> Iterator[World]:
         yield made
 
 
-def back_up(world: World, sequence: int, patience: float = PATIENCE, abreast: int = 1) -> Record:
+def back_up(world: World, sequence: int, patience: float = PATIENCE, abreast: int = 1) -> LedgerEntry:
     """What a backup does with its target; "nothing changed" where set `sequence` is sealed already."""
     paths, target = world.paths, world.target(patience)
     private_folder(paths.state)
     spool = private_folder(paths.spool)
     config = Config(uploads=abreast)
-    setting = Setting(paths, config, SECRET, "0123", None, lambda: datetime.now(UTC), silent)  # type: ignore[arg-type]
+    setting = Session(paths, config, SECRET, "0123", None, lambda: datetime.now(UTC), ignore_progress)  # type: ignore[arg-type]
     ledger = read_ledger(target, SECRET, paths.ledger)
     ledger.check()
     chain = Chain(target, ledger.records, ledger)
-    if earlier := go_on(setting, chain):
+    if earlier := resume_upload(setting, chain):
         return earlier
     if chain.head and chain.head.sequence >= sequence:
         return chain.head
-    prepare(setting, chain, spool, chain.head)
+    prepare_target(setting, chain, spool, chain.head)
     for name in names(sequence):
         (spool / name).write_bytes(content(name))
     stage = private_folder(paths.state / "stage")
     (stage / "manifest.mtree").write_text(f"set {sequence}\n")
     record = next_record(chain, stage, sequence)
-    return deliver(setting, chain, pending.note(paths, SECRET, target.address, record, stage))
+    return upload_snapshot(setting, chain, resume.note_pending(paths, SECRET, target.address, record, stage))
 
 
-def next_record(chain: Chain, stage: Path, sequence: int) -> Record:
-    return Record(
+def next_record(chain: Chain, stage: Path, sequence: int) -> LedgerEntry:
+    return LedgerEntry(
         sequence=sequence,
         snapshot=TIMES[sequence],
         kind=Kind.INCREMENTAL if chain.head else Kind.FULL,
@@ -174,11 +176,11 @@ def next_record(chain: Chain, stage: Path, sequence: int) -> Record:
         own_volumes=names(sequence),
         shards=(Shard("", snapshot_time(TIMES[sequence])),),
         counts=Counts(),
-        content_digest=snapshot.digest(stage),
+        content_digest=metadata.digest(stage),
     )
 
 
-def restore(target: Target, folder: Path, wanted: int = -1, abreast: int = 1) -> Record:
+def restore(target: Backend, folder: Path, wanted: int = -1, abreast: int = 1) -> LedgerEntry:
     """What a restore does with a target, on a machine that knows nothing of it."""
     ledger = read_ledger(target, SECRET, folder / "ledger")
     ledger.check()
@@ -189,7 +191,7 @@ def restore(target: Target, folder: Path, wanted: int = -1, abreast: int = 1) ->
 
 def check_offered(world: World, folder: Path, sequences: list[int]) -> None:
     """A fresh machine that has the server's folder finds exactly these snapshots, each whole to the last byte."""
-    held = LocalTarget(world.bucket / "web1")
+    held = LocalBackend(world.bucket / "web1")
     forget_head(held, folder / "ledger")  # fresh, but for entries that gpg has opened before
     found = read_ledger(held, SECRET, folder / "ledger")
     assert [record.sequence for record in found.records] == sequences
@@ -231,7 +233,7 @@ def sealed_sets(world: World) -> list[int]:
 class Outcome:
     """What a run gave, or how it failed; anything but a failure of ours would be a bug."""
 
-    record: Record | None
+    record: LedgerEntry | None
     failure: TklbError | None
 
 
@@ -239,7 +241,7 @@ def patience_for(fault: Fault) -> float:
     return STALLS if fault is Fault.STALL else PATIENCE
 
 
-def attempt(run: Callable[[], Record]) -> Outcome:
+def attempt(run: Callable[[], LedgerEntry]) -> Outcome:
     try:
         return Outcome(run(), None)
     except TklbError as exc:
@@ -254,7 +256,7 @@ def some(fault: Fault) -> Iterable[int]:
 def sweep(
     world: World,
     fault: Fault,
-    run: Callable[[], Record],
+    run: Callable[[], LedgerEntry],
     check: Callable[[Outcome, bool], None],
     numbers: Iterable[int] = range(200),
     lasting: bool = False,

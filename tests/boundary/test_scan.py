@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 
 from tests.boundary import nasty
-from tklb.delta.files import compare
-from tklb.delta.listing import record_of
-from tklb.delta.rules import Rule, Rules
-from tklb.model import FileEntry, Skipped
-from tklb.system.records import scan_records
-from tklb.system.scan import read_names, scan
+from tklb.diff.files import compare
+from tklb.diff.listing import record_of
+from tklb.diff.rules import Rule, Rules
+from tklb.host.files.scan import read_names, scan
+from tklb.host.files.scan_records import scan_records
+from tklb.model.files import FileEntry
+from tklb.model.report import Skipped
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes devices and sets owners")
 ALL = Rules([Rule(include=True, pattern=b"/")])

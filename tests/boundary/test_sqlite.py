@@ -20,16 +20,16 @@ from pathlib import Path
 import pytest
 
 from tests.lab.appliance import clone
-from tklb.system.sqlite import (
+from tklb.diff.sqlite_names import sidecars
+from tklb.host.sqlite.copy import (
     HEADER,
-    Copied,
+    CopiedDatabase,
     NotCopied,
     Unfinished,
     copy_database,
     is_in_use,
     is_sqlite,
     open_files,
-    sidecars,
 )
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users")
@@ -113,7 +113,7 @@ def identity(place: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def copied(place: Path, copy: Path, patience: float = 20) -> Copied:
+def copied(place: Path, copy: Path, patience: float = 20) -> CopiedDatabase:
     return copy_database(bytes(place), identity(place), bytes(copy), patience)
 
 

@@ -20,14 +20,14 @@ from typing import Self
 
 import pytest
 
+from tklb.crypto import key_encryption as wrapping
+from tklb.crypto.armor import armor, comments_of, dearmor, packets
+from tklb.crypto.key_encryption import decrypt_key, encrypt_key, encrypt_key_to
+from tklb.crypto.key_file import KeyKind, format_key, kind_of_key_file, named_fingerprint, open_key
+from tklb.crypto.passphrase import check_passphrase, passphrase_bytes, random_passphrase
+from tklb.crypto.secret import fingerprint, make_secret
 from tklb.errors import KeyUnusable, TklbError, UsageWrong, WrongPassphrase
-from tklb.keys import wrap as wrapping
-from tklb.keys.armour import armoured, comments_of, packets, unarmoured
-from tklb.keys.keyfile import KeyKind, format_key, kind_of, named_fingerprint, open_key
-from tklb.keys.passphrase import check_passphrase, passphrase_bytes, random_passphrase
-from tklb.keys.secret import fingerprint, make_secret
-from tklb.keys.wrap import unwrap, wrap, wrap_to
-from tklb.model import Secret
+from tklb.model.secret import Secret
 
 SECRET = make_secret(lambda count: bytes(range(count)))
 PASSPHRASE = Secret("correct horse")
@@ -69,11 +69,11 @@ def gpg(tmp_path: Path) -> Iterator[Gpg]:
 
 @pytest.fixture(scope="module")
 def wrapped() -> str:
-    return wrap(SECRET, PASSPHRASE)
+    return encrypt_key(SECRET, PASSPHRASE)
 
 
 def message_of(text: str | bytes) -> bytes:
-    return unarmoured(text if isinstance(text, str) else text.decode())
+    return dearmor(text if isinstance(text, str) else text.decode())
 
 
 # ---------------------------------------------------------------- what it is
@@ -95,17 +95,17 @@ def test_it_is_aes256_with_the_longest_stretching_there_is(gpg: Gpg, wrapped: st
 
 
 def test_two_of_them_share_nothing(wrapped: str) -> None:
-    assert message_of(wrapped)[15:] != message_of(wrap(SECRET, PASSPHRASE))[15:]
+    assert message_of(wrapped)[15:] != message_of(encrypt_key(SECRET, PASSPHRASE))[15:]
 
 
 def test_comments_say_which_key_and_what_for(wrapped: str) -> None:
     assert named_fingerprint(wrapped) == fingerprint(SECRET)
     assert "PASSPHRASE=$(gpg --decrypt THIS-FILE) gives it to duplicity." in comments_of(wrapped)
-    assert kind_of(wrapped) is KeyKind.PASSPHRASE
+    assert kind_of_key_file(wrapped) is KeyKind.PASSPHRASE
 
 
 def test_it_comes_back(wrapped: str) -> None:
-    assert unwrap(wrapped, PASSPHRASE).reveal() == SECRET.reveal()
+    assert decrypt_key(wrapped, PASSPHRASE).reveal() == SECRET.reveal()
     assert open_key(wrapped.replace("\n", "\r\n"), lambda: PASSPHRASE).reveal() == SECRET.reveal()
 
 
@@ -114,7 +114,7 @@ def test_it_comes_back(wrapped: str) -> None:
 )
 def test_what_a_person_made_with_stock_gpg_is_taken(gpg: Gpg, options: tuple[str, ...]) -> None:
     made = gpg.symmetric(SECRET.reveal().encode(), "x y", *options).decode()
-    assert unwrap(made, Secret("x y")).reveal() == SECRET.reveal()
+    assert decrypt_key(made, Secret("x y")).reveal() == SECRET.reveal()
 
 
 # ---------------------------------------------------------------- passphrases
@@ -138,7 +138,7 @@ def test_what_a_person_made_with_stock_gpg_is_taken(gpg: Gpg, options: tuple[str
     ],
 )
 def test_a_passphrase_means_the_same_to_stock_gpg(gpg: Gpg, tmp_path: Path, passphrase: bytes) -> None:
-    text = wrap(SECRET, check_passphrase(passphrase))
+    text = encrypt_key(SECRET, check_passphrase(passphrase))
     (tmp_path / "pw").write_bytes(passphrase)
     printed = gpg(*LOOPBACK, "--passphrase-file", tmp_path / "pw", "--decrypt", feed=text.encode())
     assert printed == f"{SECRET.reveal()}\n".encode()
@@ -164,18 +164,18 @@ def test_no_other_passphrase_opens_it(gpg: Gpg, tmp_path: Path, passphrase: byte
     (tmp_path / "pw").write_bytes(passphrase)
     words = (*LOOPBACK, "--s2k-count", "65536", "--passphrase-file", tmp_path / "pw", "--armor", "--symmetric")
     text = gpg(*words, feed=SECRET.reveal().encode()).decode()
-    assert unwrap(text, check_passphrase(passphrase)).reveal() == SECRET.reveal()
+    assert decrypt_key(text, check_passphrase(passphrase)).reveal() == SECRET.reveal()
     with pytest.raises(WrongPassphrase, match="does not open the key file") as caught:
-        unwrap(text, check_passphrase(other))
+        decrypt_key(text, check_passphrase(other))
     assert caught.value.code == 40
 
 
 @pytest.mark.parametrize("text", ["", "a\nb", "a\rb", "a\0b", "a" * 256])
 def test_what_gpg_would_cut_never_reaches_it(wrapped: str, text: str) -> None:
     with pytest.raises(WrongPassphrase):
-        wrap(SECRET, Secret(text))
+        encrypt_key(SECRET, Secret(text))
     with pytest.raises(WrongPassphrase):
-        unwrap(wrapped, Secret(text))
+        decrypt_key(wrapped, Secret(text))
 
 
 def test_gpg_takes_no_more_from_a_person_than_the_longest_passphrase(gpg: Gpg) -> None:
@@ -205,7 +205,7 @@ def test_gpg_takes_no_more_from_a_person_than_the_longest_passphrase(gpg: Gpg) -
 
 def refuses(text: str, *, code: int = 41) -> str:
     with pytest.raises(TklbError) as caught:
-        unwrap(text, PASSPHRASE)
+        decrypt_key(text, PASSPHRASE)
     assert caught.value.code == code, caught.value
     assert SECRET.reveal() not in str(caught.value)
     return str(caught.value)
@@ -236,7 +236,7 @@ def test_a_signature_around_or_before_it_is_refused(gpg: Gpg, wrapped: str) -> N
     refuses(gpg("--batch", "--armor", "--sign", feed=SECRET.reveal().encode()).decode())
     refuses(gpg("--batch", "--armor", "--sign", feed=message_of(wrapped)).decode())
     signature = gpg("--batch", "--detach-sign", feed=message_of(wrapped))
-    refuses(armoured(signature + message_of(wrapped), ()))
+    refuses(armor(signature + message_of(wrapped), ()))
 
 
 @pytest.mark.parametrize("where", ["before", "after", "between"])
@@ -244,14 +244,14 @@ def test_a_signature_around_or_before_it_is_refused(gpg: Gpg, wrapped: str) -> N
 def test_a_packet_more_is_refused(wrapped: str, where: str, extra: bytes) -> None:
     message = message_of(wrapped)
     at = {"before": 0, "between": 15, "after": len(message)}[where]
-    refuses(armoured(message[:at] + extra + message[at:], ()))
+    refuses(armor(message[:at] + extra + message[at:], ()))
 
 
 def test_two_messages_or_two_passphrases_are_refused(gpg: Gpg, wrapped: str) -> None:
     message = message_of(wrapped)
-    refuses(armoured(message + message, ()))
-    other = message_of(wrap(make_secret(os.urandom), Secret("other")))
-    refuses(armoured(other[:15] + message, ()))
+    refuses(armor(message + message, ()))
+    other = message_of(encrypt_key(make_secret(os.urandom), Secret("other")))
+    refuses(armor(other[:15] + message, ()))
 
 
 def test_encryption_without_an_integrity_check_is_refused(gpg: Gpg) -> None:
@@ -260,7 +260,7 @@ def test_encryption_without_an_integrity_check_is_refused(gpg: Gpg) -> None:
     tags = [tag for tag, _ in packets(message_of(made))]
     if tags == [3, 9]:
         refuses(made.decode())
-    refuses(armoured(message_of(made).replace(b"\xd2", b"\xc9", 1), ()))
+    refuses(armor(message_of(made).replace(b"\xd2", b"\xc9", 1), ()))
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_another_way_of_stretching_is_refused_before_gpg_tries_it(
     wrapped: str, start: bytes, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gnupg.Popen", lambda *_, **__: pytest.fail(f"gpg is started: {what}"))
-    refuses(armoured(b"\xc3" + bytes((len(start),)) + start + message_of(wrapped)[15:], ()))
+    refuses(armor(b"\xc3" + bytes((len(start),)) + start + message_of(wrapped)[15:], ()))
 
 
 def test_every_byte_counts(wrapped: str) -> None:
@@ -291,14 +291,14 @@ def test_every_byte_counts(wrapped: str) -> None:
         changed = bytearray(message)
         changed[at] ^= 0x10
         with pytest.raises(TklbError) as caught:
-            unwrap(armoured(bytes(changed), ()), PASSPHRASE)
+            decrypt_key(armor(bytes(changed), ()), PASSPHRASE)
         assert caught.value.code in (40, 41), (at, caught.value)
 
 
 def test_altered_content_is_told_from_a_wrong_passphrase(wrapped: str) -> None:
     changed = bytearray(message_of(wrapped))
     changed[-5] ^= 1
-    assert "was altered" in refuses(armoured(bytes(changed), ()))
+    assert "was altered" in refuses(armor(bytes(changed), ()))
 
 
 def test_accident_is_told_from_a_wrong_passphrase(wrapped: str) -> None:
@@ -310,7 +310,7 @@ def test_accident_is_told_from_a_wrong_passphrase(wrapped: str) -> None:
 def test_content_that_is_no_key_is_refused_without_being_told(gpg: Gpg) -> None:
     for content in (b"", b"canary", b"canary" * 100_000, SECRET.reveal().encode() * 2, b"\xff" * 60):
         with pytest.raises(TklbError) as caught:
-            unwrap(gpg.symmetric(content, "correct horse").decode(), PASSPHRASE)
+            decrypt_key(gpg.symmetric(content, "correct horse").decode(), PASSPHRASE)
         assert caught.value.code in (41, 21)
         assert "canary" not in str(caught.value)
 
@@ -328,7 +328,7 @@ def test_truncated_file_is_refused(wrapped: str) -> None:
         refuses(wrapped[:length])
     message = message_of(wrapped)
     for length in range(1, len(message), 5):
-        refuses(armoured(message[:length], ()))
+        refuses(armor(message[:length], ()))
 
 
 # ---------------------------------------------------------------- where gpg runs
@@ -362,10 +362,10 @@ def test_no_secret_is_in_arguments_environment_or_logs(
     monkeypatch.setenv("GNUPGHOME", "/nowhere")
     passphrase = Secret("canary-passphrase-1")
     with Watch() as watch, caplog.at_level(logging.DEBUG):
-        text = wrap(SECRET, passphrase)
-        unwrap(text, passphrase)
+        text = encrypt_key(SECRET, passphrase)
+        decrypt_key(text, passphrase)
         with pytest.raises(WrongPassphrase):
-            unwrap(text, Secret("canary-passphrase-2"))
+            decrypt_key(text, Secret("canary-passphrase-2"))
     assert len(watch.seen) >= 3
     shown = b"\n".join(watch.seen.values()) + caplog.text.encode()
     for canary in (b"canary-passphrase", SECRET.reveal().encode(), SECRET.reveal()[:14].encode(), b"of the caller"):
@@ -376,7 +376,7 @@ def test_no_secret_is_in_arguments_environment_or_logs(
 
 def test_traceback_of_a_failure_has_no_secret() -> None:
     program = (
-        "from tklb.keys.wrap import wrap\nfrom tklb.model import Secret\n"
+        "from tklb.crypto.key_encryption import wrap\nfrom tklb.model import Secret\n"
         "wrap(Secret('canary-secret'), Secret('canary-passphrase'))\n"
     )
     environment = {**os.environ, "PATH": "/usr/bin:/bin"}
@@ -391,10 +391,10 @@ def test_traceback_of_a_failure_has_no_secret() -> None:
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrapped: str) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setitem(wrapping._ENVIRONMENT, "STARTED_BY", str(tmp_path))
-    wrap(SECRET, PASSPHRASE)
-    unwrap(wrapped, PASSPHRASE)
+    encrypt_key(SECRET, PASSPHRASE)
+    decrypt_key(wrapped, PASSPHRASE)
     with pytest.raises(WrongPassphrase):
-        unwrap(wrapped, Secret("x"))
+        decrypt_key(wrapped, Secret("x"))
     assert os.listdir(tmp_path) == []
     assert started_by(tmp_path) == []
 
@@ -418,7 +418,7 @@ def test_gpg_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(wrapping._ENVIRONMENT, "PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(wrapping, "_SECONDS", 0.5)
     with pytest.raises(TklbError) as caught:
-        unwrap(wrapped, PASSPHRASE)
+        decrypt_key(wrapped, PASSPHRASE)
     assert caught.value.code == 21
 
 
@@ -442,7 +442,7 @@ def test_gpg_must_vouch_for_all_of_it(
 def test_missing_gpg_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrapped: str) -> None:
     monkeypatch.setitem(wrapping._ENVIRONMENT, "PATH", str(tmp_path))
     with pytest.raises(TklbError, match="gpg is not installed") as caught:
-        unwrap(wrapped, PASSPHRASE)
+        decrypt_key(wrapped, PASSPHRASE)
     assert caught.value.code == 20
 
 
@@ -455,9 +455,9 @@ def test_owners_of_public_keys_open_it_each_alone(gpg: Gpg, tmp_path: Path) -> N
     two = other.make_key("two", "future-default", "default", "0")
     gpg("--batch", "--import", feed=other("--export", two))
     before = every_file(gpg.home)
-    text = wrap_to(SECRET, [one, two.lower(), f"0x{one}"], gpg.home)
+    text = encrypt_key_to(SECRET, [one, two.lower(), f"0x{one}"], gpg.home)
     assert every_file(gpg.home) == before
-    assert kind_of(text) is KeyKind.PUBLIC_KEY
+    assert kind_of_key_file(text) is KeyKind.PUBLIC_KEY
     assert named_fingerprint(text) == fingerprint(SECRET)
     for owner in (gpg, other):
         assert owner(*LOOPBACK, "--decrypt", feed=text.encode()) == f"{SECRET.reveal()}\n".encode()
@@ -494,7 +494,7 @@ def test_keys_that_cannot_be_encrypted_to_are_named(gpg: Gpg) -> None:
         ("0" * 40, "is not known here"),
     ):
         with pytest.raises(KeyUnusable, match=f"{name} {reason}") as caught:
-            wrap_to(SECRET, [good, name], gpg.home)
+            encrypt_key_to(SECRET, [good, name], gpg.home)
         assert caught.value.code == 41
 
 
@@ -502,7 +502,7 @@ def test_keys_that_cannot_be_encrypted_to_are_named(gpg: Gpg) -> None:
 def test_anything_but_a_full_fingerprint_is_refused(gpg: Gpg, name: str) -> None:
     """A short id can be somebody else's key, made to match; a name is whatever a keyring has."""
     with pytest.raises(UsageWrong, match="no full fingerprint"):
-        wrap_to(SECRET, [name], gpg.home)
+        encrypt_key_to(SECRET, [name], gpg.home)
 
 
 def test_subkey_is_no_name_for_a_key(gpg: Gpg) -> None:
@@ -510,12 +510,12 @@ def test_subkey_is_no_name_for_a_key(gpg: Gpg) -> None:
     listed = re.findall(rb"^fpr:+(\w+):", gpg("--with-colons", "--list-keys", name), re.MULTILINE)
     assert listed[0].decode() == name
     with pytest.raises(KeyUnusable, match="is not known here"):
-        wrap_to(SECRET, [listed[1].decode()], gpg.home)
+        encrypt_key_to(SECRET, [listed[1].decode()], gpg.home)
 
 
 def test_keyring_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(KeyUnusable, match="there is no"):
-        wrap_to(SECRET, ["A" * 40], tmp_path / "absent")
+        encrypt_key_to(SECRET, ["A" * 40], tmp_path / "absent")
     assert not (tmp_path / "absent").exists()
 
 

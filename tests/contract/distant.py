@@ -15,9 +15,9 @@ from pathlib import Path
 
 from tests.lab.sshd import Sshd
 from tests.lab.webdav import WebDav
-from tklb.config import Config, SftpConfig
-from tklb.store.target import Target
-from tklb.store.targets import make_target
+from tklb.config.schema import Config, SftpConfig
+from tklb.storage.backend import Backend
+from tklb.storage.open import make_backend
 
 
 @cache
@@ -39,8 +39,8 @@ def config_of(server: Sshd) -> Config:
     return Config(sftp=SftpConfig(os.fspath(server.identity), os.fspath(server.known_hosts)))
 
 
-def on_sshd(folder: Path) -> Target:
-    return make_target(shared_sshd().address(folder / "target"), config_of(shared_sshd()))
+def on_sshd(folder: Path) -> Backend:
+    return make_backend(shared_sshd().address(folder / "target"), config_of(shared_sshd()))
 
 
 @cache
@@ -49,10 +49,10 @@ def shared_webdav() -> WebDav:
     return stack.enter_context(WebDav(folder / "webdav", folder / "webdav.log"))
 
 
-def on_webdav(folder: Path) -> Target:
+def on_webdav(folder: Path) -> Backend:
     file = written(folder / "environment", f"BACKEND_PASSWORD={shared_webdav().password}\n")
     address = shared_webdav().address(f"{folder.parent.name}/{folder.name}/target")
-    return make_target(address, Config(environment_file=str(file)))
+    return make_backend(address, Config(environment_file=str(file)))
 
 
 def written(file: Path, text: str) -> Path:

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tklb.errors import TargetDamaged
-from tklb.store.target import Listed, Moved, Stored, check_name, idle
+from tklb.storage.backend import ListedObject, Moved, StoredObject, check_name, ignore_moved
 
 
 class MemoryTarget:
-    """See tklb.store.target.Target. `objects` is there for tests to break."""
+    """See tklb.storage.backend.Backend. `objects` is there for tests to break."""
 
     address = "memory:"
     spool = None
@@ -18,14 +18,14 @@ class MemoryTarget:
         self.objects: dict[str, bytes] = {}
         self.modified: dict[str, datetime] = {}
 
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         content = source.read_bytes()
         moved(len(content))
         self.objects[check_name(name)] = content
         self.modified[name] = datetime.now(UTC)
         return self._known(name)
 
-    def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         content = self._object(name)
         with destination.open("xb") as copy:
             destination.chmod(0o600)
@@ -38,10 +38,12 @@ class MemoryTarget:
             raise TargetDamaged(address=self.address, reason=f"{name} is longer than {limit} bytes")
         return content
 
-    def list(self, prefix: str) -> tuple[Listed, ...]:
-        return tuple(sorted(Listed(n, len(content)) for n, content in self.objects.items() if n.startswith(prefix)))
+    def list(self, prefix: str) -> tuple[ListedObject, ...]:
+        return tuple(
+            sorted(ListedObject(n, len(content)) for n, content in self.objects.items() if n.startswith(prefix))
+        )
 
-    def stat(self, name: str) -> Stored | None:
+    def stat(self, name: str) -> StoredObject | None:
         return self._known(name) if check_name(name) in self.objects else None
 
     def delete(self, name: str) -> None:
@@ -53,9 +55,9 @@ class MemoryTarget:
     def close(self) -> None:
         pass
 
-    def _known(self, name: str) -> Stored:
+    def _known(self, name: str) -> StoredObject:
         content = self.objects[name]
-        return Stored(len(content), hashlib.sha256(content).hexdigest(), self.modified.get(name))
+        return StoredObject(len(content), hashlib.sha256(content).hexdigest(), self.modified.get(name))
 
     def _object(self, name: str) -> bytes:
         if check_name(name) not in self.objects:

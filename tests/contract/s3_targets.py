@@ -5,22 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.lab import s3 as lab
-from tklb.config import S3Config
-from tklb.store.address import parse_address
-from tklb.store.s3 import S3Target
+from tklb.config.schema import S3Config
+from tklb.storage.s3.backend import S3Backend
+from tklb.storage.url import parse_url
 
 PLAIN = S3Config()
 
 
-def on_rclone(folder: Path) -> S3Target:
+def on_rclone(folder: Path) -> S3Backend:
     return made_on(lab.shared("rclone"), folder)
 
 
-def on_moto(folder: Path) -> S3Target:
+def on_moto(folder: Path) -> S3Backend:
     return made_on(lab.shared("moto"), folder)
 
 
-def made_on(service: lab.Service, folder: Path, config: S3Config = PLAIN, prefix: str = "some/prefix") -> S3Target:
+def made_on(service: lab.Service, folder: Path, config: S3Config = PLAIN, prefix: str = "some/prefix") -> S3Backend:
     """A target below a prefix in a bucket of its own."""
     target = aimed_at(service, folder, config, prefix)
     target.make()
@@ -29,9 +29,9 @@ def made_on(service: lab.Service, folder: Path, config: S3Config = PLAIN, prefix
 
 def aimed_at(
     service: lab.Service, folder: Path, config: S3Config = PLAIN, prefix: str = "some/prefix", bucket: str = ""
-) -> S3Target:
+) -> S3Backend:
     """A target that nobody made."""
     if not config.credentials_file:
         config = replace(config, credentials_file=str(service.credentials(folder / "credentials")))
-    address = parse_address(service.address(bucket or f"bucket-{secrets.token_hex(6)}", prefix))
-    return S3Target(address, config)
+    address = parse_url(service.address(bucket or f"bucket-{secrets.token_hex(6)}", prefix))
+    return S3Backend(address, config)

@@ -1,4 +1,4 @@
-"""What tklb.system.database.protocol promises, held against the real servers of every engine.
+"""What tklb.databases.interface promises, held against the real servers of every engine.
 
 Takes the lab's machines; touches clones only. Knows an engine by its adapter in database_engines.
 """
@@ -29,13 +29,13 @@ every_release = pytest.mark.parametrize("place", [*BOOKWORM, *TRIXIE], indirect=
 START = """
     import os, select, signal, subprocess, time
     from pathlib import Path
-    from tklb.config import DatabaseConfig
-    from tklb.delta.databases import wish_for
-    from tklb.delta.rules import parse_override
+    from tklb.config.load import DatabaseConfig
+    from tklb.databases.filter import wish_for
+    from tklb.diff.rules import parse_override
     from tklb.errors import DatabaseFailed
     from tklb.model import DatabaseLoad, SavedDatabase
-    from tklb.system.database.dump import DumpFolder, read_server, write_server
-    from tklb.system.database.servers import find_server
+    from tklb.databases.dump_format import DumpFolder, read_server, write_server
+    from tklb.databases.servers import find_server
     engine = values["engine"]
     server = find_server(engine, DatabaseConfig(lock_seconds=values.get("lock_seconds", 5)))
     assert server.engine == engine

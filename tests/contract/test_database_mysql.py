@@ -27,12 +27,12 @@ pytestmark = pytest.mark.lab
 START = """
     import os, sys
     from pathlib import Path
-    from tklb.delta.databases import wish_for
-    from tklb.delta.rules import parse_override
+    from tklb.databases.filter import wish_for
+    from tklb.diff.rules import parse_override
     from tklb.errors import DatabaseFailed
     from tklb.model import DatabaseLoad
-    from tklb.system.database.dump import DumpFolder, read_server, write_server
-    from tklb.system.database.mysql import find
+    from tklb.databases.dump_format import DumpFolder, read_server, write_server
+    from tklb.databases.mariadb import find
     server = find(values.get("defaults", ""), values.get("lock_seconds", 5))
     nothing = lambda *how_far: None
     def told(result):
@@ -344,7 +344,7 @@ def test_failed_load_leaves_the_old_database(shop: Appliance, damage: str) -> No
 
 
 LATE = """
-from tklb.system.database.mysql import swap
+from tklb.databases.mariadb import swap
 usual = swap.turn_foreign_keys
 def stop(*_):
     swap.turn_foreign_keys = usual
@@ -371,7 +371,7 @@ def test_interrupted_load_leaves_the_old_database(shop: Appliance, when: str) ->
 
 # Somebody drops an account after its grants were noted, before they are given back.
 UNDER_WAY = """
-from tklb.system.database.mysql import swap
+from tklb.databases.mariadb import swap
 usual = swap.move
 def stop(session, *more):
     session.run("DROP USER fleeting@localhost")

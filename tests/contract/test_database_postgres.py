@@ -26,12 +26,12 @@ NUMBERS = itertools.count()
 START = """
     import sys, time
     from pathlib import Path
-    from tklb.delta.databases import wish_for
-    from tklb.delta.rules import parse_override
+    from tklb.databases.filter import wish_for
+    from tklb.diff.rules import parse_override
     from tklb.errors import DatabaseFailed
     from tklb.model import DatabaseLoad
-    from tklb.system.database.dump import DumpFolder, read_server, write_server
-    from tklb.system.database.postgres import find
+    from tklb.databases.dump_format import DumpFolder, read_server, write_server
+    from tklb.databases.postgresql import find
     server = find("", values.get("lock_seconds", 5))
     nothing = lambda *how_far: None
     def told(result):
@@ -296,7 +296,7 @@ def test_a_killed_load_is_brought_home_by_the_next(box: Appliance, shop: str) ->
             textwrap.dedent(START)
             + textwrap.dedent("""
                 import os, signal
-                from tklb.system.database.postgres.session import Session
+                from tklb.databases.postgresql.session import Session
                 child = os.fork()
                 if not child:
                     send = Session.send
@@ -331,7 +331,7 @@ def test_an_interrupted_load_leaves_nothing_behind(box: Appliance, shop: str) ->
             box,
             textwrap.dedent(START)
             + textwrap.dedent("""
-                from tklb.system.database.postgres.session import Session
+                from tklb.databases.postgresql.session import Session
                 send, done = Session.send, []
                 def until(self, statements):
                     text = statements if isinstance(statements, bytes) else statements.encode()

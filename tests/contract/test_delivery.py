@@ -15,37 +15,38 @@ import pytest
 
 from tests.contract.memory_target import MemoryTarget
 from tests.unit.test_ledger import OTHER, SECRET, record
-from tklb import snapshot
-from tklb.config import Config, Paths
-from tklb.durable import private_folder
+from tklb.backup import resume
+from tklb.backup.chain import Chain
+from tklb.backup.upload import prepare_target, resume_upload, settle_spool, upload_snapshot
+from tklb.base.concurrency import Stop, run_side_by_side
+from tklb.base.fs import private_folder
+from tklb.config.paths import Paths
+from tklb.config.schema import Config
 from tklb.errors import TargetDamaged, TargetUnreachable
-from tklb.flow import pending
-from tklb.flow.chain import Chain
-from tklb.flow.deliver import deliver, go_on, prepare, settle_spool
-from tklb.flow.setting import Setting
-from tklb.model import Record, Volume
-from tklb.profile import find
-from tklb.store.dialect import turn_of
-from tklb.store.download import download, downloading
-from tklb.store.ledger import read_ledger, seal
-from tklb.store.parallel import Stop, side_by_side
-from tklb.store.target import VOLUMES, Listed, Moved, Stored, idle
-from tklb.store.upload import check_there, clean_target, upload
+from tklb.ledger.read import read_ledger, seal
+from tklb.model.snapshot import LedgerEntry, Volume
+from tklb.model.volume_names import decoding_order
+from tklb.profile.folder import find_profile
+from tklb.session import Session
+from tklb.snapshot import metadata
+from tklb.storage.backend import VOLUMES, ListedObject, Moved, StoredObject, ignore_moved
+from tklb.storage.download import download, download_in_background
+from tklb.storage.upload import check_there, clean_target, upload
 
 DAYS = tuple(f"2026010{day}T000000Z" for day in range(1, 5))
 
 
 @pytest.fixture
-def setting(tmp_path: Path) -> Setting:
+def setting(tmp_path: Path) -> Session:
     paths = Paths(tmp_path / "etc", tmp_path / "state", tmp_path / "cache", tmp_path / "log")
     private_folder(paths.state)
     private_folder(paths.spool)
-    return Setting(
+    return Session(
         paths=paths,
         config=Config(target="memory:"),
         secret=SECRET,
         host="0123",
-        profile=find(None, "debian"),
+        profile=find_profile(None, "debian"),
         clock=lambda: datetime(2026, 1, 9, tzinfo=UTC),
         progress=lambda *_: None,
     )
@@ -66,7 +67,7 @@ def flipped(content: bytes) -> bytes:
     return bytes([content[0] ^ 1]) + content[1:]
 
 
-def a_set(setting: Setting, sequence: int = 1, base: tuple[Volume, ...] = ()) -> tuple[Record, Path]:
+def a_set(setting: Session, sequence: int = 1, base: tuple[Volume, ...] = ()) -> tuple[LedgerEntry, Path]:
     """A finished set in the spool, and the stage it was made from."""
     own = volumes_in(setting.paths.spool, DAYS[sequence - 1])
     stage = private_folder(setting.paths.stage)
@@ -75,12 +76,12 @@ def a_set(setting: Setting, sequence: int = 1, base: tuple[Volume, ...] = ()) ->
         sequence,
         volumes=(*base, *own),
         own_volumes=tuple(volume.name for volume in own),
-        content_digest=snapshot.digest(stage),
+        content_digest=metadata.digest(stage),
     )
     return made, stage
 
 
-def chain_of(setting: Setting, target: MemoryTarget) -> Chain:
+def chain_of(setting: Session, target: MemoryTarget) -> Chain:
     ledger = read_ledger(target, setting.secret, setting.paths.ledger)
     ledger.check()
     return Chain(target, ledger.records, ledger)
@@ -98,7 +99,7 @@ class Breaking(MemoryTarget):
         super().__init__()
         self.takes, self.puts = takes, list[str]()
 
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         if self.takes == 0:
             raise TargetUnreachable(address=self.address, reason="gone")
         self.takes -= 1
@@ -113,11 +114,11 @@ class Silent(MemoryTarget):
         super().__init__()
         self.spoil, self.gets = spoil, 0
 
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         self.objects[name] = self.spoil(source.read_bytes())
-        return Stored(source.stat().st_size)
+        return StoredObject(source.stat().st_size)
 
-    def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         self.gets += 1
         super().get(name, destination, moved)
 
@@ -154,7 +155,7 @@ def test_volume_that_arrives_broken_once_is_fetched_again(tmp_path: Path) -> Non
     class Flipping(MemoryTarget):
         gets = 0
 
-        def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+        def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
             self.gets += 1
             super().get(name, destination, moved)
             if self.gets == 1:
@@ -175,7 +176,7 @@ def test_volume_that_arrives_broken_once_is_fetched_again(tmp_path: Path) -> Non
 def test_manifests_come_before_the_volumes_they_tell_of() -> None:
     names = [f"{prefix}duplicity-full.{DAYS[0]}.{part}.gpg" for part in ("vol10.difftar", "vol2.difftar", "manifest")
              for prefix in ("b-", "")]  # fmt: skip
-    assert [turn_of(name)[0] for name in sorted(names, key=turn_of)] == [0, 0, 2, 2, 10, 10]
+    assert [decoding_order(name)[0] for name in sorted(names, key=decoding_order)] == [0, 0, 2, 2, 10, 10]
 
 
 def waited(holds: Callable[[], bool]) -> None:
@@ -192,7 +193,7 @@ class Gated(MemoryTarget):
         super().__init__()
         self.gates = {VOLUMES + volume.name: threading.Event() for volume in volumes}
 
-    def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         while not self.gates[name].wait(0.05):
             moved(0)
         super().get(name, destination, moved)
@@ -203,9 +204,9 @@ def test_volumes_come_one_by_one_in_the_order_of_their_use_while_the_block_runs(
     volumes = volumes_in(spool, DAYS[0], 12)
     target = Gated(volumes)
     upload(target, spool, volumes, 2)
-    turns = sorted((volume.name for volume in volumes), key=turn_of)
+    turns = sorted((volume.name for volume in volumes), key=decoding_order)
     assert turns == [volume.name for volume in volumes]
-    with downloading(target, reversed(volumes), there, 1, idle) as check:
+    with download_in_background(target, reversed(volumes), there, 1, ignore_moved) as check:
         assert list(there.iterdir()) == []
         for count, name in enumerate(turns, 1):
             target.gates[VOLUMES + name].set()
@@ -231,7 +232,7 @@ def test_block_hears_of_a_download_that_fails_and_so_does_its_end(tmp_path: Path
 
     with (
         pytest.raises(TargetDamaged, match=re.escape(volumes[1].name)),
-        downloading(target, volumes, private_folder(tmp_path / "there"), 1, idle) as check,
+        download_in_background(target, volumes, private_folder(tmp_path / "there"), 1, ignore_moved) as check,
     ):
         waited(lambda: hears(check))
     assert volumes[1].name not in {path.name for path in (tmp_path / "there").iterdir()}
@@ -244,7 +245,7 @@ def test_download_ends_when_its_block_fails(tmp_path: Path) -> None:
     upload(target, spool, volumes, 2)
     with (
         pytest.raises(KeyboardInterrupt),
-        downloading(target, volumes, private_folder(tmp_path / "there"), 2, idle),
+        download_in_background(target, volumes, private_folder(tmp_path / "there"), 2, ignore_moved),
     ):
         raise KeyboardInterrupt
     for gate in target.gates.values():
@@ -255,7 +256,7 @@ def test_download_ends_when_its_block_fails(tmp_path: Path) -> None:
 
 def test_listing_that_lags_behind_is_no_loss_and_a_loss_is_named(tmp_path: Path) -> None:
     class Lagging(MemoryTarget):
-        def list(self, prefix: str) -> tuple[Listed, ...]:
+        def list(self, prefix: str) -> tuple[ListedObject, ...]:
             return super().list(prefix)[:-1]
 
     target, volumes = Lagging(), volumes_in(tmp_path, DAYS[0])
@@ -286,7 +287,7 @@ def test_first_failure_ends_what_works_beside_it() -> None:
             stop.check()
 
     with pytest.raises(TargetUnreachable):
-        side_by_side(work, range(2), 2)
+        run_side_by_side(work, range(2), 2)
 
 
 def test_work_that_fails_like_an_empty_queue_is_no_end_of_the_work() -> None:
@@ -294,7 +295,7 @@ def test_work_that_fails_like_an_empty_queue_is_no_end_of_the_work() -> None:
         raise queue.Empty
 
     with pytest.raises(queue.Empty):
-        side_by_side(work, range(3), 2)
+        run_side_by_side(work, range(3), 2)
 
 
 def test_interruption_reaches_the_caller_though_a_thread_hangs() -> None:
@@ -305,159 +306,163 @@ def test_interruption_reaches_the_caller_though_a_thread_hangs() -> None:
         release.wait(20)
 
     with pytest.raises(KeyboardInterrupt):
-        side_by_side(work, (1,), 1)
+        run_side_by_side(work, (1,), 1)
     release.set()
 
 
 # ---------------------------------------------------------------- delivery
 
 
-def test_delivered_set_is_sealed_and_nothing_stays_here(setting: Setting) -> None:
+def test_delivered_set_is_sealed_and_nothing_stays_here(setting: Session) -> None:
     target = MemoryTarget()
     made, stage = a_set(setting)
-    found = pending.note(setting.paths, SECRET, target.address, made, stage)
-    sealed = deliver(setting, chain_of(setting, target), found)
+    found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
+    sealed = upload_snapshot(setting, chain_of(setting, target), found)
     assert holds(target, sealed.volumes)
     assert [each.snapshot for each in chain_of(setting, target).records] == [made.snapshot]
     assert os.listdir(setting.paths.spool) == []
     assert not setting.paths.pending.exists()
-    assert snapshot.digest(setting.paths.last) == made.content_digest
+    assert metadata.digest(setting.paths.last) == made.content_digest
 
 
 @pytest.mark.parametrize("takes", range(4))
-def test_interrupted_upload_costs_no_more_than_the_volumes_in_flight(setting: Setting, takes: int) -> None:
+def test_interrupted_upload_costs_no_more_than_the_volumes_in_flight(setting: Session, takes: int) -> None:
     setting = replace(setting, config=replace(setting.config, uploads=1))
     target = Breaking(takes)
     made, stage = a_set(setting)
-    found = pending.note(setting.paths, SECRET, target.address, made, stage)
+    found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
     with pytest.raises(TargetUnreachable):
-        deliver(setting, chain_of(setting, target), found)
+        upload_snapshot(setting, chain_of(setting, target), found)
     assert chain_of(setting, target).records == ()
     target.takes = 99
-    assert go_on(setting, chain_of(setting, target)) == chain_of(setting, target).records[0]
+    assert resume_upload(setting, chain_of(setting, target)) == chain_of(setting, target).records[0]
     assert len(target.puts) == len(made.volumes) + 1  # each once, and the entry
     assert holds(target, made.volumes)
 
 
-def test_run_that_was_killed_between_its_seal_and_its_tidying_is_recognised(setting: Setting) -> None:
+def test_run_that_was_killed_between_its_seal_and_its_tidying_is_recognised(setting: Session) -> None:
     target = MemoryTarget()
     made, stage = a_set(setting)
-    found = pending.note(setting.paths, SECRET, target.address, made, stage)
+    found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
     upload(target, setting.paths.spool, found.missing, 1)
     seal(target, SECRET, setting.paths.ledger, made)
     chain = chain_of(setting, target)
-    assert go_on(setting, chain) is None
+    assert resume_upload(setting, chain) is None
     assert len(chain_of(setting, target).records) == 1
-    assert snapshot.digest(setting.paths.last) == made.content_digest
+    assert metadata.digest(setting.paths.last) == made.content_digest
     assert os.listdir(setting.paths.spool) == []
-    prepare(setting, chain, setting.paths.spool, chain.head)
+    prepare_target(setting, chain, setting.paths.spool, chain.head)
     assert holds(target, made.volumes)
 
 
-def other_target(setting: Setting, found: pending.Pending) -> None:
-    pending.note(setting.paths, SECRET, "memory:other", found.record, found.stage.rename(setting.paths.stage))
+def other_target(setting: Session, found: resume.PendingUpload) -> None:
+    resume.note_pending(setting.paths, SECRET, "memory:other", found.record, found.stage.rename(setting.paths.stage))
 
 
-def other_key(setting: Setting, found: pending.Pending) -> None:
-    pending.note(setting.paths, OTHER, "memory:", found.record, found.stage.rename(setting.paths.stage))
+def other_key(setting: Session, found: resume.PendingUpload) -> None:
+    resume.note_pending(setting.paths, OTHER, "memory:", found.record, found.stage.rename(setting.paths.stage))
 
 
-def torn_record(setting: Setting, found: pending.Pending) -> None:
+def torn_record(setting: Session, found: resume.PendingUpload) -> None:
     path = setting.paths.pending / "record"
     path.write_bytes(path.read_bytes()[:-30])
 
 
-def cut_volume(setting: Setting, found: pending.Pending) -> None:
+def cut_volume(setting: Session, found: resume.PendingUpload) -> None:
     (setting.paths.spool / found.own[0].name).write_bytes(b"x")
 
 
-def lost_spool(setting: Setting, found: pending.Pending) -> None:
+def lost_spool(setting: Session, found: resume.PendingUpload) -> None:
     for path in setting.paths.spool.iterdir():
         path.unlink()
 
 
-def changed_stage(setting: Setting, found: pending.Pending) -> None:
+def changed_stage(setting: Session, found: resume.PendingUpload) -> None:
     (found.stage / "manifest.mtree").write_bytes(b"#mtree v2.0\n/x type=dir\n")
 
 
 @pytest.mark.parametrize("harm", [other_target, other_key, torn_record, cut_volume, lost_spool, changed_stage])
 def test_what_does_not_fit_is_never_gone_on_with(
-    setting: Setting, harm: Callable[[Setting, pending.Pending], None]
+    setting: Session, harm: Callable[[Session, resume.PendingUpload], None]
 ) -> None:
     target = MemoryTarget()
     made, stage = a_set(setting)
-    harm(setting, pending.note(setting.paths, SECRET, target.address, made, stage))
+    harm(setting, resume.note_pending(setting.paths, SECRET, target.address, made, stage))
     chain = chain_of(setting, target)
-    assert go_on(setting, chain) is None
-    prepare(setting, chain, setting.paths.spool, None)
+    assert resume_upload(setting, chain) is None
+    prepare_target(setting, chain, setting.paths.spool, None)
     assert os.listdir(setting.paths.spool) == []
     assert not setting.paths.pending.exists()
     assert target.objects == {}
 
 
-def test_set_that_somebody_overtook_is_not_gone_on_with(setting: Setting, tmp_path: Path) -> None:
+def test_set_that_somebody_overtook_is_not_gone_on_with(setting: Session, tmp_path: Path) -> None:
     target = MemoryTarget()
     made, stage = a_set(setting)
-    pending.note(setting.paths, SECRET, target.address, made, stage)
+    resume.note_pending(setting.paths, SECRET, target.address, made, stage)
     seal(target, SECRET, setting.paths.ledger, record(1))
-    assert go_on(setting, chain_of(setting, target)) is None
+    assert resume_upload(setting, chain_of(setting, target)) is None
 
 
-def test_volume_that_was_confirmed_and_then_lost_is_sent_again(setting: Setting) -> None:
+def test_volume_that_was_confirmed_and_then_lost_is_sent_again(setting: Session) -> None:
     target = Breaking(99)
     made, stage = a_set(setting)
-    found = pending.note(setting.paths, SECRET, target.address, made, stage)
+    found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
     for volume in found.own[:2]:
-        pending.confirm(setting.paths, volume)
-    assert go_on(setting, chain_of(setting, target))
+        resume.confirm_volume(setting.paths, volume)
+    assert resume_upload(setting, chain_of(setting, target))
     assert holds(target, made.volumes)
 
 
-def test_target_that_loses_what_it_confirms_is_never_sealed_on(setting: Setting) -> None:
+def test_target_that_loses_what_it_confirms_is_never_sealed_on(setting: Session) -> None:
     class Losing(MemoryTarget):
-        def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
-            return Stored(source.stat().st_size, sha256)
+        def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+            return StoredObject(source.stat().st_size, sha256)
 
     target = Losing()
     made, stage = a_set(setting)
-    found = pending.note(setting.paths, SECRET, target.address, made, stage)
+    found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
     with pytest.raises(TargetDamaged, match="is missing"):
-        deliver(setting, chain_of(setting, target), found)
+        upload_snapshot(setting, chain_of(setting, target), found)
     assert target.objects == {}
-    assert go_on(setting, chain_of(setting, healthy := MemoryTarget()))
+    assert resume_upload(setting, chain_of(setting, healthy := MemoryTarget()))
     assert holds(healthy, made.volumes)
 
 
-def test_set_whose_base_is_gone_is_given_up_so_that_a_new_chain_can_begin(setting: Setting) -> None:
+def test_set_whose_base_is_gone_is_given_up_so_that_a_new_chain_can_begin(setting: Session) -> None:
     target = MemoryTarget()
     first, stage = a_set(setting)
-    deliver(setting, chain_of(setting, target), pending.note(setting.paths, SECRET, target.address, first, stage))
+    upload_snapshot(
+        setting, chain_of(setting, target), resume.note_pending(setting.paths, SECRET, target.address, first, stage)
+    )
     second, stage = a_set(setting, 2, first.volumes)
-    pending.note(setting.paths, SECRET, target.address, second, stage)
+    resume.note_pending(setting.paths, SECRET, target.address, second, stage)
     del target.objects[VOLUMES + first.volumes[0].name]
-    assert go_on(setting, chain_of(setting, target)) is None
+    assert resume_upload(setting, chain_of(setting, target)) is None
     assert not setting.paths.pending.exists()
 
 
-def test_chain_with_a_hole_is_mended_from_what_was_kept_or_refused(setting: Setting) -> None:
+def test_chain_with_a_hole_is_mended_from_what_was_kept_or_refused(setting: Session) -> None:
     setting = replace(setting, config=replace(setting.config, keep_local="chain"))
     target = MemoryTarget()
     made, stage = a_set(setting)
-    deliver(setting, chain_of(setting, target), pending.note(setting.paths, SECRET, target.address, made, stage))
+    upload_snapshot(
+        setting, chain_of(setting, target), resume.note_pending(setting.paths, SECRET, target.address, made, stage)
+    )
     lost = VOLUMES + made.volumes[1].name
     del target.objects[lost]
     chain = chain_of(setting, target)
-    prepare(setting, chain, setting.paths.spool, chain.head)
+    prepare_target(setting, chain, setting.paths.spool, chain.head)
     assert holds(target, made.volumes)
     del target.objects[lost]
     settle_spool(setting.paths.spool, chain.records, "none")
     with pytest.raises(TargetDamaged, match="--full"):
-        prepare(setting, chain, setting.paths.spool, chain.head)
-    prepare(setting, chain, setting.paths.spool, None)
+        prepare_target(setting, chain, setting.paths.spool, chain.head)
+    prepare_target(setting, chain, setting.paths.spool, None)
 
 
 @pytest.mark.parametrize(("keep", "left"), [("none", 0), ("chain", 3), ("all", 6)])
-def test_spool_keeps_what_was_asked_for(setting: Setting, keep: str, left: int) -> None:
+def test_spool_keeps_what_was_asked_for(setting: Session, keep: str, left: int) -> None:
     spool = setting.paths.spool
     records = tuple(record(number, volumes=volumes_in(spool, DAYS[number - 1])) for number in (1, 2))
     settle_spool(spool, records, keep)

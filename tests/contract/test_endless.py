@@ -16,12 +16,12 @@ import pytest
 from tests.contract.memory_target import MemoryTarget
 from tests.contract.s3_targets import aimed_at
 from tests.contract.test_s3 import faking
-from tklb.config import Config
+from tklb.config.schema import Config
 from tklb.errors import TargetDamaged, TargetUnreachable
-from tklb.model import Volume
-from tklb.store.objects import fetch_volumes
-from tklb.store.target import VOLUMES, Moved, Target, idle
-from tklb.store.targets import guarded, make_target
+from tklb.model.snapshot import Volume
+from tklb.storage.backend import VOLUMES, Backend, Moved, ignore_moved
+from tklb.storage.open import guarded, make_backend
+from tklb.storage.transfer import fetch_volumes
 
 VOLUME = Volume("duplicity-full.20260101T000000Z.vol1.difftar.gpg", 1000, "0" * 64)
 
@@ -31,7 +31,7 @@ class Endless(MemoryTarget):
 
     served = 0
 
-    def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         with destination.open("xb") as copy:
             while self.served < 100:
                 copy.write(b"x" * 1000)
@@ -42,14 +42,14 @@ class Endless(MemoryTarget):
 @pytest.mark.parametrize("is_guarded", [False, True])
 def test_object_without_end_is_ended_at_its_sealed_size(tmp_path: Path, is_guarded: bool) -> None:
     endless = Endless()
-    target: Target = guarded(endless, Config()) if is_guarded else endless
+    target: Backend = guarded(endless, Config()) if is_guarded else endless
     with pytest.raises(TargetDamaged, match="more than its 1000 bytes"):
         fetch_volumes(target, (VOLUME,), tmp_path)
     assert endless.served == 2
 
 
 def test_file_of_somebody_else_is_copied_no_further_than_its_sealed_size(tmp_path: Path) -> None:
-    target = make_target(f"file://{tmp_path}/target", Config())
+    target = make_backend(f"file://{tmp_path}/target", Config())
     planted = tmp_path / "target" / VOLUMES / VOLUME.name
     planted.touch()
     planted.chmod(0o666)  # so that it is copied and not linked
@@ -91,7 +91,7 @@ def test_file_that_is_swapped_all_the_time_is_fetched_as_sealed_or_not_at_all(tm
     """By renames and by writes into the same file; what was fetched does not change any more."""
     true, forged = os.urandom(200_000), os.urandom(200_000)
     volume = Volume(VOLUME.name, len(true), hashlib.sha256(true).hexdigest())
-    target = make_target(f"file://{tmp_path}/target", Config())
+    target = make_backend(f"file://{tmp_path}/target", Config())
     place = tmp_path / "target" / VOLUMES / VOLUME.name
     place.write_bytes(true)
     place.chmod(0o666)  # others may write to it: it is copied and not linked
@@ -116,7 +116,7 @@ def test_file_that_is_swapped_all_the_time_is_fetched_as_sealed_or_not_at_all(tm
 
 
 def test_listing_that_always_has_one_more_page_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tklb.store.s3.MOST_LISTED", 20)
+    monkeypatch.setattr("tklb.storage.s3.backend.MOST_LISTED", 20)
     pages = itertools.count()
 
     def answer(*_: object) -> tuple[int, dict[str, str], bytes]:

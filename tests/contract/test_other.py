@@ -24,16 +24,16 @@ from hypothesis import strategies as st
 
 from tests.contract.distant import written
 from tests.lab.webdav import RCLONE, WebDav
-from tklb.config import Config
+from tklb.config.schema import Config
 from tklb.errors import AccessRefused, ConfigInvalid, TargetDamaged, TargetUnreachable, TklbError, UsageWrong
-from tklb.model import Secret
-from tklb.store.address import parse_address
-from tklb.store.courier import rsync_sizes
-from tklb.store.environment import parse_environment, read_environment
-from tklb.store.errand import Courier
-from tklb.store.other import OtherTarget
-from tklb.store.target import LEDGER, VOLUMES, Moved, idle
-from tklb.store.targets import open_target
+from tklb.model.secret import Secret
+from tklb.storage.backend import LEDGER, VOLUMES, Moved, ignore_moved
+from tklb.storage.duplicity.backend import DuplicityBackend
+from tklb.storage.duplicity.client import HelperProcess
+from tklb.storage.duplicity.environment import parse_environment, read_environment
+from tklb.storage.duplicity.helper import rsync_sizes
+from tklb.storage.open import open_backend
+from tklb.storage.url import parse_url
 
 
 @pytest.fixture
@@ -43,18 +43,18 @@ def server(tmp_path: Path) -> Iterator[WebDav]:
 
 
 @pytest.fixture
-def target(server: WebDav, tmp_path: Path) -> Iterator[OtherTarget]:
+def target(server: WebDav, tmp_path: Path) -> Iterator[DuplicityBackend]:
     target = target_at(server.address("t"), tmp_path, f"BACKEND_PASSWORD={server.password}\n")
     target.make()
     yield target
     target.close()
 
 
-def target_at(address: str, folder: Path, environment: str) -> OtherTarget:
-    return OtherTarget(parse_address(address), str(written(folder / "environment", environment)))
+def target_at(address: str, folder: Path, environment: str) -> DuplicityBackend:
+    return DuplicityBackend(parse_url(address), str(written(folder / "environment", environment)))
 
 
-def put(target: OtherTarget, folder: Path, name: str, content: bytes, moved: Moved = idle) -> None:
+def put(target: DuplicityBackend, folder: Path, name: str, content: bytes, moved: Moved = ignore_moved) -> None:
     source = folder / f"source-of-{name.replace('/', '-')}"
     source.write_bytes(content)
     target.put(name, source, hashlib.sha256(content).hexdigest(), moved)
@@ -66,7 +66,7 @@ def couriers() -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"tklb.store.courier" in (folder / "cmdline").read_bytes():
+            if parent == os.getpid() and b"tklb.storage.duplicity.helper" in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
     return found
 
@@ -82,7 +82,7 @@ def comes_true(look: Callable[[], bool]) -> bool:
 
 
 @contextlib.contextmanager
-def rclone_at(folder: Path) -> Iterator[OtherTarget]:
+def rclone_at(folder: Path) -> Iterator[DuplicityBackend]:
     remote = f"RCLONE_CONFIG_LAB_TYPE=alias\nRCLONE_CONFIG_LAB_REMOTE={folder}/kept\nRCLONE_CONFIG=/dev/null\n"
     yield target_at("rclone://lab:t", folder, f"PATH={RCLONE.parent}:/usr/bin\n{remote}")
 
@@ -111,7 +111,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def lftp_at(folder: Path) -> Iterator[OtherTarget]:
+def lftp_at(folder: Path) -> Iterator[DuplicityBackend]:
     (folder / "kept").mkdir()
     port = free_port()
     command = [str(RCLONE), "serve", "ftp", f"--addr=127.0.0.1:{port}", "--config=", str(folder / "kept")]
@@ -120,7 +120,7 @@ def lftp_at(folder: Path) -> Iterator[OtherTarget]:
 
 
 @contextlib.contextmanager
-def rsync_at(folder: Path) -> Iterator[OtherTarget]:
+def rsync_at(folder: Path) -> Iterator[DuplicityBackend]:
     port = free_port()
     (folder / "kept").mkdir()
     config = folder / "rsyncd.conf"
@@ -133,7 +133,7 @@ def rsync_at(folder: Path) -> Iterator[OtherTarget]:
 
 @pytest.mark.parametrize("place", [lftp_at, rclone_at, rsync_at])
 def test_back_ends_that_run_programs_do_all_that_a_target_must(
-    tmp_path: Path, place: Callable[[Path], contextlib.AbstractContextManager[OtherTarget]]
+    tmp_path: Path, place: Callable[[Path], contextlib.AbstractContextManager[DuplicityBackend]]
 ) -> None:
     content = os.urandom(3_000_000)
     told: list[int] = []
@@ -215,7 +215,7 @@ def test_password_that_is_missing_or_wrong_is_named_and_not_asked_for(
     assert "sesame" not in str(caught.value)
 
 
-def test_secrets_are_in_no_argument_of_any_process(server: WebDav, target: OtherTarget) -> None:
+def test_secrets_are_in_no_argument_of_any_process(server: WebDav, target: DuplicityBackend) -> None:
     target.list(VOLUMES)
     words = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in couriers()]
     assert words
@@ -267,7 +267,7 @@ def test_environment_is_taken_whole_or_refused(content: bytes) -> None:
 # ---------------------------------------------------------------- what breaks
 
 
-def test_what_moves_is_told_as_it_moves(target: OtherTarget, tmp_path: Path) -> None:
+def test_what_moves_is_told_as_it_moves(target: DuplicityBackend, tmp_path: Path) -> None:
     told: list[int] = []
     put(target, tmp_path, "volumes/a", bytes(5_000_000), told.append)
     assert sum(told) == 5_000_000
@@ -277,13 +277,13 @@ def test_what_moves_is_told_as_it_moves(target: OtherTarget, tmp_path: Path) -> 
     assert sum(told) == 5_000_000
 
 
-def test_rate_limit_holds_the_back_end_back(target: OtherTarget, tmp_path: Path) -> None:
+def test_rate_limit_holds_the_back_end_back(target: DuplicityBackend, tmp_path: Path) -> None:
     begin = time.monotonic()
     put(target, tmp_path, "volumes/a", bytes(2_000_000), lambda count: time.sleep(count / 1_000_000))
     assert time.monotonic() - begin >= 2
 
 
-def test_server_that_dies_may_come_back(server: WebDav, target: OtherTarget, tmp_path: Path) -> None:
+def test_server_that_dies_may_come_back(server: WebDav, target: DuplicityBackend, tmp_path: Path) -> None:
     put(target, tmp_path, "volumes/b", b"abc")
     with pytest.raises(TargetUnreachable) as caught:
         put(target, tmp_path, "volumes/a", bytes(30_000_000), lambda _: server.stop())
@@ -294,7 +294,7 @@ def test_server_that_dies_may_come_back(server: WebDav, target: OtherTarget, tmp
     assert target.read("volumes/a", 3) == b"abc"
 
 
-def test_interrupted_put_ends_its_process(target: OtherTarget, tmp_path: Path) -> None:
+def test_interrupted_put_ends_its_process(target: DuplicityBackend, tmp_path: Path) -> None:
     def moved(_: int) -> None:
         raise KeyboardInterrupt
 
@@ -305,7 +305,7 @@ def test_interrupted_put_ends_its_process(target: OtherTarget, tmp_path: Path) -
 
 
 def test_server_that_hangs_is_given_up_when_the_target_is_closed(
-    server: WebDav, target: OtherTarget, tmp_path: Path
+    server: WebDav, target: DuplicityBackend, tmp_path: Path
 ) -> None:
     def stuck(_: int) -> None:
         os.kill(server.pid, signal.SIGSTOP)
@@ -317,25 +317,27 @@ def test_server_that_hangs_is_given_up_when_the_target_is_closed(
     assert not couriers()
 
 
-def test_server_that_hangs_is_given_up_in_the_end(server: WebDav, target: OtherTarget, tmp_path: Path) -> None:
-    courier = Courier(server.address("t"), {"BACKEND_PASSWORD": Secret(server.password)}, patience=1.5)
+def test_server_that_hangs_is_given_up_in_the_end(server: WebDav, target: DuplicityBackend, tmp_path: Path) -> None:
+    courier = HelperProcess(server.address("t"), {"BACKEND_PASSWORD": Secret(server.password)}, patience=1.5)
     os.kill(server.pid, signal.SIGSTOP)
     with contextlib.closing(courier), pytest.raises(TimeoutError):
         courier.ask({"do": "list", "folder": "volumes"})
     os.kill(server.pid, signal.SIGCONT)
 
 
-def test_watched_target_lives_as_long_as_anything_moves(server: WebDav, target: OtherTarget, tmp_path: Path) -> None:
+def test_watched_target_lives_as_long_as_anything_moves(
+    server: WebDav, target: DuplicityBackend, tmp_path: Path
+) -> None:
     config = Config(environment_file=str(tmp_path / "environment"), patience=2)
     source = tmp_path / "source"
     source.write_bytes(bytes(5_000_000))
-    watched = open_target(server.address("t"), config)
+    watched = open_backend(server.address("t"), config)
     watched.put("volumes/a", source, "", lambda count: time.sleep(count / 1_000_000))
     assert watched.list(VOLUMES) == (("volumes/a", 5_000_000),)
     watched.close()
 
 
-def test_puts_side_by_side_do_not_wait_for_each_other(target: OtherTarget, tmp_path: Path) -> None:
+def test_puts_side_by_side_do_not_wait_for_each_other(target: DuplicityBackend, tmp_path: Path) -> None:
     together = threading.Barrier(3, timeout=60)
     contents = {f"volumes/{number}": os.urandom(1_000_000) for number in range(3)}
     seen = set[int]()
@@ -357,7 +359,7 @@ def test_puts_side_by_side_do_not_wait_for_each_other(target: OtherTarget, tmp_p
     assert {name: target.read(name, 1_000_000) for name in contents} == contents
 
 
-def test_processes_end_with_the_target_and_leave_nothing_behind(target: OtherTarget) -> None:
+def test_processes_end_with_the_target_and_leave_nothing_behind(target: DuplicityBackend) -> None:
     target.list(VOLUMES)
     folders = [Path(_variable(pid, "TMPDIR")) for pid in couriers()]
     assert folders
@@ -367,7 +369,7 @@ def test_processes_end_with_the_target_and_leave_nothing_behind(target: OtherTar
     assert not [folder for folder in folders if folder.exists()]
 
 
-def test_processes_end_with_whoever_started_them(server: WebDav, target: OtherTarget, tmp_path: Path) -> None:
+def test_processes_end_with_whoever_started_them(server: WebDav, target: DuplicityBackend, tmp_path: Path) -> None:
     script = f"""
 import sys, time
 from tests.contract.test_other import OtherTarget, _variable, couriers, parse_address
@@ -386,7 +388,7 @@ time.sleep(60)
 
 
 @contextlib.contextmanager
-def odd_target(folder: Path, answers: Callable[[bytes], bytes]) -> Iterator[OtherTarget]:
+def odd_target(folder: Path, answers: Callable[[bytes], bytes]) -> Iterator[DuplicityBackend]:
     """A server that answers a request, whose first line it looks at, with what is given, and hangs up."""
 
     def serve() -> None:

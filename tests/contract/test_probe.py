@@ -8,8 +8,8 @@ import pytest
 
 from tests.contract.memory_target import MemoryTarget
 from tklb.errors import AccessRefused, TargetDamaged
-from tklb.store.probe import probe, told_skew
-from tklb.store.target import Moved, Stored, idle
+from tklb.storage.backend import Moved, StoredObject, ignore_moved
+from tklb.storage.probe import describe_skew, probe
 
 
 def now() -> datetime:
@@ -49,8 +49,8 @@ class Keeping(MemoryTarget):
 
 
 class Losing(MemoryTarget):
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
-        return Stored(source.stat().st_size, sha256)
+    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+        return StoredObject(source.stat().st_size, sha256)
 
 
 @pytest.mark.parametrize("kind", [Altering, Keeping, Losing])
@@ -61,7 +61,7 @@ def test_target_that_lies_is_named(kind: type[MemoryTarget], tmp_path: Path) -> 
 
 def test_target_that_may_not_be_written_is_told_so(tmp_path: Path) -> None:
     class Refusing(MemoryTarget):
-        def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+        def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
             raise AccessRefused(address=self.address, reason="read only")
 
     with pytest.raises(AccessRefused):
@@ -72,8 +72,8 @@ def test_target_that_may_not_be_written_is_told_so(tmp_path: Path) -> None:
 def test_clock_that_differs_is_told_with_its_direction(tmp_path: Path, hours: int, word: str) -> None:
     skew = probe(MemoryTarget(), tmp_path, lambda: now() + timedelta(hours=hours), os.urandom)
     assert abs(abs(skew) - timedelta(hours=3)) < timedelta(seconds=5)
-    assert word in told_skew(skew)
+    assert word in describe_skew(skew)
 
 
 def test_clocks_that_agree_are_not_worth_a_word() -> None:
-    assert told_skew(timedelta(seconds=59)) == ""
+    assert describe_skew(timedelta(seconds=59)) == ""

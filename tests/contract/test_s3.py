@@ -28,16 +28,16 @@ from tests.contract.s3_targets import aimed_at, made_on
 from tests.lab import s3 as lab
 from tests.lab.appliance import clone
 from tests.lab.inside import TREE_INSIDE, call
-from tklb.config import Config, S3Config
+from tklb.config.schema import Config, S3Config
 from tklb.errors import AccessRefused, Interrupted, TargetDamaged, TargetFull, TargetUnreachable, TklbError
-from tklb.store import s3
-from tklb.store.address import parse_address
-from tklb.store.nearest import placed
-from tklb.store.retry import Retrying
-from tklb.store.s3 import S3Target
-from tklb.store.s3_client import measured
-from tklb.store.target import VOLUMES, Stored
-from tklb.store.targets import distant
+from tklb.storage.backend import VOLUMES, StoredObject
+from tklb.storage.open import wrap_distant
+from tklb.storage.s3 import backend
+from tklb.storage.s3.backend import S3Backend
+from tklb.storage.s3.client import measured
+from tklb.storage.s3.regions import placed
+from tklb.storage.url import parse_url
+from tklb.storage.wrappers.retry import Retrying
 
 KINDS = ("rclone", "moto")
 NAME = "volumes/a.gpg"
@@ -65,7 +65,7 @@ def written(path: Path, content: bytes) -> tuple[Path, str]:
     return path, hashlib.sha256(content).hexdigest()
 
 
-def put(target: S3Target, folder: Path, content: bytes = b"content", name: str = NAME) -> Stored:
+def put(target: S3Backend, folder: Path, content: bytes = b"content", name: str = NAME) -> StoredObject:
     return target.put(name, *written(folder / "source", content))
 
 
@@ -80,8 +80,8 @@ def stock_client(service: lab.Service) -> Any:
     )
 
 
-def bucket_of(target: S3Target) -> str:
-    return parse_address(target.address).bucket
+def bucket_of(target: S3Backend) -> str:
+    return parse_url(target.address).bucket
 
 
 # ---------------------------------------------------------------- a service that says what a test wants
@@ -242,7 +242,7 @@ def test_content_is_confirmed_by_checksum_or_plain_md5_only(
 ) -> None:
     with faking(lambda *_: (200, headers, b"")) as fake:
         stored = put(aimed_at(fake.service, tmp_path), tmp_path)
-    assert stored == Stored(7, hashlib.sha256(b"content").hexdigest() if is_confirmed else None)
+    assert stored == StoredObject(7, hashlib.sha256(b"content").hexdigest() if is_confirmed else None)
 
 
 def test_service_that_tells_checksums_no_more_is_checked_by_md5_from_the_next_object_on(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_unknown_and_wrong_keys_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_no_credentials_at_all_is_told_with_where_to_put_them(tmp_path: Path) -> None:
-    target = S3Target(parse_address(lab.shared("rclone").address("bucket")), S3Config())
+    target = S3Backend(parse_url(lab.shared("rclone").address("bucket")), S3Config())
     with pytest.raises(AccessRefused, match="/etc/tklb/credentials"):
         target.list(VOLUMES)
 
@@ -354,7 +354,7 @@ def test_credentials_that_others_may_use_are_refused(
         aimed_at(service, tmp_path, S3Config(credentials_file=str(file))).list(VOLUMES)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     with pytest.raises(AccessRefused, match=f"mode {mode:04o}"):
-        S3Target(parse_address(service.address("bucket")), S3Config()).list(VOLUMES)
+        S3Backend(parse_url(service.address("bucket")), S3Config()).list(VOLUMES)
 
 
 def test_credentials_must_be_a_plain_file_of_root(tmp_path: Path) -> None:
@@ -402,14 +402,14 @@ def test_own_credentials_stand_before_the_environment(tmp_path: Path, monkeypatc
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     made_on(service, tmp_path).close()
     with pytest.raises(AccessRefused):
-        S3Target(parse_address(service.address("bucket")), S3Config()).list(VOLUMES)
+        S3Backend(parse_url(service.address("bucket")), S3Config()).list(VOLUMES)
 
 
 def test_environment_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = lab.shared("rclone")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", service.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", service.secret_key)
-    S3Target(parse_address(service.address(f"bucket-{secrets.token_hex(4)}")), S3Config()).make()
+    S3Backend(parse_url(service.address(f"bucket-{secrets.token_hex(4)}")), S3Config()).make()
 
 
 def test_credential_process_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,14 +419,14 @@ def test_credential_process_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyP
     config = tmp_path / "config"
     config.write_text(f"[default]\ncredential_process = /bin/cat {tmp_path}/told\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
-    address = parse_address(service.address(f"bucket-{secrets.token_hex(4)}"))
-    S3Target(address, S3Config()).make()
+    address = parse_url(service.address(f"bucket-{secrets.token_hex(4)}"))
+    S3Backend(address, S3Config()).make()
     config.write_text(f"[default]\ncredential_process = /bin/cat {tmp_path}/nothing\n")
     with pytest.raises(AccessRefused, match="no credentials came from"):
-        S3Target(address, S3Config()).list(VOLUMES)
+        S3Backend(address, S3Config()).list(VOLUMES)
     config.chmod(0o666)
     with pytest.raises(AccessRefused, match="mode 0666"):
-        S3Target(address, S3Config()).list(VOLUMES)
+        S3Backend(address, S3Config()).list(VOLUMES)
 
 
 def test_role_of_the_instance_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,7 +442,7 @@ def test_role_of_the_instance_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     with faking(answer) as fake:
         monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", fake.service.endpoint)
-        S3Target(parse_address(service.address(f"bucket-{secrets.token_hex(4)}")), S3Config()).make()
+        S3Backend(parse_url(service.address(f"bucket-{secrets.token_hex(4)}")), S3Config()).make()
         assert fake.seen
 
 
@@ -534,25 +534,27 @@ def test_nearest_region_is_measured_and_kept(tmp_path: Path) -> None:
         candidates=(there, here),
         credentials_file=str(service.credentials(tmp_path / "credentials")),
     )
-    address = parse_address("s3://bucket-{region}/prefix")
+    address = parse_url("s3://bucket-{region}/prefix")
     with lab.slow_line(service.port, 0.2, ("127.0.0.2", service.port)):
         for region, slow in ((here, False), (there, True)):
             taken = measured(*placed(address, nearest, region), time.monotonic)
             assert (taken > 0.2) is slow
-        target = distant(address, Config(s3=nearest), tmp_path / "regions.json")
+        target = wrap_distant(address, Config(s3=nearest), tmp_path / "regions.json")
         target.make()
         target.close()
     assert target.address == f"s3://bucket-{here}/prefix"
     assert (service.folder / f"bucket-{here}").is_dir()
-    again = distant(address, Config(s3=nearest), tmp_path / "regions.json")  # the slow one is gone; nobody is asked
+    again = wrap_distant(
+        address, Config(s3=nearest), tmp_path / "regions.json"
+    )  # the slow one is gone; nobody is asked
     assert again.list(VOLUMES) == ()
     again.close()
 
 
 _LIST_IN_A_BOX = """
-    from tklb.config import S3Config
-    from tklb.store.address import parse_address
-    from tklb.store.s3 import S3Target
+    from tklb.config.load import S3Config
+    from tklb.storage.url import parse_address
+    from tklb.storage.s3.backend import S3Target
     target = S3Target(parse_address(values["address"]), S3Config())
     target.make()
     answer = target.list("volumes/")
@@ -593,7 +595,7 @@ def test_bucket_is_addressed_as_configured(tmp_path: Path, addressing: str, url:
     with faking(lambda *_: (200, {}, b"content")) as proxy:
         file = proxy.service.credentials(tmp_path / "credentials")
         config = S3Config(proxy=proxy.service.endpoint, addressing=addressing, credentials_file=str(file))
-        target = S3Target(parse_address("s3+http://s3.example/bucket/prefix"), config)
+        target = S3Backend(parse_url("s3+http://s3.example/bucket/prefix"), config)
         assert target.read(NAME, 100) == b"content"
         assert proxy.seen[0][1] == url
         target.close()
@@ -718,11 +720,11 @@ def test_end_that_is_raised_while_content_moves_is_passed_on(
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "WHOLE", 1 << 20)
-    monkeypatch.setattr(s3, "PART", 5 << 20)  # the least that S3 takes
+    monkeypatch.setattr(backend, "WHOLE", 1 << 20)
+    monkeypatch.setattr(backend, "PART", 5 << 20)  # the least that S3 takes
 
 
-def uploads(service: lab.Service, target: S3Target) -> list[str]:
+def uploads(service: lab.Service, target: S3Backend) -> list[str]:
     listed = stock_client(service).list_multipart_uploads(Bucket=bucket_of(target))
     return [upload["Key"] for upload in listed.get("Uploads", ())]
 
@@ -733,7 +735,7 @@ def test_large_object_goes_in_parts_and_is_confirmed(service: lab.Service, tmp_p
     content = os.urandom(12_345_678)
     told: list[int] = []
     source, sha256 = written(tmp_path / "source", content)
-    assert target.put(NAME, source, sha256, told.append) == Stored(len(content), sha256)
+    assert target.put(NAME, source, sha256, told.append) == StoredObject(len(content), sha256)
     assert sum(told) == len(content)
     target.get(NAME, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == content
@@ -796,10 +798,10 @@ def test_tidy_aborts_uploads_of_ours_and_no_other(service: lab.Service, tmp_path
 _PUT_AND_TELL = """
 import sys
 from pathlib import Path
-from tklb.config import S3Config
-from tklb.store import s3
-from tklb.store.address import parse_address
-from tklb.store.s3 import S3Target
+from tklb.config.load import S3Config
+from tklb.storage import s3
+from tklb.storage.url import parse_address
+from tklb.storage.s3.backend import S3Target
 address, credentials, source, sha256, copy, s3.WHOLE = *sys.argv[1:6], int(sys.argv[6])
 target = S3Target(parse_address(address), S3Config(credentials_file=credentials))
 target.make()

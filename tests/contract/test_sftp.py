@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 
 from tests.contract.distant import config_of
 from tests.lab.sshd import Sshd, make_key, public
-from tklb.config import SftpConfig
+from tklb.config.schema import SftpConfig
 from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable
-from tklb.store import ssh
-from tklb.store.address import parse_address
-from tklb.store.sftp import SftpTarget
-from tklb.store.sftp_wire import WRITE_NEW, Garbled, Refused, Wire
-from tklb.store.target import LEDGER, VOLUMES, Moved, idle
+from tklb.storage.backend import LEDGER, VOLUMES, Moved, ignore_moved
+from tklb.storage.sftp import ssh
+from tklb.storage.sftp.backend import SftpBackend
+from tklb.storage.sftp.wire import WRITE_NEW, Garbled, Refused, Wire
+from tklb.storage.url import parse_url
 
 ABC = hashlib.sha256(b"abc").hexdigest()
 
@@ -41,7 +41,7 @@ def server(tmp_path: Path) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def target(server: Sshd, tmp_path: Path) -> Iterator[SftpTarget]:
+def target(server: Sshd, tmp_path: Path) -> Iterator[SftpBackend]:
     target = target_on(server, tmp_path / "t")
     target.make()
     yield target
@@ -58,11 +58,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", tmp_path / "disk"], check=True)
 
 
-def target_on(server: Sshd, folder: Path | str) -> SftpTarget:
-    return SftpTarget(parse_address(server.address(folder)), config_of(server).sftp)
+def target_on(server: Sshd, folder: Path | str) -> SftpBackend:
+    return SftpBackend(parse_url(server.address(folder)), config_of(server).sftp)
 
 
-def put(target: SftpTarget, folder: Path, name: str, content: bytes, moved: Moved = idle) -> None:
+def put(target: SftpBackend, folder: Path, name: str, content: bytes, moved: Moved = ignore_moved) -> None:
     source = folder / f"source-of-{name.replace('/', '-')}"
     source.write_bytes(content)
     target.put(name, source, hashlib.sha256(content).hexdigest(), moved)
@@ -70,12 +70,12 @@ def put(target: SftpTarget, folder: Path, name: str, content: bytes, moved: Move
 
 def refusal(server: Sshd, tmp_path: Path, config: SftpConfig | None = None, home: Path | None = None) -> str:
     with pytest.raises(AccessRefused) as caught:
-        ssh.connect(parse_address(server.address(tmp_path)), config or config_of(server).sftp, home=home)
+        ssh.connect(parse_url(server.address(tmp_path)), config or config_of(server).sftp, home=home)
     return str(caught.value)
 
 
 def connects(server: Sshd, config: SftpConfig | None = None, home: Path | None = None) -> bool:
-    connection = ssh.connect(parse_address(server.address("x")), config or config_of(server).sftp, home=home)
+    connection = ssh.connect(parse_url(server.address("x")), config or config_of(server).sftp, home=home)
     connection.close()
     return True
 
@@ -275,7 +275,7 @@ def test_file_in_place_of_a_folder_is_no_target(server: Sshd, tmp_path: Path) ->
         target_on(server, tmp_path / "t").make()
 
 
-def test_link_and_folder_among_the_objects_are_none(target: SftpTarget, tmp_path: Path) -> None:
+def test_link_and_folder_among_the_objects_are_none(target: SftpBackend, tmp_path: Path) -> None:
     (tmp_path / "t/volumes/link").symlink_to("/etc/passwd")
     (tmp_path / "t/volumes/folder").mkdir()
     os.mkfifo(tmp_path / "t/volumes/pipe")
@@ -286,7 +286,7 @@ def test_link_and_folder_among_the_objects_are_none(target: SftpTarget, tmp_path
             target.get(f"volumes/{name}", tmp_path / "copy")
 
 
-def test_link_in_the_way_of_a_put_is_not_followed(target: SftpTarget, tmp_path: Path) -> None:
+def test_link_in_the_way_of_a_put_is_not_followed(target: SftpBackend, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "t/volumes/a").symlink_to(tmp_path / "precious")
     (tmp_path / "t/volumes/a.part").symlink_to(tmp_path / "precious")
@@ -295,19 +295,19 @@ def test_link_in_the_way_of_a_put_is_not_followed(target: SftpTarget, tmp_path: 
     assert target.read("volumes/a", 3) == b"abc"
 
 
-def test_names_that_are_none_of_ours_are_not_listed(target: SftpTarget, tmp_path: Path) -> None:
+def test_names_that_are_none_of_ours_are_not_listed(target: SftpBackend, tmp_path: Path) -> None:
     for name in (b"a", b".hidden", b"with blank", b"\xff", "ä".encode(), b"a.part", b"new\nline"):
         (tmp_path / "t/volumes" / os.fsdecode(name)).write_bytes(b"x")
     assert target.list(VOLUMES) == (("volumes/a", 1),)
 
 
-def test_many_objects_are_listed_all(target: SftpTarget, tmp_path: Path) -> None:
+def test_many_objects_are_listed_all(target: SftpBackend, tmp_path: Path) -> None:
     for number in range(1500):
         (tmp_path / f"t/ledger/{number:05}").write_bytes(b"x" * number)
     assert target.list(LEDGER) == tuple((f"ledger/{number:05}", number) for number in range(1500))
 
 
-def test_time_is_that_of_the_server(target: SftpTarget, tmp_path: Path) -> None:
+def test_time_is_that_of_the_server(target: SftpBackend, tmp_path: Path) -> None:
     put(target, tmp_path, "volumes/a", b"abc")
     os.utime(tmp_path / "t/volumes/a", (1_000_000_000, 1_000_000_000))
     known = target.stat("volumes/a")
@@ -385,7 +385,7 @@ def test_no_answer_breaks_more_than_the_session(packets: list[bytes], framed: bo
 
 
 def test_server_that_dies_in_the_middle_leaves_no_object_and_tidy_cleans(
-    server: Sshd, target: SftpTarget, tmp_path: Path
+    server: Sshd, target: SftpBackend, tmp_path: Path
 ) -> None:
     with pytest.raises(TargetUnreachable) as caught:
         put(target, tmp_path, "volumes/a", bytes(30_000_000), lambda _: server.end_sessions())
@@ -398,7 +398,7 @@ def test_server_that_dies_in_the_middle_leaves_no_object_and_tidy_cleans(
     put(target, tmp_path, "volumes/a", b"abc")
 
 
-def test_server_that_dies_while_reading_leaves_no_file(server: Sshd, target: SftpTarget, tmp_path: Path) -> None:
+def test_server_that_dies_while_reading_leaves_no_file(server: Sshd, target: SftpBackend, tmp_path: Path) -> None:
     put(target, tmp_path, "volumes/a", bytes(30_000_000))
     with pytest.raises(TargetUnreachable) as caught:
         target.get("volumes/a", tmp_path / "copy", lambda _: server.end_sessions())
@@ -406,7 +406,7 @@ def test_server_that_dies_while_reading_leaves_no_file(server: Sshd, target: Sft
     assert not (tmp_path / "copy").exists()
 
 
-def test_server_that_was_started_anew_is_found_again(server: Sshd, target: SftpTarget, tmp_path: Path) -> None:
+def test_server_that_was_started_anew_is_found_again(server: Sshd, target: SftpBackend, tmp_path: Path) -> None:
     put(target, tmp_path, "volumes/a", b"abc")
     server.stop()
     server.start()
@@ -415,7 +415,7 @@ def test_server_that_was_started_anew_is_found_again(server: Sshd, target: SftpT
     assert target.list(VOLUMES) == (("volumes/a", 3),)
 
 
-def test_interrupted_put_leaves_nothing(target: SftpTarget, tmp_path: Path) -> None:
+def test_interrupted_put_leaves_nothing(target: SftpBackend, tmp_path: Path) -> None:
     def moved(_: int) -> None:
         raise KeyboardInterrupt
 
@@ -424,7 +424,7 @@ def test_interrupted_put_leaves_nothing(target: SftpTarget, tmp_path: Path) -> N
     assert os.listdir(tmp_path / "t/volumes") == []
 
 
-def test_closing_ends_what_is_stuck(server: Sshd, target: SftpTarget, tmp_path: Path) -> None:
+def test_closing_ends_what_is_stuck(server: Sshd, target: SftpBackend, tmp_path: Path) -> None:
     def stuck(_: int) -> None:
         for pid in server.sessions():
             os.kill(pid, signal.SIGSTOP)
@@ -439,7 +439,7 @@ def test_closing_ends_what_is_stuck(server: Sshd, target: SftpTarget, tmp_path: 
 
 def test_first_block_is_told_of_before_many_are_under_way(server: Sshd, tmp_path: Path) -> None:
     """Megabytes may be; a watchdog that hears nothing until they are through would end every slow line."""
-    connection = ssh.connect(parse_address(server.address("x")), config_of(server).sftp)
+    connection = ssh.connect(parse_url(server.address("x")), config_of(server).sftp)
     wire = Wire(connection)
     handle = wire.open(os.fsencode(tmp_path / "file"), WRITE_NEW)
     content = io.BytesIO(bytes(9_000_000))
@@ -450,14 +450,14 @@ def test_first_block_is_told_of_before_many_are_under_way(server: Sshd, tmp_path
     assert max(at - number * 261_120 for number, at in enumerate(read_before)) > 3_000_000
 
 
-def test_other_content_than_was_meant_is_not_kept(target: SftpTarget, tmp_path: Path) -> None:
+def test_other_content_than_was_meant_is_not_kept(target: SftpBackend, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"changed")
     with pytest.raises(TargetUnreachable, match="changed while"):
         target.put("volumes/a", tmp_path / "source", ABC)
     assert os.listdir(tmp_path / "t/volumes") == []
 
 
-def test_puts_side_by_side_do_not_wait_for_each_other(target: SftpTarget, tmp_path: Path) -> None:
+def test_puts_side_by_side_do_not_wait_for_each_other(target: SftpBackend, tmp_path: Path) -> None:
     together = threading.Barrier(4, timeout=30)
     contents = {f"volumes/{number}": os.urandom(2_000_000) for number in range(4)}
     seen = set[int]()
@@ -491,7 +491,7 @@ def test_full_disk_is_named_and_nothing_half_written_stays(server: Sshd, small_d
 
 
 def test_full_disk_of_this_machine_is_not_blamed_on_the_target(
-    target: SftpTarget, small_disk: Path, tmp_path: Path
+    target: SftpBackend, small_disk: Path, tmp_path: Path
 ) -> None:
     put(target, tmp_path, "volumes/a", os.urandom(9_000_000))
     with pytest.raises(NoSpace):

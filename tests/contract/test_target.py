@@ -11,15 +11,15 @@ import pytest
 from tests.contract.distant import on_sshd, on_webdav
 from tests.contract.memory_target import MemoryTarget
 from tests.contract.s3_targets import on_moto, on_rclone
-from tklb.config import Config
+from tklb.config.schema import Config
 from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable
-from tklb.store.local import LocalTarget
-from tklb.store.target import LEDGER, VOLUMES, Target
-from tklb.store.targets import guarded, make_target, open_target
+from tklb.storage.backend import LEDGER, VOLUMES, Backend
+from tklb.storage.local import LocalBackend
+from tklb.storage.open import guarded, make_backend, open_backend
 
-Maker = Callable[[Path], Target]
+Maker = Callable[[Path], Backend]
 KINDS: dict[str, Maker] = {
-    "local": lambda folder: make_target(f"file://{folder}/target", Config()),
+    "local": lambda folder: make_backend(f"file://{folder}/target", Config()),
     "memory": lambda folder: MemoryTarget(),
     "s3-moto": on_moto,
     "s3-rclone": on_rclone,
@@ -30,19 +30,19 @@ KINDS: dict[str, Maker] = {
 
 
 @pytest.fixture(params=sorted(KINDS))
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
     made = KINDS[request.param](tmp_path)
     yield made
     made.close()
 
 
-def stored(target: Target, folder: Path, name: str, content: bytes) -> None:
+def stored(target: Backend, folder: Path, name: str, content: bytes) -> None:
     source = folder / "source"
     source.write_bytes(content)
     target.put(name, source, hashlib.sha256(content).hexdigest())
 
 
-def test_what_is_put_comes_back(target: Target, tmp_path: Path) -> None:
+def test_what_is_put_comes_back(target: Backend, tmp_path: Path) -> None:
     content = os.urandom(3_000_000)
     stored(target, tmp_path, "volumes/a.gpg", content)
     target.get("volumes/a.gpg", tmp_path / "copy")
@@ -51,13 +51,13 @@ def test_what_is_put_comes_back(target: Target, tmp_path: Path) -> None:
     assert target.read("volumes/a.gpg", len(content)) == content
 
 
-def test_put_replaces_whole(target: Target, tmp_path: Path) -> None:
+def test_put_replaces_whole(target: Backend, tmp_path: Path) -> None:
     stored(target, tmp_path, "ledger/1", b"long content")
     stored(target, tmp_path, "ledger/1", b"short")
     assert target.read("ledger/1", 100) == b"short"
 
 
-def test_size_is_known_and_the_digest_is_right_where_it_is(target: Target, tmp_path: Path) -> None:
+def test_size_is_known_and_the_digest_is_right_where_it_is(target: Backend, tmp_path: Path) -> None:
     stored(target, tmp_path, "volumes/a", b"abc")
     known = target.stat("volumes/a")
     assert known is not None
@@ -66,21 +66,21 @@ def test_size_is_known_and_the_digest_is_right_where_it_is(target: Target, tmp_p
     assert target.stat("volumes/b") is None
 
 
-def test_list_is_sorted_and_knows_its_prefix(target: Target, tmp_path: Path) -> None:
+def test_list_is_sorted_and_knows_its_prefix(target: Backend, tmp_path: Path) -> None:
     for name in ("volumes/b", "volumes/a", "ledger/c"):
         stored(target, tmp_path, name, b"x")
     assert target.list(VOLUMES) == (("volumes/a", 1), ("volumes/b", 1))
     assert target.list(LEDGER) == (("ledger/c", 1),)
 
 
-def test_delete_takes_away_once_and_for_all(target: Target, tmp_path: Path) -> None:
+def test_delete_takes_away_once_and_for_all(target: Backend, tmp_path: Path) -> None:
     stored(target, tmp_path, "volumes/a", b"x")
     target.delete("volumes/a")
     target.delete("volumes/a")
     assert target.list(VOLUMES) == ()
 
 
-def test_missing_object_is_damage(target: Target, tmp_path: Path) -> None:
+def test_missing_object_is_damage(target: Backend, tmp_path: Path) -> None:
     with pytest.raises(TargetDamaged, match="volumes/a is missing"):
         target.get("volumes/a", tmp_path / "copy")
     with pytest.raises(TargetDamaged, match="ledger/a is missing"):
@@ -88,13 +88,13 @@ def test_missing_object_is_damage(target: Target, tmp_path: Path) -> None:
     assert not (tmp_path / "copy").exists()
 
 
-def test_object_that_is_too_long_is_not_read(target: Target, tmp_path: Path) -> None:
+def test_object_that_is_too_long_is_not_read(target: Backend, tmp_path: Path) -> None:
     stored(target, tmp_path, "ledger/a", b"12345")
     with pytest.raises(TargetDamaged, match="longer than 4 bytes"):
         target.read("ledger/a", 4)
 
 
-def test_get_never_replaces_a_file(target: Target, tmp_path: Path) -> None:
+def test_get_never_replaces_a_file(target: Backend, tmp_path: Path) -> None:
     stored(target, tmp_path, "volumes/a", b"x")
     (tmp_path / "copy").write_text("mine")
     with pytest.raises(Exception, match="File exists"):
@@ -105,7 +105,7 @@ def test_get_never_replaces_a_file(target: Target, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["", "a", "volumes/", "volumes/../x", "volumes/a/b", "/etc/passwd", "volumes/.a", "ledger/\n"]
 )
-def test_names_that_lead_elsewhere_are_refused(target: Target, tmp_path: Path, name: str) -> None:
+def test_names_that_lead_elsewhere_are_refused(target: Backend, tmp_path: Path, name: str) -> None:
     (tmp_path / "source").write_bytes(b"x")
     for attempt in (
         lambda: target.put(name, tmp_path / "source", ""),
@@ -123,37 +123,37 @@ def test_names_that_lead_elsewhere_are_refused(target: Target, tmp_path: Path, n
 
 def test_folder_is_made_private_by_make_alone(tmp_path: Path) -> None:
     with pytest.raises(TargetUnreachable, match="no tklb target"):
-        open_target(f"file://{tmp_path}/deep/target", Config())
-    made = make_target(f"file://{tmp_path}/deep/target", Config())
-    assert isinstance(made, LocalTarget)
+        open_backend(f"file://{tmp_path}/deep/target", Config())
+    made = make_backend(f"file://{tmp_path}/deep/target", Config())
+    assert isinstance(made, LocalBackend)
     for part in ("", "volumes", "ledger"):
         assert (tmp_path / "deep/target" / part).stat().st_mode & 0o7777 == 0o700
-    assert open_target(f"file://{tmp_path}/deep/target", Config()).spool == tmp_path / "deep/target/volumes"
+    assert open_backend(f"file://{tmp_path}/deep/target", Config()).spool == tmp_path / "deep/target/volumes"
 
 
 def test_making_a_target_twice_keeps_what_is_there(tmp_path: Path) -> None:
-    stored(make_target(f"file://{tmp_path}/t", Config()), tmp_path, "volumes/a", b"x")
-    assert make_target(f"file://{tmp_path}/t", Config()).list(VOLUMES) == (("volumes/a", 1),)
+    stored(make_backend(f"file://{tmp_path}/t", Config()), tmp_path, "volumes/a", b"x")
+    assert make_backend(f"file://{tmp_path}/t", Config()).list(VOLUMES) == (("volumes/a", 1),)
 
 
 def test_empty_mount_point_is_no_target(tmp_path: Path) -> None:
     with pytest.raises(TargetUnreachable, match="mounted"):
-        open_target(f"file://{tmp_path}", Config())
+        open_backend(f"file://{tmp_path}", Config())
 
 
 def test_file_or_link_in_place_of_a_folder_is_no_target(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TargetUnreachable):
-        make_target(f"file://{tmp_path}/file", Config())
-    make_target(f"file://{tmp_path}/t", Config())
+        make_backend(f"file://{tmp_path}/file", Config())
+    make_backend(f"file://{tmp_path}/t", Config())
     (tmp_path / "t/ledger").rmdir()
     (tmp_path / "t/ledger").symlink_to("/etc")
     with pytest.raises(TargetUnreachable):
-        open_target(f"file://{tmp_path}/t", Config())
+        open_backend(f"file://{tmp_path}/t", Config())
 
 
 def test_link_and_folder_among_the_objects_are_none(tmp_path: Path) -> None:
-    target = make_target(f"file://{tmp_path}/t", Config())
+    target = make_backend(f"file://{tmp_path}/t", Config())
     (tmp_path / "t/volumes/link").symlink_to("/etc/passwd")
     (tmp_path / "t/volumes/folder").mkdir()
     assert target.list(VOLUMES) == ()
@@ -174,7 +174,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_full_disk_is_named_and_nothing_half_written_stays(small_disk: Path, tmp_path: Path) -> None:
-    target = make_target(f"file://{small_disk}/t", Config())
+    target = make_backend(f"file://{small_disk}/t", Config())
     (tmp_path / "source").write_bytes(bytes(2_000_000))
     with pytest.raises(TargetFull):
         target.put("volumes/a", tmp_path / "source", "")
@@ -182,7 +182,7 @@ def test_full_disk_is_named_and_nothing_half_written_stays(small_disk: Path, tmp
 
 
 def test_full_disk_of_this_machine_is_not_blamed_on_the_target(small_disk: Path, tmp_path: Path) -> None:
-    target = make_target(f"file://{tmp_path}/t", Config())
+    target = make_backend(f"file://{tmp_path}/t", Config())
     stored(target, tmp_path, "volumes/a", bytes(2_000_000))
     with pytest.raises(NoSpace):
         target.get("volumes/a", small_disk / "copy")
@@ -190,7 +190,7 @@ def test_full_disk_of_this_machine_is_not_blamed_on_the_target(small_disk: Path,
 
 
 def test_disk_mounted_read_only_is_refused(small_disk: Path, tmp_path: Path) -> None:
-    target = make_target(f"file://{small_disk}/t", Config())
+    target = make_backend(f"file://{small_disk}/t", Config())
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     (tmp_path / "source").write_bytes(b"x")
     with pytest.raises(AccessRefused):

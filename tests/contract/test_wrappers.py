@@ -14,10 +14,10 @@ import pytest
 
 from tests.contract.memory_target import MemoryTarget
 from tklb.errors import AccessRefused, Interrupted, NoSpace, TargetDamaged, TargetUnreachable
-from tklb.store.rehearsal import Deed, Rehearsed
-from tklb.store.retry import Retrying
-from tklb.store.target import LEDGER, VOLUMES, Listed, Moved, Stored, idle
-from tklb.store.watchdog import Watched
+from tklb.storage.backend import LEDGER, VOLUMES, ListedObject, Moved, StoredObject, ignore_moved
+from tklb.storage.wrappers.rehearsal import Deed, Rehearsed
+from tklb.storage.wrappers.retry import Retrying
+from tklb.storage.wrappers.stall_timeout import StallTimeout
 
 CONTENT = os.urandom(300_000)
 PATIENCE = 0.3
@@ -37,32 +37,32 @@ class Breaking(MemoryTarget):
         self.closed = 0
         self.objects["volumes/a"] = CONTENT
 
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         self._break(moved)
         return super().put(name, source, sha256, moved)
 
-    def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         self._break(moved)
         super().get(name, destination, moved)
 
     def read(self, name: str, limit: int) -> bytes:
-        self._break(idle)
+        self._break(ignore_moved)
         return super().read(name, limit)
 
-    def list(self, prefix: str) -> tuple[Listed, ...]:
-        self._break(idle)
+    def list(self, prefix: str) -> tuple[ListedObject, ...]:
+        self._break(ignore_moved)
         return super().list(prefix)
 
-    def stat(self, name: str) -> Stored | None:
-        self._break(idle)
+    def stat(self, name: str) -> StoredObject | None:
+        self._break(ignore_moved)
         return super().stat(name)
 
     def delete(self, name: str) -> None:
-        self._break(idle)
+        self._break(ignore_moved)
         super().delete(name)
 
     def tidy(self) -> None:
-        self._break(idle)
+        self._break(ignore_moved)
 
     def close(self) -> None:
         self.closed += 1
@@ -219,16 +219,16 @@ class Stalling(MemoryTarget):
         self.over = threading.Semaphore(0)
         self.closed = 0
 
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = idle) -> Stored:
+    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         with self._stall(moved):
             return super().put(name, source, sha256, moved)
 
-    def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         with self._stall(moved):
             super().get(name, destination, moved)
 
-    def list(self, prefix: str) -> tuple[Listed, ...]:
-        with self._stall(idle):
+    def list(self, prefix: str) -> tuple[ListedObject, ...]:
+        with self._stall(ignore_moved):
             return super().list(prefix)
 
     def close(self) -> None:
@@ -266,18 +266,18 @@ def stalling() -> Iterator[Stalling]:
 def test_stalled_operation_is_given_up_and_may_pass(stalling: Stalling, source: Path) -> None:
     begin = time.monotonic()
     with pytest.raises(TargetUnreachable, match=r"stalled: nothing moved for 0\.3 seconds") as caught:
-        Watched(stalling, PATIENCE).put("volumes/b", source, "")
+        StallTimeout(stalling, PATIENCE).put("volumes/b", source, "")
     assert caught.value.may_pass
     assert PATIENCE <= time.monotonic() - begin < PATIENCE + 1
     assert stalling.closed == 1
     stalling.stalls = 1
     with pytest.raises(TargetUnreachable, match="stalled"):
-        Watched(stalling, PATIENCE).list(VOLUMES)
+        StallTimeout(stalling, PATIENCE).list(VOLUMES)
 
 
 def test_what_was_given_up_is_never_heard_of_again(stalling: Stalling, tmp_path: Path) -> None:
     told: list[int] = []
-    target = Watched(stalling, PATIENCE)
+    target = StallTimeout(stalling, PATIENCE)
     with pytest.raises(TargetUnreachable, match="stalled"):
         target.get("volumes/a", tmp_path / "copy", told.append)
     assert os.listdir(tmp_path) == []
@@ -295,12 +295,12 @@ def test_what_was_given_up_is_never_heard_of_again(stalling: Stalling, tmp_path:
 
 def test_stall_is_tried_again_and_the_whole_object_comes(stalling: Stalling, tmp_path: Path) -> None:
     stalling.stalls = 2
-    Retrying(Watched(stalling, PATIENCE), Sleeper(), lambda: 0.5).get("volumes/a", tmp_path / "copy")
+    Retrying(StallTimeout(stalling, PATIENCE), Sleeper(), lambda: 0.5).get("volumes/a", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == CONTENT
 
 
 def test_time_in_moved_is_no_stall(source: Path) -> None:
-    target = Watched(MemoryTarget(), PATIENCE)
+    target = StallTimeout(MemoryTarget(), PATIENCE)
 
     def moved(count: int) -> None:
         time.sleep(3 * PATIENCE if count else 0)
@@ -310,7 +310,7 @@ def test_time_in_moved_is_no_stall(source: Path) -> None:
 
 def test_slow_is_not_stalled(tmp_path: Path) -> None:
     class Slow(MemoryTarget):
-        def get(self, name: str, destination: Path, moved: Moved = idle) -> None:
+        def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
             for _ in range(6):
                 time.sleep(PATIENCE / 2)
                 moved(1)
@@ -318,7 +318,7 @@ def test_slow_is_not_stalled(tmp_path: Path) -> None:
 
     target = Slow()
     target.objects["volumes/a"] = CONTENT
-    Watched(target, PATIENCE).get("volumes/a", tmp_path / "copy")
+    StallTimeout(target, PATIENCE).get("volumes/a", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == CONTENT
 
 
@@ -330,25 +330,25 @@ def test_an_end_is_heeded_while_nothing_moves(stalling: Stalling, source: Path) 
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        Watched(stalling, 60).put("volumes/b", source, "", moved)
+        StallTimeout(stalling, 60).put("volumes/b", source, "", moved)
     assert time.monotonic() - begin < 2
 
 
 def test_ctrl_c_gets_through_a_stall_at_once(stalling: Stalling, source: Path) -> None:
     with InterruptedWithin(0.5):
-        Watched(stalling, 60).put("volumes/b", source, "")
+        StallTimeout(stalling, 60).put("volumes/b", source, "")
 
 
 def test_close_that_hangs_holds_nobody_up(stalling: Stalling, monkeypatch: pytest.MonkeyPatch) -> None:
     stalling.close = lambda: stalling.freed.wait(20)  # type: ignore[method-assign]
     begin = time.monotonic()
     with pytest.raises(TargetUnreachable, match="stalled"):
-        Watched(stalling, PATIENCE).list(VOLUMES)
+        StallTimeout(stalling, PATIENCE).list(VOLUMES)
     assert time.monotonic() - begin < 5
 
 
 def test_threads_are_watched_each_by_itself(stalling: Stalling, tmp_path: Path) -> None:
-    target = Watched(stalling, PATIENCE)
+    target = StallTimeout(stalling, PATIENCE)
     failures: list[TargetUnreachable] = []
 
     def fetch(name: str) -> None:
@@ -368,7 +368,7 @@ def test_threads_are_watched_each_by_itself(stalling: Stalling, tmp_path: Path) 
 
 def test_failures_come_from_the_thread_as_they_were(tmp_path: Path) -> None:
     with pytest.raises(TargetDamaged, match="volumes/a is missing"):
-        Watched(MemoryTarget(), PATIENCE).get("volumes/a", tmp_path / "copy")
+        StallTimeout(MemoryTarget(), PATIENCE).get("volumes/a", tmp_path / "copy")
     assert os.listdir(tmp_path) == []
 
 
@@ -381,7 +381,7 @@ def test_rehearsal_reads_and_writes_nothing(source: Path, tmp_path: Path) -> Non
     before = dict(held.objects)
     target = Rehearsed(held)
     digest = hashlib.sha256(CONTENT).hexdigest()
-    assert target.put("volumes/b", source, digest) == Stored(len(CONTENT), digest)
+    assert target.put("volumes/b", source, digest) == StoredObject(len(CONTENT), digest)
     target.delete("volumes/a")
     target.tidy()
     target.make()

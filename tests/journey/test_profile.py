@@ -11,18 +11,25 @@ import pytest
 from tests.boundary import repository
 from tests.lab.appliance import Appliance, clone
 from tests.lab.roots import SHORT, root
-from tklb.delta.files import compare
-from tklb.delta.packages import diff_packages
-from tklb.delta.rules import Rule
-from tklb.delta.users import diff_accounts
+from tklb.diff.accounts.merge import diff_accounts
+from tklb.diff.files import compare
+from tklb.diff.packages import diff_packages
+from tklb.diff.rules import Rule
 from tklb.errors import ProfileInvalid
-from tklb.model import AccountDelta, Accounts, FileEntry, PackageDelta, Skipped
-from tklb.profile import Profile, build, detect, find, install_state, lint, load
-from tklb.system import dpkg
-from tklb.system.accounts import read_accounts
-from tklb.system.digest import file_digest
-from tklb.system.scan import scan
-from tklb.system.sources import extra_sources
+from tklb.host import dpkg
+from tklb.host.accounts import read_accounts
+from tklb.host.apt_sources import read_extra_sources
+from tklb.host.files.digest import file_digest
+from tklb.host.files.scan import scan
+from tklb.model.accounts import AccountDelta, Accounts
+from tklb.model.files import FileEntry
+from tklb.model.packages import PackageDelta
+from tklb.model.report import Skipped
+from tklb.profile.build import build_profile
+from tklb.profile.detect import detect_profile
+from tklb.profile.folder import Profile, find_profile, load_profile
+from tklb.profile.lint import lint_profile
+from tklb.profile.state import read_install_state
 
 pytestmark = pytest.mark.lab
 
@@ -54,7 +61,7 @@ def delta(
     def digest(entry: FileEntry, algorithm: str) -> str:
         return file_digest(top + entry.path, algorithm)
 
-    state = install_state(profile, top, dpkg.installed(top), local, rules)
+    state = read_install_state(profile, top, dpkg.list_installed(top), local, rules)
     found = {
         os.fsdecode(change.path): str(change.change)
         for change in compare(state, scan(top, rules, skipped=skipped), digest, skipped)
@@ -65,12 +72,12 @@ def delta(
 
 def package_delta(place: Path, profile: Profile) -> PackageDelta:
     top = os.fsencode(place)
-    return diff_packages(profile.packages(top), dpkg.installed(top))
+    return diff_packages(profile.packages(top), dpkg.list_installed(top))
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_a_clean_machine_has_no_delta_but_its_identity(name: str) -> None:
-    profile = find(None, SHORT[name])
+    profile = find_profile(None, SHORT[name])
     with clone(name) as machine:
         fresh = delta(machine.root, profile)
         assert set(fresh) == IDENTITY | (SNAKEOIL if name == "postgresql" else set())
@@ -87,29 +94,29 @@ def test_a_clean_machine_has_no_delta_but_its_identity(name: str) -> None:
 @pytest.mark.parametrize("name", SHORT)
 def test_a_profile_older_than_every_package_still_finds_a_clean_machine_clean(name: str, tmp_path: Path) -> None:
     old = tmp_path / "old"
-    shutil.copytree(find(None, SHORT[name]).folder, old)
+    shutil.copytree(find_profile(None, SHORT[name]).folder, old)
     lines = (old / "packages").read_text().splitlines()
     (old / "packages").write_text("".join(re.sub(r"\t\S+", "\t0", line, count=1) + "\n" for line in lines))
-    assert delta(root(name), load(old)) == {}
+    assert delta(root(name), load_profile(old)) == {}
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_a_clean_machine_has_no_sources_of_its_own(name: str) -> None:
-    assert extra_sources(os.fsencode(root(name))) == ()
+    assert read_extra_sources(os.fsencode(root(name))) == ()
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_a_clean_root_is_recognised(name: str) -> None:
-    assert detect(os.fsencode(root(name))).id == SHORT[name]
+    assert detect_profile(os.fsencode(root(name))).id == SHORT[name]
 
 
 def test_tklb_itself_is_no_part_of_the_delta_but_its_configuration() -> None:
     with clone("core", tklb=True) as machine:
-        found = set(delta(machine.root, find(None, "debian-12-core"))) - IDENTITY
+        found = set(delta(machine.root, find_profile(None, "debian-12-core"))) - IDENTITY
         assert found <= {path for path in found if path.startswith("/etc/tklb")}
         (machine.root / "etc/tklb").mkdir(exist_ok=True)
         (machine.root / "etc/tklb/overrides").write_text("/x\n")
-        assert "/etc/tklb/overrides" in delta(machine.root, find(None, "debian-12-core"))
+        assert "/etc/tklb/overrides" in delta(machine.root, find_profile(None, "debian-12-core"))
 
 
 # ---------------------------------------------------------------- packages that came, went and changed
@@ -138,7 +145,7 @@ def changed(
         (machine.root / "etc/apt/sources.list").write_text("")
         machine.run(["apt-get", "update"])
         change(machine)
-        profile = find(None, "debian-12-core")
+        profile = find_profile(None, "debian-12-core")
         found = delta(machine.root, profile, local)
         return {path: kind for path, kind in found.items() if path not in IDENTITY}
 
@@ -205,7 +212,7 @@ def test_packaged_files_that_only_an_override_looks_at_are_install_state_too() -
     with clone("core") as machine:
         (machine.root / "usr/share/bash-completion/completions/own").write_text("mine\n")
         (machine.root / "usr/share/bash-completion/completions/mount").write_text("mine\n")
-        profile = find(None, "debian-12-core")
+        profile = find_profile(None, "debian-12-core")
         found = delta(machine.root, profile, overrides=[Rule(True, b"/usr/share/bash-completion")])
     assert {path: kind for path, kind in found.items() if path not in IDENTITY} == {
         "/usr/share/bash-completion/completions/mount": "edited",
@@ -266,14 +273,16 @@ EXPLAINED = {
 
 
 def test_without_a_built_profile_every_path_of_a_clean_machine_s_delta_is_explained() -> None:
-    assert set(delta(root("lamp"), find(None, "debian"))) == set(EXPLAINED)
+    assert set(delta(root("lamp"), find_profile(None, "debian"))) == set(EXPLAINED)
 
 
 def test_the_last_resort_knows_all_but_those_paths_that_the_built_profile_knows() -> None:
     top = os.fsencode(root("lamp"))
-    last, built = find(None, "debian"), find(None, "debian-12-lamp-wordpress")
+    last, built = find_profile(None, "debian"), find_profile(None, "debian-12-lamp-wordpress")
     derived = {
-        entry.path for entry in install_state(last, top, dpkg.installed(top)) if built.rules.decide(entry.path).included
+        entry.path
+        for entry in read_install_state(last, top, dpkg.list_installed(top))
+        if built.rules.decide(entry.path).included
     }
     recorded = {entry.path for entry in built.entries() if last.rules.decide(entry.path).included}
     unknown = {os.fsencode(path) for path, kind in delta(root("lamp"), last).items() if kind == "new"}
@@ -282,14 +291,14 @@ def test_the_last_resort_knows_all_but_those_paths_that_the_built_profile_knows(
 
 
 def test_without_a_built_profile_the_packages_beyond_every_debian_are_the_owners() -> None:
-    added = {package.name for package in package_delta(root("lamp"), find(None, "debian")).added}
+    added = {package.name for package in package_delta(root("lamp"), find_profile(None, "debian")).added}
     assert {"apache2", "mariadb-server", "php", "wordpress", "libapache2-mod-php8.2"} <= added
     assert not {"dpkg", "libc6", "bash", "apt", "perl-base"} & added
 
 
 def test_without_a_built_profile_no_account_that_every_debian_is_born_with_is_changed() -> None:
     now = read_accounts(os.fsencode(root("lamp")))
-    delta = diff_accounts(find(None, "debian").accounts(os.fsencode(root("lamp"))), now)
+    delta = diff_accounts(find_profile(None, "debian").accounts(os.fsencode(root("lamp"))), now)
     assert (delta.users_changed, delta.groups_changed) == ((), ())
     assert b"mysql" in delta.users_added
 
@@ -298,9 +307,9 @@ def test_a_machine_that_no_built_profile_fits_gets_the_last_resort(tmp_path: Pat
     for folder in ("etc", "var/lib/dpkg"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "etc/os-release").write_text('ID=debian\nVERSION_ID="11"\n')
-    assert detect(os.fsencode(tmp_path)).id == "debian"
+    assert detect_profile(os.fsencode(tmp_path)).id == "debian"
     (tmp_path / "etc/os-release").write_text('ID=debian\nVERSION_ID="12"\n')
-    assert detect(os.fsencode(tmp_path)).id == "debian"
+    assert detect_profile(os.fsencode(tmp_path)).id == "debian"
 
 
 # ---------------------------------------------------------------- build
@@ -308,17 +317,17 @@ def test_a_machine_that_no_built_profile_fits_gets_the_last_resort(tmp_path: Pat
 
 def test_the_same_root_gives_the_same_bytes(tmp_path: Path) -> None:
     recipe = PROFILES / "debian-12-core/recipe.toml"
-    once, again = (build(os.fsencode(root("core")), recipe, tmp_path / name) for name in ("a", "b"))
+    once, again = (build_profile(os.fsencode(root("core")), recipe, tmp_path / name) for name in ("a", "b"))
     assert once.digest == again.digest
-    assert lint(once.folder) == ()
+    assert lint_profile(once.folder) == ()
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_a_shipped_profile_says_what_its_root_says_where_no_package_has_changed_since(
     name: str, tmp_path: Path
 ) -> None:
-    shipped = find(None, SHORT[name])
-    built = build(os.fsencode(root(name)), shipped.folder / "recipe.toml", tmp_path / "built")
+    shipped = find_profile(None, SHORT[name])
+    built = build_profile(os.fsencode(root(name)), shipped.folder / "recipe.toml", tmp_path / "built")
     changed_since = {package.name for package in set(shipped.recorded_packages()) ^ set(built.recorded_packages())}
     owners = shipped.owners() | built.owners()
     theirs, ours = ({entry.path: entry for entry in one.entries()} for one in (built, shipped))
@@ -330,7 +339,7 @@ def test_a_root_that_was_lived_in_is_refused_naming_the_signs(tmp_path: Path) ->
     with clone("core") as machine:
         (machine.root / "etc/adduser.conf").write_text("mine\n")
         with pytest.raises(ProfileInvalid) as caught:
-            build(os.fsencode(machine.root), PROFILES / "debian-12-core/recipe.toml", tmp_path / "out")
+            build_profile(os.fsencode(machine.root), PROFILES / "debian-12-core/recipe.toml", tmp_path / "out")
     assert "ssh_host_ecdsa_key is there" in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -338,7 +347,7 @@ def test_a_root_that_was_lived_in_is_refused_naming_the_signs(tmp_path: Path) ->
 def test_another_release_a_missing_package_and_no_debian_at_all_are_refused(tmp_path: Path) -> None:
     recipe = PROFILES / "debian-12-lamp-wordpress/recipe.toml"
     with pytest.raises(ProfileInvalid, match="debian-13, not debian-12; package apache2 is not installed"):
-        build(os.fsencode(root("trixie-core")), recipe, tmp_path / "out")
+        build_profile(os.fsencode(root("trixie-core")), recipe, tmp_path / "out")
     with pytest.raises(ProfileInvalid, match="it is no Debian root file system"):
-        build(os.fsencode(tmp_path), recipe, tmp_path / "out")
+        build_profile(os.fsencode(tmp_path), recipe, tmp_path / "out")
     shutil.rmtree(tmp_path / "out", ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from tklb.model import FileEntry
+from tklb.model.files import FileEntry
 
 NASTY = b"a-/.*?[]\\#= \n\t\xff\xc3\xa9'\"~z"
 COUNTS = st.integers(min_value=0, max_value=2**63)

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from tklb.model import FileEntry, Plan, Step, StepKind
-from tklb.restore.files import join, parent_of
+from tklb.model.files import FileEntry
+from tklb.model.plan import Plan, Step, StepKind
+from tklb.restore.plan.files import join, parent_of
 
 
 @dataclass

@@ -1,15 +1,14 @@
 """Addresses of targets: what is meant, and what is refused with a word on how to write it."""
 
 import contextlib
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tklb.errors import UsageWrong
-from tklb.model import Address
-from tklb.store.address import local_path, parse_address
+from tklb.model.target import TargetUrl
+from tklb.storage.url import local_path, parse_url
 
 
 @pytest.mark.parametrize(
@@ -22,8 +21,8 @@ from tklb.store.address import local_path, parse_address
     ],
 )
 def test_file_addresses(address: str, path: str) -> None:
-    assert local_path(address) == Path(path)
-    assert parse_address(address) == Address("file", address, path=path)
+    assert local_path(address) == path
+    assert parse_url(address) == TargetUrl("file", address, path=path)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +36,7 @@ def test_file_addresses(address: str, path: str) -> None:
     ],
 )
 def test_s3_addresses(address: str, wanted: dict[str, str]) -> None:
-    assert parse_address(address) == Address("s3", address, **wanted)
+    assert parse_url(address) == TargetUrl("s3", address, **wanted)
 
 
 @pytest.mark.parametrize(
@@ -49,11 +48,11 @@ def test_s3_addresses(address: str, wanted: dict[str, str]) -> None:
     ],
 )
 def test_sftp_addresses(address: str, wanted: dict[str, object]) -> None:
-    assert parse_address(address) == Address("sftp", address, **wanted)  # type: ignore[arg-type]
+    assert parse_url(address) == TargetUrl("sftp", address, **wanted)  # type: ignore[arg-type]
 
 
 def test_any_other_scheme_is_left_to_duplicity() -> None:
-    assert parse_address("webdavs://host/folder/") == Address("other", "webdavs://host/folder")
+    assert parse_url("webdavs://host/folder/") == TargetUrl("other", "webdavs://host/folder")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,7 @@ def test_any_other_scheme_is_left_to_duplicity() -> None:
 )  # fmt: skip
 def test_what_is_no_address_is_refused_with_an_example(address: str) -> None:
     with pytest.raises(UsageWrong, match="file:///var/backups/tklb"):
-        parse_address(address)
+        parse_url(address)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +74,7 @@ def test_what_is_no_address_is_refused_with_an_example(address: str) -> None:
 )  # fmt: skip
 def test_credentials_in_an_address_are_refused_and_never_repeated(address: str) -> None:
     with pytest.raises(UsageWrong) as caught:
-        parse_address(address)
+        parse_url(address)
     assert "secret" not in str(caught.value)
     assert "cret@" not in str(caught.value)
 
@@ -83,6 +82,6 @@ def test_credentials_in_an_address_are_refused_and_never_repeated(address: str) 
 @given(st.text() | st.from_regex(r"(file|s3|sftp|ftp)://[a-z@:/.%0-9-]*", fullmatch=True))
 def test_any_text_is_an_address_or_wrong_usage(text: str) -> None:
     with contextlib.suppress(UsageWrong):
-        found = parse_address(text)
+        found = parse_url(text)
         assert found.scheme != "file" or found.path.startswith("/")
         assert ".." not in found.path.split("/")

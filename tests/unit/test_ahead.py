@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tklb.errors import Interrupted
-from tklb.system import ahead
-from tklb.system.ahead import Reader, in_turn
+from tklb.host.files import readahead
+from tklb.host.files.readahead import Reader, read_in_turn
 
 
 @given(st.lists(st.booleans(), max_size=300), st.integers(1, 5), st.integers(1, 20))
@@ -26,9 +26,9 @@ def test_items_keep_their_order_and_no_more_wait_than_may(begun: list[bool], mos
             yield number, is_begun
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ahead, "_MOST_BEGUN", most)
-        patch.setattr(ahead, "_MOST_HELD", held)
-        for number, (item, _) in enumerate(in_turn(items(), lambda pair: pair[1])):
+        patch.setattr(readahead, "_MOST_BEGUN", most)
+        patch.setattr(readahead, "_MOST_HELD", held)
+        for number, (item, _) in enumerate(read_in_turn(items(), lambda pair: pair[1])):
             assert item == number
             given_out += 1
     assert given_out == len(begun)
@@ -42,7 +42,7 @@ def test_nothing_is_held_up_where_nothing_is_being_read() -> None:
             asked.append(number)
             yield number
 
-    first = next(in_turn(items(), lambda _: False))
+    first = next(read_in_turn(items(), lambda _: False))
     assert (first, asked) == (0, [0])
 
 

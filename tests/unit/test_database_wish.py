@@ -8,12 +8,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.test_shape import manual
-from tklb.delta.databases import DatabaseWish, item_of, wish_for
-from tklb.delta.rules import parse_override
+from tklb.databases.filter import DatabaseFilter, filter_for, item_of
+from tklb.diff.rules import parse_override
 
 
-def wish(*overrides: str, limited: bool = False) -> DatabaseWish:
-    return wish_for("mysql", map(parse_override, overrides), limited=limited)
+def wish(*overrides: str, limited: bool = False) -> DatabaseFilter:
+    return filter_for("mysql", map(parse_override, overrides), limited=limited)
 
 
 def rows(heading: str) -> list[tuple[str, dict[str, bool]]]:
@@ -24,7 +24,7 @@ def rows(heading: str) -> list[tuple[str, dict[str, bool]]]:
     return [(said, dict(zip(names, map(words.__getitem__, told), strict=True))) for said, *told in lines]
 
 
-def decided(asked: DatabaseWish) -> dict[str, bool]:
+def decided(asked: DatabaseFilter) -> dict[str, bool]:
     return {
         "shop": asked.database("shop"),
         "orders": asked.rows("shop", "orders"),
@@ -52,7 +52,7 @@ def test_tables_of_the_manual_have_a_yes_and_a_no_for_everything() -> None:
 
 
 def test_table_may_be_spelled_with_its_schema_or_without() -> None:
-    asked = wish_for("pgsql", [parse_override("-pgsql:shop/cache"), parse_override("-pgsql:shop/archive.orders")])
+    asked = filter_for("pgsql", [parse_override("-pgsql:shop/cache"), parse_override("-pgsql:shop/archive.orders")])
     assert not asked.rows("shop", "public.cache", "cache")
     assert not asked.rows("shop", "archive.orders", "orders")
     assert asked.rows("shop", "public.orders", "orders")
@@ -61,7 +61,7 @@ def test_table_may_be_spelled_with_its_schema_or_without() -> None:
 @pytest.mark.parametrize("name", ["a/b", ".", "..", "a\nb", "a*b[c]?", "%2F", "ü"])
 def test_odd_name_can_be_left_out_as_reports_spell_it(name: str) -> None:
     override = b"-" + item_of("mysql", name)
-    asked = wish_for("mysql", [parse_override(override)])
+    asked = filter_for("mysql", [parse_override(override)])
     assert not asked.database(name)
     assert asked.database("another")
 
@@ -84,7 +84,7 @@ def test_names_are_told_apart_by_their_spelling(database: str, table: str) -> No
 @example(".", "%2E")
 @example("%", "%25")
 def test_override_as_reports_spell_it_is_about_nothing_else(name: str, other: str) -> None:
-    asked = wish_for("mysql", [parse_override(b"-" + item_of("mysql", name))])
+    asked = filter_for("mysql", [parse_override(b"-" + item_of("mysql", name))])
     assert not asked.database(name)
     assert asked.database(other) == (other != name)
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tklb.databases.dump_format import DumpFolder, file_name, put, read_server, write_server
+from tklb.databases.row_files import RowWriter
 from tklb.errors import DatabaseFailed
-from tklb.model import SavedDatabase, SavedServer, SavedTable
-from tklb.system.database.dump import DumpFolder, file_name, put, read_server, write_server
-from tklb.system.database.rows import RowWriter
+from tklb.model.databases import SavedDatabase, SavedServer, SavedTable
 
 LINES = [b"%d\tcustomer %d\t%s" % (n, n, b"x" * (n % 900)) for n in range(30_000)]
 

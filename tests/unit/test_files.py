@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.entries import PATHS
-from tklb.delta.files import compare
-from tklb.delta.listing import compare_listings, listing, record_of
-from tklb.model import Change, FileChange, FileEntry, Skipped
+from tklb.diff.files import compare
+from tklb.diff.listing import compare_listings, listing, record_of
+from tklb.model.files import Change, FileChange, FileEntry
+from tklb.model.report import Skipped
 
 FILE = FileEntry(
     b"/f", "file", 0o644, 0, 0, b"root", b"root", 5, 10, 20, None, None, 1, 2, 1, None, None, ((b"user.x", b"1"),)

@@ -2,17 +2,17 @@
 
 import pytest
 
-from tklb.delta.accounts_text import PASSWD, Table, members, number, parse, read_loosely
-from tklb.delta.id_map import RANGES, IdMap, map_ids
+from tklb.diff.accounts.id_map import RANGES, IdMap, map_ids
+from tklb.diff.accounts.lines import PASSWD, AccountTable, members, number, parse, read_loosely
 
 NONE: frozenset[int] = frozenset()
 
 
-def table(**ids: int) -> Table:
+def table(**ids: int) -> AccountTable:
     return parse(PASSWD, [b"%s:x:%d:0::/:/bin/sh" % (name.encode(), uid) for name, uid in ids.items()])
 
 
-def mapped(old: Table, new: Table, reserved: frozenset[int] = NONE) -> IdMap:
+def mapped(old: AccountTable, new: AccountTable, reserved: frozenset[int] = NONE) -> IdMap:
     return map_ids("uid", old, new, new.claimed, reserved)
 
 

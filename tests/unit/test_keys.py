@@ -18,24 +18,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tklb.errors import KeyUnusable, WrongPassphrase
-from tklb.keys.armour import armoured, comments_of, packets, unarmoured
-from tklb.keys.copies import Copy, forget_copy, is_elsewhere, note_copy, read_copies
-from tklb.keys.keyfile import (
+from tklb.crypto.armor import armor, comments_of, dearmor, packets
+from tklb.crypto.key_copies import Copy, forget_copy, is_elsewhere, note_copy, read_copies
+from tklb.crypto.key_file import (
     KeyKind,
     format_key,
-    kind_of,
+    kind_of_key_file,
     named_fingerprint,
     open_key,
     parse_key,
     read_key_file,
     write_key_file,
 )
-from tklb.keys.kit import sheet_pdf, sheet_text, square
-from tklb.keys.passphrase import LONGEST, passphrase_bytes, random_passphrase, read_passphrase_file
-from tklb.keys.secret import fingerprint, make_secret, parse_secret, read_secret, write_secret
-from tklb.keys.sheet import Sheet
-from tklb.model import Address, Secret
+from tklb.crypto.passphrase import LONGEST, passphrase_bytes, random_passphrase, read_passphrase_file
+from tklb.crypto.recovery_sheet import Sheet
+from tklb.crypto.recovery_sheet_print import sheet_pdf, sheet_text, square
+from tklb.crypto.secret import fingerprint, make_secret, parse_secret, read_secret, write_secret
+from tklb.errors import KeyUnusable, WrongPassphrase
+from tklb.model.secret import Secret
+from tklb.model.target import TargetUrl
 
 SECRET = make_secret(bytes)  # 32 zero bytes
 OTHER = make_secret(lambda count: b"\xff" * count)
@@ -282,8 +283,8 @@ def test_no_letter_is_likelier_than_another() -> None:
 
 @given(st.binary(min_size=1, max_size=3000), st.lists(st.text("abc :-", max_size=20), max_size=3))
 def test_any_message_comes_back_out_of_its_armour(message: bytes, comments: list[str]) -> None:
-    text = armoured(message, comments)
-    assert unarmoured(text) == message
+    text = armor(message, comments)
+    assert dearmor(text) == message
     assert [comment.strip() for comment in comments] == list(comments_of(text))
 
 
@@ -331,7 +332,7 @@ def length_of(body: bytes) -> bytes:
 
 
 def message_of(*tags: int) -> str:
-    return armoured(b"".join(bytes((0xC0 | tag, 1)) + b"x" for tag in tags), ())
+    return armor(b"".join(bytes((0xC0 | tag, 1)) + b"x" for tag in tags), ())
 
 
 @pytest.mark.parametrize(
@@ -345,7 +346,7 @@ def message_of(*tags: int) -> str:
     ],
 )
 def test_kind_of_a_key_file_is_known_by_its_packets(text: str, kind: KeyKind) -> None:
-    assert kind_of(text) is kind
+    assert kind_of_key_file(text) is kind
 
 
 @pytest.mark.parametrize(
@@ -357,7 +358,7 @@ def test_kind_of_a_key_file_is_known_by_its_packets(text: str, kind: KeyKind) ->
 )
 def test_other_messages_are_of_no_kind(tags: tuple[int, ...]) -> None:
     with pytest.raises(KeyUnusable):
-        kind_of(message_of(*tags) if tags else "")
+        kind_of_key_file(message_of(*tags) if tags else "")
 
 
 def test_passphrase_is_asked_for_only_where_there_is_one() -> None:
@@ -420,36 +421,36 @@ def _is_tmpfs(path: Path) -> bool:
 # ---------------------------------------------------------------- the sheet
 
 
-def a_sheet(place: Address, hostname: str = "server", region: str = "") -> Sheet:
+def a_sheet(place: TargetUrl, hostname: str = "server", region: str = "") -> Sheet:
     made = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     return Sheet(hostname, made, fingerprint(SECRET), False, format_key(SECRET), place, region)
 
 
-FILE = Address("file", "file:///mnt/disk/backups", path="/mnt/disk/backups")
+FILE = TargetUrl("file", "file:///mnt/disk/backups", path="/mnt/disk/backups")
 
 
 @pytest.mark.parametrize(
     ("place", "commands"),
     [
         (FILE, ["duplicity restore file:///mnt/disk/backups/volumes files"]),
-        (Address("file", "file:///a%20b", path="/a b"), ["duplicity restore 'file:///a b/volumes' files"]),
+        (TargetUrl("file", "file:///a%20b", path="/a b"), ["duplicity restore 'file:///a b/volumes' files"]),
         (
-            Address("s3", "s3://box/a", path="a", bucket="box", endpoint="https://s3.example"),
+            TargetUrl("s3", "s3://box/a", path="a", bucket="box", endpoint="https://s3.example"),
             [
                 "aws s3 cp --recursive s3://box/a/volumes volumes --endpoint-url https://s3.example",
                 'duplicity restore "file://$PWD/volumes" files',
             ],
         ),
-        (Address("s3", "s3://box", bucket="box"), ["aws s3 cp --recursive s3://box/volumes volumes"]),
+        (TargetUrl("s3", "s3://box", bucket="box"), ["aws s3 cp --recursive s3://box/volumes volumes"]),
         (
-            Address("sftp", "sftp://me@h:22//srv/b", path="/srv/b", user="me", host="h", port=2222),
+            TargetUrl("sftp", "sftp://me@h:22//srv/b", path="/srv/b", user="me", host="h", port=2222),
             ["sftp -P 2222 -r me@h:/srv/b/volumes .", 'duplicity restore "file://$PWD/volumes" files'],
         ),
-        (Address("sftp", "sftp://[::1]/b", path="b", host="::1"), ["sftp -r '[::1]:b/volumes' ."]),
-        (Address("other", "webdav://h/b"), ["duplicity restore webdav://h/b/volumes files"]),
+        (TargetUrl("sftp", "sftp://[::1]/b", path="b", host="::1"), ["sftp -r '[::1]:b/volumes' ."]),
+        (TargetUrl("other", "webdav://h/b"), ["duplicity restore webdav://h/b/volumes files"]),
     ],
 )
-def test_sheet_has_the_commands_of_its_target(place: Address, commands: list[str]) -> None:
+def test_sheet_has_the_commands_of_its_target(place: TargetUrl, commands: list[str]) -> None:
     lines = [line.strip() for line in sheet_text(a_sheet(place)).split("\n")]
     assert f"tklb restore --target {quote(place.text)} --key key.asc" in lines
     assert "export PASSPHRASE=$(gpg --decrypt key.asc)" in lines
@@ -457,7 +458,7 @@ def test_sheet_has_the_commands_of_its_target(place: Address, commands: list[str
 
 
 def test_sheet_names_the_region_of_a_bucket() -> None:
-    told = sheet_text(a_sheet(Address("s3", "s3://box/a", path="a", bucket="box"), region="eu-1"))
+    told = sheet_text(a_sheet(TargetUrl("s3", "s3://box/a", path="a", bucket="box"), region="eu-1"))
     assert "aws s3 cp --recursive s3://box/a/volumes volumes --region eu-1\n" in told
 
 
@@ -472,7 +473,7 @@ def test_square_in_the_text_is_the_key_module_by_module() -> None:
 
 def test_sheet_for_an_address_that_fits_no_page_is_refused() -> None:
     with pytest.raises(KeyUnusable, match="too long"):
-        sheet_pdf(a_sheet(Address("other", f"webdav://{'h' * 5000}")))
+        sheet_pdf(a_sheet(TargetUrl("other", f"webdav://{'h' * 5000}")))
 
 
 def test_same_sheet_is_the_same_pdf() -> None:

@@ -12,30 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.memory_target import MemoryTarget
+from tklb.crypto.secret import make_secret
 from tklb.errors import KeyUnusable, TargetDamaged
-from tklb.keys.secret import make_secret
-from tklb.model import Counts, Kind, Record, Shard, Skipped, Volume
-from tklb.store.entry import (
-    Foreign,
-    authentication_key,
-    entry_name,
-    format_entry,
-    key_name,
-    open_entry,
-    read_record,
-)
-from tklb.store.ledger import Ledger, forget_head, read_ledger, seal
-from tklb.store.target import LEDGER, Listed
+from tklb.ledger.entry import Foreign, authentication_key, entry_name, format_entry, key_name, open_entry, read_record
+from tklb.ledger.read import Ledger, forget_head, read_ledger, seal
+from tklb.model.report import Skipped
+from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume
+from tklb.storage.backend import LEDGER, ListedObject
 
 SECRET = make_secret(bytes)
 OTHER = make_secret(lambda count: b"\xff" * count)
 KEY = authentication_key(SECRET)
 
 
-def record(sequence: int, **other: object) -> Record:
+def record(sequence: int, **other: object) -> LedgerEntry:
     snapshot = f"2026010{sequence}T000000Z"
     volume = Volume(f"duplicity-full.{snapshot}.vol1.difftar.gpg", 1000 + sequence, f"{sequence:064x}")
-    made = Record(
+    made = LedgerEntry(
         sequence=sequence,
         snapshot=snapshot,
         kind=Kind.FULL,
@@ -145,7 +138,7 @@ def test_opened_entries_are_kept_private_and_gpg_is_not_asked_again(
 ) -> None:
     sealed(target, folder, 2)
     first = read(target, folder)
-    monkeypatch.setattr("tklb.run.PATH", "/nowhere")
+    monkeypatch.setattr("tklb.base.process.PATH", "/nowhere")
     assert read(target, folder) == first
     assert folder.stat().st_mode & 0o7777 == 0o700
     assert {path.stat().st_mode & 0o077 for path in folder.rglob("*")} == {0}
@@ -281,9 +274,9 @@ def test_record_whose_volumes_contradict_each_other_is_refused() -> None:
 
 
 def test_format_of_the_future_is_refused_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tklb.store.entry.FORMAT", 2)
+    monkeypatch.setattr("tklb.ledger.entry.FORMAT", 2)
     future = format_entry(record(1), KEY, lambda hidden: hidden)
-    monkeypatch.setattr("tklb.store.entry.FORMAT", 1)
+    monkeypatch.setattr("tklb.ledger.entry.FORMAT", 1)
     with pytest.raises(ValueError, match="format 2"):
         open_entry(entry_name(record(1)), future, KEY)
 
@@ -379,7 +372,7 @@ def test_entry_that_is_read_badly_once_is_read_again(folder: Path, tmp_path: Pat
 
 def test_listing_that_lags_behind_hides_no_entry(folder: Path) -> None:
     class Lagging(DistantTarget):
-        def list(self, prefix: str) -> tuple[Listed, ...]:
+        def list(self, prefix: str) -> tuple[ListedObject, ...]:
             return super().list(prefix)[:-1]
 
     target = Lagging()
@@ -459,7 +452,7 @@ def test_secret_in_a_record_is_never_plain(target: MemoryTarget, folder: Path) -
     "late",
     [record(2), record(4), record(3, snapshot="20260102T000000Z"), record(3, snapshot="20251231T235959Z"), record(1)],
 )
-def test_sequence_and_label_must_follow_the_last(target: MemoryTarget, folder: Path, late: Record) -> None:
+def test_sequence_and_label_must_follow_the_last(target: MemoryTarget, folder: Path, late: LedgerEntry) -> None:
     sealed(target, folder, 2)
     with pytest.raises(TargetDamaged):
         seal(target, SECRET, folder, late)
@@ -525,5 +518,5 @@ def test_ledger_without_end_is_refused_before_it_fills_the_memory(
     target: MemoryTarget, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entries = sealed(target, folder, 3)
-    monkeypatch.setattr("tklb.store.ledger.LONGEST_LEDGER", len(target.objects[entries[0]]) + 100)
+    monkeypatch.setattr("tklb.ledger.read.LONGEST_LEDGER", len(target.objects[entries[0]]) + 100)
     assert [problem.split(":")[0] for problem in read(target, folder).problems if "longer" in problem] == entries[1:]

@@ -8,9 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.entries import ENTRIES
-from tklb.delta.listing import listing, record_of, records
-from tklb.delta.mtree import HEADER, escape, format_entry, format_parent, parse, unescape
-from tklb.model import FileEntry
+from tklb.diff.listing import listing, record_of, records
+from tklb.diff.mtree import HEADER, escape, format_entry, format_parent, parse, unescape
+from tklb.model.files import FileEntry
 
 
 def read(text: bytes) -> list[FileEntry]:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tklb.crypto.gpg import UnreadableMessage, decrypt, encrypt
+from tklb.crypto.secret import make_secret
 from tklb.errors import ProgramFailed
-from tklb.keys.secret import make_secret
-from tklb.store.openpgp import Unreadable, decrypt, encrypt
 
 SECRET = make_secret(bytes)
 OTHER = make_secret(lambda count: b"\xff" * count)
@@ -36,19 +36,19 @@ def test_home_stays_empty_and_no_agent_is_left(home: Path) -> None:
 
 def test_bytes_that_are_no_message_are_refused(home: Path) -> None:
     for content in (b"", b"hello\n"):
-        with pytest.raises(Unreadable):
+        with pytest.raises(UnreadableMessage):
             decrypt(content, SECRET, home, 10)
 
 
 def test_wrong_secret_opens_nothing(home: Path) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableMessage):
         decrypt(encrypt(b"x", SECRET, home), OTHER, home, 10)
 
 
 def test_message_longer_than_allowed_is_refused(home: Path) -> None:
     message = encrypt(bytes(1_000_000), SECRET, home)
     assert len(message) < 10_000
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableMessage):
         decrypt(message, SECRET, home, 100_000)
 
 
@@ -63,7 +63,7 @@ def test_altered_or_cut_message_is_refused(home: Path, data: st.DataObject) -> N
     else:
         altered = message[:at] if how == "cut" else message[:at] + message[at + 1 :]
     # at some alterations gpg ends without a word about the message: a broken stream of zlib, a lone header
-    with pytest.raises((Unreadable, ProgramFailed)):
+    with pytest.raises((UnreadableMessage, ProgramFailed)):
         decrypt(altered, SECRET, home, 1000)
 
 
@@ -91,7 +91,7 @@ def gpg(home: Path, *words: str, feed: bytes) -> bytes:
 
 def test_plain_message_in_place_of_an_encrypted_one_is_refused(home: Path) -> None:
     """Stock gpg prints it and ends with status 0."""
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableMessage):
         decrypt(gpg(home, "--store", feed=b"forged"), SECRET, home, 1000)
 
 
@@ -99,5 +99,5 @@ def test_message_without_integrity_protection_is_refused(home: Path) -> None:
     """Made by hand: gpg since 2.2.8 will not write a packet without it."""
     message = encrypt(b"content", SECRET, home)
     at = message.index(b"\xd2")  # tag 18, symmetrically encrypted and integrity protected
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableMessage):
         decrypt(message[:at] + b"\xc9" + message[at + 1 :], SECRET, home, 1000)

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.contract.memory_target import MemoryTarget
-from tklb.config import Paths, load
+from tklb.config.load import load
+from tklb.config.paths import Paths
+from tklb.config.rates import Timetable, parse_rates
 from tklb.errors import ConfigInvalid
-from tklb.rates import Timetable, parse_rates
-from tklb.store.pace import Allowance, Paced
+from tklb.storage.wrappers.rate_limit import Allowance, RateLimited
 
 MIDNIGHT = time_of_day()
 NOON = time_of_day(12)
@@ -181,7 +182,7 @@ def test_threads_share_one_allowance() -> None:
 
 def test_up_and_down_and_small_objects_are_paced_alike(tmp_path: Path) -> None:
     clock = Clock()
-    target = Paced(MemoryTarget(), lambda: 100_000.0, lambda: clock.now, clock.sleep)
+    target = RateLimited(MemoryTarget(), lambda: 100_000.0, lambda: clock.now, clock.sleep)
     (tmp_path / "source").write_bytes(bytes(400_000))
     told: list[int] = []
     target.put("volumes/a", tmp_path / "source", "", told.append)

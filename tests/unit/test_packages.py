@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tklb.delta.packages import (
-    bound_to_machine,
+from tklb.diff.packages import (
     delta_names,
     diff_packages,
     format_packages,
+    is_bound_to_machine,
     label,
     native_architecture,
     parse_packages,
     plan_packages,
     select,
 )
-from tklb.model import Package, PackageDelta
+from tklb.model.packages import Package, PackageDelta
 
 CASES = Path(__file__).parent.parent / "cases" / "packages"
 
@@ -131,12 +131,12 @@ def test_the_native_architecture_is_that_of_dpkg() -> None:
 
 @pytest.mark.parametrize("name", (CASES / "bound.txt").read_text().split())
 def test_kernels_boot_loaders_and_hardware_packages_stay_with_their_machine(name: str) -> None:
-    assert bound_to_machine(name)
+    assert is_bound_to_machine(name)
 
 
 @pytest.mark.parametrize("name", (CASES / "carried.txt").read_text().split())
 def test_other_packages_are_carried_over(name: str) -> None:
-    assert bound_to_machine(name) is None
+    assert is_bound_to_machine(name) is None
 
 
 def test_only_what_is_missing_is_installed_with_the_marks_it_had() -> None:

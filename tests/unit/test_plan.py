@@ -6,13 +6,16 @@ import pytest
 
 from tests.unit.model_machine import Tree, View
 from tests.unit.test_plan_files import MACHINE, OWN, base_tree, saved, steps
-from tklb.delta.rules import parse_override
+from tklb.diff.rules import parse_override
 from tklb.errors import RestoreRefused
-from tklb.model import Accounts, FileEntry, Package, Plan, Role, SourceFile
-from tklb.restore.choice import Choice, accounts_for
-from tklb.restore.owners import nameless_ids
-from tklb.restore.plan import Here, Saved, make_plan
-from tklb.snapshot import PARTS, Machine
+from tklb.model.accounts import Accounts
+from tklb.model.files import FileEntry
+from tklb.model.packages import Package, SourceFile
+from tklb.model.plan import Plan, Role
+from tklb.model.snapshot_metadata import PARTS, MachineFacts
+from tklb.restore.plan.filter import RestoreFilter, accounts_for
+from tklb.restore.plan.owners import nameless_ids
+from tklb.restore.plan.plan import CurrentMachine, SnapshotContents, make_plan
 
 NGINX, VIM, KERNEL = (Package(name, "1", "amd64") for name in ("nginx", "vim", "linux-image-6.1"))
 DPKG = Package("dpkg", "1", "amd64")
@@ -30,7 +33,7 @@ THERE = users(alice=1000, bob=1001)
 HERE = users(carol=1000)
 
 
-def snapshot_of(tree: Tree, **contents: object) -> Saved:
+def snapshot_of(tree: Tree, **contents: object) -> SnapshotContents:
     snapshot = saved(base_tree(), tree)
     contents = {"accounts": THERE, "packages_base": (DPKG, VIM), "packages": (DPKG, NGINX, KERNEL), **contents}
     return replace(snapshot, contents=replace(snapshot.contents, **contents))
@@ -45,16 +48,16 @@ def lived_in() -> Tree:
 
 
 def plan_of(
-    snapshot: Saved,
+    snapshot: SnapshotContents,
     *limits: str,
     here: Tree | None = None,
-    machine: Machine = MACHINE,
+    machine: MachineFacts = MACHINE,
     accounts: Accounts = HERE,
     packages: tuple[Package, ...] = (DPKG, VIM),
     **choice: object,
 ) -> Plan:
-    wish = Choice(limit=tuple(map(parse_override, limits)), own=OWN, **choice)
-    return make_plan(snapshot, Here(machine, accounts, packages, View(here or base_tree())), wish)
+    wish = RestoreFilter(limit=tuple(map(parse_override, limits)), own=OWN, **choice)
+    return make_plan(snapshot, CurrentMachine(machine, accounts, packages, View(here or base_tree())), wish)
 
 
 def said(plan: Plan, *words: str) -> bool:
@@ -145,7 +148,7 @@ BY_ROLE = [
 ]  # fmt: skip
 
 
-def with_file(path: bytes) -> Saved:
+def with_file(path: bytes) -> SnapshotContents:
     tree = base_tree()
     tree.put(path, content=b"theirs")
     return snapshot_of(tree, packages=(DPKG, VIM), accounts=HERE)
@@ -200,7 +203,9 @@ def test_the_identity_is_never_deleted(path: bytes, role: Role) -> None:
     base, here = base_tree(), base_tree()
     for tree in (base, here):
         tree.put(path)
-    plan = make_plan(saved(base, base_tree()), Here(MACHINE, HERE, (), View(here)), Choice(role, own=OWN))
+    plan = make_plan(
+        saved(base, base_tree()), CurrentMachine(MACHINE, HERE, (), View(here)), RestoreFilter(role, own=OWN)
+    )
     assert path not in {step.item for step in plan.steps}
     assert said(plan, "kept: ", path.decode())
 
@@ -261,7 +266,7 @@ def test_a_limit_by_user_brings_that_one_with_the_group_it_needs() -> None:
 def test_members_of_groups_are_only_those_this_machine_has_or_gets() -> None:
     merged = replace(users(carol=1000, bob=1001), group=(b"root:x:0:", b"adm:x:4:alice,bob,carol", b"team:x:99:alice"))
     here = replace(HERE, group=(b"root:x:0:", b"adm:x:4:carol"))
-    wish = Choice(limit=(parse_override("user:bob"),))
+    wish = RestoreFilter(limit=(parse_override("user:bob"),))
     assert accounts_for(wish, merged, here).group == (b"root:x:0:", b"adm:x:4:bob,carol")
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tklb.delta.rules import parse_override
+from tklb.diff.rules import parse_override
 from tklb.errors import UsageWrong
-from tklb.model import Database, SavedDatabase, SavedServer, SavedTable, StepKind
-from tklb.restore.choice import Choice, Rename, parse_rename
-from tklb.restore.databases import DatabasePlan, items_of, plan_databases
-from tklb.system.database.protocol import Offer
+from tklb.model.databases import Database, SavedDatabase, SavedServer, SavedTable, ServerFeatures
+from tklb.model.plan import StepKind
+from tklb.restore.plan.databases import DatabasePlan, items_of, plan_databases
+from tklb.restore.plan.filter import Rename, RestoreFilter, parse_rename
 
 SHOP = SavedDatabase(
     "mysql", "shop", "shop", (SavedTable("cache"), SavedTable("orders", 3, ("o",))), 900, ("engine:InnoDB",)
@@ -24,13 +24,13 @@ GIS = SavedDatabase(
 )
 PGSQL = SavedServer("pgsql", "PostgreSQL 15.13", (GIS,), ("alice",))
 OFFERS = {
-    "mysql": Offer("MariaDB 11.8.3", (11, 8), (Database("mysql", "shop"),), frozenset({"engine:InnoDB"})),
-    "pgsql": Offer("PostgreSQL 17.5", (17,), (), frozenset({"extension:hstore"})),
+    "mysql": ServerFeatures("MariaDB 11.8.3", (11, 8), (Database("mysql", "shop"),), frozenset({"engine:InnoDB"})),
+    "pgsql": ServerFeatures("PostgreSQL 17.5", (17,), (), frozenset({"extension:hstore"})),
 }
 
 
 def plan(*limits: str, renames: tuple[str, ...] = (), broken: frozenset[bytes] = frozenset()) -> DatabasePlan:
-    choice = Choice(limit=tuple(map(parse_override, limits)), renames=tuple(map(parse_rename, renames)))
+    choice = RestoreFilter(limit=tuple(map(parse_override, limits)), renames=tuple(map(parse_rename, renames)))
     return plan_databases((MYSQL, PGSQL), OFFERS, choice, broken)
 
 
@@ -108,13 +108,13 @@ def test_what_this_server_will_not_take_is_named_beforehand() -> None:
 
 
 def test_older_server_here_is_named() -> None:
-    offers = {"mysql": Offer("MariaDB 10.6.1", (10, 6))}
-    warnings = plan_databases((MYSQL,), offers, Choice(), frozenset()).warnings
+    offers = {"mysql": ServerFeatures("MariaDB 10.6.1", (10, 6))}
+    warnings = plan_databases((MYSQL,), offers, RestoreFilter(), frozenset()).warnings
     assert warnings == ["the databases are of MariaDB 10.11.14, newer than MariaDB 10.6.1 here"]
 
 
 def test_server_that_does_not_answer_is_named() -> None:
-    found = plan_databases((MYSQL,), {}, Choice(), frozenset())
+    found = plan_databases((MYSQL,), {}, RestoreFilter(), frozenset())
     assert len(found.warnings) == 1
     assert found.warnings[0].startswith("no mysql server answers here")
     assert len(loads(found)) == 2

@@ -9,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.model_machine import Tree, View, contents_of, delta_of, groups_of
-from tklb.delta.rules import parse_override
-from tklb.model import Accounts, FileEntry, Plan, Role, StepKind
-from tklb.restore.choice import Choice
-from tklb.restore.plan import Here, Saved, make_plan
-from tklb.snapshot import Contents, Machine
+from tklb.diff.rules import parse_override
+from tklb.model.accounts import Accounts
+from tklb.model.files import FileEntry
+from tklb.model.plan import Plan, Role, StepKind
+from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
+from tklb.restore.plan.filter import RestoreFilter
+from tklb.restore.plan.plan import CurrentMachine, SnapshotContents, make_plan
 
-MACHINE = Machine("a", "id", "debian-12", "x86_64", "debian-12-core")
+MACHINE = MachineFacts("a", "id", "debian-12", "x86_64", "debian-12-core")
 ROOT = Accounts(passwd=(b"root:x:0:0::/root:/bin/sh",), group=(b"root:x:0:",))
 OWN = (b"/var/lib/tklb",)
 
@@ -30,16 +32,16 @@ def base_tree() -> Tree:
     return tree
 
 
-def saved(base: Tree, there: Tree, **more: object) -> Saved:
+def saved(base: Tree, there: Tree, **more: object) -> SnapshotContents:
     manifest, deleted = delta_of(base, there)
     links = groups_of(there, (entry.path for entry in manifest))
-    contents = Contents(MACHINE, deleted=tuple(deleted), hard_links=links, accounts=ROOT)
-    return Saved("20260101T000000Z", contents, lambda: iter(manifest), **more)
+    contents = SnapshotMetadata(MACHINE, deleted=tuple(deleted), hard_links=links, accounts=ROOT)
+    return SnapshotContents("20260101T000000Z", contents, lambda: iter(manifest), **more)
 
 
-def plan_for(snapshot: Saved, here: Tree, *limits: str, role: Role = Role.REPLACEMENT) -> Plan:
-    choice = Choice(role=role, limit=tuple(map(parse_override, limits)), own=OWN)
-    return make_plan(snapshot, Here(MACHINE, ROOT, (), View(here)), choice)
+def plan_for(snapshot: SnapshotContents, here: Tree, *limits: str, role: Role = Role.REPLACEMENT) -> Plan:
+    choice = RestoreFilter(role=role, limit=tuple(map(parse_override, limits)), own=OWN)
+    return make_plan(snapshot, CurrentMachine(MACHINE, ROOT, (), View(here)), choice)
 
 
 def restored(base: Tree, there: Tree, here: Tree) -> Plan:
@@ -244,7 +246,7 @@ def test_a_deleted_folder_that_holds_this_machines_own_stays_and_is_named() -> N
 
 
 def test_what_packages_may_bring_is_planned_for_deletion_unseen() -> None:
-    from tklb.model import Package
+    from tklb.model.packages import Package
 
     base, there, here = base_tree(), base_tree(), base_tree()
     base.put(b"/etc/site/default", content=b"x")
@@ -266,7 +268,7 @@ def test_nothing_is_looked_for_below_a_folder_that_is_not_there() -> None:
 
     view = View(here)
     view.entry, view.blocked, view.head = asking(view.entry), asking(view.blocked), asking(view.head)
-    plan = make_plan(saved(base_tree(), there), Here(MACHINE, ROOT, (), view), Choice(own=OWN))
+    plan = make_plan(saved(base_tree(), there), CurrentMachine(MACHINE, ROOT, (), view), RestoreFilter(own=OWN))
     assert len(plan.steps) == 8
     assert {path for path in asked if path.startswith(b"/srv/new")} == {b"/srv/new"}
 
@@ -504,7 +506,9 @@ def test_ids_are_mapped_once_through_chains_and_swaps() -> None:
         there.put(b"/srv/%d" % number, uid=number)
     snapshot = saved(base_tree(), there)
     snapshot = replace(snapshot, contents=replace(snapshot.contents, accounts=accounts(a=104, b=105, c=106, d=107)))
-    plan = make_plan(snapshot, Here(MACHINE, accounts(a=105, b=106, c=107, d=104), (), View(here)), Choice(own=OWN))
+    plan = make_plan(
+        snapshot, CurrentMachine(MACHINE, accounts(a=105, b=106, c=107, d=104), (), View(here)), RestoreFilter(own=OWN)
+    )
     here.carry_out(plan, contents_of(there))
     assert [here.entry(b"/srv/%d" % number).uid for number in (104, 105, 106, 107)] == [105, 106, 107, 104]
 
@@ -521,8 +525,8 @@ def test_a_malformed_acl_skips_its_file() -> None:
 
 @pytest.mark.parametrize("path", [b"etc/x", b"/../x", b"/a//b", b"/a/./b", b"/a\0b", b"/a/", b""])
 def test_a_path_that_is_none_is_skipped_and_never_reaches_the_machine(path: bytes) -> None:
-    contents = Contents(MACHINE, deleted=(path,), hard_links=((path, b"/etc/conf"),), accounts=ROOT)
-    snapshot = Saved("s", contents, lambda: iter([FileEntry(path, "file", sha256="0")]))
+    contents = SnapshotMetadata(MACHINE, deleted=(path,), hard_links=((path, b"/etc/conf"),), accounts=ROOT)
+    snapshot = SnapshotContents("s", contents, lambda: iter([FileEntry(path, "file", sha256="0")]))
     plan = plan_for(snapshot, base_tree())
     assert plan.is_empty
     assert {item.item for item in plan.skipped} == {path}

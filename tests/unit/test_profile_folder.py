@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tklb.errors import ProfileInvalid
-from tklb.profile import figures, find, lint, load, shipped
 from tklb.profile.builtin import NEVER
+from tklb.profile.folder import find_profile, list_shipped, load_profile
+from tklb.profile.lint import figures, lint_profile
 from tklb.profile.recipe import LIMIT, parse_recipe
 
 PROFILES = Path(__file__).parents[2] / "profiles"
@@ -88,8 +89,8 @@ def test_no_bytes_make_the_recipe_reader_fail_otherwise(text: bytes) -> None:
 
 
 def test_a_wellformed_folder_has_no_problems(folder: Path) -> None:
-    assert lint(folder) == ()
-    profile = load(folder)
+    assert lint_profile(folder) == ()
+    profile = load_profile(folder)
     assert profile.owners() == {b"/etc/a": frozenset({"apache2", "x"})}
     assert [(entry.path, entry.uname, entry.mode) for entry in profile.entries()] == [
         (b"/etc", b"root", 0o755),
@@ -116,37 +117,37 @@ def test_a_wellformed_folder_has_no_problems(folder: Path) -> None:
 )
 def test_lint_names_what_is_wrong(folder: Path, name: str, text: str, complaint: str) -> None:
     (folder / name).write_text(text)
-    assert any(complaint in problem for problem in lint(folder)), lint(folder)
+    assert any(complaint in problem for problem in lint_profile(folder)), lint_profile(folder)
 
 
 def test_a_link_or_a_missing_file_is_no_profile(folder: Path) -> None:
     (folder / "packages").unlink()
     with pytest.raises(ProfileInvalid, match="packages: No such file"):
-        load(folder)
+        load_profile(folder)
     (folder / "packages").symlink_to("/etc/shadow")
     with pytest.raises(ProfileInvalid, match="packages: Too many levels"):
-        load(folder)
+        load_profile(folder)
 
 
 def test_the_digest_covers_every_file(folder: Path) -> None:
-    before = load(folder).digest
+    before = load_profile(folder).digest
     (folder / "group").write_text("root:x:0:x\n")
-    assert load(folder).digest != before
+    assert load_profile(folder).digest != before
 
 
 def test_profiles_are_found_by_id_and_by_folder(folder: Path) -> None:
-    assert [profile.id for profile in shipped(folder.parent)] == ["mine"]
-    assert find(folder.parent, "mine").folder == find(None, str(folder)).folder
+    assert [profile.id for profile in list_shipped(folder.parent)] == ["mine"]
+    assert find_profile(folder.parent, "mine").folder == find_profile(None, str(folder)).folder
     with pytest.raises(ProfileInvalid, match="none of that name"):
-        find(folder.parent, "yours")
+        find_profile(folder.parent, "yours")
     shutil.rmtree(folder)
-    assert shipped(folder.parent) == ()
+    assert list_shipped(folder.parent) == ()
 
 
-@pytest.mark.parametrize("profile", shipped(), ids=lambda profile: profile.id)
+@pytest.mark.parametrize("profile", list_shipped(), ids=lambda profile: profile.id)
 def test_shipped_profiles_are_wellformed_and_built_from_the_recipe_beside_them(profile: object) -> None:
-    assert isinstance(profile, type(shipped()[0]))
-    assert lint(profile.folder) == ()
+    assert isinstance(profile, type(list_shipped()[0]))
+    assert lint_profile(profile.folder) == ()
     recipe = profile.folder / "recipe.toml"
     if not profile.recipe.derived:
         assert (profile.folder / "profile.toml").read_bytes() == recipe.read_bytes()
@@ -154,7 +155,7 @@ def test_shipped_profiles_are_wellformed_and_built_from_the_recipe_beside_them(p
 
 
 def test_the_four_machine_types_and_the_last_resort_are_shipped() -> None:
-    assert [profile.id for profile in shipped()] == [
+    assert [profile.id for profile in list_shipped()] == [
         "debian",
         "debian-12-core",
         "debian-12-lamp-wordpress",
@@ -165,11 +166,11 @@ def test_the_four_machine_types_and_the_last_resort_are_shipped() -> None:
 
 @pytest.mark.parametrize("path", [*NEVER, b"/opt/tklb/lib/x", b"/usr/local/bin/tklb", b"/etc/ld.so.cache"])
 def test_built_in_rules_keep_it_out_of_every_delta(path: bytes) -> None:
-    for profile in shipped():
+    for profile in list_shipped():
         assert not profile.rules.decide(path.replace(b"*", b"x")).included
 
 
 @pytest.mark.parametrize("path", [b"/etc/tklb/tklb.toml", b"/etc/hostname", b"/etc/fstab", b"/etc/apt/apt.conf.d/99me"])
 def test_identity_and_our_configuration_are_part_of_every_delta(path: bytes) -> None:
-    for profile in shipped():
+    for profile in list_shipped():
         assert profile.rules.decide(path).included

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tklb.delta.rules import Override, Rule, Rules, Selection, components, parse_override
+from tklb.diff.rules import Override, Rule, Rules, Selection, components, parse_override
 from tklb.errors import UsageWrong
 
 PARTS = st.sampled_from([b"a", b"b", b"ab", b"a*", b"?", b"[ab]", b"*", b"**", b"[!a]"])

@@ -1,6 +1,6 @@
 """What is said of a dump: each loss once."""
 
-from tklb.system.database.mysql.said import Notes
+from tklb.databases.mariadb.said import Notes
 
 
 def test_database_that_is_gone_is_named_once_and_no_other_goes_with_it() -> None:

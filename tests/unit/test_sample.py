@@ -6,7 +6,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tklb.store.sample import Turn, take_share
+from tklb.verify.sample import Turn, take_share
 
 PERCENTS = st.one_of(st.integers(1, 100).map(Fraction), st.fractions(Fraction(1, 2), 100))
 POPULATIONS = st.lists(st.sets(st.integers(0, 40)), min_size=1, max_size=60)

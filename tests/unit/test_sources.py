@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tklb.delta.sources import Offer, extra_sources, fits, plan_sources, stanzas
-from tklb.model import SourceFile
+from tklb.diff.apt_sources import PackageSource, extra_sources, fits, plan_sources, stanzas
+from tklb.model.packages import SourceFile
 
 OWN = b"deb http://ftp.xy.debian.org/debian bookworm main\n"
 DOCKER = b"deb [arch=amd64 signed-by=/etc/apt/keyrings/docker.asc] https://d.example.com/linux/debian bookworm stable\n"
@@ -72,8 +72,8 @@ def test_an_embedded_key_names_no_file_and_stays_in_the_stanza() -> None:
     assert stanza.keyrings == ()
     assert "\n mQENBE" in stanza.text()
     assert stanza.offers == {
-        Offer("deb", "https://shop.example.org/apt", "./", ""),
-        Offer("deb-src", "https://shop.example.org/apt", "./", ""),
+        PackageSource("deb", "https://shop.example.org/apt", "./", ""),
+        PackageSource("deb-src", "https://shop.example.org/apt", "./", ""),
     }
 
 
@@ -105,7 +105,7 @@ def test_keyrings_are_found_in_both_forms() -> None:
     ],
 )
 def test_a_suite_fits_where_it_names_this_release_or_none(suite: str, place: str, is_fit: bool) -> None:
-    assert fits(Offer("deb", place, suite, "main"), "debian-12") is is_fit
+    assert fits(PackageSource("deb", place, suite, "main"), "debian-12") is is_fit
 
 
 def test_sources_of_another_release_stay_away_and_are_named() -> None:

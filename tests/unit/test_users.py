@@ -11,11 +11,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tklb.delta.accounts_text import GROUP, PASSWD, SHADOW, Form, parse, split_lines
-from tklb.delta.id_map import IMMOVABLE, RANGES
-from tklb.delta.subordinate import _read
-from tklb.delta.users import diff_accounts, merge_accounts, merge_users_json
-from tklb.model import AccountDelta, AccountMerge, Accounts, Role
+from tklb.diff.accounts.id_map import IMMOVABLE, RANGES
+from tklb.diff.accounts.lines import GROUP, PASSWD, SHADOW, Form, parse, split_lines
+from tklb.diff.accounts.merge import diff_accounts, merge_accounts, merge_users_json
+from tklb.diff.accounts.subordinate import _read
+from tklb.model.accounts import AccountDelta, AccountMerge, Accounts
+from tklb.model.plan import Role
 
 CASES = sorted((Path(__file__).parent.parent / "cases" / "accounts").glob("*.toml"))
 ROOT = b"root:x:0:0:root:/root:/bin/bash"

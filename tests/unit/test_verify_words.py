@@ -6,36 +6,37 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tklb.flow.verify import Depth, Verdict
-from tklb.model import Skipped, Step, StepKind
-from tklb.store.damage import Damage, Loss
-from tklb.view.verify import costs, verify_json, verify_lines
+from tklb.cli.output.verify import costs, verify_json, verify_lines
+from tklb.commands.verify import Depth, VerifyResult
+from tklb.model.plan import Step, StepKind
+from tklb.model.report import Skipped
+from tklb.verify.impact import LostFile, Problem
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ID = "20260101T000000Z"
 VOLUME = f"duplicity-full.{ID}.vol1.difftar.gpg"
-LOST = Damage(VOLUME, "missing", (ID,), tuple(Loss(b"/srv/%02d" % n, (ID,)) for n in range(30)))
+LOST = Problem(VOLUME, "missing", (ID,), tuple(LostFile(b"/srv/%02d" % n, (ID,)) for n in range(30)))
 
 
-def verdict(*damages: Damage, depth: Depth = Depth.HASH, **facts: object) -> Verdict:
-    return Verdict("file:///x", depth, None, (ID,), 3, 3, 3000, damages, **facts)  # type: ignore[arg-type]
+def verdict(*damages: Problem, depth: Depth = Depth.HASH, **facts: object) -> VerifyResult:
+    return VerifyResult("file:///x", depth, None, (ID,), 3, 3, 3000, damages, **facts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("damage", "price", "status"),
     [
         (LOST, "files", 33),
-        (Damage(VOLUME, "missing", (ID,), LOST.files, stranded=(ID,)), "snapshots", 33),
-        (Damage(f"ledger/00000001-{ID}", "damaged", (ID,), exact=False), "snapshots", 33),
-        (Damage(f"duplicity-full-signatures.{ID}.sigtar.gpg", "damaged"), "backup", 33),
-        (Damage("key.asc", "missing"), "key", 33),
-        (Damage("key.asc", "unexpected"), "nothing", 3),
-        (Damage("foo", "unexpected"), "nothing", 3),
-        (Damage(f"ledger/00000009-{ID}", "unexpected", hinders=True), "backup", 33),
-        (Damage(VOLUME, "missing", (ID,), LOST.files, copy="/spool", mended=True), "files", 0),
+        (Problem(VOLUME, "missing", (ID,), LOST.files, stranded=(ID,)), "snapshots", 33),
+        (Problem(f"ledger/00000001-{ID}", "damaged", (ID,), exact=False), "snapshots", 33),
+        (Problem(f"duplicity-full-signatures.{ID}.sigtar.gpg", "damaged"), "backup", 33),
+        (Problem("key.asc", "missing"), "key", 33),
+        (Problem("key.asc", "unexpected"), "nothing", 3),
+        (Problem("foo", "unexpected"), "nothing", 3),
+        (Problem(f"ledger/00000009-{ID}", "unexpected", hinders=True), "backup", 33),
+        (Problem(VOLUME, "missing", (ID,), LOST.files, copy="/spool", mended=True), "files", 0),
     ],
 )
-def test_price_and_exit_status(damage: Damage, price: str, status: int) -> None:
+def test_price_and_exit_status(damage: Problem, price: str, status: int) -> None:
     found = verdict(damage)
     assert (costs(damage), found.exit_status, found.is_ok) == (price, status, status != 33)
     assert verify_json(found, NOW)["ok"] is (status == 0)
@@ -58,7 +59,7 @@ def test_machines_get_every_name_and_people_twenty() -> None:
 
 
 def test_name_that_is_not_text_is_printable_and_exact() -> None:
-    odd = Damage(VOLUME, "missing", (ID,), (Loss(b"/srv/\xff\n", (ID,)),))
+    odd = Problem(VOLUME, "missing", (ID,), (LostFile(b"/srv/\xff\n", (ID,)),))
     (problem,) = verify_json(verdict(odd), NOW)["problems"]  # type: ignore[misc]
     assert problem["files"] == [{"path": "/srv/\\xff\\n", "path_b64": "L3Nydi//Cg==", "snapshots": [ID]}]
     assert "    /srv/\\xff\\n" in list(verify_lines(verdict(odd), NOW))
@@ -68,15 +69,15 @@ def test_name_that_is_not_text_is_printable_and_exact() -> None:
     ("damage", "words"),
     [
         (
-            Damage(VOLUME, "missing", (ID,), copy="/spool"),
+            Problem(VOLUME, "missing", (ID,), copy="/spool"),
             "a whole copy is in /spool: `tklb verify --mend` puts it back",
         ),
-        (Damage(VOLUME, "missing", (ID,), copy="/spool", mended=True), "mended: put back from /spool"),
-        (Damage(f"duplicity-full-signatures.{ID}.sigtar.gpg", "damaged"), "`tklb backup --full` begins anew"),
-        (Damage(f"ledger/00000009-{ID}", "unexpected", hinders=True), "nothing is added to a ledger"),
-        (Damage(VOLUME, "missing", (ID,), exact=False), "cannot be told exactly"),
-        (Damage(VOLUME, "missing", (ID,)), "no file is lost with it"),
+        (Problem(VOLUME, "missing", (ID,), copy="/spool", mended=True), "mended: put back from /spool"),
+        (Problem(f"duplicity-full-signatures.{ID}.sigtar.gpg", "damaged"), "`tklb backup --full` begins anew"),
+        (Problem(f"ledger/00000009-{ID}", "unexpected", hinders=True), "nothing is added to a ledger"),
+        (Problem(VOLUME, "missing", (ID,), exact=False), "cannot be told exactly"),
+        (Problem(VOLUME, "missing", (ID,)), "no file is lost with it"),
     ],
 )
-def test_way_out_is_told(damage: Damage, words: str) -> None:
+def test_way_out_is_told(damage: Problem, words: str) -> None:
     assert sum(words in line for line in verify_lines(verdict(damage), NOW)) == 1

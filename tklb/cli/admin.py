@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from tklb.cli.command import Output, example, need_root, paths, shared_options
+from tklb.cli.options import Output, example, need_root, paths, shared_options
+from tklb.cli.output.tables import table
 from tklb.errors import COMPLETE, ProfileInvalid
-from tklb.view.tables import table
 
 
 @click.group(epilog=example("tklb profile list", "tklb profile detect"))
@@ -19,9 +19,9 @@ def profile() -> None:
 @click.pass_obj
 def list_profiles(output: Output) -> int:
     """List the profiles that came with tklb."""
-    from tklb.profile import shipped
+    from tklb.profile.folder import list_shipped
 
-    found = shipped(paths().profiles)
+    found = list_shipped(paths().profiles)
     rows = [(item.id, item.release, item.summary) for item in found]
     value = [{"id": item.id, "release": item.release, "summary": item.summary} for item in found]
     output.value(value, table(("ID", "RELEASE", "SUMMARY"), rows))
@@ -34,9 +34,10 @@ def list_profiles(output: Output) -> int:
 @click.pass_obj
 def show(output: Output, name: str) -> int:
     """Show the rules and figures of a profile."""
-    from tklb.profile import figures, find
+    from tklb.profile.folder import find_profile
+    from tklb.profile.lint import figures
 
-    value = figures(find(paths().profiles, name))
+    value = figures(find_profile(paths().profiles, name))
     lines = []
     for field, content in value.items():
         items = content if isinstance(content, list) else [content]
@@ -53,7 +54,7 @@ def show(output: Output, name: str) -> int:
 @click.pass_obj
 def detect(output: Output, root: bytes) -> int:
     """Say which profile fits this machine."""
-    from tklb.profile import detect as detected
+    from tklb.profile.detect import detect_profile as detected
 
     found = detected(root, paths().profiles)
     output.value({"id": found.id, "summary": found.summary}, (found.id,))
@@ -66,7 +67,7 @@ def detect(output: Output, root: bytes) -> int:
 @click.pass_obj
 def lint(output: Output, folder: Path) -> int:
     """Check a profile folder; name every problem."""
-    from tklb.profile import lint as linted
+    from tklb.profile.lint import lint_profile as linted
 
     problems = linted(folder)
     output.value({"ok": not problems, "problems": list(problems)}, problems or (f"{folder}: well-formed",))
@@ -92,7 +93,7 @@ def lint(output: Output, folder: Path) -> int:
 def build(output: Output, root: bytes, recipe: Path, out: Path | None) -> int:
     """Build a profile from a clean root file system; the same root gives the same bytes."""
     need_root()
-    from tklb.profile import build as built
+    from tklb.profile.build import build_profile as built
 
     made = built(root, recipe, out)
     output.value({"id": made.id, "folder": str(made.folder)}, (f"{made.id} built in {made.folder}",))

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from tklb.cli.command import Output, ending, example, need_root, now, paths, shared_options
-from tklb.cli.logfile import run_log
-from tklb.cli.passphrase import asking, passphrase_file_option
-from tklb.errors import COMPLETE, TargetDamaged, shown
-from tklb.view.progress import progress_line
+from tklb.cli.options import Output, ending, example, need_root, now, paths, shared_options
+from tklb.cli.output.progress import progress_line
+from tklb.cli.passphrase_input import asking, passphrase_file_option
+from tklb.cli.run_log import run_log
+from tklb.errors import COMPLETE, TargetDamaged, printable
 
 PARTS = ("files", "packages", "users", "databases")
 skip_option = click.option("--skip", multiple=True, type=click.Choice(PARTS), help="Leave this part out; repeatable.")
@@ -38,12 +38,12 @@ def init(output: Output, target: str | None, profile: str | None, passphrase_fil
     recover a dead server.
     """
     need_root()
-    from tklb.flow.initialise import Wishes, initialise
+    from tklb.commands.init import InitRequest, initialise
 
     where = paths()
     with run_log(where, "init", now()):
         ask = asking(passphrase_file) if passphrase_file else None
-        made = initialise(where, Wishes(target, profile, ask, force), now)
+        made = initialise(where, InitRequest(target, profile, ask, force), now)
     copy = f"{made.config.target}/key.asc (wrapped in the passphrase)" if made.is_wrapped else "nowhere else yet"
     lines = (
         f"profile  {made.config.profile}",
@@ -64,15 +64,15 @@ def init(output: Output, target: str | None, profile: str | None, passphrase_fil
 def delta(output: Output, override: tuple[str, ...]) -> int:
     """Show what makes this server this server, like `git status` for a machine; touches nothing."""
     need_root()
-    from tklb.delta.packages import native_architecture
-    from tklb.flow.databases import list_databases
-    from tklb.flow.setting import open_setting
-    from tklb.flow.survey import file_changes, survey
-    from tklb.view.delta import delta_lines, write_delta_json
+    from tklb.backup.collect import collect_state, file_changes
+    from tklb.backup.dump_databases import list_databases
+    from tklb.cli.output.delta import delta_lines, write_delta_json
+    from tklb.diff.packages import native_architecture
+    from tklb.session import open_session
 
     with progress_line(output.progress) as progress:
-        setting = open_setting(paths(), now, progress)
-        seen = survey(setting, override)
+        setting = open_session(paths(), now, progress)
+        seen = collect_state(setting, override)
         changes = file_changes(setting, seen)
         dumps = list_databases(setting, seen.overrides)
         if output.json:
@@ -91,14 +91,14 @@ def delta(output: Output, override: tuple[str, ...]) -> int:
 def why(output: Output, path: bytes) -> int:
     """Say which rule, package or profile entry makes PATH part of the delta, or not."""
     need_root()
-    from tklb.flow.explain import explain
-    from tklb.flow.setting import open_setting
-    from tklb.view.words import path_fields
+    from tklb.cli.output.words import path_fields
+    from tklb.commands.why import explain
+    from tklb.session import open_session
 
-    verdict = explain(open_setting(paths(), now), os.path.abspath(path))
+    verdict = explain(open_session(paths(), now), os.path.abspath(path))
     value = {**path_fields(verdict.path), "in_delta": verdict.in_delta, "reasons": list(verdict.reasons)}
     state = "part of the delta" if verdict.in_delta else "not part of the delta"
-    output.value(value, (f"{shown(verdict.path)}: {state}", *(f"  {reason}" for reason in verdict.reasons)))
+    output.value(value, (f"{printable(verdict.path)}: {state}", *(f"  {reason}" for reason in verdict.reasons)))
     return COMPLETE
 
 
@@ -118,14 +118,14 @@ def backup(
     An upload that was interrupted is gone on with first.
     """
     need_root()
-    from tklb.flow.backup import Request, rehearse, take
-    from tklb.flow.setting import limited, open_setting
-    from tklb.view.results import backup_json, backup_lines
+    from tklb.cli.output.results import backup_json, backup_lines
+    from tklb.commands.backup import BackupRequest, rehearse, take
+    from tklb.session import open_session, with_rate_limit
 
     where = paths()
-    request = Request(full=full, skip=frozenset(skip), overrides=override)
+    request = BackupRequest(full=full, skip=frozenset(skip), overrides=override)
     with run_log(where, "backup", now(), wanted=not dry_run), progress_line(output.progress) as progress:
-        setting = limited(open_setting(where, now, progress), limit_rate)
+        setting = with_rate_limit(open_session(where, now, progress), limit_rate)
         result = rehearse(setting, request) if dry_run else take(setting, request)
     output.value(backup_json(result), backup_lines(result))
     return ending(output, result.skipped)
@@ -137,11 +137,11 @@ def backup(
 def list_snapshots(output: Output) -> int:
     """List the snapshots of the target."""
     need_root()
-    from tklb.flow.inspect import snapshots
-    from tklb.flow.setting import open_setting
-    from tklb.view.results import list_lines, record_json
+    from tklb.cli.output.results import list_lines, record_json
+    from tklb.commands.status import list_snapshots
+    from tklb.session import open_session
 
-    ledger = snapshots(open_setting(paths(), now))
+    ledger = list_snapshots(open_session(paths(), now))
     output.value([record_json(record) for record in ledger.records], list_lines(ledger.records))
     for problem in ledger.problems:
         output.say(f"damaged: {problem}")
@@ -154,10 +154,10 @@ def list_snapshots(output: Output) -> int:
 def status(output: Output) -> int:
     """Say how the backups of this machine are; the exit status says it too."""
     need_root()
-    from tklb.flow.inspect import condition
-    from tklb.flow.setting import open_setting
-    from tklb.view.results import status_json, status_lines
+    from tklb.cli.output.results import status_json, status_lines
+    from tklb.commands.status import check_status
+    from tklb.session import open_session
 
-    state = condition(open_setting(paths(), now))
+    state = check_status(open_session(paths(), now))
     output.value(status_json(state), status_lines(state, now()))
     return state.exit_status

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tklb.cli.command import Output, ending, example, shared_options
+from tklb.cli.options import Output, ending, example, shared_options
 from tklb.errors import COMPLETE, UsageWrong
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -31,10 +31,10 @@ def scan(output: Output, root: bytes, digest: bool, path: tuple[bytes, ...]) -> 
 
     A path that does not begin with / is taken from the current folder, or from the root that was given.
     """
-    from tklb.delta.listing import listing
-    from tklb.delta.rules import Rule, Rules
-    from tklb.model import Skipped
-    from tklb.system.records import scan_records
+    from tklb.diff.listing import listing
+    from tklb.diff.rules import Rule, Rules
+    from tklb.host.files.scan_records import scan_records
+    from tklb.model.report import Skipped
 
     start = os.getcwdb() if os.path.samefile(root, b"/") else b"/"
     tops = [b"/" + os.path.normpath(os.path.join(start, name)).lstrip(b"/") for name in path]
@@ -51,8 +51,8 @@ def scan(output: Output, root: bytes, digest: bool, path: tuple[bytes, ...]) -> 
 @shared_options
 def compare(base: Path, now: Path) -> int:
     """Compare two listings: one JSON object a line, sorted by path."""
-    from tklb.delta.listing import compare_listings
-    from tklb.view.words import path_fields
+    from tklb.cli.output.words import path_fields
+    from tklb.diff.listing import compare_listings
 
     with base.open("rb") as old, now.open("rb") as new:
         try:
@@ -71,7 +71,7 @@ def compare(base: Path, now: Path) -> int:
 @shared_options
 def merge_users(old_passwd: Path, old_group: Path, new_passwd: Path, new_group: Path) -> int:
     """Merge the accounts of the backed-up machine (OLD) with this machine's (NEW); print lines and id maps."""
-    from tklb.delta.users import merge_users_json
+    from tklb.diff.accounts.merge import merge_users_json
 
     files = (old_passwd, old_group, new_passwd, new_group)
     try:
@@ -88,7 +88,7 @@ def merge_users(old_passwd: Path, old_group: Path, new_passwd: Path, new_group: 
 @shared_options
 def merge_packages(base: Path, now: Path) -> int:
     """Compare two package lists in the form of a profile's `packages`."""
-    from tklb.delta.packages import delta_names, diff_packages, native_architecture, parse_packages
+    from tklb.diff.packages import delta_names, diff_packages, native_architecture, parse_packages
 
     try:
         old, new = parse_packages(base.read_bytes()), parse_packages(now.read_bytes())

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tklb.cli.command import Output, example, need_root, now, paths, shared_options
-from tklb.cli.logfile import run_log
-from tklb.cli.passphrase import passphrase_file_option
+from tklb.cli.options import Output, example, need_root, now, paths, shared_options
+from tklb.cli.passphrase_input import passphrase_file_option
+from tklb.cli.run_log import run_log
 from tklb.errors import COMPLETE, UsageWrong, WrongPassphrase
-from tklb.model import Secret
+from tklb.model.secret import Secret
 
 if TYPE_CHECKING:
-    from tklb.flow.keys import Protection
+    from tklb.commands.key import Protection
 
 _WAYS = "--passphrase-file F, --random, --no-passphrase or --to-public-key FPR"
 _KIT_WAYS = "--passphrase-file F, --random or --no-passphrase"
@@ -41,8 +41,8 @@ def passphrase(output: Output, passphrase_file: Path | None, is_random: bool) ->
     With a passphrase the target has the wrapped key: address and passphrase then bring a dead machine back.
     """
     need_root()
-    from tklb.flow.keys import remove_passphrase, set_passphrase
-    from tklb.view.keys import failure_code, passphrase_json, passphrase_lines
+    from tklb.cli.output.keys import failure_code, passphrase_json, passphrase_lines
+    from tklb.commands.key import remove_passphrase, set_passphrase
 
     where = paths()
     with run_log(where, "key-passphrase", now()):
@@ -82,9 +82,9 @@ def escrow(
 ) -> int:
     """Write a copy of the key to FILE, to be kept away from this machine."""
     need_root()
-    from tklb.flow.keys import Protection
-    from tklb.flow.keys import escrow as written
-    from tklb.view.keys import escrow_json, escrow_lines
+    from tklb.cli.output.keys import escrow_json, escrow_lines
+    from tklb.commands.key import Protection
+    from tklb.commands.key import escrow as written
 
     where = paths()
     with run_log(where, "key-escrow", now()):
@@ -113,10 +113,10 @@ def kit(output: Output, passphrase_file: Path | None, is_random: bool, no_passph
     The key on it has the passphrase of `tklb key passphrase`, or what an option says.
     """
     need_root()
-    from tklb.flow.keys import has_passphrase
-    from tklb.flow.kit import kit_files, write_kit
-    from tklb.keys.secret import read_secret
-    from tklb.view.keys import kit_json, kit_lines
+    from tklb.backup.target_key import has_passphrase
+    from tklb.cli.output.keys import kit_json, kit_lines
+    from tklb.commands.key_kit import kit_files, write_kit
+    from tklb.crypto.secret import read_secret
 
     where = paths()
     with run_log(where, "key-kit", now()):
@@ -137,11 +137,11 @@ def kit(output: Output, passphrase_file: Path | None, is_random: bool, no_passph
 def show(output: Output) -> int:
     """Show which key this is, where copies of it are, and what older keys are needed for."""
     need_root()
-    from tklb.flow.key_state import key_state
-    from tklb.flow.setting import open_setting
-    from tklb.view.keys import state_json, state_lines
+    from tklb.cli.output.keys import state_json, state_lines
+    from tklb.commands.key_show import key_state
+    from tklb.session import open_session
 
-    state = key_state(open_setting(paths(), now))
+    state = key_state(open_session(paths(), now))
     output.value(state_json(state), state_lines(state, now()))
     return COMPLETE
 
@@ -157,8 +157,8 @@ def rotate(output: Output, passphrase_file: Path | None, is_random: bool) -> int
     Snapshots of the old key stay as they are. It is kept on this machine, and the new key's first snapshot has it too.
     """
     need_root()
-    from tklb.flow.keys import rotate as rotated
-    from tklb.view.keys import rotation_json, rotation_lines
+    from tklb.cli.output.keys import rotation_json, rotation_lines
+    from tklb.commands.key import rotate as rotated
 
     where = paths()
     with run_log(where, "key-rotate", now()):
@@ -178,7 +178,7 @@ def _new_passphrase(file: Path | None, is_random: bool) -> tuple[Secret, bool] |
 
     Asks twice on a terminal where no way is named. Raises UsageWrong where there is none to ask at.
     """
-    from tklb.keys.passphrase import check_passphrase, random_passphrase, read_line
+    from tklb.crypto.passphrase import check_passphrase, random_passphrase, read_line
 
     if file is not None and is_random:
         raise UsageWrong(reason="--passphrase-file and --random are two ways: say one")
@@ -202,7 +202,7 @@ def _typed_twice() -> bytes:
 
 def _protection(file: Path | None, is_random: bool, is_bare: bool) -> "tuple[Protection, Secret | None]":
     """What protects a copy, and the passphrase if chance made it."""
-    from tklb.flow.keys import Protection
+    from tklb.commands.key import Protection
 
     if is_bare:
         return Protection(), None

@@ -14,7 +14,7 @@ from types import FrameType
 import click
 
 import tklb
-from tklb.cli.command import Output, shared_options
+from tklb.cli.options import Output, shared_options
 from tklb.errors import AccessRefused, InternalError, Interrupted, NoSpace, TklbError, UsageWrong
 
 log = logging.getLogger(__name__)

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tklb.cli.command import Output, ending, example, need_root, now, paths, shared_options
 from tklb.cli.daily import limit_rate_option, skip_option
-from tklb.cli.logfile import run_log
-from tklb.cli.passphrase import asking, passphrase_file_option
+from tklb.cli.options import Output, ending, example, need_root, now, paths, shared_options
+from tklb.cli.output.progress import progress_line
+from tklb.cli.passphrase_input import asking, passphrase_file_option
+from tklb.cli.run_log import run_log
 from tklb.errors import RestoreRefused
-from tklb.model import Report, Role
-from tklb.view.progress import progress_line
+from tklb.model.plan import Role
+from tklb.model.report import Report
 
 if TYPE_CHECKING:
-    from tklb.flow.restore import Restoring
+    from tklb.commands.restore import PlannedRestore
 
 _LIMIT_HELP = "Bring back only this: /path, package:NAME, user:NAME, mysql:DB[/TABLE], pgsql:DB[/TABLE]; repeatable."
 _SHOWN = 200  # steps of a plan that a person is asked to look at
@@ -81,13 +82,13 @@ def restore(
     this machine's, or the one the target keeps, which its passphrase opens.
     """
     need_root()
-    from tklb.flow.fetch import Access
-    from tklb.flow.restore import Request, extract, restoring
+    from tklb.commands.restore import RestoreRequest, extract, plan_restore
+    from tklb.restore.open import TargetAccess
 
     where = paths()
-    request = Request(
+    request = RestoreRequest(
         snapshot=snapshot,
-        access=Access(target, key, asking(passphrase_file), passphrase_file is not None, limit_rate),
+        access=TargetAccess(target, key, asking(passphrase_file), passphrase_file is not None, limit_rate),
         role=Role(role),
         skip=frozenset(skip),
         limits=limit,
@@ -97,12 +98,12 @@ def restore(
     with run_log(where, "restore", now(), wanted=not dry_run), progress_line(output.progress) as progress:
         if into is not None:
             return _extracted(output, into, extract(where, request, into, progress))
-        with restoring(where, request, progress) as run:
+        with plan_restore(where, request, progress) as run:
             return _carried_out(output, run, dry_run, yes)
 
 
-def _carried_out(output: Output, run: "Restoring", dry_run: bool, yes: bool) -> int:
-    from tklb.view.results import plan_json, plan_lines, report_json, report_lines, source_line
+def _carried_out(output: Output, run: "PlannedRestore", dry_run: bool, yes: bool) -> int:
+    from tklb.cli.output.results import plan_json, plan_lines, report_json, report_lines, source_line
 
     plan = run.plan
     output.say(source_line(run.record, now()))
@@ -127,7 +128,7 @@ def _confirm(lines: Iterable[str], output: Output, yes: bool) -> None:
 
 
 def _extracted(output: Output, into: Path, report: Report) -> int:
-    from tklb.view.results import skipped_json
+    from tklb.cli.output.results import skipped_json
 
     name = report.done[0]
     output.value(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from tklb.cli.command import Output, ending, example, need_root, now, paths, shared_options
 from tklb.cli.daily import limit_rate_option
-from tklb.cli.logfile import run_log
-from tklb.cli.passphrase import asking, passphrase_file_option
+from tklb.cli.options import Output, ending, example, need_root, now, paths, shared_options
+from tklb.cli.output.progress import progress_line
+from tklb.cli.passphrase_input import asking, passphrase_file_option
+from tklb.cli.run_log import run_log
 from tklb.errors import UsageWrong
-from tklb.view.progress import progress_line
 
 
 @click.command(
@@ -57,16 +57,16 @@ def verify(
     or `latest`; without it, all are looked at.
     """
     need_root()
-    from tklb.flow import verify as flow
-    from tklb.flow.fetch import Access
-    from tklb.view.verify import verify_json, verify_lines
+    from tklb.cli.output.verify import verify_json, verify_lines
+    from tklb.commands import verify as flow
+    from tklb.restore.open import TargetAccess
 
     where, depth = paths(), flow.Depth(_depth(depths))
-    request = flow.Request(
+    request = flow.VerifyRequest(
         snapshot=snapshot,
         depth=depth,
         percent=_percent(sample, depth is flow.Depth.HASH and snapshot is None),
-        access=Access(target, key, asking(passphrase_file), passphrase_file is not None, limit_rate),
+        access=TargetAccess(target, key, asking(passphrase_file), passphrase_file is not None, limit_rate),
         mend=mend,
         spare=spare,
         dry_run=dry_run,

@@ -8,18 +8,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from tklb.delta import mtree
-from tklb.delta.packages import format_packages
-from tklb.durable import write_atomic
+from tklb.base.fs import write_atomic
+from tklb.diff import mtree
+from tklb.diff.packages import format_packages
 from tklb.errors import ProfileInvalid
-from tklb.model import FileEntry, Skipped
-from tklb.profile.folder import Profile, load, tagged
+from tklb.host import dpkg
+from tklb.host.files.digest import file_digest
+from tklb.host.files.scan import scan
+from tklb.host.release import os_release
+from tklb.model.files import FileEntry
+from tklb.model.report import Skipped
+from tklb.profile.folder import Profile, load_profile, tagged
 from tklb.profile.generated import ucf_owners
 from tklb.profile.recipe import Recipe, parse_recipe
-from tklb.system import dpkg
-from tklb.system.digest import file_digest
-from tklb.system.release import os_release
-from tklb.system.scan import scan
 
 _KEYWORDS = frozenset(
     {"mode", "uid", "gid", "uname", "gname", "size", "link", "device", "sha256digest", "xattr"}
@@ -33,7 +34,7 @@ _MOST_OWNERS = 4  # a folder that more packages share stays when some of them go
 _SHOWN = 5  # signs named in the refusal
 
 
-def build(root: bytes, recipe: Path, out: Path | None = None) -> Profile:
+def build_profile(root: bytes, recipe: Path, out: Path | None = None) -> Profile:
     """Write the profile of `root` into `out` (None: a folder named after the id) and load it. Raises ProfileInvalid."""
     text = recipe.read_bytes()
     try:
@@ -48,16 +49,16 @@ def build(root: bytes, recipe: Path, out: Path | None = None) -> Profile:
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "profile.toml": text,
-        "packages": format_packages(dpkg.installed(root)),
+        "packages": format_packages(dpkg.list_installed(root)),
         "passwd": _content(root, b"etc/passwd"),
         "group": _content(root, b"etc/group"),
     }
     for name, content in contents.items():
         write_atomic(folder / name, content, 0o644)
     write_atomic(folder / "files.mtree", mtree.HEADER + _DEFAULTS, 0o644)
-    profile = load(folder)
+    profile = load_profile(folder)
     write_atomic(folder / "files.mtree", b"".join(_listing(root, profile)), 0o644)
-    return load(folder)
+    return load_profile(folder)
 
 
 def _listing(root: bytes, profile: Profile) -> Iterator[bytes]:
@@ -80,7 +81,7 @@ def _listing(root: bytes, profile: Profile) -> Iterator[bytes]:
 
 def _owners(root: bytes, entries: list[FileEntry]) -> dict[bytes, set[str]]:
     """Which packages an entry goes with: those that ship it, that made it, that a link leads to, or all in a folder."""
-    found = {path: set(names) for path, names in dpkg.shipped_by(root).items()}
+    found = {path: set(names) for path, names in dpkg.list_shipped_by(root).items()}
     for path, name in ucf_owners(root).items():
         found.setdefault(path, {name})
     children: dict[bytes, list[bytes]] = {}
@@ -101,14 +102,14 @@ def _owners(root: bytes, entries: list[FileEntry]) -> dict[bytes, set[str]]:
 
 
 def _signs_of_life(root: bytes, recipe: Recipe, text: bytes) -> Iterator[str]:
-    present = {package.name for package in dpkg.installed(root)}
+    present = {package.name for package in dpkg.list_installed(root)}
     if not present:
         yield "it is no Debian root file system"
         return
     if recipe.release and os_release(root) != recipe.release:
         yield f"it is {os_release(root) or 'of no known release'}, not {recipe.release}"
     yield from (f"package {name} is not installed" for name in recipe.packages if name not in present)
-    yield from (f"package {name} is not fully installed" for name in dpkg.unfinished(root))
+    yield from (f"package {name} is not fully installed" for name in dpkg.list_unfinished(root))
     for pattern in _BORN_LATER:
         yield from (f"/{found} is there" for found in _present(root, pattern))
     if _content(root, b"etc/machine-id").strip():

@@ -4,7 +4,7 @@ Identity (hostname, hosts, mailname, ssh host keys, machine-id, fstab, network) 
 when it differs, and the role of the restore decides.
 """
 
-from tklb.delta.rules import Rule
+from tklb.diff.rules import Rule
 
 # Merged by name and number instead: see delta/users.py. With copies ("-"), files half written ("+") and locks.
 _ACCOUNTS = (

@@ -12,9 +12,10 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
-from tklb.model import FileEntry, Package
-from tklb.profile.generated import generated
-from tklb.system.dpkg import package_files
+from tklb.host.dpkg import package_files
+from tklb.model.files import FileEntry
+from tklb.model.packages import Package
+from tklb.profile.generated import list_generated
 
 _PLAIN = {"dir": (0o755,), "file": (0o644, 0o755)}
 # What package scripts give other modes or groups than the usual ones, in this release or that.
@@ -36,14 +37,14 @@ _KNOWN = {
 }
 
 
-def derived(
+def derive_install_state(
     root: bytes,
     packages: Iterable[Package] | None,
     below: Iterable[bytes],
     wanted: Callable[[bytes], bool],
 ) -> Iterator[FileEntry]:
     """What the packages (None: all) and their scripts put below some folders, as far as it is wanted. Sorted."""
-    found = {entry.path: entry for entry in generated(root) if wanted(entry.path)}
+    found = {entry.path: entry for entry in list_generated(root) if wanted(entry.path)}
     for entry in package_files(root, packages, below, wanted):
         found.setdefault(entry.path, entry)
     for path in list(found):

@@ -2,20 +2,20 @@
 
 from pathlib import Path
 
-from tklb.model import Package
-from tklb.profile.folder import LAST_RESORT, Profile, find, shipped
-from tklb.system.dpkg import installed
-from tklb.system.release import os_release
+from tklb.host.dpkg import list_installed
+from tklb.host.release import os_release
+from tklb.model.packages import Package
+from tklb.profile.folder import LAST_RESORT, Profile, find_profile, list_shipped
 
 _MOST_MISSING = 1 / 3  # of a profile's packages: with more missing it describes another kind of machine
 
 
-def detect(root: bytes = b"/", folder: Path | None = None) -> Profile:
+def detect_profile(root: bytes = b"/", folder: Path | None = None) -> Profile:
     """The shipped profile that fits best; where none does, that of last resort. Raises ProfileInvalid."""
     release = os_release(root)
-    present = {package.name for package in installed(root)}
+    present = {package.name for package in list_installed(root)}
     best: tuple[int, str, Profile] | None = None
-    for profile in shipped(folder):
+    for profile in list_shipped(folder):
         if profile.release != release or profile.recipe.derived:
             continue
         recorded = _names(profile.recorded_packages())
@@ -23,7 +23,7 @@ def detect(root: bytes = b"/", folder: Path | None = None) -> Profile:
             continue
         fit = (len(recorded ^ present), profile.id, profile)
         best = fit if best is None or fit[:2] < best[:2] else best
-    return best[2] if best is not None else find(folder, LAST_RESORT)
+    return best[2] if best is not None else find_profile(folder, LAST_RESORT)
 
 
 def _names(packages: tuple[Package, ...]) -> set[str]:

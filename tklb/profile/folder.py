@@ -12,14 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tklb.delta import mtree
-from tklb.delta.packages import parse_packages
-from tklb.delta.rules import Rule, Rules
+from tklb.diff import mtree
+from tklb.diff.packages import parse_packages
+from tklb.diff.rules import Rule, Rules
 from tklb.errors import ProfileInvalid
-from tklb.model import Accounts, FileEntry, Package
+from tklb.host import dpkg
+from tklb.model.accounts import Accounts
+from tklb.model.files import FileEntry
+from tklb.model.packages import Package
 from tklb.profile import builtin
 from tklb.profile.recipe import LIMIT, Recipe, parse_recipe
-from tklb.system import dpkg
 
 LIMITS: Mapping[str, int] = {
     "profile.toml": LIMIT,
@@ -112,7 +114,7 @@ def tagged(line: bytes, owners: Iterable[str]) -> bytes:
     return line[:-1] + b" tags=" + tags + b"\n" if tags else line
 
 
-def load(folder: Path) -> Profile:
+def load_profile(folder: Path) -> Profile:
     """Read a profile; its listing is read later, when it is needed. Raises ProfileInvalid."""
     digest = hashlib.sha256()
     for name in LIMITS:
@@ -125,11 +127,11 @@ def load(folder: Path) -> Profile:
     return Profile(recipe, folder, digest.hexdigest())
 
 
-def shipped(folder: Path | None = None) -> tuple[Profile, ...]:
+def list_shipped(folder: Path | None = None) -> tuple[Profile, ...]:
     """The profiles in `folder`; None: those that came with the program. Sorted by id. Raises ProfileInvalid."""
     places = [folder] if folder is not None else list(_shipping_places())
     found = [item.parent for place in places for item in sorted(place.glob("*/profile.toml"))]
-    return tuple(sorted((load(item) for item in found), key=lambda profile: profile.id))
+    return tuple(sorted((load_profile(item) for item in found), key=lambda profile: profile.id))
 
 
 def _shipping_places() -> Iterator[Path]:
@@ -139,11 +141,11 @@ def _shipping_places() -> Iterator[Path]:
     yield from (place for place in candidates if place.is_dir())
 
 
-def find(folder: Path | None, name: str) -> Profile:
+def find_profile(folder: Path | None, name: str) -> Profile:
     """The profile of an id, or in a folder named by its path. Raises ProfileInvalid."""
     if "/" in name:
-        return load(Path(name))
-    for profile in shipped(folder):
+        return load_profile(Path(name))
+    for profile in list_shipped(folder):
         if profile.id == name:
             return profile
     raise ProfileInvalid(profile=name, reason="there is none of that name")

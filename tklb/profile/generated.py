@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from tklb.model import FileEntry
+from tklb.model.files import FileEntry
 
 # Copied once from a template that a package ships: (copy, template)
 _COPIES = (
@@ -47,7 +47,7 @@ _FOLDERS = b"/etc/opt /opt /srv /var/mail /root/.ssh /usr/local /usr/local/bin /
 /usr/local/share/fonts /usr/local/share/man /usr/local/src".split()
 
 
-def generated(root: bytes) -> Iterator[FileEntry]:
+def list_generated(root: bytes) -> Iterator[FileEntry]:
     """Entries of all makers, in no order; of a path that occurs twice the last one counts."""
     yield from (FileEntry(path, "dir") for path in _FOLDERS if _exists(root, path))
     yield from (FileEntry(path, "link", link=target) for path, target in _LINKS if _exists(root, path))

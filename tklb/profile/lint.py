@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tklb.delta.rules import components
+from tklb.diff.rules import components
 from tklb.errors import ProfileInvalid
-from tklb.profile.folder import LIMITS, Profile, load
+from tklb.profile.folder import LIMITS, Profile, load_profile
 
 _ALLOWED = (*LIMITS, "recipe.toml", "README.md")
 _ACCOUNT = {
@@ -16,10 +16,10 @@ _ACCOUNT = {
 _MOST_NAMED = 20  # problems of one file
 
 
-def lint(folder: Path) -> tuple[str, ...]:
+def lint_profile(folder: Path) -> tuple[str, ...]:
     """Every problem of the profile in `folder`; none: it is well-formed."""
     try:
-        profile = load(folder)
+        profile = load_profile(folder)
     except ProfileInvalid as exc:
         return (str(exc),)
     problems = [*_strangers(folder), *_files(profile), *_packages(profile), *_accounts(profile)]

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tklb.delta.rules import Rule, Rules, components
+from tklb.diff.rules import Rule, Rules, components
 from tklb.profile.builtin import NEVER
 
 LIMIT = 256 * 1024  # bytes of a profile.toml

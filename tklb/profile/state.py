@@ -7,18 +7,19 @@ edited is install state even where its package came, or got another version, aft
 import os
 from collections.abc import Callable, Iterable, Iterator
 
-from tklb.delta.packages import label, native_architecture
-from tklb.delta.rules import Rules, components
-from tklb.errors import ProfileInvalid, shown
-from tklb.model import FileEntry, Package
+from tklb.diff.packages import label, native_architecture
+from tklb.diff.rules import Rules, components
+from tklb.errors import ProfileInvalid, printable
+from tklb.model.files import FileEntry
+from tklb.model.packages import Package
 from tklb.profile.builtin import OUR_FOLDERS
-from tklb.profile.derive import derived
+from tklb.profile.derive import derive_install_state
 from tklb.profile.folder import Profile
 
 _CHOSEN = b"/etc/alternatives/"  # in automatic mode these follow the packages that are there
 
 
-def install_state(
+def read_install_state(
     profile: Profile,
     root: bytes,
     packages: tuple[Package, ...],
@@ -51,7 +52,7 @@ def _recorded(profile: Profile) -> Iterator[FileEntry]:
     last = b""
     for entry in profile.entries():
         if entry.path <= last:
-            raise ProfileInvalid(profile=profile.id, reason=f"files.mtree: {shown(entry.path)} is out of order")
+            raise ProfileInvalid(profile=profile.id, reason=f"files.mtree: {printable(entry.path)} is out of order")
         last = entry.path
         yield entry
 
@@ -61,7 +62,7 @@ def _identity(package: Package) -> tuple[str, str, str]:
 
 
 def _by_path(root: bytes, packages: Iterable[Package], below: Iterable[bytes], rules: Rules) -> dict[bytes, FileEntry]:
-    found = derived(root, packages, map(plain_part, below), _wanted(rules))
+    found = derive_install_state(root, packages, map(plain_part, below), _wanted(rules))
     return {entry.path: entry for entry in found}
 
 

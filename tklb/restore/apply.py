@@ -13,17 +13,20 @@ from itertools import groupby
 from pathlib import Path
 from threading import Thread
 
-from tklb.errors import shown
-from tklb.model import FileEntry, Plan, Progress, Report, Skipped, Step, StepKind
-from tklb.restore.databases import DATABASES
-from tklb.restore.load import Loader
-from tklb.restore.plan import Saved
-from tklb.system import apt
-from tklb.system.accounts import write_accounts
-from tklb.system.apply_file import Applier
-from tklb.system.services import restart
-from tklb.system.sources import add_sources
-from tklb.system.space import ensure_room
+from tklb.databases.load import DatabaseLoader
+from tklb.errors import printable
+from tklb.host import apt
+from tklb.host.accounts import write_accounts
+from tklb.host.apt_sources import add_sources
+from tklb.host.files.space import ensure_room
+from tklb.host.files.write_entry import FileWriter
+from tklb.host.services import restart
+from tklb.model.callbacks import Progress
+from tklb.model.files import FileEntry
+from tklb.model.plan import Plan, Step, StepKind
+from tklb.model.report import Report, Skipped
+from tklb.restore.plan.databases import DATABASES
+from tklb.restore.plan.plan import SnapshotContents
 
 PACKAGES = (StepKind.SOURCE, StepKind.INSTALL, StepKind.REMOVE, StepKind.MARK)
 FILES = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
@@ -31,16 +34,16 @@ _EVERY = 100  # files between two reports of progress
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class Executor:
     """What a plan is carried out with: the stages hold the decoded contents, `root` is the machine."""
 
     stages: Sequence[Path]
-    loader: Loader
+    loader: DatabaseLoader
     progress: Progress
     root: bytes = b"/"
 
 
-def apply(plan: Plan, saved: Saved, means: Means, replan: Callable[[], Plan]) -> Report:
+def apply_plan(plan: Plan, saved: SnapshotContents, means: Executor, replan: Callable[[], Plan]) -> Report:
     """Do what `plan` says, and report what was done and what was not.
 
     Packages bring users and files of their own, so once some were installed the rest is planned anew by `replan`.
@@ -48,7 +51,7 @@ def apply(plan: Plan, saved: Saved, means: Means, replan: Callable[[], Plan]) ->
     """
     folders = tuple(map(os.fsencode, means.stages))
     ensure_room(means.root, folders[0], _to_write(plan.steps))
-    with Applier(means.root, folders) as applier:
+    with FileWriter(means.root, folders) as applier:
         run = _Run(plan, saved, applier, means)
         run.do(_of(plan.steps, PACKAGES))
         if any(step.kind is StepKind.INSTALL for step in plan.steps):
@@ -76,9 +79,9 @@ def _syncing() -> Iterator[None]:
 @dataclass(slots=True)
 class _Run:
     plan: Plan
-    saved: Saved
-    applier: Applier
-    means: Means
+    saved: SnapshotContents
+    applier: FileWriter
+    means: Executor
     done: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -90,7 +93,7 @@ class _Run:
             skipped = self._do_files(batch) if kind is None else self._do(kind, batch)
             self.skipped += skipped
             missed = {item.item.removeprefix(b"package:") for item in skipped}
-            self.done += [f"{step.kind} {shown(step.item)}" for step in batch if step.item not in missed]
+            self.done += [f"{step.kind} {printable(step.item)}" for step in batch if step.item not in missed]
 
     def _do(self, kind: StepKind, batch: list[Step]) -> Sequence[Skipped]:
         if kind in DATABASES:
@@ -141,7 +144,7 @@ class _Run:
         return Report(tuple(self.done), (*self.plan.skipped, *self.skipped), tuple(dict.fromkeys(said)))
 
 
-def apply_file(applier: Applier, step: Step) -> tuple[Skipped, ...]:
+def apply_file(applier: FileWriter, step: Step) -> tuple[Skipped, ...]:
     """Carry out one step on a file; repeating it is harmless."""
     match step:
         case Step(kind=StepKind.DELETE):

@@ -1,0 +1,1 @@
+"""THE STAGES OF A BACKUP: collect, compare, encode, upload, seal."""

@@ -1,0 +1,125 @@
+"""State that survives power loss: atomic writes, private folders, the lock of a run.
+
+A state file is always the old one or the new one: write beside it, fsync, rename, fsync of the folder.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from tklb.errors import AccessRefused, Locked, NoSpace
+
+PRIVATE_FOLDER = 0o700
+PRIVATE_FILE = 0o600
+
+
+def private_folder(path: Path) -> Path:
+    """Make `path` a folder that only root may enter; raise AccessRefused where it is a link or somebody else's."""
+    path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    status = os.lstat(path)
+    if not os.path.isdir(path) or os.path.islink(path):
+        raise AccessRefused(address=str(path), reason="it is not a folder")
+    if status.st_uid != os.geteuid():
+        raise AccessRefused(address=str(path), reason=f"it belongs to uid {status.st_uid}")
+    if status.st_mode & 0o077:
+        os.chmod(path, PRIVATE_FOLDER)
+    return path
+
+
+def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
+    """Replace `path` by `content`, durably and whole or not at all."""
+    with replace_file(path, mode) as stream:
+        stream.write(content)
+
+
+@contextlib.contextmanager
+def replace_file(path: Path, mode: int = PRIVATE_FILE) -> Iterator[IO[bytes]]:
+    """Give a stream that becomes `path` when the block ends well, and nothing when it does not."""
+    beside = path.with_name(path.name + ".new")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()
+        with report_full_disk(path):
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+            with os.fdopen(descriptor, "wb") as stream:
+                os.fchmod(descriptor, mode)
+                yield stream
+                stream.flush()
+                os.fsync(descriptor)
+            os.rename(beside, path)
+            sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()
+
+
+@contextlib.contextmanager
+def report_full_disk(path: Path) -> Iterator[None]:
+    """Raise NoSpace, naming `path`, where the disk that is written to is full: write(2) itself names nothing."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(path=str(path), reason=exc.strerror) from exc
+        raise
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def fresh_folder(path: Path) -> Iterator[Path]:
+    """Give an empty private folder and take it away again; what a killed run left there goes first."""
+    remove_tree(path)
+    try:
+        yield private_folder(path)
+    finally:
+        remove_tree(path)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder of ours with all below it; absent is fine."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def run_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a run. The kernel frees it with the process that held it, so a stale lock file blocks nobody.
+
+    Raises Locked, naming the holder.
+    """
+    private_folder(path.parent)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
+            raise Locked(holder=f"process {holder}" if holder else "an unnamed process") from exc
+        with report_full_disk(path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(stream: IO[bytes]) -> str:
+    """The digest of an unbuffered stream from where it stands, in lowercase hex."""
+    return hashlib.file_digest(stream, hashlib.sha256).hexdigest()  # type: ignore[arg-type]

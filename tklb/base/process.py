@@ -1,0 +1,246 @@
+"""The only door to other programs.
+
+Takes an argument list, never a shell string; gives what the program printed. The child gets a clean environment
+(`LC_ALL=C`, a fixed PATH and what the caller names), a closed standard input unless fed, and a process group
+of its own, which is ended as a whole on a time-out or an interruption.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import pwd
+import select
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from tklb.errors import ProgramFailed, ProgramMissing
+from tklb.model.secret import Secret
+
+log = logging.getLogger(__name__)
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+Argument = str | bytes
+_PIPE_SIZE = 1 << 20  # bytes; what an account may have by pipe(7)
+_MOST_COMPLAINTS = 1 << 20  # bytes of stderr that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessResult:
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+def run(
+    argv: Sequence[Argument],
+    *,
+    stdin: bytes | None = None,
+    environment: Mapping[str, str | Secret] | None = None,
+    accept: Sequence[int] = (0,),
+    timeout: float | None = None,
+    pass_fds: Sequence[int] = (),
+    cwd: str | None = None,
+    watch: Callable[[], None] | None = None,
+    user: str | None = None,
+) -> ProcessResult:
+    """Run `argv` to its end.
+
+    `accept` lists the exit statuses that are no failure; `timeout` is in seconds. `watch` is called about twice
+    a second while the program runs (progress). As `user` it has that account's rights and home, and none of root's.
+    Raises ProgramMissing, ProgramFailed.
+    """
+    program = os.fsdecode(argv[0])
+    child = _start(argv, stdin is not None, environment or {}, tuple(pass_fds), cwd, user)
+    try:
+        stdout, stderr = _communicate(child, stdin, timeout, watch)
+    except subprocess.TimeoutExpired as exc:
+        raise ProgramFailed(program=program, reason=f"no end after {timeout:g} seconds") from exc
+    finally:
+        end_group(child)
+        for stream in filter(None, (child.stdin, child.stdout, child.stderr)):
+            stream.close()
+    if stderr:
+        log.debug("%s said: %s", program, stderr.decode("utf-8", "backslashreplace").rstrip())
+    if child.returncode not in accept:
+        raise ProgramFailed(program=program, reason=_reason(child.returncode, stderr or stdout))
+    return ProcessResult(child.returncode, stdout, stderr)
+
+
+def _start(
+    argv: Sequence[Argument],
+    is_fed: bool,
+    environment: Mapping[str, str | Secret],
+    pass_fds: tuple[int, ...],
+    cwd: str | None,
+    user: str | None = None,
+) -> subprocess.Popen[bytes]:
+    program = os.fsdecode(argv[0])
+    log.debug("run%s: %s", f" as {user}" if user else "", " ".join(repr(os.fsdecode(word)) for word in argv))
+    account = _account(user) if user else None
+    home = {"HOME": account.pw_dir} if account else {}
+    try:
+        return subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE if is_fed else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment({**home, **environment}),
+            pass_fds=pass_fds,
+            cwd="/" if account and cwd is None else cwd,
+            start_new_session=True,
+            user=account.pw_uid if account else None,
+            group=account.pw_gid if account else None,
+            extra_groups=os.getgrouplist(account.pw_name, account.pw_gid) if account else None,
+        )
+    except FileNotFoundError as exc:
+        raise ProgramMissing(program=program) from exc
+    except OSError as exc:
+        raise ProgramFailed(program=program, reason=exc.strerror) from exc
+
+
+def _account(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError as exc:
+        raise ProgramFailed(program=f"a program of {user}", reason="there is no such account") from exc
+
+
+@contextlib.contextmanager
+def open_conversation(
+    argv: Sequence[Argument], *, user: str | None = None, environment: Mapping[str, str | Secret] | None = None
+) -> Iterator["Conversation"]:
+    """Run a program that is read, and spoken to, while it runs; its group is ended when the block is.
+
+    Raises ProgramMissing, ProgramFailed. Whoever holds the conversation checks `ended()`, else nobody knows how it did.
+    """
+    child = _start(argv, True, environment or {}, (), None, user)
+    spoken = Conversation(os.fsdecode(argv[0]), child)
+    try:
+        yield spoken
+    finally:
+        end_group(child)
+        spoken.close()
+
+
+class Conversation:
+    """A running program. What it says on stderr is gathered aside, so that it never blocks on it."""
+
+    def __init__(self, program: str, child: subprocess.Popen[bytes]) -> None:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        self.program, self._child = program, child
+        self._stdin, self._stdout = child.stdin, child.stdout
+        with contextlib.suppress(OSError):  # so that neither waits for the other at every turn
+            fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        self._complaints = bytearray()
+        self._listener = threading.Thread(target=self._listen, args=(child.stderr,), daemon=True)
+        self._listener.start()
+
+    def say(self, text: bytes) -> None:
+        """Write to its standard input. Raises ProgramFailed where it has ended."""
+        try:
+            self._stdin.write(text)
+            self._stdin.flush()
+        except OSError as exc:
+            raise ProgramFailed(program=self.program, reason=self.complaint() or str(exc)) from exc
+
+    def hear(self, size: int, seconds: float | None = None) -> bytes:
+        """Up to `size` bytes of its standard output as soon as there are any; b"" at the end.
+
+        Raises ProgramFailed after `seconds` without a word.
+        """
+        if seconds is not None and not select.select([self._stdout], [], [], seconds)[0]:
+            raise ProgramFailed(program=self.program, reason=f"it said nothing for {seconds:g} seconds")
+        return os.read(self._stdout.fileno(), size)
+
+    @property
+    def pid(self) -> int:
+        """Its process, which leads a group of its own."""
+        return self._child.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._child.poll() is None
+
+    def ended(self, seconds: float | None = None) -> int:
+        """Close its standard input and wait for its end; its exit status, negative for a signal."""
+        with contextlib.suppress(OSError):
+            self._stdin.close()
+        try:
+            return self._child.wait(timeout=seconds)
+        except subprocess.TimeoutExpired as exc:
+            raise ProgramFailed(program=self.program, reason=f"no end after {seconds:g} seconds") from exc
+
+    def complaint(self) -> str:
+        """The last lines of what it said on stderr so far."""
+        self._listener.join(timeout=0.2)
+        lines = self._complaints.decode("utf-8", "backslashreplace").split("\n")
+        return " / ".join(line.strip() for line in lines[-4:] if line.strip())
+
+    @property
+    def complaints(self) -> bytes:
+        """All it said on stderr; whole once it has ended."""
+        if self._child.poll() is not None:
+            self._listener.join(timeout=5)
+        return bytes(self._complaints)
+
+    def close(self) -> None:
+        for stream in (self._stdin, self._stdout):
+            with contextlib.suppress(OSError):
+                stream.close()
+        self._listener.join(timeout=5)
+
+    def _listen(self, stream: IO[bytes]) -> None:
+        with stream:
+            while block := stream.read1(1 << 16):  # type: ignore[attr-defined]
+                self._complaints += block
+                del self._complaints[:-_MOST_COMPLAINTS]
+
+
+def end_group(child: subprocess.Popen[bytes]) -> None:
+    """End a child that still runs, with all of its process group, and reap it."""
+    if child.poll() is None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(child.pid, number)
+                child.wait(timeout=5)
+                return
+            except ProcessLookupError:
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        child.wait()
+
+
+def _communicate(
+    child: subprocess.Popen[bytes], stdin: bytes | None, timeout: float | None, watch: Callable[[], None] | None
+) -> tuple[bytes, bytes]:
+    if watch is None:
+        return child.communicate(stdin, timeout=timeout)
+    waited, fed = 0.0, stdin
+    while True:
+        try:
+            return child.communicate(fed, timeout=0.5)
+        except subprocess.TimeoutExpired:
+            fed = None
+            waited += 0.5
+            if timeout is not None and waited >= timeout:
+                raise
+            watch()
+
+
+def _environment(extra: Mapping[str, str | Secret]) -> dict[str, str]:
+    plain = {name: value.reveal() if isinstance(value, Secret) else value for name, value in extra.items()}
+    return {"PATH": PATH, "LC_ALL": "C", "LANG": "C", "HOME": "/root", **plain}
+
+
+def _reason(status: int, said: bytes) -> str:
+    lines = [line.strip() for line in said.decode("utf-8", "backslashreplace").splitlines() if line.strip()]
+    ending = f"signal {-status}" if status < 0 else f"exit status {status}"
+    return f"{ending}: {' / '.join(lines[-3:])}" if lines else ending

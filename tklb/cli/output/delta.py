@@ -1,0 +1,100 @@
+"""The delta, as a person reads it and as one JSON object; both stream, however many files there are."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+
+from tklb.cli.output.words import path_fields, size
+from tklb.databases.filter import item_of
+from tklb.diff.packages import delta_names
+from tklb.errors import printable
+from tklb.model.accounts import AccountDelta
+from tklb.model.databases import Database
+from tklb.model.files import Change, FileChange
+from tklb.model.packages import PackageDelta
+
+_SIGNS = {Change.NEW: "+", Change.EDITED: "~", Change.METADATA: "m", Change.DELETED: "-"}
+
+
+def delta_lines(
+    changes: Iterable[FileChange], packages: PackageDelta, accounts: AccountDelta, databases: Iterable[Database]
+) -> Iterator[str]:
+    """Give the lines for people: files first, then packages, users and groups, databases, then a summary."""
+    counts = dict.fromkeys(Change, 0)
+    total = 0
+    for change in changes:
+        counts[change.change] += 1
+        amount = change.now.size if change.now else None
+        total += amount or 0
+        yield f"{_SIGNS[change.change]} {printable(change.path)}" + (f"  {size(amount)}" if amount else "")
+    yield from _package_lines(packages)
+    yield from _account_lines(accounts)
+    yield from (f"  database {printable(item_of(d.engine, d.name))}  {size(d.bytes)}" for d in databases)
+    listed = ", ".join(f"{count} {change}" for change, count in counts.items() if count) or "no changes"
+    yield f"files: {listed}, {size(total)}"
+
+
+def write_delta_json(
+    changes: Iterable[FileChange],
+    packages: PackageDelta,
+    native: str,
+    accounts: AccountDelta,
+    databases: Iterable[Database],
+) -> None:
+    """Write the JSON object to stdout, the files one by one."""
+    out = sys.stdout
+    out.write('{"files": [')
+    for number, change in enumerate(changes):
+        fields = {**path_fields(change.path), "change": change.change, "size": _size(change)}
+        out.write((",\n" if number else "\n") + json.dumps(fields))
+    rest = {
+        "packages": delta_names(packages, native),
+        **account_fields(accounts),
+        "databases": [{"engine": d.engine, "name": d.name, "bytes": d.bytes} for d in databases],
+    }
+    out.write("\n], " + json.dumps(rest)[1:] + "\n")
+
+
+def account_fields(delta: AccountDelta) -> dict[str, dict[str, list[str]]]:
+    def names(found: tuple[bytes, ...]) -> list[str]:
+        return [printable(name) for name in found]
+
+    return {
+        "users": {
+            "added": names(delta.users_added),
+            "changed": names(delta.users_changed),
+            "removed": names(delta.users_removed),
+        },
+        "groups": {
+            "added": names(delta.groups_added),
+            "changed": names(delta.groups_changed),
+            "removed": names(delta.groups_removed),
+        },
+    }
+
+
+def _size(change: FileChange) -> int:
+    entry = change.now or change.base
+    return (entry.size or 0) if entry else 0
+
+
+def _package_lines(delta: PackageDelta) -> Iterator[str]:
+    yield from (f"+ package {package.name} {package.version}" for package in delta.added)
+    yield from (f"- package {package.name}" for package in delta.removed)
+    yield from (f"~ package {now.name} {base.version} -> {now.version}" for base, now in delta.upgraded)
+    yield from (
+        f"m package {now.name} {'auto' if now.auto else 'manual'}{', held' if now.held else ''}"
+        for _, now in delta.marked
+    )
+
+
+def _account_lines(delta: AccountDelta) -> Iterator[str]:
+    for sign, noun, names in (
+        ("+", "user", delta.users_added),
+        ("~", "user", delta.users_changed),
+        ("-", "user", delta.users_removed),
+        ("+", "group", delta.groups_added),
+        ("~", "group", delta.groups_changed),
+        ("-", "group", delta.groups_removed),
+    ):
+        yield from (f"{sign} {noun} {printable(name)}" for name in names)

@@ -1,0 +1,163 @@
+"""What there is to say of keys: lines for people, values for machines."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from tklb.cli.output.tables import table
+from tklb.cli.output.words import age, moment, plural
+from tklb.commands.key import PassphraseChange, Rotation
+from tklb.commands.key_kit import Kit
+from tklb.commands.key_show import KeyState, OlderKey
+from tklb.crypto.key_copies import Copy
+from tklb.errors import TklbError
+from tklb.model.secret import Secret
+
+Json = dict[str, object]
+
+_OPENED_BY = {"bare": "nothing else", "passphrase": "a passphrase", "public-key": "OpenPGP keys"}
+
+
+def passphrase_json(change: PassphraseChange, made: Secret | None) -> Json:
+    return {
+        "fingerprint": change.fingerprint,
+        "has_passphrase": change.has_passphrase,
+        "target": change.address,
+        "on_target": change.is_on_target,
+        "reason": str(change.failure) if change.failure else None,
+        **_made_json(made),
+    }
+
+
+def passphrase_lines(change: PassphraseChange, made: Secret | None) -> Iterator[str]:
+    yield from _made_lines(made)
+    if not change.has_passphrase:
+        yield f"key {change.fingerprint} has no passphrase, and {change.address} has no key file"
+        yield "Now only copies of the key bring the snapshots back: `tklb key escrow`."
+        return
+    yield f"key {change.fingerprint} has this passphrase now"
+    if change.is_on_target:
+        yield f"The key file is on {change.address}: its address and the passphrase bring the snapshots back."
+    elif change.failure:
+        yield f"The key file is not on {change.address} yet: {change.failure}"
+        yield "The next backup brings it there; until then what was there holds."
+    else:
+        yield f"The snapshots on {change.address} are of an older key; the next backup brings the key file there."
+
+
+def copy_json(copy: Copy) -> Json:
+    return {
+        "where": copy.where,
+        "kind": copy.kind,
+        "fingerprint": copy.fingerprint,
+        "time": copy.time.isoformat(),
+        "away": copy.is_away,
+    }
+
+
+def escrow_json(copy: Copy, made: Secret | None) -> Json:
+    return {"file": copy.where, **copy_json(copy), **_made_json(made)}
+
+
+def escrow_lines(copy: Copy, made: Secret | None) -> Iterator[str]:
+    yield from _made_lines(made)
+    yield f"key {copy.fingerprint} written to {copy.where}, opened by {_OPENED_BY[copy.kind]}"
+    yield "Keep it away from this machine, and where few can read it."
+
+
+def kit_json(kit: Kit, made: Secret | None) -> Json:
+    return {"files": [str(path) for path in kit.files], **copy_json(kit.copy), **_made_json(made)}
+
+
+def kit_lines(kit: Kit, made: Secret | None) -> Iterator[str]:
+    yield from _made_lines(made)
+    yield f"recovery sheet of key {kit.copy.fingerprint} written to {' and '.join(map(str, kit.files))}"
+    yield f"The key on it is opened by {_OPENED_BY[kit.copy.kind]}. Print it, and keep it away from this machine."
+
+
+def rotation_json(rotation: Rotation, made: Secret | None) -> Json:
+    return {
+        "fingerprint": rotation.new,
+        "older": rotation.old,
+        "has_passphrase": rotation.has_passphrase,
+        "snapshots": list(rotation.snapshots) if rotation.failure is None else None,
+        "reason": str(rotation.failure) if rotation.failure else None,
+        **_made_json(made),
+    }
+
+
+def rotation_lines(rotation: Rotation, made: Secret | None) -> Iterator[str]:
+    yield from _made_lines(made)
+    yield f"new key {rotation.new}; the next backup starts a new chain with it"
+    if rotation.failure:
+        yield f"Which snapshots need the old key {rotation.old} is not known: {rotation.failure}"
+    elif rotation.snapshots:
+        yield f"The old key {rotation.old} is kept here, for {plural(len(rotation.snapshots), 'snapshot')}:"
+        yield from (f"  {snapshot}" for snapshot in rotation.snapshots)
+    else:
+        yield f"No snapshot needs the old key {rotation.old}."
+    yield "Key files and recovery sheets there are open these only; after the next backup the new key opens all."
+    yield "Make copies of the new key now: `tklb key escrow`, `tklb key kit`."
+
+
+def state_json(state: KeyState) -> Json:
+    return {
+        "fingerprint": state.fingerprint,
+        "made": state.made.isoformat(),
+        "has_passphrase": state.has_passphrase,
+        "target": state.target,
+        "target_copy": state.target_copy,
+        "copies": [copy_json(copy) for copy in state.copies],
+        "away": state.has_left,
+        "older": [
+            {"fingerprint": older.fingerprint, "snapshots": None if older.snapshots is None else list(older.snapshots)}
+            for older in state.older
+        ],
+        "problems": list(state.problems),
+        "warnings": list(_warnings(state)),
+    }
+
+
+def state_lines(state: KeyState, now: datetime) -> Iterator[str]:
+    yield f"key         {state.fingerprint}"
+    yield f"made        {moment(state.made)}, {age(now - state.made)} ago"
+    yield f"passphrase  {'yes' if state.has_passphrase else 'no'}"
+    yield f"target      {state.target}, key file there: {state.target_copy}"
+    if state.copies:
+        rows = [
+            (copy.where, _OPENED_BY[copy.kind], moment(copy.time), "elsewhere" if copy.is_away else "this machine")
+            for copy in state.copies
+        ]
+        yield ""
+        yield from table(("COPY", "OPENED BY", "WRITTEN", "ON"), rows)
+    for older in state.older:
+        yield ""
+        yield f"older key   {older.fingerprint}, needed for {_needed(older)}"
+        yield from (f"  {snapshot}" for snapshot in older.snapshots or ())
+    for line in (*state.problems, *_warnings(state)):
+        yield ""
+        yield f"warning: {line}"
+
+
+def _needed(older: OlderKey) -> str:
+    if older.snapshots is None:
+        return "nobody knows what"
+    return plural(len(older.snapshots), "snapshot") if older.snapshots else "no snapshot"
+
+
+def _warnings(state: KeyState) -> Iterator[str]:
+    if not state.has_left:
+        yield "no copy of this key has left the machine: if it dies, nobody can read its snapshots (`tklb key escrow`)"
+
+
+def _made_json(made: Secret | None) -> Json:
+    return {"passphrase": made.reveal()} if made else {}
+
+
+def _made_lines(made: Secret | None) -> Iterator[str]:
+    if made:
+        yield f"passphrase  {made.reveal()}"
+        yield "Write it down: it is told this once, and kept nowhere."
+
+
+def failure_code(failure: TklbError | None) -> int:
+    return failure.code if failure else 0

@@ -1,0 +1,35 @@
+"""One line of progress on a terminal, nothing anywhere else."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+from tklb.errors import printable
+from tklb.model.callbacks import Progress
+
+_EVERY = 0.1  # seconds between two drawings
+
+
+@contextmanager
+def progress_line(wanted: bool, clock: Callable[[], float] = monotonic) -> Iterator[Progress]:
+    """Give the function that shows how far a run is; the line is wiped when the block ends."""
+    if not wanted or not sys.stderr.isatty():
+        yield lambda _activity, _done, _total: None
+        return
+    drawn = 0.0
+
+    def show(activity: str, done: int, total: int) -> None:
+        nonlocal drawn
+        if clock() - drawn < _EVERY:
+            return
+        drawn = clock()
+        amount = f"{done / total:4.0%}" if total else f"{done:,}"
+        sys.stderr.write(f"\r\x1b[K{printable(activity)} {amount}")
+        sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()

@@ -1,0 +1,58 @@
+"""Why a path is part of the delta, or is not: the deciding rule, its package, the install state, the difference."""
+
+from dataclasses import dataclass
+
+from tklb.backup.collect import MachineState, collect_state, digest_of
+from tklb.config.paths import ROOT
+from tklb.diff.files import changes_of_pair
+from tklb.diff.rules import Decision, Rule, Rules
+from tklb.errors import printable
+from tklb.host.dpkg import owner_of
+from tklb.host.files.scan import scan
+from tklb.model.files import FileEntry
+from tklb.profile.builtin import ELSEWHERE
+from tklb.profile.state import read_install_state
+from tklb.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    path: bytes
+    in_delta: bool
+    reasons: tuple[str, ...]
+
+
+def explain(setting: Session, path: bytes) -> Explanation:
+    """Judge one absolute path as a backup would."""
+    seen = collect_state(setting)
+    decision = seen.rules.decide(path)
+    reasons = [_of_rule(decision)]
+    package = owner_of(ROOT, path)
+    if package:
+        reasons.append(f"package {package} brings it")
+    if not decision.included:
+        return Explanation(path, False, tuple(reasons))
+    base, now = _installed(setting, seen, path), _present(path)
+    changes = [change.change for change in changes_of_pair(base, now, digest_of, ())] if base or now else []
+    reasons.append("the install state has it" if base else "the install state does not have it")
+    reasons.append("it is not there now" if now is None else f"it is there now, a {now.kind}")
+    reasons += [f"compared: {change}" for change in changes] or ["compared: no difference"]
+    return Explanation(path, bool(changes), tuple(reasons))
+
+
+def _of_rule(decision: Decision) -> str:
+    if decision.rule is None:
+        return "no rule covers it"
+    if decision.rule.pattern in ELSEWHERE and not decision.included:
+        return f"not taken as a file: {ELSEWHERE[decision.rule.pattern]}"
+    return f"{'included' if decision.rule.include else 'left out'} by the rule {printable(decision.rule.pattern)}"
+
+
+def _installed(setting: Session, seen: MachineState, path: bytes) -> FileEntry | None:
+    states = read_install_state(setting.profile, ROOT, seen.installed, seen.local, seen.rules)
+    return next((entry for entry in states if entry.path == path), None)
+
+
+def _present(path: bytes) -> FileEntry | None:
+    found = scan(ROOT, Rules((Rule(True, path),)), skipped=[], own=())
+    return next((entry for entry in found if entry.path == path), None)

@@ -1,0 +1,1 @@
+"""/etc/tklb and the environment, read once."""

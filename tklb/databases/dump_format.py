@@ -1,0 +1,138 @@
+"""What a dump is on disk: a folder for each server, in it server.json and a folder for each database.
+
+    SERVER/server.json                 SavedServer, and with it every SavedDatabase and SavedTable
+    SERVER/DATABASE/...                what the engine makes of it; rows in files of lines, see rows.py
+
+Nothing in it depends on when it was made: an unchanged database gives the same bytes. Takes and gives values; touches
+the folder it is given. What is read back is checked, not trusted.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tklb.base.fs import PRIVATE_FILE, private_folder
+from tklb.errors import DatabaseFailed
+from tklb.model.databases import SavedDatabase, SavedServer, SavedTable
+
+SERVER = "server.json"
+BLOCK = 1 << 20
+PIPE = 1 << 16  # what a pipe holds: to offer more room costs time for each piece
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+def file_name(name: str) -> str:
+    """A safe file name that belongs to `name` alone: itself where it is plain, else what is readable and a digest."""
+    if _PLAIN.fullmatch(name):
+        return name
+    readable = re.sub(r"[^A-Za-z0-9_]", "_", name)[:60]
+    return f"{readable}~{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+
+
+def folder_of(database: str) -> str:
+    """The folder of a database in the dump of its server: never the name of a file beside it."""
+    name = file_name(database)
+    return f"{name}~" if name.endswith(".json") else name
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a new private file, and the folders above it."""
+    private_folder(path.parent)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE), "wb") as stream:
+        stream.write(content)
+
+
+def put_json(path: Path, value: object) -> None:
+    """Write JSON the same way every time, a line for each value, so that a change is a small one."""
+    put(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode("utf-8", "surrogateescape"))
+
+
+def write_server(folder: Path, server: SavedServer) -> None:
+    put_json(folder / SERVER, asdict(server))
+
+
+@dataclass(frozen=True, slots=True)
+class DumpFolder:
+    """A dump to read from: the same folder in one or more trees, each with a part of the files."""
+
+    folders: tuple[Path, ...]
+    item: str = "dump"  # what is named when it is not whole
+
+    def below(self, name: str) -> "DumpFolder":
+        return DumpFolder(tuple(folder / name for folder in self.folders), self.item)
+
+    def path(self, name: str) -> Path:
+        """The file of that name. Raises DatabaseFailed where there is none."""
+        for folder in self.folders:
+            path = folder / name
+            if path.is_file() and not path.is_symlink():
+                return path
+        raise DatabaseFailed(item=self.item, reason=f"its dump lacks {name}")
+
+    def has(self, name: str) -> bool:
+        return any((folder / name).is_file() for folder in self.folders)
+
+    def read(self, name: str) -> bytes:
+        return self.path(name).read_bytes()
+
+    def read_json(self, name: str) -> Any:  # noqa: ANN401 - JSON has no type yet
+        try:
+            return json.loads(self.read(name))
+        except ValueError as exc:
+            raise DatabaseFailed(item=self.item, reason=f"{name} of its dump cannot be read: {exc}") from exc
+
+    def blocks(self, names: Sequence[str]) -> Iterator[bytes]:
+        """The content of files, one after the other, in blocks."""
+        for name in names:
+            with self.path(name).open("rb") as stream:
+                while block := stream.read(BLOCK):
+                    yield block
+
+
+def read_server(dump: DumpFolder) -> SavedServer:
+    """Raises DatabaseFailed where server.json is not as it should be."""
+    try:
+        value = dump.read_json(SERVER)
+        databases = tuple(_database(item) for item in value["databases"])
+        accounts = tuple(map(str, value["accounts"]))
+        return SavedServer(str(value["engine"]), str(value["version"]), databases, accounts)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise DatabaseFailed(item=dump.item, reason=f"{SERVER} of its dump is not as it should be: {exc}") from exc
+
+
+def _database(value: Mapping[str, Any]) -> SavedDatabase:
+    tables = (
+        SavedTable(
+            _name(table["name"]),
+            None if table["rows"] is None else int(table["rows"]),
+            tuple(map(_relative, table["files"])),
+        )
+        for table in value["tables"]
+    )
+    return SavedDatabase(
+        engine=str(value["engine"]),
+        name=_name(value["name"]),
+        folder=_relative(value["folder"]),
+        tables=tuple(tables),
+        bytes=int(value["bytes"]),
+        needs=tuple(map(str, value["needs"])),
+    )
+
+
+def _name(value: object) -> str:
+    """A name that bytes can have been: JSON knows half characters, which none is."""
+    name = str(value)
+    name.encode("utf-8", "surrogateescape")
+    return name
+
+
+def _relative(value: object) -> str:
+    name = str(value)
+    if name.startswith("/") or not {"", ".", ".."}.isdisjoint(name.split("/")) or "\0" in name:
+        raise ValueError(f"{name!r} is no name below the dump")
+    return name

@@ -1,0 +1,138 @@
+"""The lines of passwd, group, shadow and gshadow, told apart: accounts, later lines of a name, and all the rest.
+
+Takes lines as bytes, gives tables that remember every line and its place. Pure. Strict where shadow-utils is
+strict (passwd(5), group(5), shadow(5), gshadow(5)); what the C library would make of a line that is not well-formed
+is asked separately, because that is what the machine acts on.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+MAX_ID = 2**32 - 2  # 2**32 - 1 means "no id" to chown(2)
+_NUMBER = re.compile(rb"0*([0-9]{1,10})")
+_LOOSE_NUMBER = re.compile(rb"\s*\+?0*([0-9]{1,10})")
+
+
+class Form(NamedTuple):
+    """How the lines of a file look: field counts that are right, and which fields are ids."""
+
+    file: str
+    counts: frozenset[int]
+    numbers: tuple[int, ...] = ()
+
+
+PASSWD = Form("passwd", frozenset({7}), (2, 3))
+GROUP = Form("group", frozenset({4}), (2,))
+SHADOW = Form("shadow", frozenset({5, 8, 9}))  # those that getspent(3) reads
+GSHADOW = Form("gshadow", frozenset({4}))
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLine:
+    """A well-formed line. `row` counts from 0."""
+
+    name: bytes
+    fields: tuple[bytes, ...]
+    row: int
+
+    @property
+    def id(self) -> int:
+        """uid or gid; only passwd and group have one."""
+        return int(self.fields[2])
+
+
+@dataclass(frozen=True, slots=True)
+class AccountTable:
+    """A file. The first line of a name is its entry, as for getpwnam(3); `odd` are the rows that are neither."""
+
+    form: Form
+    lines: tuple[bytes, ...]
+    entries: Mapping[bytes, AccountLine]
+    later: tuple[AccountLine, ...]
+    odd: tuple[int, ...]
+
+    @property
+    def ids(self) -> dict[bytes, int]:
+        return {name: entry.id for name, entry in self.entries.items()}
+
+    @property
+    def owners(self) -> dict[int, bytes]:
+        """The name of each id: the first line that has it, as for getpwuid(3)."""
+        found: dict[int, bytes] = {}
+        for name, entry in self.entries.items():
+            found.setdefault(entry.id, name)
+        return found
+
+    @property
+    def claimed(self) -> frozenset[int]:
+        """Every id that the machine may take for a name's, later and half-right lines among them."""
+        loose = (read_loosely(self.form, self.lines[row]) for row in self.odd)
+        strict = (entry.id for entry in (*self.entries.values(), *self.later))
+        return frozenset(strict) | {reading[1] for reading in loose if reading}
+
+
+def split_lines(text: bytes) -> tuple[bytes, ...]:
+    """The lines of a file, without their newlines."""
+    lines = text.split(b"\n")
+    return tuple(lines[:-1] if lines[-1] == b"" else lines)
+
+
+def parse(form: Form, lines: Iterable[bytes]) -> AccountTable:
+    """Sort the lines of a file; none is refused, none is lost."""
+    entries: dict[bytes, AccountLine] = {}
+    later: list[AccountLine] = []
+    odd: list[int] = []
+    rows = tuple(lines)
+    for row, line in enumerate(rows):
+        entry = _entry(form, line, row)
+        if entry is None and line.strip():
+            odd.append(row)
+        elif entry and entry.name in entries:
+            later.append(entry)
+        elif entry:
+            entries[entry.name] = entry
+    return AccountTable(form, rows, entries, tuple(later), tuple(odd))
+
+
+def _entry(form: Form, line: bytes, row: int) -> AccountLine | None:
+    fields = tuple(line.split(b":"))
+    name = fields[0]
+    if len(fields) not in form.counts or not name or name != name.strip() or b"\0" in line or is_special(line):
+        return None
+    if any(number(fields[index]) is None for index in form.numbers):
+        return None
+    return AccountLine(name, fields, row)
+
+
+def number(field: bytes) -> int | None:
+    """An id in plain decimal digits, or None."""
+    found = _NUMBER.fullmatch(field)
+    return int(found[1]) if found and int(found[1]) <= MAX_ID else None
+
+
+def is_special(line: bytes) -> bool:
+    """Whether it is a comment or one of the lines of the NIS compat mode (nsswitch.conf(5))."""
+    return line.startswith((b"+", b"-", b"#"))
+
+
+def read_loosely(form: Form, line: bytes) -> tuple[bytes, int] | None:
+    """The name and id that the C library finds in a line of passwd or group, however odd; None when it finds none."""
+    fields = line.split(b"\0", 1)[0].lstrip().split(b":")
+    last = max(form.numbers, default=0)
+    if is_special(line) or not last or len(fields) <= last:
+        return None
+    found = [_LOOSE_NUMBER.fullmatch(fields[index]) for index in form.numbers]
+    ids = [int(match[1]) for match in found if match]
+    return (fields[0], ids[0]) if len(ids) == len(found) and max(ids) <= MAX_ID + 1 else None
+
+
+def replace_id(field: bytes, wanted: int) -> bytes:
+    """The text of an id field, left alone (leading zeros) where it says `wanted` already."""
+    return field if number(field) == wanted else b"%d" % wanted
+
+
+def members(field: bytes) -> tuple[bytes, ...]:
+    """The names of a comma-separated list, each once, in order."""
+    return tuple(dict.fromkeys(name for name in field.split(b",") if name))

@@ -1,0 +1,177 @@
+"""Users and groups: what the owner changed, and how two machines' accounts become one.
+
+Takes Accounts (lines as they stand in the files), gives an AccountDelta or an AccountMerge. Pure.
+"""
+
+from collections.abc import Mapping
+
+from tklb.diff.accounts.id_map import ROOT, map_ids
+from tklb.diff.accounts.lines import (
+    GROUP,
+    GSHADOW,
+    PASSWD,
+    SHADOW,
+    AccountTable,
+    Form,
+    members,
+    number,
+    parse,
+    split_lines,
+)
+from tklb.diff.accounts.merge_lines import merge_group, merge_gshadow, merge_passwd, merge_shadow
+from tklb.diff.accounts.subordinate import merge_ranges
+from tklb.errors import printable
+from tklb.model.accounts import AccountDelta, AccountMerge, Accounts
+from tklb.model.plan import Role
+
+ROOT_NAME = b"root"
+Facts = Mapping[bytes, tuple[object, ...]]
+Names = tuple[bytes, ...]
+
+
+# ---------------------------------------------------------------- what differs
+
+
+def diff_accounts(base: Accounts, now: Accounts) -> AccountDelta:
+    """Say which users and groups were added, changed or removed.
+
+    Names are compared, never ids: another order of installation gives other ids, and a merge keeps those of the
+    machine it happens on. A user is its password field, primary group (by name), gecos, home and shell; a group its
+    password field and members. Passwords and aging count for names that both have in shadow (gshadow), so a base
+    without it, such as a profile, is silent about them; the day of the last change alone never counts. Subordinate
+    id ranges are no part of it.
+    """
+    return AccountDelta(
+        *_difference(_users(base), _users(now), _secrets(SHADOW, base.shadow), _secrets(SHADOW, now.shadow)),
+        *_difference(_groups(base), _groups(now), _secrets(GSHADOW, base.gshadow), _secrets(GSHADOW, now.gshadow)),
+    )
+
+
+def _difference(base: Facts, now: Facts, base_secrets: Facts, now_secrets: Facts) -> tuple[Names, Names, Names]:
+    changed = {name for name in base.keys() & now.keys() if base[name] != now[name]}
+    changed |= {
+        name
+        for name in base_secrets.keys() & now_secrets.keys() & base.keys() & now.keys()
+        if base_secrets[name] != now_secrets[name]
+    }
+    return _sorted(now.keys() - base.keys()), _sorted(changed), _sorted(base.keys() - now.keys())
+
+
+def _sorted(names: set[bytes]) -> Names:
+    return tuple(sorted(names))
+
+
+def _users(accounts: Accounts) -> Facts:
+    groups = parse(GROUP, accounts.group).owners
+    found: dict[bytes, tuple[object, ...]] = {}
+    for name, entry in parse(PASSWD, accounts.passwd).entries.items():
+        _, password, _, gid, *rest = entry.fields
+        found[name] = password, groups.get(int(gid), gid), *rest
+    return found
+
+
+def _groups(accounts: Accounts) -> Facts:
+    entries = parse(GROUP, accounts.group).entries
+    return {name: (entry.fields[1], frozenset(members(entry.fields[3]))) for name, entry in entries.items()}
+
+
+def _secrets(form: Form, lines: tuple[bytes, ...]) -> Facts:
+    entries = parse(form, lines).entries
+    if form is SHADOW:
+        return {name: (entry.fields[1], *entry.fields[3:]) for name, entry in entries.items()}
+    return {
+        name: (entry.fields[1], *(frozenset(members(field)) for field in entry.fields[2:]))
+        for name, entry in entries.items()
+    }
+
+
+# ---------------------------------------------------------------- how they become one
+
+
+def merge_accounts(
+    old: Accounts, new: Accounts, role: Role, nameless_uids: frozenset[int], nameless_gids: frozenset[int]
+) -> AccountMerge:
+    """Bring the accounts of the backed-up machine (old) onto this machine (new).
+
+    For every name the old entry wins and the new id; see id_map for ids, merge_lines for lines, subordinate for
+    ranges. `nameless_uids` and `nameless_gids` own files to be restored, but no name of the old machine had them:
+    they keep their number, and nobody is given it. Merging the result with the same `old` again changes nothing.
+    Raises ValueError where the outcome would be a guess: root missing on both sides or not uid 0, a full id range.
+    """
+    if not any(ROOT_NAME in parse(PASSWD, side.passwd).entries for side in (old, new)):
+        raise ValueError("root is in the passwd of neither machine")
+    return _merge(old, new, role, nameless_uids, nameless_gids)
+
+
+def merge_users_json(old_passwd: bytes, old_group: bytes, new_passwd: bytes, new_group: bytes) -> dict[str, object]:
+    """Merge passwd and group given as text.
+
+    Gives {"passwd":[lines],"group":[lines],"uid_map":{"old":new},"gid_map":{…},"warnings":[…]}.
+    Lines that are not UTF-8 carry their odd bytes as lone surrogates (PEP 383), which JSON writes as \\udcXX. Files
+    without root are taken, too. Raises ValueError as merge_accounts does.
+    """
+    old = Accounts(passwd=split_lines(old_passwd), group=split_lines(old_group))
+    new = Accounts(passwd=split_lines(new_passwd), group=split_lines(new_group))
+    merge = _merge(old, new, Role.REPLACEMENT, frozenset(), frozenset())
+    return {
+        "passwd": [line.decode("utf-8", "surrogateescape") for line in merge.accounts.passwd],
+        "group": [line.decode("utf-8", "surrogateescape") for line in merge.accounts.group],
+        "uid_map": {str(number): goes for number, goes in merge.uid_map.items()},
+        "gid_map": {str(number): goes for number, goes in merge.gid_map.items()},
+        "warnings": list(merge.warnings),
+    }
+
+
+def _merge(
+    old: Accounts, new: Accounts, role: Role, nameless_uids: frozenset[int], nameless_gids: frozenset[int]
+) -> AccountMerge:
+    old_users, new_users = _checked(PASSWD, old.passwd), _checked(PASSWD, new.passwd)
+    old_groups, new_groups = _checked(GROUP, old.group), _checked(GROUP, new.group)
+    nameless_uids = (nameless_uids | _numeric_owners(old)) - old_users.claimed
+    nameless_gids = (nameless_gids | _primary_gids(old_users)) - old_groups.claimed
+    uids = map_ids("uid", old_users, new_users, new_users.claimed, nameless_uids)
+    gids = map_ids("gid", old_groups, new_groups, new_groups.claimed | _primary_gids(new_users), nameless_gids)
+
+    keeps = frozenset({ROOT_NAME}) if role is Role.CLONE else frozenset[bytes]()
+    passwd = merge_passwd(old_users, new_users, uids, gids, keeps)
+    group = merge_group(old_groups, new_groups, gids)
+    users = old_users, new_users, parse(PASSWD, passwd.lines)
+    groups = old_groups, new_groups, parse(GROUP, group.lines)
+    shadow = merge_shadow(parse(SHADOW, old.shadow), parse(SHADOW, new.shadow), users, keeps)
+    gshadow = merge_gshadow(parse(GSHADOW, old.gshadow), parse(GSHADOW, new.gshadow), groups)
+    ids = users[2].ids
+    subuid = merge_ranges("subuid", old.subuid, new.subuid, uids, ids, users[2].claimed | nameless_uids)
+    subgid = merge_ranges("subgid", old.subgid, new.subgid, uids, ids, groups[2].claimed | nameless_gids)
+
+    files = passwd, group, shadow, gshadow, subuid, subgid
+    told = [*uids.warnings, *gids.warnings]
+    told += _nameless_warnings("uid", nameless_uids, new_users) + _nameless_warnings("gid", nameless_gids, new_groups)
+    told += [warning for file in files for warning in file.warnings]
+    return AccountMerge(Accounts(*(file.lines for file in files)), uids.ids, gids.ids, tuple(told))
+
+
+def _checked(form: Form, lines: tuple[bytes, ...]) -> AccountTable:
+    table = parse(form, lines)
+    root = table.entries.get(ROOT_NAME)
+    if root and root.id != ROOT:
+        raise ValueError(f"root has the id {root.id} in a {form.file} file")
+    return table
+
+
+def _numeric_owners(accounts: Accounts) -> frozenset[int]:
+    """The uids that own ranges by number in subuid and subgid."""
+    owners = (number(line.split(b":", 1)[0]) for line in (*accounts.subuid, *accounts.subgid))
+    return frozenset(owner for owner in owners if owner is not None)
+
+
+def _primary_gids(users: AccountTable) -> frozenset[int]:
+    return frozenset(int(entry.fields[3]) for entry in users.entries.values())
+
+
+def _nameless_warnings(kind: str, nameless: frozenset[int], new: AccountTable) -> list[str]:
+    owners = new.owners
+    return [
+        f"{kind} {number}, of no name on the backed-up machine, keeps its number:"
+        f" here it is {printable(owners[number])}'s"
+        for number in sorted(nameless & owners.keys())
+    ]

@@ -1,0 +1,200 @@
+"""Put the account files of two machines together, line by line.
+
+Takes tables of the backed-up machine (old) and of this one (new) and the id maps, gives the merged lines and warnings.
+Pure. Lines of this machine stay where they are; those it lacks come after them, before its NIS compat lines.
+Merging the result with the same old tables again changes nothing.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from tklb.diff.accounts.id_map import IdMap
+from tklb.diff.accounts.lines import AccountLine, AccountTable, is_special, members, parse, read_loosely, replace_id
+from tklb.errors import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """The lines of a merged file. Warnings name lines by number, never their content: it may hold a password."""
+
+    lines: tuple[bytes, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def merge_passwd(
+    old: AccountTable, new: AccountTable, uids: IdMap, gids: IdMap, keeps_password: frozenset[bytes]
+) -> Lines:
+    """Merge passwd(5). `keeps_password` names whose password field of this machine stays."""
+
+    def merged(entry: AccountLine) -> bytes:
+        name, password, uid, gid, *rest = entry.fields
+        here = new.entries.get(name)
+        if here and name in keeps_password:
+            password = here.fields[1]
+        ids = replace_id(uid, uids.names[name]), replace_id(gid, gids(int(gid)))
+        return b":".join((name, password, *ids, *rest))
+
+    return _with_aliases_in_order(_compose(old, new, merged), old, new)
+
+
+def merge_group(old: AccountTable, new: AccountTable, gids: IdMap) -> Lines:
+    """Merge group(5): the members are the union."""
+
+    def merged(entry: AccountLine) -> bytes:
+        name, password, gid, _ = entry.fields
+        joined = _union(entry, new.entries.get(name), 3)
+        return b":".join((name, password, replace_id(gid, gids.names[name]), joined))
+
+    return _with_aliases_in_order(_compose(old, new, merged), old, new)
+
+
+def merge_shadow(
+    old: AccountTable,
+    new: AccountTable,
+    passwd: tuple[AccountTable, AccountTable, AccountTable],
+    keeps: frozenset[bytes],
+) -> Lines:
+    """Merge shadow(5). `passwd` is that of old, new and merged; this machine's line stays for the names in `keeps`."""
+
+    def locked(name: bytes) -> bytes:
+        return name + b":!:::::::"
+
+    chosen = _chosen(old, new, passwd, keeps, lambda theirs, _: b":".join(theirs.fields))
+    return _beside(old, new, chosen, passwd, locked)
+
+
+def merge_gshadow(
+    old: AccountTable, new: AccountTable, group: tuple[AccountTable, AccountTable, AccountTable]
+) -> Lines:
+    """Merge gshadow(5): administrators and members are the union. `group` is that of old, new and merged."""
+
+    def joined(theirs: AccountLine, ours: AccountLine | None) -> bytes:
+        return b":".join((*theirs.fields[:2], _union(theirs, ours, 2), _union(theirs, ours, 3)))
+
+    def locked(name: bytes) -> bytes:
+        return name + b":!::" + group[2].entries[name].fields[3]
+
+    return _beside(old, new, _chosen(old, new, group, frozenset(), joined), group, locked)
+
+
+def _chosen(
+    old: AccountTable,
+    new: AccountTable,
+    names: tuple[AccountTable, AccountTable, AccountTable],
+    keeps: frozenset[bytes],
+    join: Callable[[AccountLine, AccountLine | None], bytes],
+) -> dict[bytes, bytes]:
+    """The secret line of each merged name: the backed-up machine's for its names, else this machine's for its own."""
+    chosen: dict[bytes, bytes] = {}
+    for name in names[2].entries:
+        ours = new.entries.get(name) if name in names[1].entries else None
+        stays = name in keeps and name in names[1].entries
+        theirs = old.entries.get(name) if name in names[0].entries and not stays else None
+        if theirs:
+            chosen[name] = join(theirs, ours)
+        elif ours:
+            chosen[name] = new.lines[ours.row]
+    return chosen
+
+
+def _beside(
+    old: AccountTable,
+    new: AccountTable,
+    chosen: Mapping[bytes, bytes],
+    names: tuple[AccountTable, AccountTable, AccountTable],
+    locked: Callable[[bytes], bytes],
+) -> Lines:
+    """Merge a secret file beside the file of names that it follows."""
+    form, merged = new.form, names[2]
+    if not (old.lines or new.lines):
+        return Lines(())
+    unknown = [entry for name, entry in merged.entries.items() if name not in chosen]
+    missing = [entry.name for entry in unknown if entry.fields[1] == b"x" or entry.name in new.entries]
+    wanted = {**chosen, **{name: locked(name) for name in missing}}
+    lines = [wanted.get(entry.name, new.lines[row]) if entry else new.lines[row] for row, entry in _rows(new)]
+    added = [line for name, line in wanted.items() if name not in new.entries]
+    told = [f"/etc/{form.file} had no line for {printable(name)}: it is locked" for name in missing]
+    told += [
+        f"/etc/{form.file} of {whose} names {printable(name)}, who is not in its /etc/{merged.form.file}: {fate}"
+        for table, own, whose, fate in (
+            (old, names[0], "the backed-up machine", "left out"),
+            (new, merged, "this machine", "kept"),
+        )
+        for name in table.entries
+        if name not in own.entries
+    ]
+    return _placed(lines, added, old, new, told)
+
+
+def _compose(old: AccountTable, new: AccountTable, merged: Callable[[AccountLine], bytes]) -> Lines:
+    lines = [
+        merged(old.entries[entry.name]) if entry and entry.name in old.entries else new.lines[row]
+        for row, entry in _rows(new)
+    ]
+    added = [merged(entry) for name, entry in old.entries.items() if name not in new.entries]
+    return _placed(lines, added, old, new, [])
+
+
+def _rows(table: AccountTable) -> Iterable[tuple[int, AccountLine | None]]:
+    entries = {entry.row: entry for entry in table.entries.values()}
+    return ((row, entries.get(row)) for row in range(len(table.lines)))
+
+
+def _placed(lines: list[bytes], added: list[bytes], old: AccountTable, new: AccountTable, told: list[str]) -> Lines:
+    """Add what this machine lacks: accounts and odd lines before its NIS compat lines, compat lines behind them."""
+    known = frozenset(new.lines)
+    foreign = dict.fromkeys(old.lines[row] for row in old.odd if old.lines[row] not in known)
+    refused = {line for line in foreign if _would_be_an_account(line, old, new)}
+    kept = [line for line in foreign if line not in refused]
+    compat = [line for line in kept if _is_compat(line)]
+    added = added + [line for line in kept if not _is_compat(line)]
+    stop = next((row for row, line in enumerate(lines) if _is_compat(line)), len(lines))
+    told = told + _odd_warnings(old, "the backed-up machine", refused) + _odd_warnings(new, "this machine", set())
+    return Lines((*lines[:stop], *added, *lines[stop:], *compat), tuple(told))
+
+
+def _would_be_an_account(line: bytes, old: AccountTable, new: AccountTable) -> bool:
+    """Whether the C library would take a malformed line for a second account of a name, or of an id of this machine."""
+    reading = read_loosely(new.form, line)
+    if reading is None:
+        return False
+    name, number = reading
+    return name in old.entries or name in new.entries or number in new.claimed
+
+
+def _odd_warnings(table: AccountTable, whose: str, refused: set[bytes]) -> list[str]:
+    told = []
+    for row in table.odd:
+        line = table.lines[row]
+        what = "a comment or NIS line" if is_special(line) else "malformed"
+        fate = "left out, for it would pass as an account here" if line in refused else "kept"
+        told.append(f"/etc/{table.form.file} of {whose}, line {row + 1}: {what}, {fate}")
+    return told + [
+        f"/etc/{table.form.file} of {whose}, line {entry.row + 1}: {printable(entry.name)} again, not heeded"
+        for entry in table.later
+    ]
+
+
+def _is_compat(line: bytes) -> bool:
+    return line.startswith((b"+", b"-"))
+
+
+def _union(theirs: AccountLine, ours: AccountLine | None, index: int) -> bytes:
+    return b",".join(members(b",".join((theirs.fields[index], ours.fields[index] if ours else b""))))
+
+
+def _with_aliases_in_order(merged: Lines, old: AccountTable, new: AccountTable) -> Lines:
+    """Let names that share an id stand in the old order, because the first of them is the owner that ls(1) shows."""
+    table = parse(new.form, merged.lines)
+    repeated = {entry.name for entry in new.later}
+    sharing: dict[int, list[AccountLine]] = {}
+    for entry in table.entries.values():
+        sharing.setdefault(entry.id, []).append(entry)
+    rank = {name: place for place, name in enumerate(old.entries)}
+    lines = list(merged.lines)
+    for entries in sharing.values():
+        if not any(entry.name in repeated for entry in entries):
+            ordered = sorted(entries, key=lambda entry: rank.get(entry.name, len(rank)))
+            for place, entry in zip(entries, ordered, strict=True):
+                lines[place.row] = merged.lines[entry.row]
+    return Lines(tuple(lines), merged.warnings)

@@ -1,0 +1,133 @@
+"""Merge the subordinate id ranges of two machines (subuid(5), subgid(5)).
+
+Takes the lines of the backed-up machine (old) and of this one (new), gives the merged lines and warnings. Pure.
+
+This machine's lines stay. A range of the backed-up machine is added as it is where it overlaps none of them. Where
+it does, its owner gets a free range of that size, or one of that size that is the owner's here already, so that
+merging twice is merging once. Ranges that shared ids on the backed-up machine go on sharing them if none must move.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from tklb.diff.accounts.id_map import IdMap
+from tklb.diff.accounts.lines import MAX_ID, number
+from tklb.diff.accounts.merge_lines import Lines
+from tklb.errors import printable
+
+FIRST = 100_000  # SUB_UID_MIN and SUB_GID_MIN of login.defs(5)
+Owner = int | bytes
+
+
+class Range(NamedTuple):
+    """A line. `who` is the owner's uid on this machine, or the name as written where no account has it."""
+
+    owner: bytes
+    start: int
+    length: int
+    who: Owner
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.length
+
+    @property
+    def line(self) -> bytes:
+        return b"%s:%d:%d" % (self.owner, self.start, self.length)
+
+    def overlaps(self, other: "Range") -> bool:
+        return self.start < other.stop and other.start < self.stop
+
+    def is_within(self, other: "Range") -> bool:
+        return self.who == other.who and other.start <= self.start and self.stop <= other.stop
+
+
+def merge_ranges(
+    file: str,
+    old: tuple[bytes, ...],
+    new: tuple[bytes, ...],
+    uids: IdMap,
+    ids: Mapping[bytes, int],
+    used: Iterable[int],
+) -> Lines:
+    """Merge one of the two files, whose name is `file`.
+
+    `ids` are the uids of the merged passwd, `used` the ids that no moved range may hold.
+    """
+    here = [found for line in new if (found := _read(line, ids))]
+    wanted = [found for line in old if (found := _read(_mapped(line, uids), ids))]
+    needed = [want for want in dict.fromkeys(wanted) if not any(want.is_within(have) for have in here)]
+    asked = {want[1:] for want in wanted}
+    spare = [have for have in here if have[1:] not in asked]
+    busy = [*here, *wanted, *(Range(b"", number, 1, b"") for number in used if number >= FIRST)]
+    added: list[Range] = []
+    told: list[str] = []
+    for want in needed:
+        if not any(want.overlaps(have) for have in here):
+            added.append(want)
+            continue
+        own = next((have for have in spare if (have.who, have.length) == (want.who, want.length)), None)
+        if own:
+            spare.remove(own)
+        goes = own or _free(want, busy)
+        if goes and not own:
+            added.append(goes)
+            busy.append(goes)
+        told.append(_told(file, want, goes))
+    odd, odd_told = _odd(file, old, new, ids)
+    return Lines((*new, *(item.line for item in added), *odd), (*told, *odd_told))
+
+
+def _read(line: bytes, ids: Mapping[bytes, int]) -> Range | None:
+    owner, _, rest = line.partition(b":")
+    numbers = [number(text) for text in rest.split(b":")]
+    if not owner or line.startswith(b"#") or len(numbers) != 2:
+        return None
+    start, length = numbers
+    if start is None or not length or start + length > MAX_ID + 1:
+        return None
+    return Range(owner, start, length, _who(owner, ids))
+
+
+def _who(owner: bytes, ids: Mapping[bytes, int]) -> Owner:
+    if owner in ids:
+        return ids[owner]
+    uid = number(owner)
+    return owner if uid is None else uid
+
+
+def _mapped(line: bytes, uids: IdMap) -> bytes:
+    """The line with an owner given by number mapped; the owners of subgid, too, are users."""
+    owner, _, rest = line.partition(b":")
+    uid = number(owner)
+    if uid is None or uids(uid) == uid:
+        return line
+    return b"%d:%s" % (uids(uid), rest)
+
+
+def _free(want: Range, busy: list[Range]) -> Range | None:
+    """The lowest free range of that size, or None when there is none."""
+    start = FIRST
+    for other in sorted(busy, key=lambda taken: taken.start):
+        if other.start >= start + want.length:
+            break
+        start = max(start, other.stop)
+    return want._replace(start=start) if start + want.length <= MAX_ID else None
+
+
+def _told(file: str, want: Range, goes: Range | None) -> str:
+    fate = f"moves to {goes.start}" if goes else "is left out, for there is no room"
+    return f"/etc/{file}: the range {want.start} (length {want.length}) of {printable(want.owner)} is taken and {fate}"
+
+
+def _odd(
+    file: str, old: tuple[bytes, ...], new: tuple[bytes, ...], ids: Mapping[bytes, int]
+) -> tuple[list[bytes], list[str]]:
+    """What is no range: kept, and told with its place."""
+    told = []
+    for lines, whose in ((old, "the backed-up machine"), (new, "this machine")):
+        for row, line in enumerate(lines):
+            if line.strip() and not _read(line, ids):
+                told.append(f"/etc/{file} of {whose}, line {row + 1}: not a range, kept")
+    known = frozenset(new)
+    return [line for line in dict.fromkeys(old) if line.strip() and line not in known and not _read(line, ids)], told

@@ -1,0 +1,216 @@
+"""Package sources: which of a machine's are its owner's, and which of those another machine should get.
+
+Takes the contents of apt's source files, one-line and deb822 (sources.list(5)), gives files to carry over. Pure.
+What Debian itself offers for the machine's own release in `main` is every machine's and stays; the rest travels,
+lines that stand among Debian's own as files named RESTORED.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from tklb.model.packages import SourceFile
+from tklb.model.report import Skipped
+
+SOURCES = b"/etc/apt/sources.list"
+SOURCE_FOLDER = b"/etc/apt/sources.list.d/"
+RESTORED = SOURCE_FOLDER + b"tklb-restored"  # .list and .sources
+
+CODENAMES: Mapping[str, str] = {
+    "debian-10": "buster",
+    "debian-11": "bullseye",
+    "debian-12": "bookworm",
+    "debian-13": "trixie",
+    "debian-14": "forky",
+    "ubuntu-20.04": "focal",
+    "ubuntu-22.04": "jammy",
+    "ubuntu-24.04": "noble",
+    "ubuntu-26.04": "resolute",
+}
+_MOVING = ("oldstable", "stable", "testing")  # of Debian's own archive: another release on another day
+_ONE_LINE = re.compile(r"(deb|deb-src)\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)((?:\s+[^\s#]+)*)\s*(?:#.*)?")
+_DEBIAN = re.compile(r"https?://([a-z0-9.-]+\.debian\.org(:\d+)?/.*|[^/]+/debian(-security)?)", re.IGNORECASE)
+_OWN_KEYRING = re.compile(r"/usr/share/keyrings/debian-archive-[a-z0-9.-]+")
+
+
+class PackageSource(NamedTuple):
+    """One index that apt would read. A mirror of Debian counts as Debian."""
+
+    kind: str  # deb, deb-src
+    place: str
+    suite: str
+    component: str  # "" in a flat archive
+
+
+@dataclass(frozen=True, slots=True)
+class Stanza:
+    """What a line, or a deb822 stanza, asks apt to read. Fields are named as in deb822, in lower case."""
+
+    fields: Mapping[str, str]
+    is_line: bool
+
+    def words(self, name: str) -> tuple[str, ...]:
+        return tuple(self.fields.get(name, "").split())
+
+    @property
+    def is_debian(self) -> bool:
+        """Whether it is Debian's own archive, or a mirror of it."""
+        signed = self.words("signed-by")
+        return all(map(_DEBIAN.fullmatch, (uri.rstrip("/") for uri in self.words("uris")))) and all(
+            map(_OWN_KEYRING.fullmatch, signed)
+        )
+
+    @property
+    def offers(self) -> frozenset[PackageSource]:
+        places = {_archive(uri) if self.is_debian else uri.rstrip("/") for uri in self.words("uris")}
+        return frozenset(
+            PackageSource(kind, place, suite, component)
+            for kind in self.words("types")
+            for place in places
+            for suite in self.words("suites")
+            for component in self.words("components") or ("",)
+        )
+
+    @property
+    def keyrings(self) -> tuple[bytes, ...]:
+        """The files named in Signed-By."""
+        return tuple(word.encode() for word in self.words("signed-by") if word.startswith("/"))
+
+    def limited(self, suites: Iterable[str], components: Iterable[str]) -> "Stanza":
+        changed = {"suites": " ".join(suites), "components": " ".join(components)}
+        return replace(self, fields={**self.fields, **changed})
+
+    def text(self) -> str:
+        if not self.is_line:
+            return "".join(f"{name.title()}: {value}\n" for name, value in self.fields.items()) + "\n"
+        options = self.fields.get("options", "")
+        parts = [f"[{options}]" if options else "", *(self.fields[name] for name in ("uris", "suites", "components"))]
+        return " ".join([self.fields["types"], *filter(None, parts)]) + "\n"
+
+
+def _archive(uri: str) -> str:
+    return "debian-security" if uri.rstrip("/").endswith("debian-security") else "debian"
+
+
+def stanzas(source: SourceFile) -> tuple[Stanza, ...]:
+    """What a source file asks for; switched off, commented and malformed parts, and CDs, ask for nothing."""
+    text = source.content.decode("utf-8", "replace")
+    if source.path.endswith(b".sources"):
+        found = map(_deb822, re.split(r"\n\s*\n", re.sub(r"^#.*\n?", "", text, flags=re.MULTILINE)))
+    else:
+        found = map(_one_line, text.split("\n"))
+    return tuple(stanza for stanza in found if stanza is not None and "cdrom:" not in stanza.fields["uris"])
+
+
+def _one_line(line: str) -> Stanza | None:
+    match = _ONE_LINE.fullmatch(line.strip())
+    if not match:
+        return None
+    kind, options, uri, suite, components = match.groups()
+    named = dict(option.partition("=")[::2] for option in (options or "").split())
+    signed = named.get("signed-by", "").replace(",", " ")
+    fields = {"types": kind, "uris": uri, "suites": suite, "components": (components or "").strip()}
+    return Stanza({**fields, "signed-by": signed, "options": (options or "").strip()}, is_line=True)
+
+
+def _deb822(text: str) -> Stanza | None:
+    fields: dict[str, str] = {}
+    name = ""
+    for line in text.split("\n"):
+        if line[:1] in (" ", "\t") and name:
+            fields[name] += "\n" + line
+        elif ":" in line:
+            name, _, value = line.partition(":")
+            name = name.strip().lower()
+            fields[name] = value.strip()
+    if not all(fields.get(name) for name in ("types", "uris", "suites")):
+        return None
+    return (
+        None if fields.get("enabled", "yes").lower() in ("no", "false", "0", "off") else Stanza(fields, is_line=False)
+    )
+
+
+# ---------------------------------------------------------------- the owner's
+
+
+def is_source(path: bytes) -> bool:
+    return path == SOURCES or (path.startswith(SOURCE_FOLDER) and path.endswith((b".list", b".sources")))
+
+
+def extra_sources(files: Iterable[SourceFile], release: str) -> tuple[SourceFile, ...]:
+    """The source files among `files` as they should travel from a machine of that release. Sorted by path.
+
+    A file that has nothing of Debian's own travels as it is; of the others only what is beyond it does.
+    """
+    codename = CODENAMES.get(release, "")
+    carried, lines, blocks = [], [], []
+    for source in files:
+        every = stanzas(source)
+        extra = [part for stanza in every for part in _beyond(stanza, codename)]
+        if extra == list(every) and source.path != SOURCES:  # one that is switched off, too
+            carried.append(source)
+        else:
+            lines += [stanza.text() for stanza in extra if stanza.is_line]
+            blocks += [stanza.text() for stanza in extra if not stanza.is_line]
+    for end, texts in ((b".list", lines), (b".sources", blocks)):
+        if texts:
+            carried.append(SourceFile(RESTORED + end, "".join(texts).encode(), 0o644))
+    return tuple(sorted(carried, key=lambda source: source.path))
+
+
+def _beyond(stanza: Stanza, codename: str) -> Iterator[Stanza]:
+    """The part that is not Debian's `main` of the machine's own release."""
+    if not stanza.is_debian:
+        yield stanza
+        return
+    own = (codename, f"{codename}-updates", f"{codename}-security")
+    usual = [suite for suite in stanza.words("suites") if suite in own]
+    other = [suite for suite in stanza.words("suites") if suite not in own]
+    components = stanza.words("components")
+    if usual and (more := [name for name in components if name != "main"]):
+        yield stanza.limited(usual, more)
+    if other and not usual:
+        yield stanza
+    elif other:
+        yield stanza.limited(other, components)
+
+
+# ---------------------------------------------------------------- the way back
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    add: tuple[SourceFile, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+
+
+def plan_sources(carried: Iterable[SourceFile], present: Iterable[SourceFile], release: str) -> SourcePlan:
+    """Which of the carried files a machine of `release` gets that has `present` already.
+
+    Sources of another release stay away, they would mix the two; those of others that name no release come along.
+    Keyrings, preferences and logins come along where they are not there yet.
+    """
+    here = {source.path: source for source in present}
+    offered = frozenset[PackageSource]().union(*(part.offers for source in here.values() for part in _parts(source)))
+    add, skipped = [], []
+    for source in carried:
+        wanted = frozenset[PackageSource]().union(*(part.offers for part in _parts(source)))
+        foreign = sorted({offer.suite for offer in wanted if not fits(offer, release)})
+        if foreign:
+            skipped.append(Skipped(source.path, f"a package source for another release: {' '.join(foreign)}"))
+        elif here.get(source.path) != source and not (wanted and wanted <= offered):
+            add.append(source)
+    return SourcePlan(tuple(add), tuple(skipped))
+
+
+def _parts(source: SourceFile) -> tuple[Stanza, ...]:
+    return stanzas(source) if is_source(source.path) else ()
+
+
+def fits(offer: PackageSource, release: str) -> bool:
+    """Whether a suite is for a release: it names that one's codename, or none at all."""
+    name = re.split(r"[-/]", offer.suite)[0]
+    if offer.place in ("debian", "debian-security") and name in _MOVING:
+        return False
+    return name not in CODENAMES.values() or name == CODENAMES.get(release)

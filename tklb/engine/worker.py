@@ -1,0 +1,347 @@
+"""duplicity in a process of its own, with the few changes we need made inside it; see dialect.py for the outside.
+
+Takes the descriptor of a report, the process that started it, what is to be done, one or two lists of names and
+duplicity's own arguments. Gives duplicity's exit status and, in the report, what became of every file it read:
+
+    stored|changed TAB size TAB sha256 TAB path NUL      the content that is in the snapshot now, and its digest
+    failed TAB reason TAB TAB path NUL                   not stored, or in part
+    moved TAB bytes NUL                                  progress
+    worker TAB process NUL                               the first line
+
+What is changed in duplicity 3.2.1, and why nothing outside it would do:
+- Files are picked by our own iterator: `--files-from` wants UTF-8 and takes a carriage return for the end of a line.
+- What is stored is hashed as it is read. duplicity ends with status 0 and "Errors 0" after a read error in mid-file.
+- A file that must be taken anew compares as changed: duplicity sees no edit that keeps size and second.
+- A file is only read where its name leads without a symlink, and only if it is the very file that was looked at:
+  a local user may put links in the way while root reads.
+- On restore, nothing is written below what is no folder, for the same reason.
+- On restore, a folder or device that cannot be made says why: duplicity swallows that the disk is full.
+- On restore, volumes may still be on their way: it waits for each when it needs it.
+- What it logs reaches us whatever the names in it are.
+- Only the local back end is loaded, the host name is not looked up in the network, volumes are moved or linked, not
+  copied, signatures are packed by ISA-L, and no program is started to ask for its version: small runs are many.
+"""
+
+import ctypes
+import errno
+import hashlib
+import importlib
+import logging
+import os
+import resource
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from tklb.engine.duplicity_cli import PUSH
+from tklb.storage.duplicity.version import VERSION
+
+_MOVED_EVERY = 8 << 20
+_LOOK = 0.02  # seconds between two looks for a volume that is on its way
+_ALIVE_EVERY = 10  # looks
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_GPG_VERSION = (2, 2, 40)  # of Debian 12: duplicity only asks whether it is 2.1 or later
+
+Index = tuple[bytes, ...]
+Untyped = Any  # what duplicity makes: it has no types
+
+
+class WorkerReport:
+    """Writes what became of the files."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._stream = open(descriptor, "ab")  # noqa: SIM115 - open as long as the process
+        self._moved = 0
+
+    def begin(self) -> None:
+        self._write(b"worker", b"%d" % os.getpid())
+        self._stream.flush()
+
+    def stored(self, path: bytes, size: int, sha256: str, *, changed: bool) -> None:
+        self._write(b"changed" if changed else b"stored", b"%d" % size, sha256.encode(), path)
+
+    def failed(self, path: bytes, reason: str) -> None:
+        self._write(b"failed", reason.replace("\t", " ").encode(), b"", path)
+
+    def moved(self, count: int) -> None:
+        self._moved += count
+        if self._moved >= _MOVED_EVERY:
+            self._write(b"moved", b"%d" % self._moved)
+            self._stream.flush()
+            self._moved = 0
+
+    def waiting(self) -> None:
+        """Say that there is life."""
+        self._write(b"moved", b"0")
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _write(self, *fields: bytes) -> None:
+        self._stream.write(b"\t".join(fields) + b"\0")
+
+
+class WatchedReader:
+    """A source file as duplicity reads it: hashed on the way, and watched for changes."""
+
+    def __init__(self, name: bytes, seen: os.stat_result, report: WorkerReport) -> None:
+        self.name = name
+        self._report = report
+        self._stream = open(_open_very(name, seen), "rb")  # noqa: SIM115 - duplicity closes it
+        self._before = os.fstat(self._stream.fileno())
+        self._left = self._before.st_size
+        self._error: OSError | None = None
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def read(self, length: int = -1) -> bytes:
+        wanted = self._left if length < 0 else min(length, self._left)
+        try:
+            block = b"" if self._error else self._stream.read(wanted)
+        except OSError as exc:
+            self._error, block = exc, b""
+        # duplicity reads on for its signature after the end of what it stores: there must be nothing more by then
+        self._left = self._left - len(block) if len(block) == wanted else 0
+        self._digest.update(block)
+        self._size += len(block)
+        self._report.moved(len(block))
+        return block
+
+    def close(self) -> None:
+        after = os.fstat(self._stream.fileno())
+        self._stream.close()
+        if self._error:
+            self._report.failed(self.name, f"read error: {self._error.strerror}")
+            return
+        changed = _state(after) != _state(self._before) or self._size != after.st_size
+        self._report.stored(self.name, self._size, self._digest.hexdigest(), changed=changed)
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _open_very(name: bytes, seen: os.stat_result) -> int:
+    """Open the file that was `seen` under a name no link is part of, leaving its access time alone."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(name, flags | os.O_NOATIME)
+    except PermissionError:
+        descriptor = os.open(name, flags)
+    status = os.fstat(descriptor)
+    same = (status.st_dev, status.st_ino) == (seen.st_dev, seen.st_ino)
+    if not same or os.readlink(b"/proc/self/fd/%d" % descriptor) != name:
+        os.close(descriptor)
+        raise OSError(errno.ENOENT, "another file took its place")
+    return descriptor
+
+
+def pick(names: Sequence[bytes]) -> Iterator[Index]:
+    """The names as duplicity's indexes, in its order, each after all folders above it; the root comes first."""
+    yield ()
+    previous: Index = ()
+    for index in sorted({tuple(name.split(b"/")) for name in names if name}):
+        known = 0
+        while known < min(len(previous), len(index) - 1) and previous[known] == index[known]:
+            known += 1
+        for depth in range(known + 1, len(index) + 1):
+            yield index[:depth]
+        previous = index
+
+
+def run_backup(report: WorkerReport, names: Sequence[bytes], forced: frozenset[bytes]) -> None:
+    """Change duplicity so that it takes `names`, those in `forced` whether they look changed or not."""
+    from duplicity import cli_main, config, diffdir, path
+
+    class SourceFile(path.Path):  # type: ignore[misc]
+        def open(self, mode: str = "rb") -> WatchedReader:
+            assert mode == "rb"
+            return WatchedReader(self.name, self.stat, report)
+
+        def __ne__(self, other: object) -> bool:
+            return b"/".join(self.index) in forced or not self == other
+
+        __hash__ = None  # type: ignore[assignment]
+
+    def selection(root: bytes) -> Iterator[Untyped]:
+        blocked: Index | None = None
+        for index in pick(names):
+            if blocked is not None and index[: len(blocked)] == blocked:
+                report.failed(_name(root, index), "its folder vanished")
+                continue
+            found = _looked_at(SourceFile, root, index, report)
+            if found is None:
+                continue
+            yield found
+            blocked = None if found.isdir() else index
+
+    def select() -> None:
+        config.select = selection(os.path.realpath(config.local_path.name))
+
+    def unreadable(exc: Exception, new_path: Untyped, *_signature: Untyped) -> None:
+        report.failed(new_path.name, getattr(exc, "strerror", None) or str(exc))
+
+    cli_main.set_selection = select
+    diffdir.delta_iter_error_handler = unreadable
+
+
+def _name(root: bytes, index: Index) -> bytes:
+    return os.path.join(root, *index)
+
+
+def _looked_at(kind: Callable[[bytes, Index], Untyped], root: bytes, index: Index, report: WorkerReport) -> Untyped:
+    """The object of that name, or None where there is none that a tar file could hold; that is reported."""
+    from duplicity.path import PathException
+
+    try:
+        found = kind(root, index)
+    except (OSError, PathException) as exc:
+        report.failed(_name(root, index), getattr(exc, "strerror", None) or "it became what cannot be stored")
+        return None
+    if not found.exists():
+        report.failed(_name(root, index), "it vanished")
+        return None
+    return found
+
+
+def run_restore(report: WorkerReport, coming: Sequence[bytes]) -> None:
+    """Change duplicity so that it waits for the volumes `coming`, each of which appears whole.
+
+    And so that it writes nothing below what is no folder, and says why it could not make something.
+    """
+    from duplicity import backend, errors, patchdir, path
+
+    integrate = patchdir.integrate_patch_iters
+
+    def guarded(parts: Untyped) -> Iterator[Untyped]:
+        folders: list[Index] = []
+        for found in integrate(parts):
+            parent = found.index[:-1]
+            while folders and folders[-1] != parent[: len(folders[-1])]:
+                folders.pop()
+            if found.index and (not folders or folders[-1] != parent):
+                raise errors.FatalError(f"{os.fsdecode(found.get_relative_path())} lies below what is no folder")
+            if found.isdir():
+                folders.append(found.index)
+            report.moved(getattr(found.stat, "st_size", 0) or 0)
+            yield found
+
+    def make_folder(self: Untyped) -> None:
+        os.mkdir(self.name)
+        self.setdata()
+
+    def make_device(self: Untyped, kind: str, major: int, minor: int) -> None:
+        os.mknod(self.name, stat.S_IFBLK if kind == "b" else stat.S_IFCHR, os.makedev(major, minor))
+        self.setdata()
+
+    backend.import_backends = lambda: _load_local(report, coming)
+    patchdir.integrate_patch_iters = guarded
+    path.Path.mkdir, path.Path.makedev = make_folder, make_device
+
+
+def _hasten(report: WorkerReport) -> None:
+    """What a small run would spend most of its time on."""
+    from duplicity import backend, dup_main, gpg
+    from isal.igzip import IGzipFile
+
+    def pack(name: Untyped, mode: str, _level: int, stream: Untyped) -> IGzipFile:
+        return IGzipFile(name, mode, compresslevel=1, fileobj=stream)  # type: ignore[no-untyped-call]
+
+    backend.import_backends = lambda: _load_local(report, ())
+    backend.BackendWrapper.put = backend.BackendWrapper.move
+    gpg.GPGProfile.get_gpg_version = lambda profile, binary: _GPG_VERSION  # noqa: ARG005
+    gpg.check_gpg = lambda: None
+    dup_main.log_startup_parms = lambda verbosity: None  # noqa: ARG005 - it runs uname
+    gpg.gzip = SimpleNamespace(GzipFile=pack)
+
+
+def _log_every_name() -> None:
+    """Let the log take names that are not UTF-8: duplicity loses the whole message, a warning as well."""
+    from duplicity import log
+
+    def add_fd(descriptor: int) -> None:
+        handler = logging.StreamHandler(open(descriptor, "w", errors="backslashreplace"))  # noqa: SIM115
+        handler.setFormatter(log.MachineFormatter())
+        handler.addFilter(log.MachineFilter())
+        logging.getLogger("duplicity").addHandler(handler)
+
+    log.add_fd = add_fd
+
+
+def _load_local(report: WorkerReport, coming: Sequence[bytes]) -> None:
+    """Load the one back end. `coming` are all the files it has to show, those that are not there yet included."""
+    local = importlib.import_module("duplicity.backends.localbackend").LocalBackend
+    copy, names = local._get, frozenset(coming)  # noqa: SLF001
+
+    def get(here: Untyped, name: bytes, destination: Untyped) -> None:
+        source = here.remote_pathdir.append(name).name
+        looks = 0
+        while name in names and not os.path.lexists(source):
+            time.sleep(_LOOK)
+            looks += 1
+            if looks % _ALIVE_EVERY == 0:
+                report.waiting()
+        try:
+            os.link(source, destination.name)
+        except OSError:
+            copy(here, name, destination)
+
+    local._get = get  # noqa: SLF001
+    if coming:
+        local._list = lambda _here: list(coming)  # noqa: SLF001
+
+
+def _shield(parent: int) -> None:
+    """End with the process that started us, leave no core file, and ask no name server who we are."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise SystemExit(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)
+    socket.getfqdn = lambda name="": name or socket.gethostname()
+
+
+def _listed(file: str) -> list[bytes]:
+    with open(file, "rb") as stream:
+        return stream.read().split(b"\0")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run duplicity and end with its status.
+
+    Arguments: report descriptor, parent, `push` or `pull`, list of names, list of forced names or "", duplicity's own.
+    """
+    descriptor, parent, deed, names, forced, *words = arguments
+    _shield(int(parent))
+    import duplicity
+    from duplicity.__main__ import dup_run
+
+    if duplicity.__version__ != VERSION:
+        sys.stderr.write(f"this is duplicity {duplicity.__version__}; tklb knows {VERSION}\n")
+        return 1
+    report = WorkerReport(int(descriptor))
+    report.begin()
+    _hasten(report)
+    _log_every_name()
+    if deed == PUSH:
+        run_backup(report, _listed(names), frozenset(_listed(forced)) if forced else frozenset())
+    else:
+        run_restore(report, list(filter(None, _listed(names))))
+    sys.argv = ["duplicity", *words]
+    status: object = 1
+    try:
+        status = dup_run()
+    except SystemExit as exc:
+        status = exc.code
+    except BaseException:  # noqa: BLE001 - shown as Python would show it
+        sys.excepthook(*sys.exc_info())
+    report.close()
+    logging.shutdown()
+    # After a failure a thread of duplicity waits for a gpg that nobody reads from or writes to any more.
+    os._exit(0 if status is None else status if isinstance(status, int) else 1)

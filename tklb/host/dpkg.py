@@ -1,0 +1,324 @@
+"""What is installed, and what dpkg knows of the files it shipped.
+
+Takes the root of a file system (this machine's or another one), gives packages and file entries. Reads
+/var/lib/dpkg and /var/lib/apt/extended_states below that root and looks at the files; starts no program, changes
+nothing. Formats: deb-control(5), dpkg-divert(1), dpkg-statoverride(1), dpkg's lib/dpkg/dump.c for Conffiles.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from tklb.model.files import FileEntry
+from tklb.model.packages import Package
+
+_GONE = (b"not-installed", b"config-files", b"half-installed")  # a package in these states is not there
+_MD5 = re.compile(rb"[0-9a-f]{32}")
+_MERGED = (b"bin", b"sbin", b"lib", b"lib32", b"lib64", b"libx32", b"libo32")  # usr-merge: links into /usr
+
+
+class DpkgRecord(NamedTuple):
+    """One installed package as dpkg's status has it."""
+
+    package: Package
+    base: bool  # essential, required, important or standard: part of every Debian
+    relations: bytes  # Pre-Depends and Depends, as written
+    provides: bytes
+    conffiles: tuple[tuple[bytes, str, bool], ...]  # path, MD5 as shipped ("" unknown), obsolete
+
+
+def list_installed(root: bytes = b"/") -> tuple[Package, ...]:
+    """The packages that are there: held ones too, but not those of which only configuration is left. Sorted."""
+    return tuple(sorted(record.package for record in records(root)))
+
+
+def records(root: bytes = b"/") -> Iterator[DpkgRecord]:
+    """What the status file has of each installed package, in its order."""
+    automatic = _automatic(root)
+    for stanza in _status(root).split(b"\n\n"):
+        want, _, state = _field(stanza, b"Status").partition(b" ")
+        if not state or state.split()[-1] in _GONE:
+            continue
+        name, architecture = (_field(stanza, key).decode("utf-8", "replace") for key in (b"Package", b"Architecture"))
+        auto = name in automatic.get(architecture, ()) or (architecture == "all" and name in automatic["all"])
+        version = _field(stanza, b"Version").decode("utf-8", "replace")
+        yield DpkgRecord(
+            Package(name, version, architecture, auto, want == b"hold"),
+            _field(stanza, b"Priority") in (b"required", b"important", b"standard")
+            or _field(stanza, b"Essential") == b"yes",
+            b",".join(filter(None, (_field(stanza, key) for key in (b"Pre-Depends", b"Depends")))),
+            _field(stanza, b"Provides"),
+            tuple(_conffiles(stanza)),
+        )
+
+
+def _status(root: bytes) -> bytes:
+    return _read(root, b"var/lib/dpkg/status")
+
+
+def _automatic(root: bytes) -> dict[str, set[str]]:
+    """Names marked as automatically installed, by architecture; under "all" those of every one.
+
+    apt files a package of architecture `all` under the native architecture.
+    """
+    marked: dict[str, set[str]] = {"all": set()}
+    for stanza in _read(root, b"var/lib/apt/extended_states").split(b"\n\n"):
+        if _field(stanza, b"Auto-Installed") == b"1":
+            name = _field(stanza, b"Package").decode("utf-8", "replace")
+            marked.setdefault(_field(stanza, b"Architecture").decode("utf-8", "replace"), set()).add(name)
+            marked["all"].add(name)
+    return marked
+
+
+def _conffiles(stanza: bytes) -> Iterator[tuple[bytes, str, bool]]:
+    start = stanza.find(b"\nConffiles:\n")
+    if start < 0:
+        return
+    for line in stanza[start + len(b"\nConffiles:\n") :].split(b"\n"):
+        if not line.startswith(b" "):
+            return
+        words = line[1:].split(b" ")
+        flags = 0
+        while len(words) - flags > 2 and words[-1 - flags] in (b"obsolete", b"remove-on-upgrade"):
+            flags += 1
+        path, digest = b" ".join(words[: -1 - flags]), words[-1 - flags]
+        if b"remove-on-upgrade" not in words[len(words) - flags :]:
+            yield path, digest.decode() if _MD5.fullmatch(digest) else "", b"obsolete" in words[len(words) - flags :]
+
+
+def list_unfinished(root: bytes = b"/") -> tuple[str, ...]:
+    """Names of packages that dpkg has begun and not ended to install, configure or remove. Sorted."""
+    found = re.findall(
+        rb"^Package: (\S+)\n(?:.+\n)*?Status: \S+ (?:\S+ (?:half-|unpacked)|reinstreq )", _status(root), re.MULTILINE
+    )
+    return tuple(sorted(name.decode("ascii", "replace") for name in found))
+
+
+def base_packages(root: bytes = b"/") -> tuple[Package, ...]:
+    """Those that every Debian has: required, important and standard ones, and what these depend on. Sorted."""
+    every = tuple(records(root))
+    providers = {record.package.name.encode(): record for record in every}
+    for record in every:
+        for name in _names(record.provides):
+            providers.setdefault(name, record)
+    reached: dict[Package, None] = {}
+    waiting = [record for record in every if record.base]
+    while waiting:
+        record = waiting.pop()
+        if record.package not in reached:
+            reached[record.package] = None
+            waiting += _met(record.relations, providers)
+    return tuple(sorted(reached))
+
+
+def _met(relations: bytes, providers: dict[bytes, DpkgRecord]) -> Iterator[DpkgRecord]:
+    """For each relation the package that meets it: the first one named that is there."""
+    for alternatives in relations.split(b","):
+        name = next((name for name in _names(alternatives) if name in providers), None)
+        if name is not None:
+            yield providers[name]
+
+
+def _names(relations: bytes) -> Iterator[bytes]:
+    """The package names in a relation field, of all alternatives."""
+    for word in relations.replace(b"|", b",").split(b","):
+        yield word.strip().partition(b" ")[0].partition(b":")[0].partition(b"(")[0]
+
+
+def listed_files(root: bytes, labels: Iterable[str]) -> tuple[bytes, ...]:
+    """What is there of the files, links and the like of some packages (`name` or `name:architecture`). Sorted."""
+    chosen = set(labels)
+    whereabouts = _Whereabouts(root)
+    found = set()
+    for record in records(root):
+        package = record.package
+        if package.name in chosen or f"{package.name}:{package.architecture}" in chosen:
+            for path in _read(_stem(root, package) + b".list").split(b"\n"):
+                here = whereabouts.of(path, package.name)
+                if path[:1] == b"/" and _is_no_folder(_below(root, here)):
+                    found.add(here)
+    return tuple(sorted(found))
+
+
+def _is_no_folder(path: bytes) -> bool:
+    return os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path))
+
+
+def package_files(
+    root: bytes = b"/",
+    packages: Iterable[Package] | None = None,
+    below: Iterable[bytes] = (b"/",),
+    wanted: Callable[[bytes], bool] = lambda _path: True,
+) -> Iterator[FileEntry]:
+    """What dpkg shipped, of all packages or of some, as far as it lies in `below` and is wanted. Sorted, no path twice.
+
+    Files carry their MD5, everything its kind, and mode and owner names only where dpkg-statoverride rules them.
+    Left out is what dpkg cannot vouch for: a file it has no digest of, an obsolete conffile that is gone, a link
+    (it does not record where links lead) that is younger than the package.
+    """
+    chosen = None if packages is None else {(package.name, package.architecture) for package in packages}
+    whereabouts = _Whereabouts(root)
+    search = _Search(whereabouts, below)
+    lines: list[bytes] = []
+    for record in records(root):
+        if chosen is None or (record.package.name, record.package.architecture) in chosen:
+            shipped = search.shipped(root, record)
+            lines += (path + b"\0" + known for path, known in shipped if wanted(path))
+    lines.sort()
+    yield from _entries(root, lines)
+
+
+def list_shipped_by(root: bytes, below: Iterable[bytes] = (b"/",)) -> dict[bytes, tuple[str, ...]]:
+    """Path -> names of the packages that shipped it, for all paths in `below`. Sorted names."""
+    search = _Search(_Whereabouts(root), below)
+    found: dict[bytes, set[str]] = {}
+    for record in records(root):
+        for path, _ in search.shipped(root, record):
+            found.setdefault(path, set()).add(record.package.name)
+    return {path: tuple(sorted(names)) for path, names in found.items()}
+
+
+class _Search:
+    """Finds the paths of interest in dpkg's lists: by pattern, as most of a hundred thousand lines are of none."""
+
+    def __init__(self, whereabouts: "_Whereabouts", below: Iterable[bytes]) -> None:
+        self._whereabouts = whereabouts
+        names = sorted({name.strip(b"/") for path in below for name in whereabouts.shipped_as(path)})
+        chosen = b"(?:%s)" % b"|".join(b"%s(?:/.*)?" % re.escape(name) if name else b".+" for name in names)
+        self._listed = re.compile(b"^/" + chosen + b"$", re.MULTILINE)
+        self._summed = re.compile(rb"^([0-9a-f]{32})  (?:\./)?(" + chosen + b")$", re.MULTILINE)
+
+    def shipped(self, root: bytes, record: DpkgRecord) -> Iterator[tuple[bytes, bytes]]:
+        """Path and what is known: the MD5, or else when the package came (ns)."""
+        stem = _stem(root, record.package)
+        paths = [path for path in self._listed.findall(_read(stem + b".list")) if path != b"/."]
+        if not paths:
+            return
+        born = b"%d" % os.stat(stem + b".list").st_mtime_ns
+        digests = {path: digest.encode() for path, digest, _ in record.conffiles}
+        if not digests.keys() >= set(paths) - {path.rpartition(b"/")[0] for path in paths}:
+            summed = self._summed.findall(_read(stem + b".md5sums"))
+            digests = {b"/" + path: digest for digest, path in summed} | digests
+        obsolete = {path for path, _, is_obsolete in record.conffiles if is_obsolete}
+        for path in paths:
+            here = self._whereabouts.of(path, record.package.name)
+            if path not in obsolete or os.path.lexists(_below(root, here)):
+                yield here, digests.get(path, born)
+
+
+def _entries(root: bytes, lines: list[bytes]) -> Iterator[FileEntry]:
+    """The lines are `path NUL known`: compact, as there may be a million, and in the order of their paths."""
+    overrides = _statoverrides(root)
+    folders = {line[: line.index(b"\0")].rpartition(b"/")[0] for line in lines}
+    last = b""
+    for line in lines:
+        path, _, known = line.partition(b"\0")
+        if path == last:
+            continue
+        kind, digest = ("dir", None) if path in folders else _kind(root, path, known)
+        if kind:
+            last = path
+            mode, uname, gname = overrides.get(path, (None, None, None))
+            yield FileEntry(path, kind, mode=mode, uname=uname, gname=gname, md5=digest)
+
+
+def _kind(root: bytes, path: bytes, known: bytes) -> tuple[str, str | None]:
+    if len(known) == 32:
+        return "file", known.decode()
+    try:
+        found = os.lstat(_below(root, path))
+    except OSError:
+        return "", None
+    if stat.S_ISDIR(found.st_mode):
+        return "dir", None
+    is_as_shipped = stat.S_ISLNK(found.st_mode) and known and found.st_mtime_ns <= int(known)
+    return ("link", None) if is_as_shipped else ("", None)
+
+
+def owner_of(root: bytes, path: bytes) -> str | None:
+    """The name of the package that shipped `path` (of a shared folder the first one), or None."""
+    whereabouts = _Whereabouts(root)
+    names = [b"\n" + name + b"\n" for name in whereabouts.shipped_as(path)]
+    folder = os.path.join(root, b"var/lib/dpkg/info")
+    for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        if file.endswith(b".list"):
+            owner = file[: -len(b".list")].partition(b":")[0].decode()
+            listed = b"\n" + _read(folder, file)
+            if any(name in listed and whereabouts.of(name[1:-1], owner) == path for name in names):
+                return owner
+    return None
+
+
+class _Whereabouts:
+    """Where a shipped path really lies: diverted, or behind a merged /usr."""
+
+    def __init__(self, root: bytes) -> None:
+        lines = _read(root, b"var/lib/dpkg/diversions").split(b"\n")
+        self._diverted = {
+            lines[at]: (lines[at + 1], lines[at + 2].decode()) for at in range(0, len(lines) - 2, 3) if lines[at]
+        }
+        self._merged = tuple(b"/" + name + b"/" for name in _MERGED if _leads_into_usr(root, name))
+
+    def of(self, path: bytes, package: str) -> bytes:
+        target, by = self._diverted.get(path, (path, package))
+        path = path if by == package else target
+        return b"/usr" + path if path.startswith(self._merged) else path
+
+    def shipped_as(self, path: bytes) -> Iterator[bytes]:
+        """The names under which packages may have shipped what lies at or below `path`."""
+        yield path
+        below = path.rstrip(b"/") + b"/"
+        for merged in self._merged:
+            if (b"/usr" + merged).startswith(below):
+                yield merged.rstrip(b"/")
+            elif path.startswith(b"/usr" + merged):
+                yield path.removeprefix(b"/usr")
+        for original, (target, _) in self._diverted.items():
+            if target == path or target.startswith(below):
+                yield original
+
+
+def _leads_into_usr(root: bytes, name: bytes) -> bool:
+    try:
+        return os.readlink(os.path.join(root, name)).lstrip(b"/") == b"usr/" + name
+    except OSError:
+        return False
+
+
+def _statoverrides(root: bytes) -> dict[bytes, tuple[int, bytes, bytes]]:
+    found = {}
+    for line in _read(root, b"var/lib/dpkg/statoverride").split(b"\n"):
+        words = line.split(b" ", 3)
+        if len(words) == 4 and not words[0].startswith(b"#") and not words[1].startswith(b"#"):
+            found[words[3]] = (int(words[2], 8), words[0], words[1])
+    return found
+
+
+def _stem(root: bytes, package: Package) -> bytes:
+    """The beginning of the package's file names in dpkg's info folder; co-installable ones carry the architecture."""
+    stem = os.path.join(root, b"var/lib/dpkg/info", package.name.encode())
+    qualified = stem + b":" + package.architecture.encode()
+    return qualified if os.path.exists(qualified + b".list") else stem
+
+
+def _field(stanza: bytes, name: bytes) -> bytes:
+    """The first line of a field's value; b"" where the field is absent."""
+    at = 0 if stanza.startswith(name + b": ") else stanza.find(b"\n" + name + b": ") + 1
+    if at == 0 and not stanza.startswith(name + b": "):
+        return b""
+    end = stanza.find(b"\n", at)
+    return stanza[at + len(name) + 2 : end if end >= 0 else None].strip()
+
+
+def _below(root: bytes, path: bytes) -> bytes:
+    return os.path.join(root, path.lstrip(b"/"))
+
+
+def _read(*parts: bytes) -> bytes:
+    try:
+        with open(os.path.join(*parts), "rb") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return b""

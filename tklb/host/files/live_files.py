@@ -1,0 +1,103 @@
+"""What stands on this machine now: the view that a restore plans with.
+
+Takes a root folder, gives entries, names and digests of what is beneath it; follows no link, changes nothing.
+"""
+
+import errno
+import os
+import stat
+
+from tklb.diff.xattrs import is_carried
+from tklb.host.files.openat import Beneath, NoFolder, by_descriptor
+from tklb.model.files import FileEntry
+
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "dir",
+    stat.S_IFLNK: "link",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFBLK: "block",
+    stat.S_IFCHR: "char",
+    stat.S_IFSOCK: "socket",
+}
+
+
+def kind_of_mode(mode: int) -> str:
+    """The word for the kind of object that an st_mode tells of."""
+    return _KINDS[stat.S_IFMT(mode)]
+
+
+class LiveFiles(Beneath):
+    """The files beneath a root as they are."""
+
+    def entry(self, path: bytes) -> FileEntry | None:
+        """What stands at `path`, without digests; None where nothing can be reached there."""
+        try:
+            folder, name = self.place(path)
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            kind = kind_of_mode(status.st_mode)
+            device = (os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in ("block", "char") else None
+            return FileEntry(
+                path=path,
+                kind=kind,
+                mode=stat.S_IMODE(status.st_mode),
+                uid=status.st_uid,
+                gid=status.st_gid,
+                size=status.st_size if kind == "file" else None,
+                mtime_ns=status.st_mtime_ns,
+                link=os.readlink(name, dir_fd=folder) if kind == "link" else None,
+                device=device,
+                dev=status.st_dev,
+                ino=status.st_ino,
+                nlink=status.st_nlink,
+                xattrs=_xattrs(by_descriptor(folder, name)),
+            )
+        except (OSError, ValueError):
+            return None
+
+    def names(self, path: bytes) -> tuple[bytes, ...]:
+        """The names in the folder `path`, sorted; none where it cannot be read."""
+        try:
+            return tuple(sorted(os.fsencode(name) for name in os.listdir(self.folder(path))))
+        except (OSError, ValueError):
+            return ()
+
+    def digest(self, path: bytes, algorithm: str) -> str | None:
+        """The digest of the plain file `path`; None where it cannot be read."""
+        try:
+            return self.file_digest(path, algorithm)
+        except (OSError, ValueError):
+            return None
+
+    def head(self, path: bytes, count: int) -> bytes:
+        """The first `count` bytes of the plain file `path`; none where it cannot be read."""
+        try:
+            descriptor = self.open_file(path)
+        except (OSError, ValueError):
+            return b""
+        try:
+            return os.read(descriptor, count)
+        except OSError:
+            return b""
+        finally:
+            os.close(descriptor)
+
+    def blocked(self, path: bytes) -> bytes | None:
+        """The nearest parent of `path` that is there and is no folder (a symbolic link, a file), or None."""
+        try:
+            self.place(path)
+        except NoFolder as exc:
+            return exc.barrier
+        except (OSError, ValueError):
+            return None
+        return None
+
+
+def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    try:
+        names = sorted(os.fsencode(name) for name in os.listxattr(path, follow_symlinks=False))
+    except OSError as exc:
+        if exc.errno == errno.ENOTSUP:
+            return ()
+        raise
+    return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names if is_carried(name))

@@ -1,0 +1,204 @@
+"""SQLite databases among the files: which are in use, and a copy of one that is whole.
+
+Takes paths as they are on this machine; gives what is open and the size and digest of a copy. Reads /proc and the
+databases, writes the copy; leaves the databases and what lies beside them as they are. SQLite itself runs in a process
+of its own without our rights (`sqlite_reader.py` says why), so none of its locks is lost when we close a file.
+"""
+
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tklb.base.process import ProcessResult, run
+from tklb.diff.sqlite_names import (
+    _LOGS,
+)
+from tklb.errors import ProgramFailed
+from tklb.host.files.openat import Beneath, NoFolder, digest_of
+from tklb.host.sqlite import reader
+
+HEADER = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat2.html#the_database_header
+PATIENCE = 30.0  # seconds that a lock of another process is waited for
+
+Identity = tuple[int, int]  # device, inode
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_HEADER_SIZE = 100
+_LARGEST_PAGE = 65536  # stored as 1
+_GROWTH = 64 << 20  # bytes that a database may grow while we look
+_SLOWEST = 4 << 20  # bytes a second; what is slower hangs
+_MOST_HOLES = 8  # times the data: databases have next to none, and compression of the file system gives less
+_TRIES = 3
+_ANY_STATUS = range(-64, 256)
+
+
+class NotCopied(Exception):
+    """No copy was made; `reason` says why, in words for a Skipped."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Unfinished(NotCopied):
+    """A process ended in the middle of a transaction. SQLite undoes it by the `journal` that was left beside."""
+
+    def __init__(self) -> None:
+        super().__init__("a process ended in the middle of a transaction")
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedDatabase:
+    """A copy of a database: `size` in bytes, `sha256` lowercase hex."""
+
+    size: int
+    sha256: str
+
+
+def is_sqlite(path: bytes) -> bool:
+    """Whether `path` is a plain file that begins as SQLite databases do. An encrypted one does not."""
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):  # opening a device may do something
+            return False
+        descriptor = _open(path)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and os.pread(descriptor, len(HEADER), 0) == HEADER
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: bytes) -> int:
+    try:
+        return os.open(path, _OPEN | os.O_NOATIME)
+    except PermissionError:  # only the owner and root may leave the time of access alone
+        return os.open(path, _OPEN)
+
+
+def open_files() -> frozenset[Identity]:
+    """The plain files that any process but this one has open, as lstat of their paths gives them.
+
+    A process in a container has the same identity for what it shares with the host (binds, volumes). What ends or
+    closes meanwhile is left out.
+    """
+    own = str(os.getpid())
+    return frozenset(found for pid in os.listdir("/proc") if pid.isdigit() and pid != own for found in _held(pid))
+
+
+def _held(pid: str) -> Iterator[Identity]:
+    folder = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        with contextlib.suppress(OSError):
+            # pipes, sockets and the like have no slash in front, and need not be asked
+            if os.readlink(f"{folder}/{name}").startswith("/"):
+                status = os.stat(f"{folder}/{name}")
+                if stat.S_ISREG(status.st_mode):
+                    yield status.st_dev, status.st_ino
+
+
+def is_in_use(path: bytes, identity: Identity, opened: frozenset[Identity]) -> bool:
+    """Whether a process has the database open, or one left something in a log beside it."""
+    return identity in opened or any(_size(path + end) for end in _LOGS)
+
+
+def _size(path: bytes, folder: int | None = None) -> int:
+    try:
+        status = os.lstat(path, dir_fd=folder)
+    except OSError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def copy_database(source: bytes, seen: Identity, destination: bytes, patience: float = PATIENCE) -> CopiedDatabase:
+    """Write the database `source`, which must be the file `seen`, to the new file `destination`, as of one moment.
+
+    The same content gives the same bytes. Mode 0600; on failure nothing is left. A lock is waited for `patience`
+    seconds. Needs root. Raises NotCopied, and FileExistsError where there is a `destination` already.
+    """
+    os.close(os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    try:
+        with Beneath(b"/") as machine:
+            folder, name = _place(machine, source)
+            _copy(folder, name, seen, destination, patience)
+        return _checked(destination)
+    except BaseException:
+        os.unlink(destination)
+        raise
+
+
+def _place(machine: Beneath, source: bytes) -> tuple[int, bytes]:
+    try:
+        return machine.place(source)
+    except NoFolder as exc:
+        raise NotCopied("a folder above it became something else") from exc
+    except (OSError, ValueError) as exc:
+        raise NotCopied(f"its folder cannot be entered: {exc}") from exc
+
+
+def _copy(folder: int, name: bytes, seen: Identity, destination: bytes, patience: float) -> None:
+    for attempt in range(_TRIES):
+        most = _most(folder, name, destination)
+        words = (folder, name, *seen, destination, patience, most, attempt > 0)
+        argv = [sys.executable, "-IS", "-X", "utf8", reader.__file__]
+        argv += [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in words]
+        try:
+            result = run(argv, accept=_ANY_STATUS, timeout=2 * patience + most / _SLOWEST, pass_fds=[folder])
+        except ProgramFailed as exc:
+            raise NotCopied(str(exc)) from exc
+        if result.status == 0:
+            return
+        if result.status == reader.UNFINISHED:
+            raise Unfinished
+        if result.status != reader.MOVED:
+            raise NotCopied(_reason(result))
+        os.truncate(destination, 0)
+    raise NotCopied("it changed each time it was read")
+
+
+def _most(folder: int, name: bytes, destination: bytes) -> int:
+    """How large the copy may become. Raises NotCopied where that is not to be had."""
+    try:
+        status = os.lstat(name, dir_fd=folder)
+    except OSError as exc:
+        raise NotCopied("vanished before it was copied") from exc
+    if status.st_nlink > 1:
+        raise NotCopied("it has more than one name, and what was written last may lie beside another")
+    if status.st_size > _MOST_HOLES * status.st_blocks * 512 + _GROWTH:
+        raise NotCopied("it is mostly holes, as no database is")
+    size = status.st_size + _size(name + b"-wal", folder)
+    room = os.statvfs(destination)
+    if size > room.f_bavail * room.f_frsize:
+        raise NotCopied(f"there is no room for a copy of {size} bytes")
+    return size + _GROWTH
+
+
+def _reason(result: ProcessResult) -> str:
+    if result.status == reader.REFUSED and result.stdout:
+        return result.stdout.decode("utf-8", "replace")
+    said = result.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    return f"the process that copies it ended with status {result.status} {said}".rstrip()
+
+
+def _checked(destination: bytes) -> CopiedDatabase:
+    """Look whether the copy has as many pages as it says. Raises NotCopied."""
+    descriptor = os.open(destination, _OPEN)
+    try:
+        size = os.fstat(descriptor).st_size
+        header = os.pread(descriptor, _HEADER_SIZE, 0)
+        page = int.from_bytes(header[16:18], "big")
+        pages = int.from_bytes(header[28:32], "big")
+        if not header.startswith(HEADER) or (_LARGEST_PAGE if page == 1 else page) * pages != size:
+            raise NotCopied("the copy is not whole: the database is damaged")
+        return CopiedDatabase(size, digest_of(descriptor, "sha256"))
+    finally:
+        os.close(descriptor)

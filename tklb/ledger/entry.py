@@ -1,0 +1,228 @@
+"""One entry of the ledger: its bytes and the Record they mean.
+
+Takes and gives values, and touches nothing. An entry is two lines of JSON. The first has what may be seen (sequence,
+label, volumes, the digest of the entry before) and, encrypted, what may not (host, profile, counts, names); the second
+has the HMAC-SHA256 of the first. What is read is hostile until that is checked: sizes are capped, types strict,
+names of volumes by pattern.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NoReturn
+
+from tklb.model.report import Skipped
+from tklb.model.secret import Secret
+from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume, snapshot_id, snapshot_time
+from tklb.model.volume_names import VOLUME_NAME
+
+FORMAT = 1
+LONGEST_ENTRY = 64 << 20
+LONGEST_SEALED = 256 << 20
+ENTRY_NAME = re.compile(r"ledger/([0-9]{8})-([0-9]{8}T[0-9]{6}Z)")
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SECRET = re.compile(r"[A-Z2-7-]{16,128}")
+_PREFIX = re.compile(r"([b-z]-)?")
+_KEY_NAMED = re.compile(rb'"key":"([0-9a-f]{16})"')
+_LARGEST_VOLUME = 1 << 50
+_MOST_VOLUMES = 1_000_000
+
+Json = Mapping[str, Any]
+
+
+class Foreign(ValueError):
+    """Sealed with another key, or so it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedEntry:
+    """An authenticated entry: what is plain in it, and the message with the rest. `digest` names its bytes."""
+
+    digest: str
+    plain: Json
+    sealed: bytes
+
+    @property
+    def previous(self) -> str:
+        return str(self.plain["previous"])
+
+
+def entry_name(record: LedgerEntry) -> str:
+    return f"ledger/{record.sequence:08}-{record.snapshot}"
+
+
+def authentication_key(secret: Secret) -> bytes:
+    """One block of HKDF-Expand (RFC 5869): 32 bytes that are of no use for reading anything."""
+    return hmac.digest(secret.reveal().encode("ascii"), b"tklb 1 ledger mac\x01", hashlib.sha256)
+
+
+def key_name(key: bytes) -> str:
+    """A name for an authentication key that tells nothing about it."""
+    return hmac.digest(key, b"name", hashlib.sha256).hex()[:16]
+
+
+def format_entry(record: LedgerEntry, key: bytes, encrypt: Callable[[bytes], bytes]) -> bytes:
+    """The bytes of an entry, sealed."""
+    plain = {
+        "format": FORMAT,
+        "key": key_name(key),
+        "sequence": record.sequence,
+        "snapshot": record.snapshot,
+        "previous": record.previous,
+        "volumes": [[volume.name, volume.size, volume.sha256] for volume in record.volumes],
+        "shards": [[shard.prefix, snapshot_id(shard.time)] for shard in record.shards],
+        "sealed": base64.b64encode(encrypt(_format_sealed(record))).decode("ascii"),
+    }
+    first = _dump(plain) + b"\n"
+    return first + _seal(key, first)
+
+
+def open_entry(name: str, content: bytes, key: bytes) -> OpenedEntry:
+    """Authenticate an entry that was found under `name`. Raises Foreign, ValueError saying what is wrong.
+
+    Nothing is parsed before that: what a stranger wrote could fill the memory with a few bytes a list.
+    """
+    first, newline, second = content.partition(b"\n")
+    # to the byte: an entry is named by its digest, so there must be no second way to write it
+    if not hmac.compare_digest(second, _seal(key, first + newline)):
+        _refuse(first, second, key)
+    plain = _parse(first)
+    if plain.get("key") != key_name(key):
+        raise Foreign("it was sealed with another key")
+    if plain.get("format") != FORMAT:
+        raise ValueError(f"it has format {plain.get('format')!r}, which this version of tklb does not know")
+    if f"ledger/{plain['sequence']:08}-{plain['snapshot']}" != name:
+        raise ValueError("it was moved there from another place")
+    sealed = base64.b64decode(plain["sealed"], validate=True)
+    return OpenedEntry(hashlib.sha256(content).hexdigest(), plain, sealed)
+
+
+def _refuse(first: bytes, second: bytes, key: bytes) -> NoReturn:
+    """Say what is wrong with an entry that this key did not seal, by what it looks like."""
+    named = _KEY_NAMED.search(first)
+    if not first.endswith(b"}") or not second.endswith(b"}\n") or named is None:
+        raise ValueError("it is damaged")
+    if named[1].decode("ascii") != key_name(key):
+        raise Foreign("it was sealed with another key")
+    raise ValueError("it is not what was sealed")
+
+
+def closed_entry(name: str, content: bytes) -> OpenedEntry:
+    """An entry whose key is not at hand, of whom an entry after it tells the digest. Raises ValueError."""
+    plain = _parse(content.partition(b"\n")[0])
+    if not ENTRY_NAME.fullmatch(name) or f"ledger/{_number(plain.get('sequence')):08}-{plain.get('snapshot')}" != name:
+        raise ValueError("it was moved there from another place")
+    return OpenedEntry(hashlib.sha256(content).hexdigest(), plain, b"")
+
+
+def plain_volumes(entry: OpenedEntry) -> tuple[Volume, ...]:
+    """The volumes an entry names. Raises ValueError."""
+    try:
+        return tuple(_volume(*volume) for volume in entry.plain["volumes"])
+    except (KeyError, TypeError) as exc:
+        raise ValueError(f"it lacks what it should have: {exc}") from exc
+
+
+def read_record(entry: OpenedEntry, decrypted: bytes) -> LedgerEntry:
+    """The record an entry means. Raises ValueError where any part of it is not of the right kind."""
+    plain, hidden = entry.plain, _parse(decrypted)
+    try:
+        volumes = plain_volumes(entry)
+        record = LedgerEntry(
+            sequence=_number(plain["sequence"]),
+            snapshot=snapshot_id(snapshot_time(plain["snapshot"])),
+            previous=_matching(_SHA256, plain["previous"]) if plain["previous"] else "",
+            volumes=volumes,
+            shards=tuple(Shard(_matching(_PREFIX, prefix), snapshot_time(time)) for prefix, time in plain["shards"]),
+            kind=Kind(hidden["kind"]),
+            own_volumes=tuple(map(_text, hidden["own_volumes"])),
+            counts=Counts(**{field.name: _number(hidden["counts"][field.name]) for field in fields(Counts)}),
+            amended=tuple((_path(path), _matching(_SHA256, sha256)) for path, sha256 in hidden["amended"]),
+            skipped=tuple(Skipped(_path(item), _text(reason)) for item, reason in hidden["skipped"]),
+            marks=tuple(map(_text, hidden["marks"])),
+            key=_text(plain["key"]),
+            older=tuple(Secret(_matching(_SECRET, secret)) for secret in hidden.get("older_keys", ())),
+            **{name: _text(hidden[name]) for name in _TEXTS},
+        )
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise ValueError(f"it lacks what it should have: {exc}") from exc
+    names = {volume.name for volume in volumes}
+    if len(names) != len(volumes) or len(names) > _MOST_VOLUMES or not names.issuperset(record.own_volumes):
+        raise ValueError("its volumes contradict each other")
+    return record
+
+
+_TEXTS = ("host", "hostname", "profile", "profile_digest", "release", "stage", "content_digest")
+
+
+def _format_sealed(record: LedgerEntry) -> bytes:
+    texts = {name: getattr(record, name) for name in _TEXTS}
+    return _dump(
+        {
+            **texts,
+            "kind": record.kind,
+            "own_volumes": record.own_volumes,
+            "counts": asdict(record.counts),
+            "amended": [[_shown(path), sha256] for path, sha256 in record.amended],
+            "skipped": [[_shown(skipped.item), skipped.reason] for skipped in record.skipped],
+            "marks": record.marks,
+            "older_keys": [secret.reveal() for secret in record.older],
+        }
+    )
+
+
+def _seal(key: bytes, first: bytes) -> bytes:
+    """The second line of an entry."""
+    return _dump({"mac": hmac.digest(key, first, hashlib.sha256).hex()}) + b"\n"
+
+
+def _dump(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode("ascii")
+
+
+def _parse(content: bytes) -> Json:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as exc:
+        raise ValueError("it is damaged") from exc
+    if isinstance(value, dict):
+        return value
+    raise ValueError("it is damaged")
+
+
+def _volume(name: object, size: object, sha256: object) -> Volume:
+    volume = Volume(_matching(VOLUME_NAME, name), _number(size), _matching(_SHA256, sha256))
+    if volume.size > _LARGEST_VOLUME:
+        raise ValueError(f"no volume is {volume.size} bytes long")
+    return volume
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no number")
+    return value
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise ValueError(f"{value!r} is no text")
+
+
+def _matching(pattern: re.Pattern[str], value: object) -> str:
+    if not pattern.fullmatch(_text(value)):
+        raise ValueError(f"{value!r} is not of the right form")
+    return _text(value)
+
+
+def _shown(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _path(value: object) -> bytes:
+    return _text(value).encode("utf-8", "surrogateescape")

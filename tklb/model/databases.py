@@ -1,0 +1,64 @@
+"""Databases as a server lists them, as a dump holds them, and as they are loaded."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Database:
+    """One database as its server lists it. `engine` is the word of overrides: mysql, pgsql."""
+
+    engine: str
+    name: str
+    bytes: int = 0  # as the server reckons it
+
+
+@dataclass(frozen=True, slots=True)
+class SavedTable:
+    """One table of a dump. `name` is how overrides spell it: TABLE, in PostgreSQL SCHEMA.TABLE."""
+
+    name: str
+    rows: int | None = None  # None: its rows were left out, its definition is there
+    files: tuple[str, ...] = ()  # what holds the rows, in order; below the folder of its database
+
+
+@dataclass(frozen=True, slots=True)
+class SavedDatabase:
+    """One database of a dump. `folder` is where it lies in the dump of its server."""
+
+    engine: str
+    name: str
+    folder: str
+    tables: tuple[SavedTable, ...] = ()
+    bytes: int = 0  # of all its files
+    needs: tuple[str, ...] = ()  # what a server must offer to take it: `extension:hstore`, `engine:InnoDB`, ...
+
+
+@dataclass(frozen=True, slots=True)
+class SavedServer:
+    """The dump of one server: all databases taken, at one moment."""
+
+    engine: str
+    version: str  # as people write it: MariaDB 10.11.14, PostgreSQL 15.13
+    databases: tuple[SavedDatabase, ...] = ()
+    accounts: tuple[str, ...] = ()  # users and roles, as people write them, but the administrator's
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseLoad:
+    """What of a saved database goes where. `into` is its name on this server."""
+
+    saved: SavedDatabase
+    into: str
+    tables: tuple[str, ...] | None = None  # only these; None: the whole database takes the place of the one here
+    kept: tuple[str, ...] = ()  # tables of a whole database whose rows stay as they are here
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFeatures:
+    """What a server is and can take. `features` are in the words of SavedDatabase.needs; of a kind that is in none
+    of them, nothing is known."""
+
+    version: str
+    number: tuple[int, ...]  # the version, to be compared: (10, 11), (15,)
+    databases: tuple[Database, ...] = ()
+    features: frozenset[str] = field(default_factory=frozenset)

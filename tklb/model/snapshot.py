@@ -1,0 +1,94 @@
+"""A snapshot: its ledger entry, volumes, shards and counts. Times are aware UTC."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from tklb.model.report import Skipped
+from tklb.model.secret import Secret
+
+
+class Kind(StrEnum):
+    FULL = "full"
+    INCREMENTAL = "incremental"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """One object under `volumes/` of the target. `size` in bytes, `sha256` lowercase hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One duplicity chain of a snapshot: `prefix` its file prefix ('' for the first), `time` the set to restore."""
+
+    prefix: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    files_changed: int = 0  # new and edited
+    files_metadata: int = 0
+    files_deleted: int = 0
+    bytes: int = 0  # size of the files of the delta that this snapshot stored anew
+    packages_added: int = 0
+    packages_removed: int = 0
+    users_added: int = 0
+    users_changed: int = 0
+    delta_files: int = 0  # entries of the whole delta, whatever was stored anew
+    delta_bytes: int = 0
+    databases: int = 0  # taken, whatever was stored anew
+    database_bytes: int = 0  # of their dumps
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """A sealed snapshot: one entry of the ledger. `volumes` are all its restore needs, of older sets too."""
+
+    sequence: int
+    snapshot: str  # id: UTC YYYYMMDDTHHMMSSZ
+    kind: Kind
+    previous: str  # SHA-256 of the record before it; "" for the first
+    host: str  # host id of the machine
+    hostname: str
+    profile: str
+    profile_digest: str
+    release: str  # os-release ID-VERSION_ID
+    stage: str  # where inside the snapshot our own records lie, no leading slash
+    volumes: tuple[Volume, ...]
+    own_volumes: tuple[str, ...]  # the names among them that this snapshot added
+    shards: tuple[Shard, ...]
+    counts: Counts
+    content_digest: str  # SHA-256 over everything the snapshot holds; equal means nothing changed
+    amended: tuple[tuple[bytes, str], ...] = ()  # files that changed while being read: path, SHA-256 as stored
+    skipped: tuple[Skipped, ...] = ()
+    marks: tuple[str, ...] = ()
+    key: str = ""  # the name of the key it is sealed with; filled in by the seal
+    older: tuple[Secret, ...] = ()  # the secrets of snapshots that were sealed with other keys before
+
+    @property
+    def time(self) -> datetime:
+        return snapshot_time(self.snapshot)
+
+    @property
+    def stored_bytes(self) -> int:
+        own = set(self.own_volumes)
+        return sum(volume.size for volume in self.volumes if volume.name in own)
+
+
+SNAPSHOT_FORMAT = "%Y%m%dT%H%M%SZ"
+
+
+def snapshot_id(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime(SNAPSHOT_FORMAT)
+
+
+def snapshot_time(snapshot: str) -> datetime:
+    """Raise ValueError where `snapshot` is no id."""
+    return datetime.strptime(snapshot, SNAPSHOT_FORMAT).replace(tzinfo=UTC)

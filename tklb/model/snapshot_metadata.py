@@ -1,0 +1,41 @@
+"""The metadata that travels inside a snapshot, as values."""
+
+from dataclasses import dataclass
+
+from tklb.model.accounts import Accounts
+from tklb.model.packages import Package, SourceFile
+
+SQLITE_COPIES = "sqlite"
+
+
+PARTS = ("files", "packages", "users", "databases")
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFacts:
+    """Whose snapshot it is. `parts` are those taken, of files, packages, users, databases."""
+
+    hostname: str
+    host: str
+    release: str
+    architecture: str
+    profile: str
+    services: tuple[str, ...] = ()
+    parts: tuple[str, ...] = PARTS
+    format: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotMetadata:
+    """All of a stage but the manifest, which streams."""
+
+    machine: MachineFacts
+    deleted: tuple[bytes, ...] = ()
+    hard_links: tuple[tuple[bytes, ...], ...] = ()
+    packages: tuple[Package, ...] = ()
+    packages_base: tuple[Package, ...] = ()
+    local: tuple[str, ...] = ()  # labels of packages that no source offers
+    local_files: tuple[bytes, ...] = ()  # their files, which are taken wherever they lie
+    sources: tuple[SourceFile, ...] = ()
+    accounts: Accounts = Accounts()
+    copies: tuple[tuple[bytes, str], ...] = ()  # SQLite databases: path, name of the copy below databases/sqlite

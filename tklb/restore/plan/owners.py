@@ -1,0 +1,114 @@
+"""Whose files they will be: ids mapped from the backed-up machine to this one, and what is odd about them.
+
+Takes account files and manifest entries, gives mapped entries, sets of ids and warnings. Pure.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tklb.diff.acl import remap_acl
+from tklb.diff.xattrs import ACLS, is_carried
+from tklb.errors import printable
+from tklb.model.accounts import Accounts
+from tklb.model.files import FileEntry
+from tklb.restore.plan.tally import Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Where the backed-up machine's ids go. Every recorded id is mapped exactly once: chains and swaps are exact.
+
+    An id that is in no map goes by its owner's name, where this machine has that name (a snapshot may hold no
+    accounts), else it stays.
+    """
+
+    uids: Mapping[int, int]
+    gids: Mapping[int, int]
+    users: Mapping[bytes, int] = field(default_factory=dict)
+    groups: Mapping[bytes, int] = field(default_factory=dict)
+
+    def mapped(self, entry: FileEntry) -> FileEntry:
+        """`entry` with owner, group and ACL entries mapped, less what does not travel. Raises ValueError: a bad ACL."""
+        xattrs = entry.xattrs and tuple(
+            (name, remap_acl(value, self.uids, self.gids) if name in ACLS else value)
+            for name, value in entry.xattrs
+            if is_carried(name)
+        )
+        return entry._replace(
+            uid=_mapped(entry.uid, entry.uname, self.uids, self.users),
+            gid=_mapped(entry.gid, entry.gname, self.gids, self.groups),
+            xattrs=xattrs,
+        )
+
+
+def _mapped(number: int | None, name: bytes | None, ids: Mapping[int, int], names: Mapping[bytes, int]) -> int | None:
+    if number is None or number in ids or name is None:
+        return None if number is None else ids.get(number, number)
+    return names.get(name, number)
+
+
+def numbers(lines: Iterable[bytes]) -> dict[bytes, int]:
+    """Name -> id, from lines of passwd or group. Of a name given twice the first counts; malformed lines do not."""
+    found: dict[bytes, int] = {}
+    for line in lines:
+        fields = line.split(b":")
+        if len(fields) > 2 and fields[2].isdigit():
+            found.setdefault(fields[0], int(fields[2]))
+    return found
+
+
+def nameless_ids(manifest: Iterable[FileEntry], accounts: Accounts) -> tuple[frozenset[int], frozenset[int]]:
+    """The uids and gids that files and ACLs of the manifest use and that no name of `accounts` owns."""
+    uids, gids = _Recorder(), _Recorder()
+    for entry in manifest:
+        if entry.uname is None:
+            uids.seen.add(entry.uid or 0)
+        if entry.gname is None:
+            gids.seen.add(entry.gid or 0)
+        for name, value in entry.xattrs or ():
+            if name in ACLS:
+                _record_acl(value, uids, gids)
+    named_uids, named_gids = numbers(accounts.passwd).values(), numbers(accounts.group).values()
+    return frozenset(uids.seen) - {0, *named_uids}, frozenset(gids.seen) - {0, *named_gids}
+
+
+class _Recorder(Mapping[int, int]):
+    """A map that has nothing, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def __getitem__(self, number: int) -> int:
+        self.seen.add(number)
+        raise KeyError(number)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def _record_acl(value: bytes, uids: _Recorder, gids: _Recorder) -> None:
+    try:
+        remap_acl(value, uids, gids)
+    except ValueError:
+        return  # the plan names it
+
+
+class OwnerWatch:
+    """Notes files whose owner has no name on this machine, of which `accounts` are those it will have."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._users, self._groups = numbers(accounts.passwd), numbers(accounts.group)
+        self._found: Tally[tuple[str, bytes]] = Tally()
+
+    def see(self, entry: FileEntry) -> None:
+        if entry.uname is not None and entry.uname not in self._users:
+            self._found.note(("user", entry.uname), entry.path)
+        if entry.gname is not None and entry.gname not in self._groups:
+            self._found.note(("group", entry.gname), entry.path)
+
+    def lines(self) -> Iterator[str]:
+        for (what, name), paths in self._found.lines():
+            yield f"{what} {printable(name)} is not on this machine; its files keep a number without a name: {paths}"

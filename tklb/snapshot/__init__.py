@@ -1,0 +1,1 @@
+"""The metadata that travels in a snapshot beside the files."""

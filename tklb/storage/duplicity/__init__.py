@@ -1,0 +1,1 @@
+"""Any address that duplicity can reach as a backend, in a helper process."""

@@ -1,0 +1,325 @@
+"""duplicity's own back ends in a process of its own: any address that duplicity can reach.
+
+Takes requests as lines of JSON on its standard input, gives answers as lines of JSON on what was its standard output;
+what duplicity and the programs it runs print there goes to stderr. Touches the address and the folders it is told of.
+
+    {"do": "open", "address": TEXT}                       {}
+    {"do": "make", "folder": TEXT}                        {}
+    {"do": "list", "folder": TEXT}                        {"sizes": {NAME: BYTES}}
+    {"do": "stat", "folder": TEXT, "name": NAME}          {"size": BYTES or null}
+    {"do": "put" or "get", …, "file": PATH}               any number of {"moved": BYTES}, each waiting for {}; then {}
+    {"do": "delete", "folder": TEXT, "name": NAME}        {}
+    anything, where it failed                             {"failed": KIND, "reason": TEXT}
+
+KIND is scheme (there is no such back end), unusable (it lacks a library or program), password (it wants one), missing,
+denied, full or other. Where a back end knows no sizes, objects are fetched to find out. A request is tried once: who
+asks tries again. The process ends, with all it started, when its standard input does.
+"""
+
+import errno
+import http.client
+import json
+import os
+import queue
+import re
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from xml.dom import minidom
+
+from tklb.storage.duplicity.version import VERSION
+
+_SILENCE = 60  # seconds after which a server that says nothing is given up
+_PROBE = b"tklb-was-here"
+_SLICE = 1 << 16
+_TELL_EVERY = 1 << 18
+_LONGEST_LISTING = 64 << 20
+_OPTIONAL = "/usr/lib/python3/dist-packages"  # where Debian's packages put libraries that some back ends want
+_WORDS = {
+    "missing": re.compile(r"\b404\b|\b409\b.*conflict|no such (file|object|key)|not found", re.IGNORECASE),
+    "denied": re.compile(
+        r"\b40[13]\b|permission denied|access denied|unauthori[sz]ed|forbidden|login (incorrect|failed)", re.IGNORECASE
+    ),
+    "full": re.compile(r"\b507\b|no space left|quota|insufficient storage", re.IGNORECASE),
+}
+_CODES = {51: "denied", 52: "missing", 53: "full"}  # duplicity.log.ErrorCode
+_NUMBERS = {errno.ENOENT: "missing", errno.EACCES: "denied", errno.EPERM: "denied", errno.EROFS: "denied"}
+_NUMBERS |= {errno.ENOSPC: "full", errno.EDQUOT: "full"}
+_UNUSABLE = re.compile(r"\brequires?\b|not found|install|No module named|missing", re.IGNORECASE)
+_SIZES = '<?xml version="1.0"?><D:propfind xmlns:D="DAV:"><D:prop><D:getcontentlength/></D:prop></D:propfind>'
+
+Untyped = Any  # what duplicity makes: it has no types
+Request = dict[str, Any]
+
+
+class RequestFailed(Exception):
+    """A request that failed; `kind` as above."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(kind, reason)
+        self.kind, self.reason = kind, reason
+
+
+class Helper:
+    """The back ends of one address, and who is told what moved."""
+
+    def __init__(self, told: Callable[[int], None]) -> None:
+        self._told = told
+        self._address = ""
+        self._open: dict[str, Untyped] = {}
+        self._moved = 0
+        self._counts = False
+
+    def answer(self, request: Request) -> Request:
+        match request["do"]:
+            case "open":
+                self._address = request["address"]
+                self._end(request.get("folder", ""))
+            case "make":
+                self._make(request["folder"])
+            case "list":
+                return {"sizes": self._listed(request["folder"])}
+            case "stat":
+                return {"size": self._size(request["folder"], request["name"])}
+            case "put":
+                self._put(request)
+            case "get":
+                self._get(request)
+            case "delete":
+                self._end(request["folder"]).delete([os.fsencode(request["name"])])
+        return {}
+
+    def sent(self, count: int) -> None:
+        """Called for what goes out by HTTP."""
+        self._moved += count
+        if self._counts and self._moved >= _TELL_EVERY:
+            self._told(self._moved)
+            self._moved = 0
+
+    def _end(self, folder: str) -> Untyped:
+        """duplicity's back end for a folder of the address."""
+        if folder not in self._open:
+            base, mark, query = self._address.partition("?")
+            self._open[folder] = _opened(f"{base}/{folder}{mark}{query}" if folder else self._address)
+        return self._open[folder]
+
+    def _make(self, folder: str) -> None:
+        """Most back ends make a folder when it is listed, the others when something is put there."""
+        end = self._end(folder)
+        try:
+            end.list()
+        except Exception:  # noqa: BLE001 - whatever it was, the next step fails with the same
+            with tempfile.NamedTemporaryFile() as empty:
+                end.put(_path(empty.name), _PROBE)
+            end.delete([_PROBE])
+
+    def _put(self, request: Request) -> None:
+        self._moved, self._counts = 0, True
+        try:
+            self._end(request["folder"]).put(_path(request["file"]), os.fsencode(request["name"]))
+        finally:
+            self._counts = False
+
+    def _get(self, request: Request) -> None:
+        end, name = self._end(request["folder"]), request["name"]
+        end.get(os.fsencode(name), _path(request["file"]))
+        size, told = os.stat(request["file"]).st_size, _told_size(end, name)
+        if told not in (None, size):  # not every back end notices that it was cut off
+            raise RequestFailed("other", f"{size} of {told} bytes came")
+
+    def _listed(self, folder: str) -> dict[str, int]:
+        end = self._end(folder)
+        return {name: size for name, size in _sizes(end) if size >= 0}
+
+    def _size(self, folder: str, name: str) -> int | None:
+        end = self._end(folder)
+        size = _told_size(end, name)
+        if size is None:
+            size = _measured(end, name)
+        return size if size >= 0 else None
+
+
+def _sizes(end: Untyped) -> list[tuple[str, int]]:
+    quick = _quick_sizes(end)
+    if quick is not None:
+        return list(quick.items())
+    names = [os.fsdecode(name) for name in end.list()]
+    known = end.query_info([os.fsencode(name) for name in names])
+    sizes = ((name, known[os.fsencode(name)]["size"]) for name in names)
+    return [(name, _measured(end, name) if size is None else size) for name, size in sizes]
+
+
+def _told_size(end: Untyped, name: str) -> int | None:
+    """The size of an object, -1 where it is missing; None where the back end cannot tell."""
+    size: int | None = end.query_info([os.fsencode(name)])[os.fsencode(name)]["size"]
+    if size is None:
+        sizes = _quick_sizes(end, name)
+        size = None if sizes is None else sizes.get(name, -1)
+    return size
+
+
+def _quick_sizes(end: Untyped, name: str = "") -> dict[str, int] | None:
+    """All sizes, that of `name` at least, by one question that a back end could ask and does not; None for others."""
+    match type(end.backend).__name__:
+        case "WebDAVBackend":
+            return _webdav_sizes(end.backend, name)
+        case "RsyncBackend":
+            _, listing, _ = end.backend.subprocess_popen(f"{end.backend.cmd} {end.backend.url_string}")
+            return rsync_sizes(listing)
+        case "LFTPBackend":
+            return _lftp_sizes(end.backend)
+    return None
+
+
+def _webdav_sizes(backend: Untyped, name: str) -> dict[str, int]:
+    backend.headers["Depth"] = "0" if name else "1"
+    try:
+        response = backend.request("PROPFIND", backend.directory + name, _SIZES)
+    finally:
+        del backend.headers["Depth"]
+    with response:
+        if name and response.status == http.client.NOT_FOUND:
+            return {}
+        if response.status not in (200, 207):
+            raise OSError(f"PROPFIND: {response.status} {response.reason}")
+        document = response.read(_LONGEST_LISTING)
+    sizes = {}
+    for entry in minidom.parseString(document).getElementsByTagNameNS("*", "response"):  # noqa: S318 - expat bounds it
+        found = backend.taste_href(entry.getElementsByTagNameNS("*", "href")[0])
+        lengths = [backend.getText(one.childNodes) for one in entry.getElementsByTagNameNS("*", "getcontentlength")]
+        if found and not found.endswith("/") and lengths and lengths[0].isdecimal():
+            sizes[found] = int(lengths[0])
+    return sizes
+
+
+def rsync_sizes(listing: str) -> dict[str, int]:
+    """What rsync lists: mode, size with commas, date, time, name. Plain files only."""
+    fields = (line.split(None, 4) for line in listing.splitlines() if line.startswith("-"))
+    return {each[4]: int(each[1].replace(",", "")) for each in fields if len(each) == 5}
+
+
+def _lftp_sizes(backend: Untyped) -> dict[str, int]:
+    script = f"source {backend.tempname}; cd {shlex.quote(backend.remote_path)} && cls -1 -s --block-size=1"
+    _, listing, _ = backend.subprocess_popen(["lftp", "-c", script])
+    fields = (line.split(None, 1) for line in listing.splitlines())
+    return {each[1]: int(each[0]) for each in fields if len(each) == 2 and each[0].isdecimal()}
+
+
+def _measured(end: Untyped, name: str) -> int:
+    """The size of an object by fetching it; -1 where it is missing."""
+    if os.fsencode(name) not in end.list():
+        return -1
+    with tempfile.TemporaryDirectory() as folder:
+        end.get(os.fsencode(name), _path(f"{folder}/copy"))
+        return os.stat(f"{folder}/copy").st_size
+
+
+def _path(file: str) -> Untyped:
+    from duplicity import path
+
+    return path.Path(os.fsencode(file))
+
+
+def _opened(address: str) -> Untyped:
+    from duplicity import backend, errors
+
+    try:
+        return backend.get_backend(address)
+    except errors.UnsupportedBackendScheme as exc:
+        raise RequestFailed("scheme", str(exc)) from exc
+    except EOFError as exc:
+        raise RequestFailed("password", "it wants a password") from exc
+    except (errors.FatalError, errors.BackendException, NameError) as exc:
+        kind = "unusable" if isinstance(exc, NameError) or _UNUSABLE.search(str(exc)) else kind_of_backend(exc)
+        raise RequestFailed(kind, str(exc)) from exc
+
+
+def kind_of_backend(exc: BaseException) -> str:
+    """What a failure of a back end means, by duplicity's code, the system's number, or its words: they all differ."""
+    kind = _CODES.get(getattr(exc, "code", 0)) or _NUMBERS.get(getattr(exc, "errno", 0) or 0)
+    return kind or next((kind for kind, words in _WORDS.items() if words.search(str(exc))), "other")
+
+
+def _count_http(sent: Callable[[int], None]) -> None:
+    """Send what goes by HTTP in slices, and tell of each: some back ends hand over a whole volume at once."""
+    plain = http.client.HTTPConnection.send
+
+    def send(connection: http.client.HTTPConnection, content: Untyped) -> None:
+        if not isinstance(content, bytes | bytearray | memoryview):
+            plain(connection, content)
+            return
+        view = memoryview(content)
+        for start in range(0, len(view), _SLICE):
+            plain(connection, view[start : start + _SLICE])
+            sent(len(view[start : start + _SLICE]))
+
+    http.client.HTTPConnection.send = send  # type: ignore[method-assign, assignment]
+
+
+def _load() -> None:
+    """duplicity as a library: quick to give up, and never asking anybody."""
+    import duplicity
+
+    if duplicity.__version__ != VERSION:
+        raise RequestFailed("unusable", f"this is duplicity {duplicity.__version__}; tklb knows {VERSION}")
+    from duplicity import backend, config, log
+
+    log.setup()
+    config.num_retries, config.backend_retry_delay, config.timeout = 1, 1, _SILENCE
+    socket.setdefaulttimeout(_SILENCE)
+    backend.getpass.getpass = _no_password
+    backend.import_backends()
+
+
+def _no_password(_prompt: str = "", _stream: object = None) -> str:
+    raise EOFError
+
+
+def _listen(descriptor: int, requests: queue.SimpleQueue[bytes]) -> None:
+    with open(descriptor, "rb") as stream:
+        for line in stream:
+            requests.put(line)
+    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)  # whoever started us did not live to do so
+    os.killpg(0, signal.SIGKILL)
+
+
+def main(_arguments: Sequence[str]) -> int:
+    """Answer requests until there are no more."""
+    os.umask(0o077)
+    asked, answers = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    if Path(_OPTIONAL).is_dir():
+        sys.path.append(_OPTIONAL)
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(asked, requests), daemon=True).start()
+
+    def say(answer: Request) -> None:
+        os.write(answers, json.dumps(answer).encode() + b"\n")
+
+    def told(count: int) -> None:
+        say({"moved": count})
+        requests.get()
+
+    courier = Helper(told)
+    _count_http(courier.sent)
+    is_loaded = False
+    while True:
+        request = json.loads(requests.get())
+        try:
+            if not is_loaded:
+                _load()
+                is_loaded = True
+            say(courier.answer(request))
+        except RequestFailed as exc:
+            say({"failed": exc.kind, "reason": exc.reason})
+        except Exception as exc:  # noqa: BLE001 - back ends raise what they like
+            say({"failed": kind_of_backend(exc), "reason": str(exc) or type(exc).__name__})

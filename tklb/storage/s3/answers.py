@@ -1,0 +1,134 @@
+"""What an S3 service's refusals mean. Code and status in, a failure out; touches nothing.
+
+Nothing a service says is repeated but its code: it may echo what was sent to it. Codes: "Error responses" of the
+Amazon S3 API reference; those of other services are beside them.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Self
+
+from tklb.errors import AccessRefused, TargetDamaged, TargetFull, TargetUnreachable, TklbError
+
+_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
+_REFUSED = {
+    "AccessDenied": "these credentials may not do that: allow them to get, put, list and delete in {bucket}",
+    "AllAccessDisabled": "the service has closed this account or bucket",
+    "AccountProblem": "the service has closed this account",
+    "InvalidAccessKeyId": "the service does not know this access key",
+    "InvalidToken": "the session token is not valid",
+    "InvalidSecurity": "the credentials are not valid",
+    "NotSignedUp": "this account has not signed up for S3",
+    "SignatureDoesNotMatch": "the secret key does not belong to the access key",
+    "UnauthorizedAccess": "these credentials may not do that",
+}
+_FULL = {"InsufficientStorage", "QuotaExceeded", "StorageFull", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
+_PASSING = {
+    "BadDigest", "IncompleteBody", "InternalError", "InvalidDigest", "NoSuchUpload", "OperationAborted",
+    "RequestLimitExceeded", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException",
+    "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
+}  # fmt: skip
+_ELSEWHERE = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "Redirect"}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a service answered instead of doing it. Times are empty where it tells none."""
+
+    code: str
+    status: int
+    message: str = ""
+    our_time: str = ""
+    its_time: str = ""
+    region: str = ""
+
+    @classmethod
+    def read(cls, response: Mapping[str, Any]) -> Self:
+        """From what botocore made of the answer, which may hold anything."""
+        error, facts = response.get("Error", {}), response.get("ResponseMetadata", {})
+        headers = facts.get("HTTPHeaders", {})
+        status = facts.get("HTTPStatusCode", 0)
+        return cls(
+            code=found[0] if (found := _CODE.fullmatch(str(error.get("Code", "")))) else "",
+            status=status if isinstance(status, int) else 0,
+            message=str(error.get("Message", "")),
+            our_time=str(error.get("RequestTime", "")),
+            its_time=str(error.get("ServerTime", "") or headers.get("date", "")),
+            region=str(headers.get("x-amz-bucket-region", "") or error.get("Region", "")),
+        )
+
+    @property
+    def is_expiry(self) -> bool:
+        return self.code in _EXPIRED
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it says no more than a status: an answer to HEAD has no content."""
+        return not self.code or self.code.isdigit()
+
+
+def explain_refusal(refusal: Refusal, address: str, bucket: str, name: str) -> TklbError:
+    """What a refusal means for the target, and for the object `name` that was asked for ("": for none)."""
+    code, status = refusal.code, refusal.status
+    if code == "NoSuchKey" or (status == 404 and name and refusal.is_bare):
+        return TargetDamaged(address=address, reason=f"{name or 'what was asked for'} is missing")
+    if code in _FULL or status == 507 or "no space left" in refusal.message.lower():
+        return TargetFull(address=address)
+    if refusal.is_expiry:
+        return AccessRefused(address=address, reason="the session token has expired", may_pass=True)
+    if code in _PASSING or status in (408, 429) or status >= 500:
+        return TargetUnreachable(address=address, reason=f"the service answered {code or status}", may_pass=True)
+    if code == "NoSuchBucket" or (status == 404 and not name):
+        reason = f"there is no bucket {bucket}: `tklb init` makes it"
+        return TargetUnreachable(address=address, reason=reason, is_missing=True)
+    return _refused(refusal, address, bucket, name)
+
+
+def _refused(refusal: Refusal, address: str, bucket: str, name: str) -> TklbError:
+    """What no other try would change."""
+    code, status = refusal.code, refusal.status
+    if code == "RequestTimeTooSkewed":
+        return AccessRefused(address=address, reason=_skew(refusal))
+    if code in _REFUSED:
+        return AccessRefused(address=address, reason=_REFUSED[code].format(bucket=bucket))
+    if code == "InvalidObjectState":
+        reason = f"{name or 'an object'} lies in an archive class: have the service restore it there first"
+        return TargetUnreachable(address=address, reason=reason)
+    if code in _ELSEWHERE or status in (301, 307):
+        return TargetUnreachable(address=address, reason=_elsewhere(refusal, bucket))
+    if status in (401, 403):
+        return AccessRefused(address=address, reason=f"the service answered {code or status}")
+    return TargetUnreachable(address=address, reason=f"the service answered {code or status or 'what is no S3'}")
+
+
+def _elsewhere(refusal: Refusal, bucket: str) -> str:
+    region = refusal.region if _REGION.fullmatch(refusal.region) else ""
+    where = f"region {region}" if region else "another region"
+    return f"bucket {bucket} is in {where}: say so as s3.region in tklb.toml"
+
+
+def _skew(refusal: Refusal) -> str:
+    """By how much two clocks differ, as far as the service told."""
+    ours, its = _time(refusal.our_time), _time(refusal.its_time)
+    if ours is None or its is None:
+        return "the clock of this machine is wrong: set it, then repeat the command"
+    seconds = round((ours - its).total_seconds())
+    return (
+        f"the clock of this machine is {abs(seconds)} s {'ahead of' if seconds > 0 else 'behind'} that of the service"
+    )
+
+
+def _time(text: str) -> datetime | None:
+    """RFC 2616, ISO 8601 or the basic form that requests are signed with."""
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            moment = read(text)
+        except (ValueError, TypeError):
+            continue
+        return moment if moment.tzinfo else None
+    return None

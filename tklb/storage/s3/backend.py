@@ -1,0 +1,258 @@
+"""A target that is a bucket of an S3 service, Amazon's or any other.
+
+Takes and gives objects through s3_client.py. Facts of the protocol: the Amazon S3 API reference, "PutObject",
+"Checking object integrity" and "Multipart upload".
+"""
+
+import base64
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC
+from pathlib import Path
+from typing import IO, Any
+
+from tklb.config.schema import S3Config
+from tklb.errors import AccessRefused, TargetDamaged, TargetUnreachable, TklbError
+from tklb.model.target import TargetUrl
+from tklb.storage.backend import ListedObject, Moved, StoredObject, check_name, ignore_moved, is_name
+from tklb.storage.local import opened, private_file
+from tklb.storage.s3.body import Body, Changed, digest_of_stretch
+from tklb.storage.s3.client import Answer, Service
+
+log = logging.getLogger(__name__)
+
+# Up to here an object goes in one request: volumes of the usual size, whose whole SHA-256 the service then knows.
+WHOLE = 256 << 20
+PART = 32 << 20
+MOST_LISTED = 3_000_000  # entries: a thousand volumes a day for eight years; they are held in memory
+_BLOCK = 1 << 20
+_OTHER_CONTENT = "the service confirmed another content than it was sent"
+
+
+class S3Backend:
+    """See Target. Asks nobody before it is used."""
+
+    spool: Path | None = None
+
+    def __init__(self, address: TargetUrl, config: S3Config) -> None:
+        self._address = address
+        self._service = Service(address, config)
+        self._root = f"{address.path}/" if address.path else ""
+        kept = (
+            ("ServerSideEncryption", config.encryption),
+            ("SSEKMSKeyId", config.kms_key),
+            ("StorageClass", config.storage_class),
+        )
+        self._kept = {key: value for key, value in kept if value}
+        self._wants_hashes = True  # while the service was not seen to confirm checksums by itself
+
+    @property
+    def address(self) -> str:
+        return self._address.text
+
+    def make(self) -> None:
+        """Make the bucket, if there is none."""
+        try:
+            self._service.ask("head_bucket", {})
+        except TargetUnreachable as exc:
+            if not exc.facts.get("is_missing"):
+                raise
+            region = self._service.region
+            placed = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+            self._service.ask("create_bucket", placed, fine=("BucketAlreadyOwnedByYou",))
+
+    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+        key = self._key(name)
+        with self._service.told(name), opened(source) as origin:
+            size = os.fstat(origin.fileno()).st_size
+            put = self._put_whole if size <= WHOLE else self._put_parts
+            try:
+                is_confirmed = put(key, origin, sha256, moved)
+            except Changed as exc:
+                raise self._unreachable(f"{name} changed while it was stored") from exc
+        return StoredObject(size, sha256 if is_confirmed else None)
+
+    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
+        key = self._key(name)
+        with self._service.told(name), private_file(destination) as copy, self._content(key, name) as content:
+            while block := content.read(_BLOCK):
+                copy.write(block)
+                moved(len(block))
+
+    def read(self, name: str, limit: int) -> bytes:
+        key, found = self._key(name), bytearray()
+        with self._service.told(name), self._content(key, name) as content:
+            while len(found) <= limit and (block := content.read(limit + 1 - len(found))):
+                found += block
+        if len(found) > limit:
+            raise TargetDamaged(address=self.address, reason=f"{name} is longer than {limit} bytes")
+        return bytes(found)
+
+    def list(self, prefix: str) -> tuple[ListedObject, ...]:
+        entries = self._pages("list_objects_v2", "Contents", self._root + prefix, _after_listing)
+        with self._service.told():
+            listed = [ListedObject(str(entry["Key"]).removeprefix(self._root), int(entry["Size"])) for entry in entries]
+        return tuple(sorted(entry for entry in listed if entry.name != prefix))  # a "folder", as some tools make them
+
+    def stat(self, name: str) -> StoredObject | None:
+        try:
+            answer = self._service.ask("head_object", {"Key": self._key(name), "ChecksumMode": "ENABLED"}, about=name)
+        except TargetDamaged:
+            return None
+        modified = answer.get("LastModified")
+        with self._service.told():
+            return StoredObject(
+                int(answer["ContentLength"]), _whole_digest(answer), modified and modified.astimezone(UTC)
+            )
+
+    def delete(self, name: str) -> None:
+        self._service.ask("delete_object", {"Key": self._key(name)}, fine=("NoSuchKey",))
+
+    def tidy(self) -> None:
+        """Abort uploads in parts: what they left takes up paid space, and no listing shows it.
+
+        Who may not list them has them aborted by a rule of the bucket, if at all.
+        """
+        try:
+            self._abort_all()
+        except AccessRefused as exc:
+            log.info("uploads in parts that were cut off are not looked for: %s", exc)
+
+    def _abort_all(self) -> None:
+        with self._service.told():
+            for entry in tuple(self._pages("list_multipart_uploads", "Uploads", self._root, _after_uploads)):
+                if is_name(str(entry["Key"]).removeprefix(self._root)):
+                    self._abort({"Key": entry["Key"], "UploadId": entry["UploadId"]})
+
+    def close(self) -> None:
+        self._service.close()
+
+    def _put_whole(self, key: str, origin: IO[bytes], sha256: str, moved: Moved) -> bool:
+        size = os.fstat(origin.fileno()).st_size
+        body = Body(origin, 0, size, moved, hashed=self._wants_hashes)
+        digest = bytes.fromhex(sha256)
+        answer = self._send("put_object", body, digest, {"Key": key, "ContentLength": size, **self._kept})
+        return self._is_confirmed(answer, body, digest)
+
+    def _put_parts(self, key: str, origin: IO[bytes], sha256: str, moved: Moved) -> bool:
+        wishes = {"Key": key, "ChecksumAlgorithm": "SHA256", **self._kept}
+        upload = {"Key": key, "UploadId": self._service.ask("create_multipart_upload", wishes)["UploadId"]}
+        try:
+            return self._fill(upload, origin, sha256, moved)
+        except BaseException:  # Ctrl-C too: parts that nobody completes are kept, and paid, for ever
+            with contextlib.suppress(TklbError):
+                self._abort(upload)
+            raise
+
+    def _abort(self, upload: Mapping[str, str]) -> None:
+        self._service.ask("abort_multipart_upload", upload, fine=("NoSuchUpload",))
+
+    def _fill(self, upload: Mapping[str, str], origin: IO[bytes], sha256: str, moved: Moved) -> bool:
+        size, whole = os.fstat(origin.fileno()).st_size, hashlib.sha256()
+        parts, digests, are_confirmed = [], [], True
+        for number, start in enumerate(range(0, size, PART), 1):
+            length = min(PART, size - start)
+            digest = digest_of_stretch(origin, start, length, whole.update)
+            body = Body(origin, start, length, moved, hashed=self._wants_hashes)
+            wishes = {"PartNumber": number, "ContentLength": length, **upload}
+            answer = self._send("upload_part", body, digest, wishes)
+            are_confirmed &= self._is_confirmed(answer, body, digest)
+            echoed = {key: answer[key] for key in ("ETag", "ChecksumSHA256") if key in answer}
+            parts.append({"PartNumber": number, **echoed})
+            digests.append(digest)
+        if whole.hexdigest() != sha256:
+            raise Changed
+        answer = self._service.ask("complete_multipart_upload", {"MultipartUpload": {"Parts": parts}, **upload})
+        etags = b"".join(_etag_bytes(part.get("ETag", "")) for part in parts)
+        md5 = hashlib.md5(etags, usedforsecurity=False).hexdigest()
+        return self._is_whole(answer, b"".join(digests), f"{md5}-{len(parts)}") and are_confirmed
+
+    def _send(self, operation: str, body: Body, digest: bytes, wishes: Answer) -> Answer:
+        """Send content. What was raised while it was read is raised as it was."""
+        told = base64.b64encode(digest).decode()
+        checked = {"Body": body, "ChecksumSHA256": told, "ChecksumAlgorithm": "SHA256"}
+        try:
+            return self._service.ask(operation, {**wishes, **checked})
+        except TklbError:
+            if body.failure is not None:
+                raise body.failure from None
+            raise
+
+    def _is_confirmed(self, answer: Answer, body: Body, digest: bytes) -> bool:
+        """Whether the service told a checksum of what it holds, and the right one."""
+        told = answer.get("ChecksumSHA256")
+        self._wants_hashes = told is None
+        if told is not None:
+            if told != base64.b64encode(digest).decode():
+                raise self._unreachable(_OTHER_CONTENT, may_pass=True)
+            return True
+        if not body.is_hashed or str(answer.get("ETag", "")).strip('"') != body.md5.hexdigest():
+            return False
+        if body.sha256.digest() != digest:
+            raise Changed
+        return True
+
+    def _is_whole(self, answer: Answer, digests: bytes, etag: str) -> bool:
+        """Whether the service put the parts together rightly: it tells a checksum of their checksums, or an ETag."""
+        told = answer.get("ChecksumSHA256")
+        if told is None:
+            return str(answer.get("ETag", "")).strip('"') == etag
+        if told.partition("-")[0] != base64.b64encode(hashlib.sha256(digests).digest()).decode():
+            raise self._unreachable(_OTHER_CONTENT, may_pass=True)
+        return True
+
+    @contextlib.contextmanager
+    def _content(self, key: str, name: str) -> Iterator[IO[bytes]]:
+        answer = self._service.ask("get_object", {"Key": key}, about=name)
+        with contextlib.closing(answer["Body"]) as content:
+            yield content
+
+    def _pages(
+        self, operation: str, kind: str, prefix: str, after: Callable[[Answer], dict[str, Any]]
+    ) -> Iterator[Answer]:
+        """The entries of a listing, page after page. `after` says where the next one begins."""
+        place: dict[str, Any] = {}
+        count = 0
+        while True:
+            # rclone knows no list of uploads for a bucket that never had one
+            page = self._service.ask(operation, {"Prefix": prefix, **place}, fine=("NoSuchUpload",))
+            yield from page.get(kind, ())
+            count += len(page.get(kind, ()))
+            if not page.get("IsTruncated"):
+                return
+            if (beyond := after(page)) == place or not page.get(kind) or count > MOST_LISTED:
+                raise self._unreachable("its listing has no end")
+            place = beyond
+
+    def _key(self, name: str) -> str:
+        return self._root + check_name(name)
+
+    def _unreachable(self, reason: str, *, may_pass: bool = False) -> TargetUnreachable:
+        return TargetUnreachable(address=self.address, reason=reason, may_pass=may_pass)
+
+
+def _whole_digest(answer: Mapping[str, Any]) -> str | None:
+    """SHA-256 of an object in hex, where the service has that of the whole and not of parts."""
+    if answer.get("ChecksumType") != "FULL_OBJECT":  # not told: it may be the client's own claim, or one of parts
+        return None
+    with contextlib.suppress(ValueError):
+        digest = base64.b64decode(str(answer.get("ChecksumSHA256", "")), validate=True)
+        return digest.hex() if len(digest) == hashlib.sha256().digest_size else None
+    return None
+
+
+def _etag_bytes(etag: str) -> bytes:
+    with contextlib.suppress(ValueError):
+        return bytes.fromhex(etag.strip('"'))
+    return b""
+
+
+def _after_listing(page: Mapping[str, Any]) -> dict[str, Any]:
+    return {"ContinuationToken": page.get("NextContinuationToken", "")}
+
+
+def _after_uploads(page: Mapping[str, Any]) -> dict[str, Any]:
+    return {"KeyMarker": page.get("NextKeyMarker", ""), "UploadIdMarker": page.get("NextUploadIdMarker", "")}

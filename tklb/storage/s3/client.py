@@ -1,0 +1,251 @@
+"""Asks an S3 service through botocore, which does requests, signatures and the search for credentials.
+
+Takes an operation of the S3 API and what it wants; gives the answer, or a failure by its name. Touches the network, and
+the files that credentials are in. Botocore's own retries are off, and nothing it says of requests reaches a log.
+"""
+
+import base64
+import contextlib
+import logging
+import os
+import ssl
+import statistics
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import botocore.auth
+import botocore.config
+import botocore.exceptions as lack
+from botocore import UNSIGNED
+from botocore.awsrequest import AWSRequest
+from botocore.client import BaseClient
+from botocore.parsers import ResponseParserError
+from botocore.session import Session
+from urllib3.exceptions import HTTPError
+from urllib3.util.ssl_match_hostname import CertificateError
+
+from tklb.config.schema import S3Config
+from tklb.errors import AccessRefused, TargetUnreachable, TklbError
+from tklb.model.target import TargetUrl
+from tklb.storage.s3.answers import Refusal, explain_refusal
+from tklb.storage.s3.credentials import check_boto_files, own_credentials
+
+Answer = Mapping[str, Any]
+_CONNECT_SECONDS, _READ_SECONDS = 10, 60
+_CONNECTIONS = 40  # more than a configuration may ask for side by side
+_SYSTEM_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_SIGNER = "tklb-s3v4"
+_MEASURED, _MEASURED_SECONDS = 3, 3
+
+for _library in ("botocore", "urllib3"):  # headers and signatures are not for a log
+    logging.getLogger(_library).propagate = False
+    logging.getLogger(_library).addHandler(logging.NullHandler())
+
+
+class _KnownDigest(botocore.auth.S3SigV4Auth):  # type: ignore[misc]
+    """Signs with the digest of the content that a request has already, where botocore would read it all for that.
+
+    So a service that checks signatures refuses any other content, with or without TLS.
+    """
+
+    def payload(self, request: AWSRequest) -> str:
+        known = request.headers.get("x-amz-checksum-sha256")
+        return base64.b64decode(known).hex() if known else str(super().payload(request))
+
+
+botocore.auth.AUTH_TYPE_MAPS[_SIGNER] = _KnownDigest
+
+
+class Service:
+    """A bucket's service. Connects when it is first asked; any number of threads may ask."""
+
+    def __init__(self, address: TargetUrl, config: S3Config) -> None:
+        self._address, self._config = address, config
+        self._lock = threading.RLock()
+        self._client: BaseClient | None = None
+
+    @property
+    def region(self) -> str:
+        with self.told():
+            return str(self._opened().meta.region_name)
+
+    def ask(self, operation: str, wishes: Answer, *, about: str = "", fine: tuple[str, ...] = ()) -> Answer:
+        """One request. An answer whose code is in `fine` is none; `about` is the object that may be missing.
+
+        Raises TargetDamaged for that, TargetUnreachable, AccessRefused, TargetFull.
+        """
+        with self.told(about):
+            client = self._opened()
+            try:
+                answer: Answer = getattr(client, operation)(Bucket=self._address.bucket, **wishes)
+            except lack.ClientError as exc:
+                refusal = Refusal.read(exc.response)
+                if refusal.code in fine:
+                    return {}
+                if operation.startswith("head_") and refusal.is_bare and refusal.status < 500:
+                    self._explain(client)
+                raise
+        return answer
+
+    def _explain(self, client: BaseClient) -> None:
+        """Ask for what has an answer with content: one to HEAD has none, which would say why it refuses."""
+        prefix = f"{self._address.path}/" if self._address.path else ""
+        client.list_objects_v2(Bucket=self._address.bucket, Prefix=prefix, MaxKeys=1)
+
+    def close(self) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    @contextlib.contextmanager
+    def told(self, name: str = "") -> Iterator[None]:
+        """Give a failure of the service, the network or the system its name."""
+        try:
+            yield
+        except lack.ClientError as exc:
+            refusal = Refusal.read(exc.response)
+            if refusal.is_expiry:
+                self.close()  # the next try reads new credentials
+            raise explain_refusal(refusal, self._address.text, self._address.bucket, name) from exc
+        except (lack.BotoCoreError, HTTPError, ResponseParserError, OSError, ValueError, KeyError) as exc:
+            raise _failure_of_connection(exc, self._address.text, self._config.profile) from exc
+
+    def _opened(self) -> BaseClient:
+        with self._lock:
+            if self._client is None:
+                self._client = _connect(self._address, self._config)
+            return self._client
+
+
+def measured(address: TargetUrl, config: S3Config, clock: Callable[[], float]) -> float:
+    """Seconds that a service takes for a small answer, whatever it answers: the median of three, connected before.
+
+    Nothing is signed, so it needs no credentials. Raises TargetUnreachable.
+    """
+    taken = []
+    with Service(address, config).told(), contextlib.closing(_connect(address, config, is_signed=False)) as client:
+        for _ in range(_MEASURED + 1):
+            begun = clock()
+            with contextlib.suppress(lack.ClientError):
+                client.head_bucket(Bucket=address.bucket)
+            taken.append(clock() - begun)
+    return statistics.median(taken[1:])
+
+
+def _connect(address: TargetUrl, config: S3Config, *, is_signed: bool = True) -> BaseClient:
+    """A client of botocore, which connects when it is used."""
+    session = Session(profile=config.profile or None)
+    if is_signed:
+        _choose_credentials(session, config)
+    endpoint = address.endpoint or config.endpoint or None
+    style = config.addressing if config.addressing != "auto" or not endpoint else "path"
+    seconds = (_CONNECT_SECONDS, _READ_SECONDS) if is_signed else (_MEASURED_SECONDS, _MEASURED_SECONDS)
+    settings = botocore.config.Config(
+        signature_version=None if is_signed else UNSIGNED,
+        connect_timeout=seconds[0],
+        read_timeout=seconds[1],
+        retries={"mode": "standard", "total_max_attempts": 1},
+        max_pool_connections=_CONNECTIONS,
+        tcp_keepalive=True,
+        proxies={"http": config.proxy, "https": config.proxy} if config.proxy else None,
+        s3={"addressing_style": style},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    client = session.create_client(
+        "s3",
+        region_name=config.region or session.get_config_variable("region") or "us-east-1",
+        endpoint_url=endpoint,
+        verify=_certificates(session, config),
+        config=settings,
+    )
+    client.meta.events.register_first("choose-signer.s3", _choose_signer)
+    client.meta.events.register_last("before-parameter-build.s3", _stay_here)
+    return client
+
+
+def _stay_here(context: dict[str, Any], **_: object) -> None:
+    """Follow no redirect to another region: botocore asks for its name on and on where each answer is a redirect."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _choose_signer(signature_version: object, context: Answer, **_: object) -> str | None:
+    return _SIGNER if "s3v4" in (signature_version, f"s3{context.get('auth_type')}") else None
+
+
+def _choose_credentials(session: Session, config: S3Config) -> None:
+    """Let botocore's own search begin with our file; nothing of the environment stands before it."""
+    own = own_credentials(config)
+    if own is not None:
+        session.set_config_variable("credentials_file", os.fspath(own))
+        session.get_component("credential_provider").remove("env")
+    files = [session.get_config_variable(name) for name in ("credentials_file", "config_file")]
+    check_boto_files(None if own else files[0], files[1])
+
+
+def _certificates(session: Session, config: S3Config) -> str | None:
+    """The authorities to trust: those that were said, else those that this machine trusts."""
+    if config.ca_file:
+        try:
+            ssl.create_default_context(cafile=config.ca_file)
+        except OSError as exc:
+            raise TargetUnreachable(address=config.ca_file, reason="certificate file cannot be read") from exc
+    system = _SYSTEM_CERTIFICATES if os.path.exists(_SYSTEM_CERTIFICATES) else None
+    return config.ca_file or session.get_config_variable("ca_bundle") or system
+
+
+def _failure_of_connection(exc: Exception, address: str, profile: str) -> TklbError:
+    """What it means that there was no answer, or nobody to ask it for."""
+    match exc:
+        case lack.NoCredentialsError():
+            reason = "there are no credentials: tklb.toml(5) says where they may be, /etc/tklb/credentials for one"
+        case lack.ProfileNotFound():
+            reason = f"there is no profile {profile or 'of that name'} in the credentials file"
+        case lack.PartialCredentialsError():
+            reason = f"the credentials lack {exc.kwargs.get('cred_var')}"
+        case lack.ConfigParseError():
+            reason = f"{exc.kwargs.get('path')} is no credentials file"
+        case lack.CredentialRetrievalError() | lack.MetadataRetrievalError() | lack.TokenRetrievalError():
+            reason = f"no credentials came from {exc.kwargs.get('provider', 'their source')}: run it by hand to see why"
+        case lack.SSOError() | lack.LoginError() | lack.NoAuthTokenError():
+            reason = "the login that the credentials come from has ended: log in again"
+        case _:
+            return _unreachable(exc, address)
+    return AccessRefused(address=address, reason=reason)
+
+
+def _unreachable(exc: Exception, address: str) -> TargetUnreachable:
+    causes = _causes(exc)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return TargetUnreachable(address=address, reason=f"certificate refused: {cause.verify_message}")
+        if isinstance(cause, CertificateError):
+            return TargetUnreachable(address=address, reason="certificate refused: it is that of another host")
+    told = next((one.strerror for one in causes if isinstance(one, OSError) and one.strerror), "the connection broke")
+    match exc:
+        case lack.ConnectTimeoutError() | lack.ReadTimeoutError():
+            told = "no answer in time"
+        case lack.ProxyConnectionError():
+            told = f"the proxy does not let through: {told}"
+        case lack.ConnectionError() | lack.HTTPClientError() | lack.IncompleteReadError() | HTTPError():
+            pass
+        case ResponseParserError() | ValueError() | KeyError() if not isinstance(exc, lack.BotoCoreError):
+            told = "the service answered what is no S3"
+        case OSError():
+            return TargetUnreachable(address=address, reason=told)
+        case _:
+            return TargetUnreachable(address=address, reason=f"its settings are no use ({type(exc).__name__})")
+    return TargetUnreachable(address=address, reason=told, may_pass=True)
+
+
+def _causes(exc: BaseException) -> list[BaseException]:
+    """A failure and those below the layers that wrapped it, the outermost first."""
+    found: list[BaseException] = [exc]
+    for above in found:  # which grows meanwhile
+        wrapped = getattr(above, "kwargs", {}).get("error"), getattr(above, "reason", None)
+        for below in (*wrapped, *above.args, above.__cause__, above.__context__):
+            if isinstance(below, BaseException) and below not in found:
+                found.append(below)
+    return found

@@ -1,0 +1,45 @@
+"""The files that keys of an S3 service are in, and whether nobody else may read them.
+
+Takes paths; gives the file to be used. Touches nothing but their status.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from tklb.config.paths import Paths
+from tklb.config.schema import S3Config
+from tklb.errors import AccessRefused
+
+_READ_OR_WRITTEN, _WRITTEN = 0o077, 0o022
+
+
+def own_credentials(config: S3Config) -> Path | None:
+    """The file that was said, or that of tklb where there is one. Raises AccessRefused for one that others can read."""
+    said = Path(config.credentials_file) if config.credentials_file else None
+    path = said or Paths().config / "credentials"
+    if said is None and not os.path.lexists(path):
+        return None
+    _check(path, _READ_OR_WRITTEN)
+    return path
+
+
+def check_boto_files(credentials: str | None, config: str) -> None:
+    """Hold the files that botocore reads of itself to the same; in its configuration a command may stand, not a key."""
+    for name, forbidden in ((credentials, _READ_OR_WRITTEN), (config, _WRITTEN)):
+        if name and os.path.exists(path := os.path.expanduser(name)):
+            _check(Path(os.path.realpath(path)), forbidden)
+
+
+def _check(path: Path, forbidden: int) -> None:
+    try:
+        status = os.lstat(path)
+    except OSError as exc:
+        raise AccessRefused(address=str(path), reason=exc.strerror) from exc
+    if not stat.S_ISREG(status.st_mode):
+        raise AccessRefused(address=str(path), reason="it is no plain file")
+    if status.st_uid not in (0, os.geteuid()):
+        raise AccessRefused(address=str(path), reason=f"it belongs to uid {status.st_uid}, not to root")
+    if status.st_mode & forbidden:
+        reason = f"mode {stat.S_IMODE(status.st_mode):04o} lets others use it: `chmod 600 {path}`"
+        raise AccessRefused(address=str(path), reason=reason)

@@ -1,0 +1,275 @@
+"""Who may be spoken to by SSH, and as whom: host keys that are known, keys that are private, and nothing else.
+
+Takes an address and where keys and known hosts are; gives a connection that both sides have proven. Touches these
+files and the network. No passwords, no questions, and ~/.ssh/config is not read.
+"""
+
+import base64
+import contextlib
+import fnmatch
+import hashlib
+import hmac
+import logging
+import os
+import pwd
+import shlex
+import socket
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from tklb.config.schema import SftpConfig
+from tklb.errors import AccessRefused, TargetUnreachable
+from tklb.model.target import TargetUrl
+
+PORT = 22
+_IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
+_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
+_CONNECTING = 20  # seconds for each step until a session stands
+_PATIENCE = 120  # seconds without an answer
+_KEEP_ALIVE = 30
+_WINDOW = 8 << 20  # bytes the server may send before it hears from us
+_PACKET = 1 << 18
+_MOST_AGENT_KEYS = 5  # a server lets nobody try more than six
+_FAST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")  # one pass in C, where CTR with a MAC is two
+
+Untyped = Any  # what paramiko makes: it has no types
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A line of known_hosts about the host in question. `algorithm` and `blob` are the key's."""
+
+    algorithm: str
+    blob: bytes
+    is_revoked: bool
+    file: str
+
+
+class Connection:
+    """A proven connection to an SFTP server. Sending and receiving raise ConnectionError and TimeoutError."""
+
+    def __init__(self, transport: Untyped) -> None:
+        self._transport = transport
+        self._channel: Untyped = transport.open_session(timeout=_CONNECTING)
+        self._channel.settimeout(_PATIENCE)
+        self._channel.invoke_subsystem("sftp")
+
+    @property
+    def is_alive(self) -> bool:
+        return bool(self._transport.is_active()) and not self._channel.closed
+
+    def sendall(self, data: bytes) -> None:
+        with _lost():
+            self._channel.sendall(data)
+
+    def recv(self, size: int) -> bytes:
+        with _lost():
+            return bytes(self._channel.recv(size))
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+def connect(address: TargetUrl, config: SftpConfig, *, home: Path | None = None) -> Connection:
+    """A connection to the server of an address. Raises TargetUnreachable, AccessRefused.
+
+    `home` is where `.ssh` is looked for: the account's own, unless told.
+    """
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it prints the failures that it raises
+    account = pwd.getpwuid(os.geteuid())
+    folder = (home or Path(account.pw_dir)) / ".ssh"
+    keys = tuple(_identities(config, folder))
+    files = (Path(config.known_hosts),) if config.known_hosts else (folder / "known_hosts", _KNOWN_HOSTS)
+    known = known_keys(files, host_name(address))
+    with _named(address):
+        stream = socket.create_connection((address.host, address.port or PORT), timeout=_CONNECTING)
+        transport: Untyped = None
+        try:
+            transport = paramiko.Transport(stream, default_window_size=_WINDOW, default_max_packet_size=_PACKET)
+            _agree(transport, known)
+            _check_host(address, files[0], transport.get_remote_server_key(), known)
+            _log_in(address, transport, address.user or account.pw_name, keys, asks_agent=not config.identity_file)
+            transport.set_keepalive(_KEEP_ALIVE)
+            return Connection(transport)
+        except BaseException:
+            (transport or stream).close()
+            raise
+
+
+def host_name(address: TargetUrl) -> str:
+    """The server as known_hosts names it."""
+    host = address.host.lower()
+    return host if (address.port or PORT) == PORT else f"[{host}]:{address.port}"
+
+
+def known_keys(files: Iterable[Path], name: str) -> tuple[KnownKey, ...]:
+    """What known_hosts files, as sshd(8) tells of them, say of a host. Odd lines are no lines, as for ssh.
+
+    Raises AccessRefused for a file that cannot be read.
+    """
+    found = []
+    for file in files:
+        try:
+            lines = file.read_text("utf-8", "backslashreplace").splitlines()
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            raise AccessRefused(address=file, reason=exc.strerror) from exc
+        found += [key for line in lines if (key := _known_key(line.split(), name, str(file)))]
+    return tuple(found)
+
+
+def _known_key(fields: list[str], name: str, file: str) -> KnownKey | None:
+    marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
+    if len(fields) < 3 or fields[0].startswith("#") or marker not in ("", "@revoked"):
+        return None
+    try:
+        blob = base64.b64decode(fields[2], validate=True)
+        matches = _is_meant(fields[0], name)
+    except ValueError:
+        return None
+    return KnownKey(fields[1], blob, marker == "@revoked", file) if matches else None
+
+
+def _is_meant(patterns: str, name: str) -> bool:
+    """Whether the first field of a line means a host; a pattern with `!` that does rules the line out."""
+    if patterns.startswith("|1|"):
+        salt, digest = (base64.b64decode(part, validate=True) for part in patterns[3:].split("|"))
+        return hmac.compare_digest(hmac.digest(salt, name.encode(), "sha1"), digest)
+    each = patterns.lower().split(",")
+    if any(pattern.startswith("!") and _fits(name, pattern[1:]) for pattern in each):
+        return False
+    return any(_fits(name, pattern) for pattern in each if not pattern.startswith("!"))
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))  # brackets are no wildcards here
+
+
+def fingerprint(blob: bytes) -> str:
+    """A key as `ssh-keygen -l` shows it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def _identities(config: SftpConfig, folder: Path) -> Iterator[Untyped]:
+    """The private keys to try. Raises AccessRefused for one that is not private, or of no use."""
+    if config.identity_file:
+        yield _private_key(Path(config.identity_file))
+        return
+    yield from (_private_key(folder / name) for name in _IDENTITIES if (folder / name).exists())
+
+
+def _private_key(path: Path) -> Untyped:
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise AccessRefused(address=path, reason="it is no plain file")
+        if status.st_uid != os.geteuid():
+            raise AccessRefused(
+                address=path, reason=f"it belongs to uid {status.st_uid}; a private key must be one's own"
+            )
+        if status.st_mode & 0o077:
+            mode = f"{stat.S_IMODE(status.st_mode):04o}"
+            raise AccessRefused(address=path, reason=f"others can read this private key (mode {mode}): `chmod 600` it")
+        return paramiko.PKey.from_path(path)
+    except OSError as exc:
+        raise AccessRefused(address=path, reason=exc.strerror or str(exc)) from exc
+    except (TypeError, paramiko.PasswordRequiredException) as exc:  # the former from the library below paramiko
+        reason = (
+            "this private key is encrypted, and nobody is there to ask; give tklb a key of its own without passphrase"
+        )
+        raise AccessRefused(address=path, reason=reason) from exc
+    except (ValueError, UnsupportedAlgorithm, paramiko.SSHException, paramiko.UnknownKeyType) as exc:
+        raise AccessRefused(address=path, reason="it is no private key that can be read") from exc
+
+
+def _agree(transport: Untyped, known: tuple[KnownKey, ...]) -> None:
+    """Make the connection secret; the server is asked for a key that is known, where it has several."""
+    options = transport.get_security_options()
+    algorithms = {name for key in known for name in _signatures(key.algorithm)}
+    options.key_types = sorted(options.key_types, key=lambda name: name not in algorithms)
+    options.ciphers = sorted(options.ciphers, key=lambda name: name not in _FAST)
+    transport.start_client(timeout=_CONNECTING)
+
+
+def _signatures(algorithm: str) -> tuple[str, ...]:
+    return ("rsa-sha2-512", "rsa-sha2-256") if algorithm == "ssh-rsa" else (algorithm,)
+
+
+def _check_host(address: TargetUrl, file: Path, key: Untyped, known: tuple[KnownKey, ...]) -> None:
+    blob = key.asbytes()
+    seen = f"{key.get_name()} {fingerprint(blob)}"
+    same = [one for one in known if one.blob == blob]
+    if any(one.is_revoked for one in same):
+        raise AccessRefused(address=address.text, reason=f"its host key {seen} is revoked in {same[0].file}")
+    valid = [one for one in known if not one.is_revoked]
+    if not valid:
+        port = f"-p {address.port} " if address.port not in (0, PORT) else ""
+        command = f"ssh-keyscan {port}{shlex.quote(address.host)} >> {shlex.quote(str(file))}"
+        raise AccessRefused(
+            address=address.text,
+            reason=f"its host key is not known. It showed {seen}: if that is what `ssh-keygen -lf` says on the server"
+            f" itself, add it by `{command}`",
+        )
+    if not any(one.blob == blob for one in valid):
+        raise AccessRefused(
+            address=address.text,
+            reason=f"its host key has CHANGED: {valid[0].file} knows {valid[0].algorithm} {fingerprint(valid[0].blob)},"
+            f" it showed {seen}. Somebody may stand between; nothing was sent. If the server was set up anew, remove"
+            f" the old key by `ssh-keygen -f {shlex.quote(valid[0].file)} -R {shlex.quote(host_name(address))}`",
+        )
+
+
+def _log_in(address: TargetUrl, transport: Untyped, user: str, keys: tuple[Untyped, ...], *, asks_agent: bool) -> None:
+    tried = []
+    with contextlib.closing(paramiko.Agent()) if asks_agent else contextlib.nullcontext() as agent:
+        offered = agent.get_keys()[:_MOST_AGENT_KEYS] if agent else ()
+        for key in (*keys, *offered):
+            tried.append(f"{key.get_name()} {fingerprint(key.asbytes())}")
+            try:
+                more = transport.auth_publickey(user, key)
+            except paramiko.AuthenticationException:
+                if not transport.is_active():
+                    break
+                continue
+            if not more:
+                return
+            raise AccessRefused(address=address.text, reason=f"it wants more of {user} than a key: {', '.join(more)}")
+    reason = (
+        f"it takes none of the keys for {user}: {', '.join(tried)}" if tried else "there is no private key to show it"
+    )
+    raise AccessRefused(address=address.text, reason=reason)
+
+
+@contextlib.contextmanager
+def _lost() -> Iterator[None]:
+    """Tell a connection that broke from the failures of files, which are OSErrors too."""
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except (OSError, EOFError, paramiko.SSHException) as exc:
+        raise ConnectionResetError(str(exc)) from exc
+
+
+@contextlib.contextmanager
+def _named(address: TargetUrl) -> Iterator[None]:
+    """Give a failure to connect its name."""
+    try:
+        yield
+    except socket.gaierror as exc:
+        may_pass = exc.errno == socket.EAI_AGAIN
+        raise TargetUnreachable(
+            address=address.text, reason=f"{address.host}: {exc.strerror}", may_pass=may_pass
+        ) from exc
+    except paramiko.IncompatiblePeer as exc:
+        raise TargetUnreachable(address=address.text, reason=f"no way of encryption in common: {exc}") from exc
+    except (OSError, EOFError, paramiko.SSHException) as exc:
+        reason = getattr(exc, "strerror", None) or str(exc) or "it ended the connection"
+        raise TargetUnreachable(address=address.text, reason=reason, may_pass=True) from exc

@@ -1,0 +1,1 @@
+"""Backends around a backend: retry, stall timeout and rate limit."""

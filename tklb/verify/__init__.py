@@ -1,0 +1,1 @@
+"""THE STAGES OF A VERIFICATION: ledger, objects, contents, impact, repair."""
