@@ -18,8 +18,9 @@ PRINTED = """
 import json, sys
 from pathlib import Path
 from tklb.errors import TklbError
-from tklb.model import PackageDelta, Skipped, SourceFile
-from tklb.host import apt, dpkg, services, sources
+from tklb.model.packages import PackageDelta, SourceFile
+from tklb.model.report import Skipped
+from tklb.host import apt, apt_sources, dpkg, services
 def plain(value):
     if isinstance(value, Skipped):
         return [value.item, value.reason]
@@ -133,7 +134,7 @@ def test_without_systemd_a_running_service_is_restarted_and_no_other_is_started(
 
 def test_a_policy_left_by_a_killed_run_is_taken_away(box: Appliance) -> None:
     policy = box.root / "usr/sbin/policy-rc.d"
-    kill = "(lambda d: (d.__enter__(), __import__('os')._exit(0)))(services.denied())"
+    kill = "(lambda d: (d.__enter__(), __import__('os')._exit(0)))(services.deny_service_starts())"
     code = PRINTED.replace("EXPRESSION", kill)
     policy.write_text("#!/bin/sh\nexit 0\n")
     box.run(["python3", "-c", code], env={"PYTHONPATH": "/src", "PYTHONDONTWRITEBYTECODE": "1"})
@@ -145,7 +146,7 @@ def test_a_policy_left_by_a_killed_run_is_taken_away(box: Appliance) -> None:
 def test_marks_are_set_as_wanted(box: Appliance) -> None:
     marks = "[('good-a', True, False), ('good-b', False, True), ('absent', False, True)]"
     assert ask(box, f"(apt.install(['good-a', 'good-b']), apt.mark({marks}))") == [[], []]
-    found = {words[0]: words[3:] for words in ask(box, "dpkg.installed()")}
+    found = {words[0]: words[3:] for words in ask(box, "dpkg.list_installed()")}
     assert (found["good-a"], found["good-b"]) == ([True, False], [False, True])
     assert box.run(["apt-mark", "showhold"]).stdout.split() == ["good-b"]
 
@@ -179,7 +180,7 @@ def test_a_dpkg_that_was_interrupted_is_refused(box: Appliance) -> None:
 
 def test_a_package_from_a_file_is_told_from_one_that_a_source_offers(box: Appliance) -> None:
     box.run(["apt-get", "install", "-qy", "good-a", "/archive/outside/from-a-file_1_all.deb"])
-    wanted = "PackageDelta(tuple(p for p in dpkg.installed() if p.name in ('good-a', 'from-a-file')))"
+    wanted = "PackageDelta(tuple(p for p in dpkg.list_installed() if p.name in ('good-a', 'from-a-file')))"
     call = f"[apt.local_packages(b'/', {wanted}, Path('/tmp/cache')) for _ in (1, 2)]"
     assert ask(box, call) == [["from-a-file"], ["from-a-file"]]
     (box.root / "etc/apt/sources.list").write_text("")  # nothing is offered, so nothing can be told
@@ -205,7 +206,7 @@ def test_the_owners_sources_travel_and_debians_own_stay(box: Appliance) -> None:
     found = {
         path: (content, mode)
         for path, content, mode in ask(
-            box, "[(f.path, f.content.decode('latin-1'), f.mode) for f in sources.extra_sources()]"
+            box, "[(f.path, f.content.decode('latin-1'), f.mode) for f in apt_sources.read_extra_sources()]"
         )
     }
     assert sorted(found) == [
@@ -221,11 +222,11 @@ def test_the_owners_sources_travel_and_debians_own_stay(box: Appliance) -> None:
 
 def test_source_files_are_put_in_place_whole(box: Appliance) -> None:
     file = "SourceFile(b'/etc/apt/keyrings/new/k.gpg', b'key', 0o644)"
-    assert ask(box, f"sources.add_sources(b'/', [{file}])") == []
+    assert ask(box, f"apt_sources.add_sources(b'/', [{file}])") == []
     assert (box.root / "etc/apt/keyrings/new/k.gpg").read_bytes() == b"key"
     box.run(["ln", "-s", "/tmp", "/etc/apt/evil"])
     evil = "SourceFile(b'/etc/apt/evil/k.gpg', b'key', 0o644)"
-    assert ask(box, f"sources.add_sources(b'/', [{evil}])") == [["/etc/apt/evil/k.gpg", "its folder is a link"]]
+    assert ask(box, f"apt_sources.add_sources(b'/', [{evil}])") == [["/etc/apt/evil/k.gpg", "its folder is a link"]]
 
 
 def test_the_lock_of_another_apt_is_waited_for(box: Appliance) -> None:

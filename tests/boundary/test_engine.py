@@ -519,7 +519,7 @@ def test_killed_push_leaves_nothing_that_counts_and_the_next_is_right(machine: M
     before = set(os.listdir(machine.spool))
     written(machine.source / "huge", random.Random(2).randbytes(1 << 20) * 60)
     code = (
-        "import sys, pickle, pathlib; from tklb.engine.duplicity import Engine; from tklb.model import Secret\n"
+        "import sys, pickle, pathlib; from tklb.engine.duplicity import Engine; from tklb.model.secret import Secret\n"
         "order, cache, secret = pickle.load(sys.stdin.buffer)\n"
         "Engine(cache, Secret(secret)).push(order)\n"
     )

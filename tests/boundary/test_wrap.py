@@ -376,12 +376,12 @@ def test_no_secret_is_in_arguments_environment_or_logs(
 
 def test_traceback_of_a_failure_has_no_secret() -> None:
     program = (
-        "from tklb.crypto.key_encryption import wrap\nfrom tklb.model import Secret\n"
-        "wrap(Secret('canary-secret'), Secret('canary-passphrase'))\n"
+        "from tklb.crypto.key_encryption import encrypt_key\nfrom tklb.model.secret import Secret\n"
+        "encrypt_key(Secret('canary-secret'), Secret('canary-passphrase'))\n"
     )
     environment = {**os.environ, "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
-        [sys.executable, "-c", program.replace("wrap(S", "import gnupg; gnupg.GPG.encrypt_file = None\nwrap(S")],
+        [sys.executable, "-c", program.replace("encrypt_key(S", "import gnupg; gnupg.GPG.encrypt_file = None\nencrypt_key(S")],
         env=environment, capture_output=True, text=True, check=False, timeout=60, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert "Traceback" in done.stderr

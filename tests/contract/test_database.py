@@ -29,11 +29,11 @@ every_release = pytest.mark.parametrize("place", [*BOOKWORM, *TRIXIE], indirect=
 START = """
     import os, select, signal, subprocess, time
     from pathlib import Path
-    from tklb.config.load import DatabaseConfig
-    from tklb.databases.filter import wish_for
+    from tklb.config.schema import DatabaseConfig
+    from tklb.databases.filter import filter_for
     from tklb.diff.rules import parse_override
     from tklb.errors import DatabaseFailed
-    from tklb.model import DatabaseLoad, SavedDatabase
+    from tklb.model.databases import DatabaseLoad, SavedDatabase
     from tklb.databases.dump_format import DumpFolder, read_server, write_server
     from tklb.databases.servers import find_server
     engine = values["engine"]
@@ -45,7 +45,7 @@ START = """
         return {"skipped": skipped, "notes": list(result.notes)}
     def dump_into(name, progress=nothing):
         folder = Path(name); folder.mkdir(mode=0o700)
-        wish = wish_for(engine, [parse_override(word) for word in values.get("overrides", [])])
+        wish = filter_for(engine, [parse_override(word) for word in values.get("overrides", [])])
         dumped = server.dump(wish, folder, progress)
         write_server(folder, dumped.server)
         tables = {d.name: {t.name: [t.rows, t.files] for t in d.tables} for d in dumped.server.databases}
@@ -214,7 +214,7 @@ def test_stopped_server_fails_every_question_and_starts_on_demand(place: Place, 
         asked = {
             "databases": lambda: server.databases(),
             "offer": lambda: server.offer(),
-            "dump": lambda: server.dump(wish_for(engine, []), Path("/root/unreached"), nothing),
+            "dump": lambda: server.dump(filter_for(engine, []), Path("/root/unreached"), nothing),
             "load_accounts": lambda: server.load_accounts(dump, nothing),
             "load": lambda: server.load(dump, DatabaseLoad(saved, saved.name), nothing),
         }

@@ -27,10 +27,10 @@ pytestmark = pytest.mark.lab
 START = """
     import os, sys
     from pathlib import Path
-    from tklb.databases.filter import wish_for
+    from tklb.databases.filter import filter_for
     from tklb.diff.rules import parse_override
     from tklb.errors import DatabaseFailed
-    from tklb.model import DatabaseLoad
+    from tklb.model.databases import DatabaseLoad
     from tklb.databases.dump_format import DumpFolder, read_server, write_server
     from tklb.databases.mariadb import find
     server = find(values.get("defaults", ""), values.get("lock_seconds", 5))
@@ -41,7 +41,7 @@ START = """
 """
 DUMP = """
     folder = Path(values["folder"]); folder.mkdir(mode=0o700)
-    wish = wish_for("mysql", [parse_override(word) for word in values.get("overrides", [])])
+    wish = filter_for("mysql", [parse_override(word) for word in values.get("overrides", [])])
     dumped = server.dump(wish, folder, nothing)
     write_server(folder, dumped.server)
     tables = {d.name: {t.name: t.rows for t in d.tables} for d in dumped.server.databases}

@@ -26,10 +26,10 @@ NUMBERS = itertools.count()
 START = """
     import sys, time
     from pathlib import Path
-    from tklb.databases.filter import wish_for
+    from tklb.databases.filter import filter_for
     from tklb.diff.rules import parse_override
     from tklb.errors import DatabaseFailed
-    from tklb.model import DatabaseLoad
+    from tklb.model.databases import DatabaseLoad
     from tklb.databases.dump_format import DumpFolder, read_server, write_server
     from tklb.databases.postgresql import find
     server = find("", values.get("lock_seconds", 5))
@@ -40,7 +40,7 @@ START = """
 """
 DUMP = """
     folder = Path(values["folder"]); folder.mkdir()
-    wish = wish_for("pgsql", [parse_override(word) for word in values.get("overrides", [])])
+    wish = filter_for("pgsql", [parse_override(word) for word in values.get("overrides", [])])
     dumped = server.dump(wish, folder, nothing)
     write_server(folder, dumped.server)
     tables = {d.name: {t.name: t.rows for t in d.tables} for d in dumped.server.databases}

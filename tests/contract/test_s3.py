@@ -552,10 +552,10 @@ def test_nearest_region_is_measured_and_kept(tmp_path: Path) -> None:
 
 
 _LIST_IN_A_BOX = """
-    from tklb.config.load import S3Config
-    from tklb.storage.url import parse_address
-    from tklb.storage.s3.backend import S3Target
-    target = S3Target(parse_address(values["address"]), S3Config())
+    from tklb.config.schema import S3Config
+    from tklb.storage.url import parse_url
+    from tklb.storage.s3.backend import S3Backend
+    target = S3Backend(parse_url(values["address"]), S3Config())
     target.make()
     answer = target.list("volumes/")
 """
