@@ -22,7 +22,7 @@ from tklb.host.files.scan import scan
 from tklb.model.accounts import AccountDelta, Accounts
 from tklb.model.files import FileChange, FileEntry
 from tklb.model.packages import Package, PackageDelta
-from tklb.model.report import Skipped
+from tklb.model.report import SkippedItems
 from tklb.profile.state import read_install_state
 from tklb.session import Session
 from tklb.snapshot import metadata
@@ -44,7 +44,7 @@ class MachineState:
     local_files: tuple[bytes, ...]  # their files: nothing else brings them back, so they count wherever they lie
     accounts: Accounts
     account_delta: AccountDelta
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: SkippedItems = field(default_factory=SkippedItems)
 
 
 def collect_state(setting: Session, overrides: Iterable[str] = ()) -> MachineState:

@@ -15,7 +15,7 @@ from tklb.diff.sqlite_names import SMALLEST_PAGE, journal, sidecars
 from tklb.errors import printable
 from tklb.host.sqlite.copy import Identity, NotCopied, Unfinished, copy_database, is_in_use, is_sqlite, open_files
 from tklb.model.files import FileEntry
-from tklb.model.report import Skipped
+from tklb.model.report import Skipped, SkippedItems
 from tklb.model.snapshot_metadata import SQLITE_COPIES
 from tklb.snapshot import metadata
 
@@ -37,7 +37,7 @@ class SqliteCopies:
         if self.is_wanted:
             self._opened = open_files()
 
-    def settle(self, entry: FileEntry, skipped: list[Skipped]) -> FileEntry | None:
+    def settle(self, entry: FileEntry, skipped: SkippedItems) -> FileEntry | None:
         """The entry as the snapshot shall have it; None for what belongs to a database that was copied."""
         if entry.path in self._beside:
             return None
@@ -48,14 +48,13 @@ class SqliteCopies:
             return entry
         return self._copied(entry, identity, skipped) if is_sqlite(entry.path) else entry
 
-    def end(self, skipped: list[Skipped]) -> None:
+    def end(self, skipped: SkippedItems) -> None:
         """Say which journals did not come; forget what could not be read of what was copied, which is in use."""
         for beside, path in self._unfinished.items():
             skipped.append(Skipped(path, f"{_LEFT}, perhaps torn: {printable(beside)} is not taken"))
-        settled = {*self._beside, *(path for path, _ in self.made)}
-        skipped[:] = [item for item in skipped if item.item not in settled]
+        skipped.drop({*self._beside, *(path for path, _ in self.made)})
 
-    def _copied(self, entry: FileEntry, identity: Identity, skipped: list[Skipped]) -> FileEntry:
+    def _copied(self, entry: FileEntry, identity: Identity, skipped: SkippedItems) -> FileEntry:
         name = file_name(os.fsdecode(entry.path))
         folder = private_folder(self.stage / metadata.DUMPS / SQLITE_COPIES)
         try:

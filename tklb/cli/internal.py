@@ -34,11 +34,12 @@ def scan(output: Output, root: bytes, digest: bool, path: tuple[bytes, ...]) -> 
     from tklb.diff.listing import listing
     from tklb.diff.rules import Rule, Rules
     from tklb.host.files.scan_records import scan_records
-    from tklb.model.report import Skipped
+    from tklb.model.report import Skipped, SkippedItems
 
     start = os.getcwdb() if os.path.samefile(root, b"/") else b"/"
     tops = [b"/" + os.path.normpath(os.path.join(start, name)).lstrip(b"/") for name in path]
-    skipped = [Skipped(name, "there is no such path") for name in tops if not os.path.lexists(root + name)]
+    absent = (name for name in tops if not os.path.lexists(root + name))
+    skipped = SkippedItems(Skipped(name, "there is no such path") for name in absent)
     rules = Rules(tuple(Rule(True, name, is_literal=True) for name in tops))
     sys.stdout.buffer.writelines(listing(scan_records(root, rules, digest=digest, skipped=skipped)))
     sys.stdout.buffer.flush()

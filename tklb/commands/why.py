@@ -10,6 +10,7 @@ from tklb.errors import printable
 from tklb.host.dpkg import owner_of
 from tklb.host.files.scan import scan
 from tklb.model.files import FileEntry
+from tklb.model.report import SkippedItems
 from tklb.profile.builtin import ELSEWHERE
 from tklb.profile.state import read_install_state
 from tklb.session import Session
@@ -54,5 +55,5 @@ def _installed(setting: Session, seen: MachineState, path: bytes) -> FileEntry |
 
 
 def _present(path: bytes) -> FileEntry | None:
-    found = scan(ROOT, Rules((Rule(True, path),)), skipped=[], own=())
+    found = scan(ROOT, Rules((Rule(True, path),)), skipped=SkippedItems(), own=())
     return next((entry for entry in found if entry.path == path), None)

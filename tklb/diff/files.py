@@ -16,7 +16,7 @@ What is a change, and what is not:
 - Holes are how a file is stored, not what it is.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import TypeVar
 
@@ -31,7 +31,7 @@ def compare(
     base: Iterable[FileEntry],
     now: Iterable[FileEntry],
     digest: Digest | None = None,
-    unseen: Sequence[Skipped] = (),
+    unseen: Iterable[Skipped] = (),
 ) -> Iterator[FileChange]:
     """Give the changes from `base` to `now`, sorted by path; for one path deleted comes before new.
 
@@ -78,7 +78,7 @@ def _next_path(last: Row | None, row: Row, path_of: Callable[[Row], bytes], name
 
 
 def changes_of_pair(
-    old: FileEntry | None, new: FileEntry | None, digest: Digest | None, unseen: Sequence[Skipped]
+    old: FileEntry | None, new: FileEntry | None, digest: Digest | None, unseen: Iterable[Skipped]
 ) -> Iterator[FileChange]:
     """Give the changes, none to two, of one path."""
     if old is None:
@@ -105,7 +105,7 @@ def _change_within_kind(old: FileEntry, new: FileEntry, digest: Digest | None) -
     return None
 
 
-def _is_within(path: bytes, unseen: Sequence[Skipped]) -> bool:
+def _is_within(path: bytes, unseen: Iterable[Skipped]) -> bool:
     return any(path == item.item or path.startswith(item.item.rstrip(b"/") + b"/") for item in unseen)
 
 

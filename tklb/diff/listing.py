@@ -6,7 +6,7 @@ bytes. Any other listing is read line by line.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import BinaryIO
 
@@ -82,7 +82,7 @@ def entry_of(record: Record) -> FileEntry:
 
 
 def compare_records(
-    base: Iterable[Record], now: Iterable[Record], unseen: Sequence[Skipped] = ()
+    base: Iterable[Record], now: Iterable[Record], unseen: Iterable[Skipped] = ()
 ) -> Iterator[FileChange]:
     """Do as files.compare() does, without digests of its own."""
     for old, new in merge(base, now, itemgetter(0)):

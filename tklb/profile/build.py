@@ -17,7 +17,7 @@ from tklb.host.files.digest import file_digest
 from tklb.host.files.scan import scan
 from tklb.host.release import os_release
 from tklb.model.files import FileEntry
-from tklb.model.report import Skipped
+from tklb.model.report import Skipped, SkippedItems
 from tklb.profile.folder import Profile, load_profile, tagged
 from tklb.profile.generated import ucf_owners
 from tklb.profile.recipe import Recipe, parse_recipe
@@ -62,7 +62,7 @@ def build_profile(root: bytes, recipe: Path, out: Path | None = None) -> Profile
 
 
 def _listing(root: bytes, profile: Profile) -> Iterator[bytes]:
-    skipped: list[Skipped] = []
+    skipped = SkippedItems()
     entries = list(scan(root, profile.rules, skipped=skipped, digest=True))
     nameless = [Skipped(entry.path, "no name owns it") for entry in entries if None in (entry.uname, entry.gname)]
     for item in (*skipped, *nameless):

@@ -18,7 +18,7 @@ from tklb.host.files.digest import digest_with_status
 from tklb.host.files.readahead import Reader, is_large, read_in_turn
 from tklb.host.files.walk import Seen, walk
 from tklb.model.files import FileEntry
-from tklb.model.report import Skipped
+from tklb.model.report import Skipped, SkippedItems
 
 KINDS = {
     stat.S_IFREG: "file",
@@ -46,7 +46,7 @@ def scan(
     root: bytes,
     rules: Rules,
     *,
-    skipped: list[Skipped],
+    skipped: SkippedItems,
     known: Iterable[FileEntry] = (),
     own: tuple[bytes, ...] = (),
     digest: bool = False,
@@ -130,7 +130,7 @@ class _Earlier:
 class Examiner:
     """Turns a status into an entry. To be closed after use."""
 
-    def __init__(self, root: bytes, skipped: list[Skipped], *, digest: bool) -> None:
+    def __init__(self, root: bytes, skipped: SkippedItems, *, digest: bool) -> None:
         self._names = read_names(root)
         self._skipped = skipped
         self._digest = digest

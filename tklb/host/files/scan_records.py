@@ -14,7 +14,7 @@ from tklb.diff.mtree import EXTRA, format_entry
 from tklb.diff.rules import Rules
 from tklb.host.files.scan import Examiner
 from tklb.host.files.walk import Seen, walk
-from tklb.model.report import Skipped
+from tklb.model.report import SkippedItems
 
 _EXTRA = EXTRA.decode()
 _ENDS = b" \n"
@@ -24,7 +24,7 @@ def scan_records(
     root: bytes,
     rules: Rules,
     *,
-    skipped: list[Skipped],
+    skipped: SkippedItems,
     known: Iterable[Record] = (),
     own: tuple[bytes, ...] = (),
     digest: bool = False,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from tklb.diff.keywords import unescape
 from tklb.diff.rules import Folder, Rules
-from tklb.model.report import Skipped
+from tklb.model.report import Skipped, SkippedItems
 
 # Kernel interfaces that look like files; see proc(5), and `nodev` in /proc/filesystems.
 PSEUDO = frozenset((
@@ -50,7 +50,7 @@ class _Frame:
         self.descriptor = -1
 
 
-def walk(root: bytes, rules: Rules, own: Iterable[bytes], skipped: list[Skipped]) -> Iterator[Seen]:
+def walk(root: bytes, rules: Rules, own: Iterable[bytes], skipped: SkippedItems) -> Iterator[Seen]:
     """Give all below `root` that `rules` take in, but `own` (paths inside the root) and kernel file systems.
 
     What cannot be read, or vanishes meanwhile, is appended to `skipped`. Raises OSError where `root` is no folder.
@@ -87,10 +87,11 @@ def _barred(root: bytes, own: Iterable[bytes]) -> Mapping[bytes, frozenset[bytes
 class _Walker:
     """The way down from the root to the folder we are in."""
 
-    def __init__(self, skipped: list[Skipped], barred: Mapping[bytes, frozenset[bytes]]) -> None:
+    def __init__(self, skipped: SkippedItems, barred: Mapping[bytes, frozenset[bytes]]) -> None:
         self._skipped = skipped
         self._barred = barred
         self._frames: list[_Frame] = []
+        self._last_skipped: Skipped | None = None
 
     def run(self, root: bytes, rules: Rules) -> Iterator[Seen]:
         try:
@@ -126,8 +127,9 @@ class _Walker:
     def _skip(self, path: bytes, exc: OSError) -> None:
         reason = "vanished while being looked at" if exc.errno == errno.ENOENT else exc.strerror or str(exc)
         item = Skipped(path, reason)
-        if self._skipped[-1:] != [item]:  # a folder is met twice: as an entry, and to go into
+        if item != self._last_skipped:  # a folder comes twice: as an entry, and to descend into
             self._skipped.append(item)
+        self._last_skipped = item
 
     def _descend(self, frame: _Frame, name: bytes) -> bool:
         path = frame.path + b"/" + name
