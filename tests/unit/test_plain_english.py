@@ -14,7 +14,7 @@ import pytest
 
 HOUSE = Path(__file__).parents[2]
 PAGES = tuple(path.relative_to(HOUSE).as_posix() for path in sorted((HOUSE / "man").iterdir()))
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "GLOSSARY.md", "hooks/README.md", *PAGES)
+DOCUMENTS = (*sorted(path.name for path in HOUSE.glob("*.md")), "hooks/README.md", *PAGES)
 LONGEST = 25  # words in a sentence
 OPENING = re.compile(r"\W*(what|whatever|whoever)\b.*[^?]$", re.IGNORECASE | re.DOTALL)
 UNPLAIN = re.compile(
