@@ -380,8 +380,9 @@ def test_traceback_of_a_failure_has_no_secret() -> None:
         "encrypt_key(Secret('canary-secret'), Secret('canary-passphrase'))\n"
     )
     environment = {**os.environ, "PATH": "/usr/bin:/bin"}
+    without = program.replace("encrypt_key(S", "import gnupg; gnupg.GPG.encrypt_file = None\nencrypt_key(S")
     done = subprocess.run(
-        [sys.executable, "-c", program.replace("encrypt_key(S", "import gnupg; gnupg.GPG.encrypt_file = None\nencrypt_key(S")],
+        [sys.executable, "-c", without],
         env=environment, capture_output=True, text=True, check=False, timeout=60, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert "Traceback" in done.stderr
