@@ -1,13 +1,19 @@
-"""Who and where: all that a story on an initialised machine starts from."""
+"""The session: configuration, key, clock and progress of one run.
 
-from dataclasses import dataclass, replace
+The configuration is read here, once a command, and the options that override it are already in it. Nothing below this
+module reads it again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tklb.config import load as configuration
 from tklb.config.paths import Paths
 from tklb.config.rates import parse_rates
 from tklb.config.schema import Config
 from tklb.crypto.secret import read_older, read_secret
-from tklb.errors import NotInitialised, UsageWrong
+from tklb.errors import KeyUnusable, NotInitialised, UsageWrong
 from tklb.model.callbacks import Clock, Progress, ignore_progress
 from tklb.model.secret import Secret
 from tklb.profile.folder import Profile, load_profile
@@ -15,8 +21,10 @@ from tklb.profile.folder import Profile, load_profile
 
 @dataclass(frozen=True, slots=True)
 class Session:
+    """One run on an initialised machine, with the identity of that machine."""
+
     paths: Paths
-    config: Config
+    config: Config  # options of the command included
     secret: Secret
     host: str  # the host id: random, made once, continued by a replacement
     profile: Profile
@@ -25,9 +33,55 @@ class Session:
     older: tuple[Secret, ...] = ()  # secrets before the last change of the key
 
 
-def open_session(paths: Paths, clock: Clock, progress: Progress = ignore_progress) -> Session:
-    """Read configuration, key and profile. Raises NotInitialised, ConfigInvalid, KeyUnusable, ProfileInvalid."""
-    config = configuration.load(paths)
+def refuse_to_ask() -> Secret:
+    """Stand in for the question for a passphrase where nobody can answer. Raises KeyUnusable."""
+    raise KeyUnusable(reason="it needs a passphrase, and --passphrase-file was not given")
+
+
+@dataclass(frozen=True, slots=True)
+class TargetAccess:
+    """The options that say how to find and open a target.
+
+    `ask` gives the passphrase; tklb calls it only where it needs one. With `by_passphrase` tklb opens the key that the
+    target keeps, even where this machine has a key.
+    """
+
+    address: str | None = None  # None: the configured one
+    key: Path | None = None
+    ask: Callable[[], Secret] = refuse_to_ask
+    by_passphrase: bool = False
+    limit_rate: str = ""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is the machine's own target, opened with its own key."""
+        return self.address is None and self.key is None and not self.by_passphrase
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSession:
+    """One run against a target, on an initialised machine or on a fresh one that has only address and key.
+
+    `config.target` is the address in use. restore.open.open_ledger() finds the key.
+    """
+
+    paths: Paths
+    config: Config  # options of the command included
+    clock: Clock
+    progress: Progress = ignore_progress
+    access: TargetAccess = field(default_factory=TargetAccess)
+
+
+def open_session(paths: Paths, clock: Clock, progress: Progress = ignore_progress, *, limit_rate: str = "") -> Session:
+    """Read configuration, key and profile.
+
+    Raises NotInitialised, ConfigInvalid, KeyUnusable, ProfileInvalid; UsageWrong for the rate limit.
+    """
+    return open_session_with(with_rate_limit(configuration.load(paths), limit_rate), paths, clock, progress)
+
+
+def open_session_with(config: Config, paths: Paths, clock: Clock, progress: Progress = ignore_progress) -> Session:
+    """Read key and profile; the configuration is at hand. Raises NotInitialised, KeyUnusable, ProfileInvalid."""
     if not paths.host.exists():
         raise NotInitialised(reason=f"there is no {paths.host}")
     return Session(
@@ -42,12 +96,27 @@ def open_session(paths: Paths, clock: Clock, progress: Progress = ignore_progres
     )
 
 
-def with_rate_limit(setting: Session, limit_rate: str) -> Session:
-    """The same with another rate limit than the configured one; "" leaves that. Raises UsageWrong."""
+def open_target_session(
+    paths: Paths, access: TargetAccess, clock: Clock, progress: Progress = ignore_progress
+) -> TargetSession:
+    """Read the configuration, if there is one. Raises ConfigInvalid, UsageWrong for the rate limit.
+
+    Raises NotInitialised where neither the options nor the configuration name target or key.
+    """
+    config = configuration.load_or_default(paths)
+    if access.address is None and access.key is None and not paths.toml.exists():
+        raise NotInitialised(reason="it has no key and no target")
+    if access.address is not None:
+        config = replace(config, target=access.address)
+    return TargetSession(paths, with_rate_limit(config, access.limit_rate), clock, progress, access)
+
+
+def with_rate_limit(config: Config, limit_rate: str) -> Config:
+    """The same configuration with another rate limit; "" leaves that of the file. Raises UsageWrong."""
     if not limit_rate:
-        return setting
+        return config
     try:
         parse_rates(limit_rate)
     except ValueError as exc:
         raise UsageWrong(reason=f"--limit-rate: {exc}") from exc
-    return replace(setting, config=replace(setting.config, limit_rate=limit_rate))
+    return replace(config, limit_rate=limit_rate)

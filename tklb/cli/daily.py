@@ -120,12 +120,12 @@ def backup(
     need_root()
     from tklb.cli.output.results import backup_json, backup_lines
     from tklb.commands.backup import BackupRequest, rehearse, take
-    from tklb.session import open_session, with_rate_limit
+    from tklb.session import open_session
 
     where = paths()
     request = BackupRequest(full=full, skip=frozenset(skip), overrides=override)
     with run_log(where, "backup", now(), wanted=not dry_run), progress_line(output.progress) as progress:
-        setting = with_rate_limit(open_session(where, now, progress), limit_rate)
+        setting = open_session(where, now, progress, limit_rate=limit_rate)
         result = rehearse(setting, request) if dry_run else take(setting, request)
     output.value(backup_json(result), backup_lines(result))
     return ending(output, result.skipped)

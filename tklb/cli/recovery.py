@@ -14,10 +14,10 @@ from tklb.cli.passphrase_input import asking, passphrase_file_option
 from tklb.cli.run_log import run_log
 from tklb.errors import RestoreRefused
 from tklb.model.plan import Role
-from tklb.model.report import Report
 
 if TYPE_CHECKING:
-    from tklb.commands.restore import PlannedRestore
+    from tklb.commands.restore import RestoreRequest
+    from tklb.session import TargetSession
 
 _LIMIT_HELP = "Bring back only this: /path, package:NAME, user:NAME, mysql:DB[/TABLE], pgsql:DB[/TABLE]; repeatable."
 _SHOWN = 200  # steps of a plan that a person is asked to look at
@@ -82,38 +82,37 @@ def restore(
     this machine's, or the one the target keeps, which its passphrase opens.
     """
     need_root()
-    from tklb.commands.restore import RestoreRequest, extract, plan_restore
-    from tklb.restore.open import TargetAccess
+    from tklb.commands.restore import RestoreRequest
+    from tklb.session import TargetAccess, open_target_session
 
-    where = paths()
     request = RestoreRequest(
         snapshot=snapshot,
-        access=TargetAccess(target, key, asking(passphrase_file), passphrase_file is not None, limit_rate),
         role=Role(role),
         skip=frozenset(skip),
         limits=limit,
         renames=renames,
         remove_packages=remove_packages,
     )
-    with run_log(where, "restore", now(), wanted=not dry_run), progress_line(output.progress) as progress:
-        if into is not None:
-            return _extracted(output, into, extract(where, request, into, progress))
-        with plan_restore(where, request, progress) as run:
-            return _carried_out(output, run, dry_run, yes)
+    access = TargetAccess(target, key, asking(passphrase_file), passphrase_file is not None, limit_rate)
+    with run_log(paths(), "restore", now(), wanted=not dry_run), progress_line(output.progress) as progress:
+        session = open_target_session(paths(), access, now, progress)
+        return _extract(output, session, request, into) if into else _apply(output, session, request, dry_run, yes)
 
 
-def _carried_out(output: Output, run: "PlannedRestore", dry_run: bool, yes: bool) -> int:
+def _apply(output: Output, session: "TargetSession", request: "RestoreRequest", dry_run: bool, yes: bool) -> int:
     from tklb.cli.output.results import plan_json, plan_lines, report_json, report_lines, source_line
+    from tklb.commands.restore import plan_restore
 
-    plan = run.plan
-    output.say(source_line(run.record, now()))
-    if dry_run or not (plan.steps or run.takes_over):
-        output.value(plan_json(plan), plan_lines(plan))
-        return ending(output, plan.skipped)
-    _confirm(plan_lines(plan, _SHOWN), output, yes)
-    report = run.apply()
-    output.value(report_json(plan, report), report_lines(plan, report))
-    return ending(output, report.skipped)
+    with plan_restore(session, request) as run:
+        plan = run.plan
+        output.say(source_line(run.record, now()))
+        if dry_run or not (plan.steps or run.takes_over):
+            output.value(plan_json(plan), plan_lines(plan))
+            return ending(output, plan.skipped)
+        _confirm(plan_lines(plan, _SHOWN), output, yes)
+        report = run.apply()
+        output.value(report_json(plan, report), report_lines(plan, report))
+        return ending(output, report.skipped)
 
 
 def _confirm(lines: Iterable[str], output: Output, yes: bool) -> None:
@@ -127,9 +126,11 @@ def _confirm(lines: Iterable[str], output: Output, yes: bool) -> None:
         raise RestoreRefused(reason="you said no")
 
 
-def _extracted(output: Output, into: Path, report: Report) -> int:
+def _extract(output: Output, session: "TargetSession", request: "RestoreRequest", into: Path) -> int:
     from tklb.cli.output.results import skipped_json
+    from tklb.commands.restore import extract
 
+    report = extract(session, request, into)
     name = report.done[0]
     output.value(
         {"snapshot": name, "into": str(into), "skipped": skipped_json(report.skipped)},

@@ -59,20 +59,20 @@ def verify(
     need_root()
     from tklb.cli.output.verify import verify_json, verify_lines
     from tklb.commands import verify as flow
-    from tklb.restore.open import TargetAccess
+    from tklb.session import TargetAccess, open_target_session
 
     where, depth = paths(), flow.Depth(_depth(depths))
     request = flow.VerifyRequest(
         snapshot=snapshot,
         depth=depth,
         percent=_percent(sample, depth is flow.Depth.HASH and snapshot is None),
-        access=TargetAccess(target, key, asking(passphrase_file), passphrase_file is not None, limit_rate),
         mend=mend,
         spare=spare,
         dry_run=dry_run,
     )
+    access = TargetAccess(target, key, asking(passphrase_file), passphrase_file is not None, limit_rate)
     with run_log(where, "verify", now(), wanted=not dry_run), progress_line(output.progress) as progress:
-        verdict = flow.verify(where, request, progress)
+        verdict = flow.verify(open_target_session(where, access, now, progress), request)
     output.value(verify_json(verdict, now()), verify_lines(verdict, now()))
     skipped = ending(output, verdict.skipped)
     return max(verdict.exit_status, skipped) if verdict.is_ok else verdict.exit_status

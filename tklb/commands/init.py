@@ -21,7 +21,7 @@ from tklb.profile.adopt import adopt_profile
 from tklb.profile.detect import detect_profile
 from tklb.profile.folder import Profile, find_profile
 from tklb.profile.lint import lint_profile
-from tklb.session import open_session
+from tklb.session import open_session_with
 from tklb.storage.backend import Backend
 from tklb.storage.open import make_backend
 
@@ -67,7 +67,7 @@ def initialise(paths: Paths, wishes: InitRequest, clock: Clock) -> InitResult:
         paths.config.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_atomic(paths.toml, configuration.render(config).encode())
         if has_passphrase(paths, secret):
-            upload_key_file(open_session(paths, clock))
+            upload_key_file(open_session_with(config, paths, clock))
     return InitResult(config, has_passphrase(paths, secret), oddities)
 
 

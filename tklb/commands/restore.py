@@ -7,8 +7,8 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from tklb.base.fs import fresh_folder, private_folder, run_lock, write_atomic
@@ -16,6 +16,7 @@ from tklb.config.paths import ROOT, Paths
 from tklb.crypto.key_file import named_fingerprint
 from tklb.crypto.secret import fingerprint, write_older, write_secret
 from tklb.databases.load import DatabaseLoader
+from tklb.databases.servers import find_server
 from tklb.diff.rules import parse_override
 from tklb.errors import RestoreRefused, TargetDamaged
 from tklb.host.accounts import read_accounts
@@ -24,7 +25,6 @@ from tklb.host.dpkg import list_installed
 from tklb.host.files.live_files import LiveFiles
 from tklb.host.files.write_entry import FileWriter
 from tklb.host.release import os_release
-from tklb.model.callbacks import Progress
 from tklb.model.files import FileEntry
 from tklb.model.plan import Plan, Role
 from tklb.model.report import Report, Skipped
@@ -34,11 +34,12 @@ from tklb.profile.detect import detect_profile
 from tklb.profile.folder import load_profile
 from tklb.restore.apply import Executor, apply_plan
 from tklb.restore.decode import decode
-from tklb.restore.dumps import FoundDumps, find_dumps, find_local_server, list_server_features, place_copies
-from tklb.restore.open import SnapshotSource, TargetAccess
+from tklb.restore.dumps import FoundDumps, find_dumps, list_server_features, place_copies
+from tklb.restore.open import SnapshotSource
 from tklb.restore.plan.filter import RestoreFilter, parse_rename
 from tklb.restore.plan.plan import CurrentMachine, SnapshotContents, make_plan
 from tklb.restore.select import select_snapshot
+from tklb.session import TargetSession
 from tklb.snapshot import metadata
 from tklb.snapshot.kept import keep_metadata
 from tklb.snapshot.machine import this_machine
@@ -47,7 +48,6 @@ from tklb.snapshot.machine import this_machine
 @dataclass(frozen=True, slots=True)
 class RestoreRequest:
     snapshot: str = "latest"
-    access: TargetAccess = field(default_factory=TargetAccess)
     role: Role = Role.REPLACEMENT
     skip: frozenset[str] = frozenset()
     limits: tuple[str, ...] = ()
@@ -70,14 +70,15 @@ class PlannedRestore:
 
 
 @contextmanager
-def plan_restore(paths: Paths, request: RestoreRequest, progress: Progress) -> Iterator[PlannedRestore]:
+def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[PlannedRestore]:
     """Decode the snapshot and plan its restore; the decoded files are gone when the block ends."""
+    paths = session.paths
     choice = _choice(paths, request)
     with ExitStack() as held:
         held.enter_context(run_lock(paths.lock))
         work = held.enter_context(fresh_folder(paths.state / "restore"))
-        source = select_snapshot(paths, request.snapshot, request.access)
-        folders = decode(source, work, paths, progress)
+        source = select_snapshot(session, request.snapshot)
+        folders = decode(session, source, work)
         records = folders[0] / source.record.stage
         _check_records(source, records)
         copies = place_copies(work, folders, records)
@@ -86,12 +87,12 @@ def plan_restore(paths: Paths, request: RestoreRequest, progress: Progress) -> I
         files = held.enter_context(LiveFiles(ROOT))
 
         def planned() -> Plan:
-            made = make_plan(saved, _here(paths, files, dumps), choice)
+            made = make_plan(saved, _here(session, files, dumps), choice)
             return replace(made, warnings=(*(f"the ledger: {problem}" for problem in source.problems), *made.warnings))
 
         def carried_out() -> Report:
-            loader = DatabaseLoader(partial(find_local_server, paths), dumps.folders)
-            report = apply_plan(plan, saved, Executor((*folders, copies), loader, progress), planned)
+            loader = DatabaseLoader(lambda engine: find_server(engine, session.config.databases), dumps.folders)
+            report = apply_plan(plan, saved, Executor((*folders, copies), loader, session.progress), planned)
             if choice.part("files"):
                 _add_local_files(paths, (path for path in saved.contents.local_files if choice.allows("path", path)))
             if takes_over:
@@ -110,14 +111,14 @@ def _check_records(source: SnapshotSource, records: Path) -> None:
         raise TargetDamaged(address=source.target.address, reason=reason)
 
 
-def _here(paths: Paths, files: LiveFiles, dumps: FoundDumps) -> CurrentMachine:
+def _here(session: TargetSession, files: LiveFiles, dumps: FoundDumps) -> CurrentMachine:
     return CurrentMachine(
-        machine=this_machine("", detect_profile(ROOT, paths.profiles).id, (), frozenset()),
+        machine=this_machine("", detect_profile(ROOT, session.paths.profiles).id, (), frozenset()),
         accounts=read_accounts(ROOT),
         packages=list_installed(ROOT),
         files=files,
         sources=read_source_files(ROOT),
-        offers=list_server_features(paths, dumps),
+        offers=list_server_features(session.config.databases, dumps),
     )
 
 
@@ -138,16 +139,16 @@ def _add_local_files(paths: Paths, brought: Iterable[bytes]) -> None:
     write_atomic(paths.local_files, metadata.path_lines(sorted({*known, *brought})))
 
 
-def extract(paths: Paths, request: RestoreRequest, into: Path, progress: Progress) -> Report:
+def extract(session: TargetSession, request: RestoreRequest, into: Path) -> Report:
     """Only decode: put the files of a snapshot, with their whole metadata, below `into`; our records lie among them.
 
     Raises RestoreRefused where `into` is there and not empty.
     """
     if os.path.lexists(into) and (not into.is_dir() or into.is_symlink() or any(into.iterdir())):
         raise RestoreRefused(reason=f"{into} is there and is no empty folder")
-    with run_lock(paths.lock), fresh_folder(paths.state / "restore") as work:
-        source = select_snapshot(paths, request.snapshot, request.access)
-        folders = decode(source, work, paths, progress)
+    with run_lock(session.paths.lock), fresh_folder(session.paths.state / "restore") as work:
+        source = select_snapshot(session, request.snapshot)
+        folders = decode(session, source, work)
         records = folders[0] / source.record.stage
         copies = place_copies(work, folders, records)
         private_folder(into)

@@ -5,7 +5,7 @@ Nothing is changed but what `mend` puts back. What is found is the result, and n
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from functools import partial
@@ -13,23 +13,21 @@ from pathlib import Path
 
 from tklb.base.fs import fresh_folder, private_folder, remove_tree, run_lock, write_atomic
 from tklb.commands import restore
-from tklb.config import load as configuration
 from tklb.config.paths import Paths
-from tklb.config.schema import Config
 from tklb.crypto.secret import read_secret
 from tklb.engine.duplicity import select_restore_volumes
 from tklb.errors import COMPLETE, INCOMPLETE, ProgramFailed, SnapshotUnknown, TargetDamaged
 from tklb.ledger.entry import authentication_key, key_name
 from tklb.ledger.read import Ledger
-from tklb.model.callbacks import Progress
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
 from tklb.model.secret import Secret
 from tklb.model.snapshot import Kind, LedgerEntry, Volume
 from tklb.restore.decode import decode
 from tklb.restore.dumps import place_copies
-from tklb.restore.open import SnapshotSource, TargetAccess, open_ledger
+from tklb.restore.open import SnapshotSource, open_ledger
 from tklb.restore.select import LATEST, choose
+from tklb.session import TargetSession
 from tklb.storage.backend import VOLUMES, Backend
 from tklb.storage.check import ObjectProblem, check_objects, find_unexpected
 from tklb.storage.copies import CopySources
@@ -57,7 +55,6 @@ class VerifyRequest:
     snapshot: str | None = None  # all of them
     depth: Depth = Depth.HASH
     percent: Fraction | None = None
-    access: TargetAccess = field(default_factory=TargetAccess)
     mend: bool = False
     spare: str | None = None
     dry_run: bool = False
@@ -102,10 +99,8 @@ class VerifyResult:
 class _Case:
     """One target under examination."""
 
-    paths: Paths
-    config: Config
+    session: TargetSession
     request: VerifyRequest
-    progress: Progress
     work: Path
     target: Backend
     ledger: Ledger
@@ -116,44 +111,42 @@ class _Case:
         return repair(self.target, self.ledger, damages, self.copies, self.work / "copy", put)
 
 
-def verify(paths: Paths, request: VerifyRequest, progress: Progress) -> VerifyResult:
+def verify(session: TargetSession, request: VerifyRequest) -> VerifyResult:
     """Look as deep as is asked.
 
     Raises what is wrong with key or address, SnapshotUnknown, and what a target raises that does not answer. Damage
     is a part of the result.
     """
-    with run_lock(paths.lock):
-        private_folder(paths.cache)
-        with fresh_folder(paths.cache / "verify") as work:
-            verdict = _looked(*_opened(paths, request, progress, work))
+    with run_lock(session.paths.lock):
+        private_folder(session.paths.cache)
+        with fresh_folder(session.paths.cache / "verify") as work:
+            verdict = _looked(*_opened(session, request, work))
     if request.depth is Depth.LIVE and verdict.looked_at == verdict.whole:
-        return _compared(paths, request, progress, verdict)
+        return _compared(session, request, verdict)
     return verdict
 
 
-def _opened(paths: Paths, request: VerifyRequest, progress: Progress, work: Path) -> tuple[_Case, tuple[Problem, ...]]:
+def _opened(session: TargetSession, request: VerifyRequest, work: Path) -> tuple[_Case, tuple[Problem, ...]]:
     """The ledger, which is mended to begin with, and what is wrong with it and with the key file."""
-    case = _case(paths, request, progress, work)
-    found = case.mended(check_ledger(case.target, case.ledger, paths.ledger))
+    case = _case(session, request, work)
+    found = case.mended(check_ledger(case.target, case.ledger, session.paths.ledger))
     if any(damage.mended for damage in found):
-        case = _case(paths, request, progress, work)
+        case = _case(session, request, work)
     if case.copies.key_file:
         found += case.mended(check_key(case.target, case.copies.key_file))
     return case, found
 
 
-def _case(paths: Paths, request: VerifyRequest, progress: Progress, work: Path) -> _Case:
-    config = configuration.load_or_default(paths)
-    access = request.access
+def _case(session: TargetSession, request: VerifyRequest, work: Path) -> _Case:
+    paths, config = session.paths, session.config
     try:
-        target, ledger, _ = open_ledger(paths, access)
+        target, ledger, _ = open_ledger(session)
     except TargetDamaged as exc:  # no entry is whole: that is to be told in full
-        target = open_backend(config.target if access.address is None else access.address, config)
+        target = open_backend(config.target, config)
         ledger = Ledger(target.address, problems=(str(exc.facts["reason"]),), secrets=_own_secret(paths))
     spares = () if request.spare is None else (open_backend(request.spare, config),)
-    is_own = (access.address, access.key, access.by_passphrase) == (None, None, False)
-    copies = CopySources((paths.spool,), spares, paths.ledger, paths.key_file if is_own else None)
-    return _Case(paths, config, request, progress, work, target, ledger, copies)
+    copies = CopySources((paths.spool,), spares, paths.ledger, paths.key_file if session.access.is_own else None)
+    return _Case(session, request, work, target, ledger, copies)
 
 
 def _own_secret(paths: Paths) -> dict[str, Secret]:
@@ -247,8 +240,8 @@ def _problems(case: _Case, volumes: Sequence[Volume], due: Sequence[Volume]) -> 
         case.target,
         rest,
         private_folder(case.work / "volumes"),
-        lambda done: case.progress("checking", done, total),
-        case.config.uploads,
+        lambda done: case.session.progress("checking", done, total),
+        case.session.config.uploads,
     )
 
 
@@ -271,8 +264,8 @@ def _near(case: _Case, record: LedgerEntry) -> Backend:
     near = LocalBackend.make(folder)
     missing = [volume for volume in select_restore_volumes(record.volumes) if near.stat(VOLUMES + volume.name) is None]
     total = sum(volume.size for volume in missing)
-    told = partial(case.progress, "fetching")
-    download(case.target, missing, folder / VOLUMES, case.config.uploads, lambda done: told(done, total))
+    told = partial(case.session.progress, "fetching")
+    download(case.target, missing, folder / VOLUMES, case.session.config.uploads, lambda done: told(done, total))
     return near
 
 
@@ -282,7 +275,7 @@ def _examined(case: _Case, record: LedgerEntry) -> Iterator[Problem]:
     with fresh_folder(case.work / "decoded") as work:
         try:
             source = SnapshotSource(_near(case, record), secret, record, current=secret)
-            folders = decode(source, work, case.paths, case.progress)
+            folders = decode(case.session, source, work)
             copies = place_copies(work, folders, folders[0] / record.stage)
             found = tuple(check_contents(folders, copies, record))
         except (TargetDamaged, ProgramFailed, ValueError, FileNotFoundError) as exc:
@@ -293,21 +286,21 @@ def _examined(case: _Case, record: LedgerEntry) -> Iterator[Problem]:
         yield Problem(name, "damaged", (record.snapshot,), losses, reason="its files are not what its records say")
 
 
-def _compared(paths: Paths, request: VerifyRequest, progress: Progress, verdict: VerifyResult) -> VerifyResult:
+def _compared(session: TargetSession, request: VerifyRequest, verdict: VerifyResult) -> VerifyResult:
     """What a restore of the snapshot would do to this machine: that is how they differ."""
-    wanted = restore.RestoreRequest(snapshot=verdict.looked_at[0], access=request.access)
+    wanted = restore.RestoreRequest(snapshot=verdict.looked_at[0])
     try:
-        with restore.plan_restore(paths, wanted, progress) as run:
+        with restore.plan_restore(session, wanted) as run:
             plan = run.plan
     except TargetDamaged:  # a listing does not show all
-        return verify(paths, replace(request, depth=Depth.HASH, snapshot=verdict.looked_at[0]), progress)
+        return verify(session, replace(request, depth=Depth.HASH, snapshot=verdict.looked_at[0]))
     steps = tuple(step for step in plan.steps if step.kind is not StepKind.SERVICE)  # that comes of the others
     return replace(verdict, differences=steps, skipped=plan.skipped, warnings=plan.warnings)
 
 
 def _turn(case: _Case) -> Turn:
     try:
-        known = json.loads(case.paths.sampled.read_bytes())[case.target.address]
+        known = json.loads(case.session.paths.sampled.read_bytes())[case.target.address]
         return Turn(int(known["run"]), {str(name): int(run) for name, run in known["seen"].items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Turn()
@@ -315,8 +308,8 @@ def _turn(case: _Case) -> Turn:
 
 def _remember(case: _Case, turn: Turn) -> None:
     try:
-        known = dict(json.loads(case.paths.sampled.read_bytes()))
+        known = dict(json.loads(case.session.paths.sampled.read_bytes()))
     except (OSError, ValueError, TypeError):
         known = {}
     known[case.target.address] = {"run": turn.run, "seen": dict(turn.seen)}
-    write_atomic(case.paths.sampled, json.dumps(known).encode())
+    write_atomic(case.session.paths.sampled, json.dumps(known).encode())

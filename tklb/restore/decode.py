@@ -4,16 +4,14 @@ import os
 from pathlib import Path
 
 from tklb.base.fs import private_folder, remove_tree
-from tklb.config import load as configuration
-from tklb.config.paths import Paths
 from tklb.engine.duplicity import Engine, Volumes, decode_all, select_restore_volumes
 from tklb.errors import NoSpace
-from tklb.model.callbacks import Progress
 from tklb.restore.open import SnapshotSource
+from tklb.session import TargetSession
 from tklb.storage.download import download_in_background
 
 
-def decode(source: SnapshotSource, work: Path, paths: Paths, progress: Progress) -> tuple[Path, ...]:
+def decode(session: TargetSession, source: SnapshotSource, work: Path) -> tuple[Path, ...]:
     """Fetch and decode into folders under `work`, one a shard. Raises TargetDamaged, NoSpace, ProgramFailed."""
     record = source.record
     needed = select_restore_volumes(record.volumes)
@@ -21,8 +19,7 @@ def decode(source: SnapshotSource, work: Path, paths: Paths, progress: Progress)
     plain = record.counts.delta_bytes + record.counts.database_bytes
     _need_space(work, plain + amount, record.counts.delta_files)
     volumes = private_folder(work / "volumes")
-    count = configuration.load_or_default(paths).uploads
-    engine = Engine(paths.cache, source.secret)
+    engine = Engine(session.paths.cache, source.secret)
     folders = tuple(private_folder(work / f"files-{number}") for number in range(len(record.shards)))
     pulls = tuple(zip(folders, record.shards, strict=True))
     fetched = 0
@@ -30,14 +27,14 @@ def decode(source: SnapshotSource, work: Path, paths: Paths, progress: Progress)
     def fetching(done: int) -> None:
         nonlocal fetched
         fetched = done
-        progress("fetching", done, amount)
+        session.progress("fetching", done, amount)
 
     def decoding(done: int) -> None:
         check()
         if fetched == amount:
-            progress("decoding", done, plain)
+            session.progress("decoding", done, plain)
 
-    with download_in_background(source.target, needed, volumes, count, fetching) as check:
+    with download_in_background(source.target, needed, volumes, session.config.uploads, fetching) as check:
         decode_all(engine, Volumes(volumes, tuple(volume.name for volume in needed)), pulls, decoding)
     remove_tree(volumes)
     return folders

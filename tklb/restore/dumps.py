@@ -7,14 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tklb.base.fs import private_folder
-from tklb.config import load as configuration
-from tklb.config.paths import Paths
 from tklb.config.schema import DatabaseConfig
 from tklb.databases.dump_format import SERVER, DumpFolder, read_server
 from tklb.databases.filter import item_of
-from tklb.databases.interface import DatabaseServer
 from tklb.databases.servers import ENGINES, find_server
-from tklb.errors import DatabaseFailed, NotInitialised
+from tklb.errors import DatabaseFailed
 from tklb.model.databases import SavedServer, ServerFeatures
 from tklb.model.files import FileEntry
 from tklb.model.snapshot_metadata import SQLITE_COPIES
@@ -80,21 +77,12 @@ def place_copies(work: Path, folders: tuple[Path, ...], records: Path) -> Path:
     return top
 
 
-def find_local_server(paths: Paths, engine: str) -> DatabaseServer | None:
-    """The server of an engine on this machine, asked as its configuration says, if it has one."""
-    try:
-        config = configuration.load(paths).databases
-    except NotInitialised:
-        config = DatabaseConfig()
-    return find_server(engine, config)
-
-
-def list_server_features(paths: Paths, dumps: FoundDumps) -> dict[str, ServerFeatures]:
+def list_server_features(config: DatabaseConfig, dumps: FoundDumps) -> dict[str, ServerFeatures]:
     """What the servers here can take; those that do not answer are left out."""
     offers = {}
     for engine in dumps.folders:
         try:
-            if server := find_local_server(paths, engine):
+            if server := find_server(engine, config):
                 offers[engine] = server.offer()
         except DatabaseFailed:
             continue

@@ -4,40 +4,18 @@ Nothing the seal does not name is ever looked at. Decoding begins with the first
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
-from tklb.config import load as configuration
-from tklb.config.paths import Paths
 from tklb.crypto.armor import LONGEST_KEY_FILE
 from tklb.crypto.key_file import open_key, read_key_text
 from tklb.crypto.secret import read_older, read_secret
-from tklb.errors import KeyUnusable, NotInitialised
+from tklb.errors import KeyUnusable
 from tklb.ledger.read import Ledger, read_ledger
 from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry
+from tklb.session import TargetSession
 from tklb.storage.backend import KEY, Backend
 from tklb.storage.open import open_backend
-
-
-def refuse_to_ask() -> Secret:
-    """Who is asked for a passphrase where nobody can be."""
-    raise KeyUnusable(reason="it needs a passphrase, and --passphrase-file was not given")
-
-
-@dataclass(frozen=True, slots=True)
-class TargetAccess:
-    """How a target is found and opened.
-
-    `ask` gives the passphrase and is called only where one is needed; with `by_passphrase` the key kept at the target
-    is wanted, whatever key this machine has.
-    """
-
-    address: str | None = None  # the configured one
-    key: Path | None = None
-    ask: Callable[[], Secret] = refuse_to_ask
-    by_passphrase: bool = False
-    limit_rate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +43,13 @@ class SnapshotSource:
     problems: tuple[str, ...] = ()  # what is wrong with the rest of the ledger
 
 
-def open_ledger(paths: Paths, access: TargetAccess) -> tuple[Backend, Ledger, OpenedKey]:
+def open_ledger(session: TargetSession) -> tuple[Backend, Ledger, OpenedKey]:
     """The target, all that its ledger has, and the key. Raises what is wrong with key or target.
 
     The key is that of the key file; else this machine's, unless it does not fit; else the one the target keeps.
     """
-    config = configuration.load_or_default(paths)
-    if access.address is None and access.key is None and not paths.toml.exists():
-        raise NotInitialised(reason="it has no key and no target")
-    config = replace(config, limit_rate=access.limit_rate or config.limit_rate)
-    target = open_backend(config.target if access.address is None else access.address, config, paths.regions)
+    paths, access = session.paths, session.access
+    target = open_backend(session.config.target, session.config, paths.regions)
     older = read_older(paths.older_secrets)
 
     def read(key: OpenedKey) -> tuple[Backend, Ledger, OpenedKey]:

@@ -3,19 +3,19 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from tklb.config.paths import Paths
 from tklb.crypto.secret import fingerprint
 from tklb.errors import KeyUnusable, SnapshotUnknown
 from tklb.ledger.read import Ledger
 from tklb.model.snapshot import LedgerEntry, snapshot_time
-from tklb.restore.open import SnapshotSource, TargetAccess, open_ledger
+from tklb.restore.open import SnapshotSource, open_ledger
+from tklb.session import TargetSession
 
 LATEST = "latest"
 
 
-def select_snapshot(paths: Paths, wanted: str, access: TargetAccess) -> SnapshotSource:
+def select_snapshot(session: TargetSession, wanted: str) -> SnapshotSource:
     """Open the target and pick the snapshot. Raises what is wrong with key, target or snapshot."""
-    target, ledger, opened = open_ledger(paths, access)
+    target, ledger, opened = open_ledger(session)
     current = opened.secret
     if wanted == LATEST:
         _refuse_older_key(ledger)
