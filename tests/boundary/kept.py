@@ -22,7 +22,8 @@ from typing import IO
 from tklb.config.schema import Config
 from tklb.crypto.secret import make_secret
 from tklb.engine.duplicity import EncodeOrder, Engine, encode_all, select_restore_volumes
-from tklb.ledger.read import Ledger, read_ledger, seal
+from tklb.ledger.read import Ledger, read_ledger
+from tklb.ledger.seal import seal
 from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, snapshot_id
 from tklb.storage.open import make_backend
 

@@ -11,7 +11,7 @@ from tklb.commands.status import StatusReport, check_status
 from tklb.config.paths import Paths
 from tklb.config.schema import Config
 from tklb.crypto.secret import make_secret
-from tklb.ledger.read import seal
+from tklb.ledger.seal import seal
 from tklb.model.callbacks import ignore_progress
 from tklb.model.report import Skipped
 from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume

@@ -26,7 +26,8 @@ from tklb.config.schema import Config
 from tklb.crypto.secret import make_secret
 from tklb.engine.set_contents import Span, parse_manifest
 from tklb.errors import TargetDamaged, TargetUnreachable
-from tklb.ledger.read import Ledger, read_ledger, seal
+from tklb.ledger.read import Ledger, read_ledger
+from tklb.ledger.seal import seal
 from tklb.model.snapshot import Volume
 from tklb.model.volume_names import parse_name
 from tklb.storage.backend import KEY, LEDGER, VOLUMES, Backend, ListedObject, Moved, StoredObject, ignore_moved
@@ -361,10 +362,10 @@ def test_forged_entries_cost_nothing_that_was_there(case: Case) -> None:
     """With volumes of their own beside them, they tell of no snapshot all the same."""
     other, label = make_secret(lambda count: b"x" * count), "20300101T000000Z"
     elsewhere = make_backend(f"file://{case.folder}/elsewhere", Config())
-    for record in case.ledger.records:
+    for record in case.ledger.entries:
         seal(elsewhere, other, case.folder / "forger", replace(record, older=()))
     forged = seal(
-        elsewhere, other, case.folder / "forger", replace(case.ledger.records[-1], sequence=6, snapshot=label)
+        elsewhere, other, case.folder / "forger", replace(case.ledger.entries[-1], sequence=6, snapshot=label)
     )
     name = f"{LEDGER}{forged.sequence:08}-{label}"
     shutil.copy(case.folder / "elsewhere" / name, case.path(name))

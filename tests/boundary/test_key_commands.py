@@ -30,7 +30,8 @@ from tklb.crypto.key_encryption import decrypt_key
 from tklb.crypto.key_file import named_fingerprint, open_key, parse_key
 from tklb.crypto.secret import fingerprint, read_older, read_secret
 from tklb.errors import WrongPassphrase
-from tklb.ledger.read import read_ledger, seal
+from tklb.ledger.read import read_ledger
+from tklb.ledger.seal import seal
 from tklb.model.secret import Secret
 from tklb.storage.open import open_backend
 
@@ -156,7 +157,7 @@ def opens(machine: Machine, secret: Secret, older: tuple[Secret, ...] = ()) -> l
     ledger = read_ledger(target, secret, folder, older)
     shutil.rmtree(folder)
     assert ledger.problems == ()
-    return [each.snapshot for each in ledger.records]
+    return [each.snapshot for each in ledger.entries]
 
 
 # ---------------------------------------------------------------- passphrase

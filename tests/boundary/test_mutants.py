@@ -143,7 +143,7 @@ class Watcher:
         """Bring all volumes of these snapshots, as a restore does; raises where one is not whole."""
         target = open_backend(self.kept.address, Config())
         ledger = read_ledger(target, SECRET, self.paths.ledger)
-        records = [record for record in ledger.records if record.snapshot in snapshots]
+        records = [record for record in ledger.entries if record.snapshot in snapshots]
         assert {record.snapshot for record in records} == snapshots
         wanted = {volume.name: volume for record in records for volume in select_restore_volumes(record.volumes)}
         folder = self.paths.cache / "fetched"

@@ -24,7 +24,7 @@ from tklb.config.paths import Paths
 from tklb.config.schema import Config, S3Config
 from tklb.crypto.secret import make_secret
 from tklb.errors import TklbError
-from tklb.ledger.read import forget_head, read_ledger
+from tklb.ledger.read import read_ledger
 from tklb.model.callbacks import ignore_progress
 from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume, snapshot_time
 from tklb.session import Session
@@ -146,7 +146,7 @@ def back_up(world: World, sequence: int, patience: float = PATIENCE, abreast: in
     setting = Session(paths, config, SECRET, "0123", None, lambda: datetime.now(UTC), ignore_progress)  # type: ignore[arg-type]
     ledger = read_ledger(target, SECRET, paths.ledger)
     ledger.check()
-    chain = Chain(target, ledger.records, ledger)
+    chain = Chain(target, ledger.entries, ledger)
     if earlier := resume_upload(setting, chain):
         return earlier
     if chain.head and chain.head.sequence >= sequence:
@@ -184,7 +184,7 @@ def restore(target: Backend, folder: Path, wanted: int = -1, abreast: int = 1) -
     """What a restore does with a target, on a machine that knows nothing of it."""
     ledger = read_ledger(target, SECRET, folder / "ledger")
     ledger.check()
-    record = ledger.records[wanted]
+    record = ledger.entries[wanted]
     download(target, record.volumes, private_folder(folder / "volumes"), abreast)
     return record
 
@@ -192,9 +192,10 @@ def restore(target: Backend, folder: Path, wanted: int = -1, abreast: int = 1) -
 def check_offered(world: World, folder: Path, sequences: list[int]) -> None:
     """A fresh machine that has the server's folder finds exactly these snapshots, each whole to the last byte."""
     held = LocalBackend(world.bucket / "web1")
-    forget_head(held, folder / "ledger")  # fresh, but for entries that gpg has opened before
+    head = hashlib.sha256(held.address.encode()).hexdigest()[:16]
+    (folder / f"ledger/head-{head}").unlink(missing_ok=True)  # fresh, but for entries that gpg has opened before
     found = read_ledger(held, SECRET, folder / "ledger")
-    assert [record.sequence for record in found.records] == sequences
+    assert [record.sequence for record in found.entries] == sequences
     assert found.problems == ()
     for number, sequence in enumerate(sequences):
         restore(held, folder, number)

@@ -23,7 +23,8 @@ from tklb.base.fs import private_folder
 from tklb.config.paths import Paths
 from tklb.config.schema import Config
 from tklb.errors import TargetDamaged, TargetUnreachable
-from tklb.ledger.read import read_ledger, seal
+from tklb.ledger.read import read_ledger
+from tklb.ledger.seal import seal
 from tklb.model.snapshot import LedgerEntry, Volume
 from tklb.model.volume_names import decoding_order
 from tklb.profile.folder import find_profile
@@ -84,7 +85,7 @@ def a_set(setting: Session, sequence: int = 1, base: tuple[Volume, ...] = ()) ->
 def chain_of(setting: Session, target: MemoryTarget) -> Chain:
     ledger = read_ledger(target, setting.secret, setting.paths.ledger)
     ledger.check()
-    return Chain(target, ledger.records, ledger)
+    return Chain(target, ledger.entries, ledger)
 
 
 def holds(target: MemoryTarget, volumes: tuple[Volume, ...]) -> bool:
@@ -319,7 +320,7 @@ def test_delivered_set_is_sealed_and_nothing_stays_here(setting: Session) -> Non
     found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
     sealed = upload_snapshot(setting, chain_of(setting, target), found)
     assert holds(target, sealed.volumes)
-    assert [each.snapshot for each in chain_of(setting, target).records] == [made.snapshot]
+    assert [each.snapshot for each in chain_of(setting, target).entries] == [made.snapshot]
     assert os.listdir(setting.paths.spool) == []
     assert not setting.paths.pending.exists()
     assert metadata.digest(setting.paths.last) == made.content_digest
@@ -333,9 +334,9 @@ def test_interrupted_upload_costs_no_more_than_the_volumes_in_flight(setting: Se
     found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
     with pytest.raises(TargetUnreachable):
         upload_snapshot(setting, chain_of(setting, target), found)
-    assert chain_of(setting, target).records == ()
+    assert chain_of(setting, target).entries == ()
     target.takes = 99
-    assert resume_upload(setting, chain_of(setting, target)) == chain_of(setting, target).records[0]
+    assert resume_upload(setting, chain_of(setting, target)) == chain_of(setting, target).entries[0]
     assert len(target.puts) == len(made.volumes) + 1  # each once, and the entry
     assert holds(target, made.volumes)
 
@@ -348,7 +349,7 @@ def test_run_that_was_killed_between_its_seal_and_its_tidying_is_recognised(sett
     seal(target, SECRET, setting.paths.ledger, made)
     chain = chain_of(setting, target)
     assert resume_upload(setting, chain) is None
-    assert len(chain_of(setting, target).records) == 1
+    assert len(chain_of(setting, target).entries) == 1
     assert metadata.digest(setting.paths.last) == made.content_digest
     assert os.listdir(setting.paths.spool) == []
     prepare_target(setting, chain, setting.paths.spool, chain.head)
@@ -455,7 +456,7 @@ def test_chain_with_a_hole_is_mended_from_what_was_kept_or_refused(setting: Sess
     prepare_target(setting, chain, setting.paths.spool, chain.head)
     assert holds(target, made.volumes)
     del target.objects[lost]
-    settle_spool(setting.paths.spool, chain.records, "none")
+    settle_spool(setting.paths.spool, chain.entries, "none")
     with pytest.raises(TargetDamaged, match="--full"):
         prepare_target(setting, chain, setting.paths.spool, chain.head)
     prepare_target(setting, chain, setting.paths.spool, None)

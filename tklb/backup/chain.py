@@ -25,12 +25,12 @@ class Chain:
     """What the target has: its sealed snapshots, oldest first."""
 
     target: Backend
-    records: tuple[LedgerEntry, ...]
+    entries: tuple[LedgerEntry, ...]
     ledger: Ledger
 
     @property
     def head(self) -> LedgerEntry | None:
-        return self.records[-1] if self.records else None
+        return self.entries[-1] if self.entries else None
 
     @property
     def doubtful(self) -> frozenset[bytes]:
@@ -50,7 +50,7 @@ class Chain:
     def older_secrets(self, secret: Secret) -> tuple[Secret, ...]:
         """What an entry sealed with `secret` must hand on, so that the snapshots before can be read with it alone."""
         own = key_name(authentication_key(secret))
-        used = sorted({record.key for record in self.records} - {own})
+        used = sorted({record.key for record in self.entries} - {own})
         return tuple(self.ledger.secrets[key] for key in used)
 
     def last_records(self, paths: Paths) -> Path | None:
@@ -81,7 +81,7 @@ def open_chain(setting: Session) -> Chain:
     except KeyUnusable as exc:
         raise TargetForeign(address=target.address, owner="another key") from exc
     ledger.check()
-    records = ledger.records
+    records = ledger.entries
     if records and records[-1].host != setting.host:
         raise TargetForeign(address=target.address, owner=f"another machine, {records[-1].hostname}")
     return Chain(target, records, ledger)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tklb.base.fs import private_folder, remove_tree, sync_folder, write_atomic
 from tklb.config.paths import Paths
-from tklb.ledger.entry import authentication_key, entry_name, format_entry, open_entry, read_record
+from tklb.ledger.entry import authentication_key, entry_name, format_entry, open_entry, parse_entry
 from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry, Volume
 
@@ -73,7 +73,7 @@ def find_pending(paths: Paths, secret: Secret, address: str) -> PendingUpload | 
         content = (paths.pending / _RECORD).read_bytes()
         name = _name_of(content)
         entry = open_entry(name, content, authentication_key(secret))
-        record = read_record(entry, entry.sealed)
+        record = parse_entry(entry, entry.sealed)
         if entry_name(record) != name:
             return None
     except (OSError, ValueError, KeyError, TypeError):

@@ -33,7 +33,7 @@ def upload_key_file(setting: Session) -> bool:
     Beside snapshots that were all sealed with older keys it would be of no use, and theirs would be gone.
     """
     chain = open_chain(setting)
-    fits = not chain.records or chain.continues(setting.secret)
+    fits = not chain.entries or chain.continues(setting.secret)
     if fits:
         update_key_file(setting, chain.target)
     return fits

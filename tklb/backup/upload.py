@@ -13,7 +13,7 @@ from tklb.backup.chain import Chain
 from tklb.backup.resume import PendingUpload
 from tklb.engine.duplicity import clean_spool
 from tklb.errors import TargetDamaged
-from tklb.ledger.read import seal
+from tklb.ledger.seal import seal
 from tklb.model.snapshot import LedgerEntry, Volume
 from tklb.session import Session
 from tklb.snapshot import metadata
@@ -55,7 +55,7 @@ def upload_snapshot(setting: Session, chain: Chain, found: PendingUpload) -> Led
         check_there(target, found.record.volumes)
     record = seal_and_keep(setting, chain, found.record, found.stage)
     resume.drop_pending(paths)
-    settle_spool(paths.spool, (*chain.records, record), setting.config.keep_local)
+    settle_spool(paths.spool, (*chain.entries, record), setting.config.keep_local)
     return record
 
 
@@ -80,7 +80,7 @@ def resume_upload(setting: Session, chain: Chain) -> LedgerEntry | None:
         return upload_snapshot(setting, chain, found)
     if found and _is_sealed(chain, found):  # the run that sealed it did not hear of it
         keep_metadata(setting.paths, found.stage)
-        settle_spool(setting.paths.spool, chain.records, setting.config.keep_local)
+        settle_spool(setting.paths.spool, chain.entries, setting.config.keep_local)
     resume.drop_pending(setting.paths)
     return None
 

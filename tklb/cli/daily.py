@@ -142,7 +142,7 @@ def list_snapshots(output: Output) -> int:
     from tklb.session import open_session
 
     ledger = list_snapshots(open_session(paths(), now))
-    output.value([record_json(record) for record in ledger.records], list_lines(ledger.records))
+    output.value([record_json(record) for record in ledger.entries], list_lines(ledger.entries))
     for problem in ledger.problems:
         output.say(f"damaged: {problem}")
     return TargetDamaged.code if ledger.problems else COMPLETE

@@ -142,6 +142,6 @@ def rotate(paths: Paths, clock: Clock, random: Callable[[int], bytes], passphras
 
 def _sealed_snapshots(setting: Session) -> tuple[tuple[str, ...], TklbError | None]:
     try:
-        return tuple(record.snapshot for record in open_chain(setting).records), None
+        return tuple(record.snapshot for record in open_chain(setting).entries), None
     except TklbError as exc:
         return (), exc

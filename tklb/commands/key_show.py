@@ -93,7 +93,7 @@ def _look(setting: Session) -> _There:
     ledger = read_ledger(target, setting.secret, setting.paths.ledger, setting.older)
     names = {key: fingerprint(secret) for key, secret in ledger.secrets.items()}
     snapshots: dict[str, tuple[str, ...]] = {}
-    for record in ledger.records:
+    for record in ledger.entries:
         name = names[record.key]
         snapshots[name] = (*snapshots.get(name, ()), record.snapshot)
     return _There(target.address, _on_target(target, fingerprint(setting.secret)), snapshots)

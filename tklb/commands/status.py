@@ -49,7 +49,7 @@ def check_status(setting: Session) -> StatusReport:
     status = COMPLETE
     try:
         ledger = list_snapshots(setting)
-        records = ledger.records
+        records = ledger.entries
         ledger.check()
         problems += check_target(setting.paths, setting.config, setting.clock)
     except TklbError as exc:

@@ -174,7 +174,7 @@ def _looked(case: _Case, damages: tuple[Problem, ...]) -> VerifyResult:
     verdict = VerifyResult(
         address=case.target.address,
         depth=request.depth,
-        newest=ledger.records[-1] if ledger.records else None,
+        newest=ledger.entries[-1] if ledger.entries else None,
         looked_at=_looked_at(request, ledger, records, lost),
         volumes=len(volumes),
         read=len(due),
@@ -186,7 +186,7 @@ def _looked(case: _Case, damages: tuple[Problem, ...]) -> VerifyResult:
 
 def _records(case: _Case, lost: frozenset[str]) -> tuple[LedgerEntry, ...]:
     """The snapshots in question. One whose entry is damaged is known, and has no record."""
-    wanted, records = case.request.snapshot, case.ledger.records
+    wanted, records = case.request.snapshot, case.ledger.entries
     if wanted is None and case.request.depth is Depth.LIVE:
         wanted = LATEST
     if wanted is None:

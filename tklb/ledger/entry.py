@@ -1,9 +1,8 @@
-"""One entry of the ledger: its bytes and the Record they mean.
+"""One ledger entry: its bytes, and the LedgerEntry they mean. Pure.
 
-Takes and gives values, and touches nothing. An entry is two lines of JSON. The first has what may be seen (sequence,
-label, volumes, the digest of the entry before) and, encrypted, what may not (host, profile, counts, names); the second
-has the HMAC-SHA256 of the first. What is read is hostile until that is checked: sizes are capped, types strict,
-names of volumes by pattern.
+An entry is two lines of JSON. The first line has a public part (sequence, label, volumes, digest of the entry before)
+and an encrypted part (host, profile, counts, names). The second line has the HMAC-SHA256 of the first. Everything read
+is hostile until that is checked: sizes have limits, types are strict, names of volumes follow a pattern.
 """
 
 import base64
@@ -35,57 +34,73 @@ _MOST_VOLUMES = 1_000_000
 Json = Mapping[str, Any]
 
 
-class Foreign(ValueError):
-    """Sealed with another key, or so it says."""
+class ForeignEntry(ValueError):
+    """The entry was sealed with another key, or claims so."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedEntry:
-    """An authenticated entry: what is plain in it, and the message with the rest. `digest` names its bytes."""
+    """An authenticated entry: its public part `plain`, and the OpenPGP message `sealed` with the rest.
+
+    `digest` is the SHA-256 of its bytes, in lowercase hex.
+    """
 
     digest: str
     plain: Json
     sealed: bytes
 
     @property
+    def sequence(self) -> int:
+        return int(self.plain["sequence"])
+
+    @property
     def previous(self) -> str:
         return str(self.plain["previous"])
 
 
-def entry_name(record: LedgerEntry) -> str:
-    return f"ledger/{record.sequence:08}-{record.snapshot}"
+def entry_name(entry: LedgerEntry) -> str:
+    """The name of the object that holds an entry at a target."""
+    return f"ledger/{entry.sequence:08}-{entry.snapshot}"
 
 
 def authentication_key(secret: Secret) -> bytes:
-    """One block of HKDF-Expand (RFC 5869): 32 bytes that are of no use for reading anything."""
+    """Derive the key that authenticates entries: one block of HKDF-Expand (RFC 5869), 32 bytes.
+
+    It decrypts nothing. The derivation must never change: a change would lock people out of their ledgers.
+    """
     return hmac.digest(secret.reveal().encode("ascii"), b"tklb 1 ledger mac\x01", hashlib.sha256)
 
 
 def key_name(key: bytes) -> str:
-    """A name for an authentication key that tells nothing about it."""
+    """A name for an authentication key, 16 hex digits, that reveals nothing about the key."""
     return hmac.digest(key, b"name", hashlib.sha256).hex()[:16]
 
 
-def format_entry(record: LedgerEntry, key: bytes, encrypt: Callable[[bytes], bytes]) -> bytes:
-    """The bytes of an entry, sealed."""
+def format_entry(entry: LedgerEntry, key: bytes, encrypt: Callable[[bytes], bytes]) -> bytes:
+    """Give the bytes of an entry, authenticated with `key`.
+
+    `encrypt` turns the bytes of the hidden part into an OpenPGP message. The same entry, key and message give the same
+    bytes, for ever: entries name each other by the digest of these bytes.
+    """
     plain = {
         "format": FORMAT,
         "key": key_name(key),
-        "sequence": record.sequence,
-        "snapshot": record.snapshot,
-        "previous": record.previous,
-        "volumes": [[volume.name, volume.size, volume.sha256] for volume in record.volumes],
-        "shards": [[shard.prefix, snapshot_id(shard.time)] for shard in record.shards],
-        "sealed": base64.b64encode(encrypt(_format_sealed(record))).decode("ascii"),
+        "sequence": entry.sequence,
+        "snapshot": entry.snapshot,
+        "previous": entry.previous,
+        "volumes": [[volume.name, volume.size, volume.sha256] for volume in entry.volumes],
+        "shards": [[shard.prefix, snapshot_id(shard.time)] for shard in entry.shards],
+        "sealed": base64.b64encode(encrypt(_format_sealed(entry))).decode("ascii"),
     }
     first = _dump(plain) + b"\n"
     return first + _seal(key, first)
 
 
 def open_entry(name: str, content: bytes, key: bytes) -> OpenedEntry:
-    """Authenticate an entry that was found under `name`. Raises Foreign, ValueError saying what is wrong.
+    """Authenticate the entry that was found under `name`.
 
-    Nothing is parsed before that: what a stranger wrote could fill the memory with a few bytes a list.
+    Nothing is parsed before that: a few bytes from a stranger could fill the memory. Raises ForeignEntry where another
+    key sealed it, ValueError with the reason where it is damaged, forged, moved or of an unknown format.
     """
     first, newline, second = content.partition(b"\n")
     # to the byte: an entry is named by its digest, so there must be no second way to write it
@@ -93,7 +108,7 @@ def open_entry(name: str, content: bytes, key: bytes) -> OpenedEntry:
         _refuse(first, second, key)
     plain = _parse(first)
     if plain.get("key") != key_name(key):
-        raise Foreign("it was sealed with another key")
+        raise ForeignEntry("it was sealed with another key")
     if plain.get("format") != FORMAT:
         raise ValueError(f"it has format {plain.get('format')!r}, which this version of tklb does not know")
     if f"ledger/{plain['sequence']:08}-{plain['snapshot']}" != name:
@@ -108,70 +123,76 @@ def _refuse(first: bytes, second: bytes, key: bytes) -> NoReturn:
     if not first.endswith(b"}") or not second.endswith(b"}\n") or named is None:
         raise ValueError("it is damaged")
     if named[1].decode("ascii") != key_name(key):
-        raise Foreign("it was sealed with another key")
+        raise ForeignEntry("it was sealed with another key")
     raise ValueError("it is not what was sealed")
 
 
-def closed_entry(name: str, content: bytes) -> OpenedEntry:
-    """An entry whose key is not at hand, of whom an entry after it tells the digest. Raises ValueError."""
+def parse_closed_entry(name: str, content: bytes) -> OpenedEntry:
+    """Parse the public part of an entry whose key is not at hand.
+
+    The caller must have authenticated `content`: an authentic entry after it names its digest. Raises ValueError.
+    """
     plain = _parse(content.partition(b"\n")[0])
     if not ENTRY_NAME.fullmatch(name) or f"ledger/{_number(plain.get('sequence')):08}-{plain.get('snapshot')}" != name:
         raise ValueError("it was moved there from another place")
     return OpenedEntry(hashlib.sha256(content).hexdigest(), plain, b"")
 
 
-def plain_volumes(entry: OpenedEntry) -> tuple[Volume, ...]:
-    """The volumes an entry names. Raises ValueError."""
+def parse_volumes(opened: OpenedEntry) -> tuple[Volume, ...]:
+    """Parse the volumes that an entry names: sizes in bytes, digests in lowercase hex. Raises ValueError."""
     try:
-        return tuple(_volume(*volume) for volume in entry.plain["volumes"])
+        return tuple(_volume(*volume) for volume in opened.plain["volumes"])
     except (KeyError, TypeError) as exc:
         raise ValueError(f"it lacks what it should have: {exc}") from exc
 
 
-def read_record(entry: OpenedEntry, decrypted: bytes) -> LedgerEntry:
-    """The record an entry means. Raises ValueError where any part of it is not of the right kind."""
-    plain, hidden = entry.plain, _parse(decrypted)
+def parse_entry(opened: OpenedEntry, decrypted: bytes) -> LedgerEntry:
+    """Parse an authenticated entry; `decrypted` is the content of its `sealed` part.
+
+    Raises ValueError where a part of it has the wrong type or form, or where its volumes contradict each other.
+    """
+    plain, hidden = opened.plain, _parse(decrypted)
     try:
-        volumes = plain_volumes(entry)
-        record = LedgerEntry(
+        volumes = parse_volumes(opened)
+        entry = LedgerEntry(
             sequence=_number(plain["sequence"]),
             snapshot=snapshot_id(snapshot_time(plain["snapshot"])),
-            previous=_matching(_SHA256, plain["previous"]) if plain["previous"] else "",
+            previous=_match(_SHA256, plain["previous"]) if plain["previous"] else "",
             volumes=volumes,
-            shards=tuple(Shard(_matching(_PREFIX, prefix), snapshot_time(time)) for prefix, time in plain["shards"]),
+            shards=tuple(Shard(_match(_PREFIX, prefix), snapshot_time(time)) for prefix, time in plain["shards"]),
             kind=Kind(hidden["kind"]),
             own_volumes=tuple(map(_text, hidden["own_volumes"])),
             counts=Counts(**{field.name: _number(hidden["counts"][field.name]) for field in fields(Counts)}),
-            amended=tuple((_path(path), _matching(_SHA256, sha256)) for path, sha256 in hidden["amended"]),
-            skipped=tuple(Skipped(_path(item), _text(reason)) for item, reason in hidden["skipped"]),
+            amended=tuple((_parse_path(path), _match(_SHA256, sha256)) for path, sha256 in hidden["amended"]),
+            skipped=tuple(Skipped(_parse_path(item), _text(reason)) for item, reason in hidden["skipped"]),
             marks=tuple(map(_text, hidden["marks"])),
             key=_text(plain["key"]),
-            older=tuple(Secret(_matching(_SECRET, secret)) for secret in hidden.get("older_keys", ())),
+            older=tuple(Secret(_match(_SECRET, secret)) for secret in hidden.get("older_keys", ())),
             **{name: _text(hidden[name]) for name in _TEXTS},
         )
     except (KeyError, TypeError, AttributeError) as exc:
         raise ValueError(f"it lacks what it should have: {exc}") from exc
     names = {volume.name for volume in volumes}
-    if len(names) != len(volumes) or len(names) > _MOST_VOLUMES or not names.issuperset(record.own_volumes):
+    if len(names) != len(volumes) or len(names) > _MOST_VOLUMES or not names.issuperset(entry.own_volumes):
         raise ValueError("its volumes contradict each other")
-    return record
+    return entry
 
 
 _TEXTS = ("host", "hostname", "profile", "profile_digest", "release", "stage", "content_digest")
 
 
-def _format_sealed(record: LedgerEntry) -> bytes:
-    texts = {name: getattr(record, name) for name in _TEXTS}
+def _format_sealed(entry: LedgerEntry) -> bytes:
+    texts = {name: getattr(entry, name) for name in _TEXTS}
     return _dump(
         {
             **texts,
-            "kind": record.kind,
-            "own_volumes": record.own_volumes,
-            "counts": asdict(record.counts),
-            "amended": [[_shown(path), sha256] for path, sha256 in record.amended],
-            "skipped": [[_shown(skipped.item), skipped.reason] for skipped in record.skipped],
-            "marks": record.marks,
-            "older_keys": [secret.reveal() for secret in record.older],
+            "kind": entry.kind,
+            "own_volumes": entry.own_volumes,
+            "counts": asdict(entry.counts),
+            "amended": [[_format_path(path), sha256] for path, sha256 in entry.amended],
+            "skipped": [[_format_path(skipped.item), skipped.reason] for skipped in entry.skipped],
+            "marks": entry.marks,
+            "older_keys": [secret.reveal() for secret in entry.older],
         }
     )
 
@@ -196,7 +217,7 @@ def _parse(content: bytes) -> Json:
 
 
 def _volume(name: object, size: object, sha256: object) -> Volume:
-    volume = Volume(_matching(VOLUME_NAME, name), _number(size), _matching(_SHA256, sha256))
+    volume = Volume(_match(VOLUME_NAME, name), _number(size), _match(_SHA256, sha256))
     if volume.size > _LARGEST_VOLUME:
         raise ValueError(f"no volume is {volume.size} bytes long")
     return volume
@@ -214,15 +235,15 @@ def _text(value: object) -> str:
     raise ValueError(f"{value!r} is no text")
 
 
-def _matching(pattern: re.Pattern[str], value: object) -> str:
+def _match(pattern: re.Pattern[str], value: object) -> str:
     if not pattern.fullmatch(_text(value)):
         raise ValueError(f"{value!r} is not of the right form")
     return _text(value)
 
 
-def _shown(path: bytes) -> str:
+def _format_path(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
 
 
-def _path(value: object) -> bytes:
+def _parse_path(value: object) -> bytes:
     return _text(value).encode("utf-8", "surrogateescape")

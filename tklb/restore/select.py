@@ -20,7 +20,7 @@ def select_snapshot(session: TargetSession, wanted: str) -> SnapshotSource:
     if wanted == LATEST:
         _refuse_older_key(ledger)
         ledger.check()  # the damage may hide a newer one
-    record = choose(ledger.records, wanted, target.address)
+    record = choose(ledger.entries, wanted, target.address)
     return SnapshotSource(
         target=target,
         secret=ledger.secrets[record.key],
@@ -33,9 +33,9 @@ def select_snapshot(session: TargetSession, wanted: str) -> SnapshotSource:
 
 
 def _refuse_older_key(ledger: Ledger) -> None:
-    if ledger.later and ledger.records:
+    if ledger.later and ledger.entries:
         raise KeyUnusable(
-            reason=f"{ledger.later} snapshots after {ledger.records[-1].snapshot} were sealed with another key: give"
+            reason=f"{ledger.later} snapshots after {ledger.entries[-1].snapshot} were sealed with another key: give"
             " the newer key if it was changed, else somebody else wrote there; those before can be named one by one"
         )
 

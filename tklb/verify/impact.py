@@ -119,7 +119,7 @@ def _damage(
 def _needing(ledger: Ledger, bad: frozenset[str]) -> dict[str, list[LedgerEntry]]:
     """The records that name each of these volumes, oldest first."""
     needing: dict[str, list[LedgerEntry]] = defaultdict(list)
-    for record in ledger.records:
+    for record in ledger.entries:
         for volume in record.volumes:
             if volume.name in bad:
                 needing[volume.name].append(record)

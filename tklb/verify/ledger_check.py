@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tklb.errors import TargetDamaged
 from tklb.ledger.entry import ENTRY_NAME, LONGEST_ENTRY, entry_name
-from tklb.ledger.read import Ledger, kept_entry, newest_seen
+from tklb.ledger.memory import list_copies, read_newest
+from tklb.ledger.read import Ledger
 from tklb.model.volume_names import VOLUME_NAME, parse_name
 from tklb.storage.backend import KEY, LEDGER, Backend
 from tklb.storage.check import sizes_of
@@ -26,10 +27,11 @@ _NAMED = re.compile(rf"({ENTRY_NAME.pattern}): (.*)", re.DOTALL)
 def check_ledger(target: Backend, ledger: Ledger, folder: Path) -> tuple[Problem, ...]:
     """What is wrong with the entries, in order of their names. `folder` is where this machine keeps its ledgers."""
     listed = [name for name, _ in target.list(LEDGER)]
-    good = {entry_name(record): record.snapshot for record in ledger.records}
+    good = {entry_name(record): record.snapshot for record in ledger.entries}
     closed = {one.snapshot for one in ledger.closed}
     reasons = {match[1]: match[4] for line in ledger.problems if (match := _NAMED.fullmatch(line))}
-    kept, seen = _kept(target, folder), newest_seen(target, folder)
+    newest = read_newest(target, folder)
+    kept, seen = list_copies(target, folder), newest.name if newest else ""
     known = _Known(good, kept, seen, _labels(target, ledger, kept) if ledger.problems else frozenset())
     found = [
         _strange(target, name, reasons.get(name, ""), known)
@@ -126,12 +128,6 @@ def _missing(there: Iterable[str], known: _Known) -> Iterator[Problem]:
             exact=False,
             reason="the entry is gone" + ("" if label else ", and what it named is not known"),
         )
-
-
-def _kept(target: Backend, folder: Path) -> tuple[str, ...]:
-    """The names of the entries that this machine has copies of."""
-    place = kept_entry(target, folder, LEDGER)
-    return tuple(sorted(LEDGER + path.name for path in place.iterdir())) if place.is_dir() else ()
 
 
 def _labels(target: Backend, ledger: Ledger, kept: Iterable[str]) -> frozenset[str]:

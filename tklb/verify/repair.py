@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tklb.base.fs import fresh_folder
 from tklb.ledger.entry import ENTRY_NAME, LONGEST_ENTRY, authentication_key, open_entry
-from tklb.ledger.read import Ledger, kept_entry
+from tklb.ledger.memory import copies_folder
+from tklb.ledger.read import Ledger
 from tklb.model.secret import Secret
 from tklb.storage.backend import KEY, LEDGER, Backend
 from tklb.storage.copies import CopySources, open_copy
@@ -66,7 +67,7 @@ def _mended_entry(
 def _entries(target: Backend, name: str, copies: CopySources) -> Iterator[tuple[str, bytes, str]]:
     """Copies of an entry: its name, of which the snapshot may not be known, content, and where it is."""
     if copies.ledgers:
-        place = kept_entry(target, copies.ledgers, LEDGER)
+        place = copies_folder(target, copies.ledgers)
         for path in sorted(place.glob(f"{name.removeprefix(LEDGER)}*")):
             yield LEDGER + path.name, path.read_bytes(), str(path)
     for other in copies.targets:

@@ -1,0 +1,90 @@
+"""What this machine remembers of the ledger of a target: the newest entry it saw, and copies of the entries.
+
+The newest entry shows whether a target was set back. The copies save downloads, and repair a target that lost an entry.
+Touches the private ledger folder only; a loss of that folder costs nothing else.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tklb.base.fs import fresh_folder, private_folder, write_atomic
+from tklb.crypto.gpg import decrypt
+from tklb.ledger.entry import LONGEST_SEALED, OpenedEntry
+from tklb.model.secret import Secret
+from tklb.storage.backend import LEDGER, Backend
+
+
+@dataclass(frozen=True, slots=True)
+class NewestEntry:
+    """The newest entry this machine has seen of a target. `digest` is the SHA-256 of its bytes."""
+
+    sequence: int
+    digest: str
+    name: str = ""
+
+
+def read_newest(target: Backend, folder: Path) -> NewestEntry | None:
+    """Read which entry of a target is the newest that this machine has seen; None where it has seen none."""
+    try:
+        sequence, digest, *name = json.loads(_newest_file(target, folder).read_bytes())
+    except (OSError, ValueError, TypeError):
+        return None
+    return NewestEntry(int(sequence), str(digest), str(name[0]) if name else "")
+
+
+def remember_newest(target: Backend, folder: Path, newest: NewestEntry) -> None:
+    """Remember the newest entry, durably. From now on a target without this entry counts as set back."""
+    if read_newest(target, folder) != newest:
+        content = json.dumps([newest.sequence, newest.digest, newest.name])
+        write_atomic(_newest_file(target, private_folder(folder)), content.encode())
+
+
+def copy_path(target: Backend, folder: Path, name: str) -> Path:
+    """Where this machine keeps its copy of an entry, whether there is one or not."""
+    return copies_folder(target, folder) / name.removeprefix(LEDGER)
+
+
+def copies_folder(target: Backend, folder: Path) -> Path:
+    """The folder with the copies of the entries of a target; it need not exist."""
+    return folder / f"entries-{_short_name(target)}"
+
+
+def list_copies(target: Backend, folder: Path) -> tuple[str, ...]:
+    """List the names of the entries that this machine has copies of, sorted."""
+    place = copies_folder(target, folder)
+    return tuple(sorted(LEDGER + path.name for path in place.iterdir())) if place.is_dir() else ()
+
+
+def keep_copies(target: Backend, folder: Path, entries: Mapping[str, bytes]) -> None:
+    """Keep copies of entries, by name. Every entry must be authentic: a copy may repair a target later."""
+    for name, content in entries.items():
+        path = copy_path(target, folder, name)
+        if not (path.exists() and path.read_bytes() == content):
+            private_folder(folder)
+            private_folder(path.parent)
+            write_atomic(path, content)
+
+
+def decrypt_once(opened: OpenedEntry, secrets: Mapping[str, Secret], folder: Path) -> bytes:
+    """Give the hidden part of an entry. gpg decrypts it once; afterwards it comes from the private folder.
+
+    `secrets` has the secret of the entry by the name of its key. Raises UnreadableMessage.
+    """
+    known = private_folder(private_folder(folder) / "opened") / opened.digest
+    if known.exists():
+        return known.read_bytes()
+    with fresh_folder(folder / "opening") as home:
+        content = decrypt(opened.sealed, secrets[str(opened.plain["key"])], home, LONGEST_SEALED)
+    write_atomic(known, content)
+    return content
+
+
+def _newest_file(target: Backend, folder: Path) -> Path:
+    return folder / f"head-{_short_name(target)}"
+
+
+def _short_name(target: Backend) -> str:
+    return hashlib.sha256(target.address.encode()).hexdigest()[:16]
