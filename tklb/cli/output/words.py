@@ -3,6 +3,7 @@
 import base64
 from datetime import datetime, timedelta
 
+from tklb.base.measure import format_count, format_size
 from tklb.errors import printable
 
 
@@ -15,13 +16,8 @@ def path_fields(path: bytes, key: str = "path") -> dict[str, str]:
 
 
 def size(count: int) -> str:
-    """Bytes as people say them: `812 B`, `1.4 MB` (powers of 1000)."""
-    amount, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if amount < 1000 or unit == "TB":
-            break
-        amount /= 1000
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+    """Bytes as people write them: `812 B`, `1.4 MB` (powers of 1000)."""
+    return format_size(count)
 
 
 def moment(time: datetime) -> str:
@@ -39,4 +35,4 @@ def age(span: timedelta) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return format_count(count, noun)
