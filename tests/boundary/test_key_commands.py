@@ -246,7 +246,7 @@ def test_without_a_terminal_or_with_two_ways_the_ways_are_named(machine: Machine
     pw = machine.passphrase_file("pw", b"x")
     for words in (("passphrase",), ("passphrase", "--random", "--passphrase-file", pw), ("escrow", "f"), ("kit", "f")):
         told = machine.done("key", *words, status=2)
-        assert "--passphrase-file F" in told.stderr or "two ways" in told.stderr
+        assert "--passphrase-file F" in told.stderr or "only one of" in told.stderr
     told = machine.done("key", "escrow", "--random", "--no-passphrase", "f", status=2)
     assert all(way in told.stderr for way in ("--passphrase-file", "--random", "--no-passphrase", "--to-public-key"))
 
@@ -255,7 +255,7 @@ def test_target_that_is_away_gets_the_key_file_later(machine: Machine) -> None:
     machine.target.rename(machine.folder / "away")
     told = machine.done("key", "passphrase", "--passphrase-file", machine.passphrase_file("pw", b"x"), status=30)
     assert "is not on file://" in told.stdout
-    assert "The next backup brings it there" in told.stdout
+    assert "The next backup uploads it" in told.stdout
     value = machine.done("key", "passphrase", "--random", "--json", status=30).value
     assert value["on_target"] is False
     assert value["passphrase"]

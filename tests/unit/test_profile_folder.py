@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tklb.errors import ProfileInvalid
 from tklb.profile.builtin import NEVER
 from tklb.profile.folder import find_profile, list_shipped, load_profile
-from tklb.profile.lint import figures, lint_profile
+from tklb.profile.lint import describe_profile, lint_profile
 from tklb.profile.recipe import LIMIT, parse_recipe
 
 PROFILES = Path(__file__).parents[2] / "profiles"
@@ -96,7 +96,7 @@ def test_a_wellformed_folder_has_no_problems(folder: Path) -> None:
         (b"/etc", b"root", 0o755),
         (b"/etc/a", b"root", 0o644),
     ]
-    assert figures(profile)["files"] == 2
+    assert describe_profile(profile)["files"] == 2
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_imports_go_downwards_only() -> None:
     passes(TOOLS / "lint-imports", "--no-cache")
 
 
-@pytest.mark.parametrize("module", ["main", "daily", "recovery", "admin"])
+@pytest.mark.parametrize("module", ["main", "snapshots.backup", "snapshots.restore", "machine.init", "profile.build"])
 def test_start_loads_no_library_that_only_few_runs_need(module: str) -> None:
     script = f"import sys, tklb.cli.{module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", script], cwd=HOUSE, capture_output=True, text=True, check=True)

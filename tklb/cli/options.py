@@ -1,4 +1,7 @@
-"""What all commands share: --json, -v, -q before or after the command's name, and how results are printed."""
+"""The options that commands share, and how a command prints its result and reports skipped items.
+
+--json, -v and -q work before and after the name of the command.
+"""
 
 import functools
 import json
@@ -6,12 +9,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import click
 
+from tklb.cli.terminal_log import show_log
 from tklb.config.paths import Paths, paths_from
 from tklb.errors import NotRoot, printable
 from tklb.model.report import Skipped, status_of
@@ -21,55 +26,80 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+PARTS = ("files", "packages", "users", "databases")
+skip_option = click.option("--skip", multiple=True, type=click.Choice(PARTS), help="Leave out this part; repeatable.")
+limit_rate_option = click.option(
+    "--limit-rate",
+    metavar="RATE",
+    default="",
+    help="Limit the bytes a second to and from the target: 500K, 2M, or a timetable as in tklb.toml(5).",
+)
+target_option = click.option(
+    "--target", metavar="URL", help="The address of the snapshots; the configured target if not given."
+)
+key_option = click.option(
+    "--key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A key file of the backed-up machine; - is standard input.",
+)
+root_option = click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=bytes),
+    default=b"/",
+    help="The root file system to read, in place of /.",
+)
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class Output:
-    """How to talk: `json` one value on stdout, `loudness` -1 quiet, 0 plain, 1 and more verbose."""
+    """How to talk. `json`: one value on stdout. `verbosity`: -1 quiet, 0 plain, 1 and more verbose."""
 
     json: bool = False
-    loudness: int = 0
+    verbosity: int = 0
 
     def value(self, value: object, lines: Iterable[str]) -> None:
-        """Print the result: the value to machines, the lines to people."""
+        """Print the result: the value for machines, the lines for people."""
         if self.json:
             sys.stdout.write(json.dumps(value) + "\n")
         else:
             sys.stdout.writelines(line + "\n" for line in lines)
 
     def say(self, line: str) -> None:
-        """Talk, on stderr; not when quiet."""
-        if self.loudness >= 0:
+        """Print a line on stderr, unless quiet."""
+        if self.verbosity >= 0:
             sys.stderr.write(line + "\n")
 
     @property
     def progress(self) -> bool:
-        return self.loudness >= 0 and not self.json
+        return self.verbosity >= 0 and not self.json
 
 
 def shared_options(function: Callable[P, R]) -> Callable[..., R]:
-    """Add the options every command takes; what was said before the command's name holds too."""
+    """Add the options that every command takes. Those before the name of the command hold too."""
 
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout; all talk goes to stderr.")
-    @click.option("-v", "--verbose", count=True, help="Say more; twice for all that is run.")
-    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and what went wrong.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout, all other text on stderr.")
+    @click.option("-v", "--verbose", count=True, help="Print each stage on stderr; given twice, every program too.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print only the result and the problems.")
     @functools.wraps(function)
     def with_options(*args: Any, as_json: bool, verbose: int, quiet: bool, **kwargs: Any) -> R:
-        output = click.get_current_context().find_object(Output)
-        assert output is not None
-        output.json = output.json or as_json
-        output.loudness = -1 if quiet else max(output.loudness, verbose)
-        _listen(output.loudness)
+        context = click.get_current_context()
+        above = context.find_object(Output) or Output()
+        verbosity = -1 if quiet else max(above.verbosity, verbose)
+        context.obj = replace(above, json=above.json or as_json, verbosity=verbosity)
+        show_log(verbosity)
         return function(*args, **kwargs)
 
     return with_options
 
 
 def example(*lines: str) -> str:
-    """The epilog of a command: examples, kept line by line."""
+    """Give the epilog of a command: examples, each on a line of its own."""
     return "\b\nExample:\n" + "\n".join("  " + line for line in lines)
 
 
-def paths() -> Paths:
+def read_paths() -> Paths:
     return paths_from(os.environ)
 
 
@@ -83,20 +113,10 @@ def need_root() -> None:
         raise NotRoot(command=click.get_current_context().command_path)
 
 
-def ending(output: Output, skipped: Iterable[Skipped]) -> int:
-    """Name what was skipped; give the exit status that says so."""
-    named = tuple(skipped)
-    for item in named:
+def report_skipped(output: Output, skipped: Iterable[Skipped]) -> int:
+    """Report each skipped item, on stderr and in the log; give the exit status for them."""
+    items = tuple(skipped)
+    for item in items:
         log.warning("skipped %s: %s", printable(item.item), item.reason)
         output.say(f"skipped {printable(item.item)}: {item.reason}")
-    return status_of(named)
-
-
-def _listen(loudness: int) -> None:
-    root = logging.getLogger("tklb")
-    root.setLevel(logging.DEBUG)
-    if not root.handlers:
-        root.addHandler(logging.StreamHandler())
-    # failures are told once, by the boundary; the log file of a run has everything
-    level = {0: logging.CRITICAL, 1: logging.INFO}.get(max(loudness, 0), logging.DEBUG)
-    root.handlers[0].setLevel(level)
+    return status_of(items)

@@ -1,4 +1,4 @@
-"""How a command comes by a passphrase: from the file it was given, or from whoever sits at the terminal."""
+"""The passphrase of an existing key: from the file of --passphrase-file, or typed at the terminal."""
 
 import sys
 from collections.abc import Callable
@@ -17,22 +17,24 @@ passphrase_file_option = click.option(
 )
 
 
-def asking(file: Path | None, question: str = "Passphrase of the key") -> Callable[[], Secret]:
-    """Who to ask for the passphrase of a key that is there. Raises, when asked, KeyUnusable, WrongPassphrase."""
+def passphrase_source(file: Path | None) -> Callable[[], Secret]:
+    """Give a function that reads the passphrase of an existing key: from `file`, or from the terminal without one.
+
+    The function raises KeyUnusable and WrongPassphrase.
+    """
 
     def ask() -> Secret:
         from tklb.crypto.passphrase import read_passphrase_file
 
-        return typed(question) if file is None else read_passphrase_file(file)
+        return _ask_at_terminal() if file is None else read_passphrase_file(file)
 
     return ask
 
 
-def typed(question: str, twice: bool = False) -> Secret:
-    """What somebody types, unseen; `twice` guards a new one. Raises KeyUnusable where there is no terminal."""
+def _ask_at_terminal() -> Secret:
     from tklb.crypto.passphrase import check_passphrase
 
     if not sys.stdin.isatty():
         raise KeyUnusable(reason="it needs a passphrase: there is no terminal to ask at, and no --passphrase-file")
-    text = click.prompt(question, hide_input=True, confirmation_prompt=twice, default="", show_default=False, err=True)
+    text = click.prompt("Passphrase of the key", hide_input=True, default="", show_default=False, err=True)
     return check_passphrase(text.encode("utf-8", "surrogateescape"))

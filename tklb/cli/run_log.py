@@ -1,4 +1,4 @@
-"""One log a run under /var/log/tklb, private, the oldest removed."""
+"""The log of a run: a private file under /var/log/tklb with every line, at any verbosity. The newest files are kept."""
 
 import contextlib
 import logging
@@ -15,27 +15,30 @@ from tklb.errors import TklbError
 from tklb.model.snapshot import snapshot_id
 
 KEPT = 60
+_ROOT = "tklb"
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def run_log(paths: Paths, command: str, moment: datetime, wanted: bool = True) -> Iterator[None]:
-    """Write all that is said by tklb's own parts to a file while the block runs; its failure too."""
+    """Write every log line to a file while the block runs, and how the run ended."""
     if not wanted:
         yield
         return
     folder = private_folder(paths.log)
-    handler = _RunLog(folder / f"{snapshot_id(moment)}-{command}-{os.getpid()}.log")
-    root = logging.getLogger("tklb")
+    handler = _LogFile(folder / f"{snapshot_id(moment)}-{command}-{os.getpid()}.log")
+    root = logging.getLogger(_ROOT)
     root.addHandler(handler)
     try:
-        root.info("tklb %s %s", tklb.__version__, command)
+        log.info("tklb %s %s", tklb.__version__, command)
         yield
-        root.info("ended")
+        log.info("ended")
     except TklbError as exc:
-        root.info("failed: %s: %s", exc.name, exc)
+        log.info("failed: %s: %s", exc.name, exc)
         raise
     except BaseException:
-        root.exception("failed")
+        log.exception("failed")
         raise
     finally:
         root.removeHandler(handler)
@@ -44,15 +47,15 @@ def run_log(paths: Paths, command: str, moment: datetime, wanted: bool = True) -
         old.unlink(missing_ok=True)
 
 
-class _RunLog(logging.Handler):
-    """Writes line by line. A log that cannot be written, on a full disk, is said to be so once, and stops no run."""
+class _LogFile(logging.Handler):
+    """Writes line by line. Where it cannot write, as on a full disk, it warns once and the run continues."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         self._path = path
         self._descriptor = -1
-        self._is_whole = True
+        self._is_complete = True
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -61,9 +64,9 @@ class _RunLog(logging.Handler):
                 self._descriptor = os.open(self._path, flags, PRIVATE_FILE)
             os.write(self._descriptor, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
         except OSError as exc:
-            if self._is_whole:
+            if self._is_complete:
                 sys.stderr.write(f"warning: {self._path} is not the whole log of this run: {exc.strerror}\n")
-            self._is_whole = False
+            self._is_complete = False
 
     def close(self) -> None:
         if self._descriptor >= 0:

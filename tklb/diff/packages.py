@@ -151,12 +151,6 @@ def delta_names(delta: PackageDelta, native: str) -> Mapping[str, object]:
     }
 
 
-def merge_packages_json(base: bytes, now: bytes) -> Mapping[str, object]:
-    """Compare two texts in the packages form. Raises ValueError naming the line."""
-    before, after = parse_packages(base), parse_packages(now)
-    return delta_names(diff_packages(before, after), native_architecture(after) or native_architecture(before))
-
-
 def select(delta: PackageDelta, wanted: Callable[[str], bool]) -> PackageDelta:
     """The part of a delta whose names are wanted."""
     return PackageDelta(

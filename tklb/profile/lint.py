@@ -26,8 +26,8 @@ def lint_profile(folder: Path) -> tuple[str, ...]:
     return tuple(problems)
 
 
-def figures(profile: Profile) -> Mapping[str, object]:
-    """What there is to say about a profile, for people and as JSON."""
+def describe_profile(profile: Profile) -> Mapping[str, object]:
+    """Give the rules of a profile and the counts of what it holds, as JSON values."""
     return {
         "id": profile.id,
         "summary": profile.summary,

@@ -1,10 +1,11 @@
-"""The delta, as a person reads it and as one JSON object; both stream, however many files there are."""
+"""The delta, as lines for people and as one JSON object. Both stream: there may be millions of files."""
 
 import json
 import sys
 from collections.abc import Iterable, Iterator
 
-from tklb.cli.output.words import path_fields, size
+from tklb.base.measure import format_size
+from tklb.cli.output.json_forms import path_fields
 from tklb.databases.filter import item_of
 from tklb.diff.packages import delta_names
 from tklb.errors import printable
@@ -26,12 +27,12 @@ def delta_lines(
         counts[change.change] += 1
         amount = change.now.size if change.now else None
         total += amount or 0
-        yield f"{_SIGNS[change.change]} {printable(change.path)}" + (f"  {size(amount)}" if amount else "")
+        yield f"{_SIGNS[change.change]} {printable(change.path)}" + (f"  {format_size(amount)}" if amount else "")
     yield from _package_lines(packages)
     yield from _account_lines(accounts)
-    yield from (f"  database {printable(item_of(d.engine, d.name))}  {size(d.bytes)}" for d in databases)
+    yield from (f"  database {printable(item_of(d.engine, d.name))}  {format_size(d.bytes)}" for d in databases)
     listed = ", ".join(f"{count} {change}" for change, count in counts.items() if count) or "no changes"
-    yield f"files: {listed}, {size(total)}"
+    yield f"files: {listed}, {format_size(total)}"
 
 
 def write_delta_json(

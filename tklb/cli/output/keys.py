@@ -1,18 +1,17 @@
-"""What there is to say of keys: lines for people, values for machines."""
+"""The results of `tklb key`, as lines for people and as JSON for machines."""
 
 from collections.abc import Iterator
 from datetime import datetime
 
-from tklb.cli.output.tables import table
-from tklb.cli.output.words import age, moment, plural
+from tklb.base.measure import format_count
+from tklb.cli.output.json_forms import Json
+from tklb.cli.output.text import format_age, format_time, table
 from tklb.commands.key import PassphraseChange, Rotation
 from tklb.commands.key_kit import Kit
 from tklb.commands.key_show import KeyState, OlderKey
 from tklb.crypto.key_copies import Copy
 from tklb.errors import TklbError
 from tklb.model.secret import Secret
-
-Json = dict[str, object]
 
 _OPENED_BY = {"bare": "nothing else", "passphrase": "a passphrase", "public-key": "OpenPGP keys"}
 
@@ -32,16 +31,16 @@ def passphrase_lines(change: PassphraseChange, made: Secret | None) -> Iterator[
     yield from _made_lines(made)
     if not change.has_passphrase:
         yield f"key {change.fingerprint} has no passphrase, and {change.address} has no key file"
-        yield "Now only copies of the key bring the snapshots back: `tklb key escrow`."
+        yield "Only a copy of the key can now bring the snapshots back: `tklb key escrow`."
         return
     yield f"key {change.fingerprint} has this passphrase now"
     if change.is_on_target:
         yield f"The key file is on {change.address}: its address and the passphrase bring the snapshots back."
     elif change.failure:
         yield f"The key file is not on {change.address} yet: {change.failure}"
-        yield "The next backup brings it there; until then what was there holds."
+        yield "The next backup uploads it; until then the key file that was there stays valid."
     else:
-        yield f"The snapshots on {change.address} are of an older key; the next backup brings the key file there."
+        yield f"The snapshots on {change.address} are of an older key; the next backup uploads the key file."
 
 
 def copy_json(copy: Copy) -> Json:
@@ -61,7 +60,7 @@ def escrow_json(copy: Copy, made: Secret | None) -> Json:
 def escrow_lines(copy: Copy, made: Secret | None) -> Iterator[str]:
     yield from _made_lines(made)
     yield f"key {copy.fingerprint} written to {copy.where}, opened by {_OPENED_BY[copy.kind]}"
-    yield "Keep it away from this machine, and where few can read it."
+    yield "Keep it away from this machine, in a place that few people can reach."
 
 
 def kit_json(kit: Kit, made: Secret | None) -> Json:
@@ -89,13 +88,13 @@ def rotation_lines(rotation: Rotation, made: Secret | None) -> Iterator[str]:
     yield from _made_lines(made)
     yield f"new key {rotation.new}; the next backup starts a new chain with it"
     if rotation.failure:
-        yield f"Which snapshots need the old key {rotation.old} is not known: {rotation.failure}"
+        yield f"The old key {rotation.old} is kept here. The snapshots that need it are not known: {rotation.failure}"
     elif rotation.snapshots:
-        yield f"The old key {rotation.old} is kept here, for {plural(len(rotation.snapshots), 'snapshot')}:"
+        yield f"The old key {rotation.old} is kept here, for {format_count(len(rotation.snapshots), 'snapshot')}:"
         yield from (f"  {snapshot}" for snapshot in rotation.snapshots)
     else:
         yield f"No snapshot needs the old key {rotation.old}."
-    yield "Key files and recovery sheets there are open these only; after the next backup the new key opens all."
+    yield "Existing key files and recovery sheets open only these; after the next backup the new key opens all."
     yield "Make copies of the new key now: `tklb key escrow`, `tklb key kit`."
 
 
@@ -119,34 +118,34 @@ def state_json(state: KeyState) -> Json:
 
 def state_lines(state: KeyState, now: datetime) -> Iterator[str]:
     yield f"key         {state.fingerprint}"
-    yield f"made        {moment(state.made)}, {age(now - state.made)} ago"
+    yield f"made        {format_time(state.made)}, {format_age(now - state.made)} ago"
     yield f"passphrase  {'yes' if state.has_passphrase else 'no'}"
     yield f"target      {state.target}, key file there: {state.target_copy}"
     if state.copies:
         rows = [
-            (copy.where, _OPENED_BY[copy.kind], moment(copy.time), "elsewhere" if copy.is_away else "this machine")
+            (copy.where, _OPENED_BY[copy.kind], format_time(copy.time), "elsewhere" if copy.is_away else "this machine")
             for copy in state.copies
         ]
         yield ""
         yield from table(("COPY", "OPENED BY", "WRITTEN", "ON"), rows)
     for older in state.older:
         yield ""
-        yield f"older key   {older.fingerprint}, needed for {_needed(older)}"
+        yield f"older key   {older.fingerprint}, needed for {_needed_for(older)}"
         yield from (f"  {snapshot}" for snapshot in older.snapshots or ())
     for line in (*state.problems, *_warnings(state)):
         yield ""
         yield f"warning: {line}"
 
 
-def _needed(older: OlderKey) -> str:
+def _needed_for(older: OlderKey) -> str:
     if older.snapshots is None:
-        return "nobody knows what"
-    return plural(len(older.snapshots), "snapshot") if older.snapshots else "no snapshot"
+        return "unknown snapshots (the target cannot be read)"
+    return format_count(len(older.snapshots), "snapshot") if older.snapshots else "no snapshot"
 
 
 def _warnings(state: KeyState) -> Iterator[str]:
     if not state.has_left:
-        yield "no copy of this key has left the machine: if it dies, nobody can read its snapshots (`tklb key escrow`)"
+        yield "no copy of this key is elsewhere: if this machine dies, its snapshots are lost (`tklb key escrow`)"
 
 
 def _made_json(made: Secret | None) -> Json:
@@ -156,7 +155,7 @@ def _made_json(made: Secret | None) -> Json:
 def _made_lines(made: Secret | None) -> Iterator[str]:
     if made:
         yield f"passphrase  {made.reveal()}"
-        yield "Write it down: it is told this once, and kept nowhere."
+        yield "Write it down: tklb shows it only this once, and keeps it nowhere."
 
 
 def failure_code(failure: TklbError | None) -> int:

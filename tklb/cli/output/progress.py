@@ -1,4 +1,4 @@
-"""One line of progress on a terminal, nothing anywhere else."""
+"""A line of progress on a terminal, and nothing elsewhere."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ _EVERY = 0.1  # seconds between two drawings
 
 @contextmanager
 def progress_line(wanted: bool, clock: Callable[[], float] = monotonic) -> Iterator[Progress]:
-    """Give the function that shows how far a run is; the line is wiped when the block ends."""
+    """Give a function that shows the progress of a run. The line is wiped when the block ends."""
     if not wanted or not sys.stderr.isatty():
         yield lambda _activity, _done, _total: None
         return

@@ -1,17 +1,15 @@
-"""What `tklb verify` found: problems and their price, as lines for people and as JSON for machines."""
+"""The result of `tklb verify`: problems and their cost, as lines for people and as JSON for machines."""
 
 from collections.abc import Iterator
 from datetime import datetime
 
-from tklb.cli.output.results import skipped_json
-from tklb.cli.output.words import age, path_fields, plural, size
+from tklb.base.measure import format_count, format_size
+from tklb.cli.output.json_forms import Json, path_fields, skipped_json, step_json
+from tklb.cli.output.text import format_age
 from tklb.commands.verify import Depth, VerifyResult
 from tklb.errors import printable
-from tklb.model.plan import Step
 from tklb.storage.backend import KEY, LEDGER
 from tklb.verify.impact import LostFile, Problem
-
-Json = dict[str, object]
 
 _SHOWN = 20  # of files, and of differences; --json has all
 
@@ -33,7 +31,7 @@ def verify_json(verdict: VerifyResult, now: datetime) -> Json:
         "volumes": verdict.volumes,
         "read": {"volumes": verdict.read, "bytes": verdict.read_bytes},
         "problems": [_damage_json(damage) for damage in verdict.damages],
-        **({"differences": [_step_json(step) for step in verdict.differences]} if verdict.depth is Depth.LIVE else {}),
+        **({"differences": [step_json(step) for step in verdict.differences]} if verdict.depth is Depth.LIVE else {}),
         "skipped": skipped_json(verdict.skipped),
         "warnings": list(verdict.warnings),
     }
@@ -59,12 +57,8 @@ def _loss_json(loss: LostFile) -> Json:
     return {**path_fields(loss.path), "snapshots": list(loss.snapshots), **reason}
 
 
-def _step_json(step: Step) -> Json:
-    return {"step": step.kind, **path_fields(step.item, "item"), "detail": step.detail}
-
-
 def costs(damage: Problem) -> str:
-    """What a problem costs, in a word: nothing, backup, key, snapshots or files."""
+    """Give the cost of a problem in a word: nothing, backup, key, snapshots or files."""
     if damage.is_harmless:
         return "nothing"
     if damage.volume == KEY:
@@ -78,7 +72,7 @@ def verify_lines(verdict: VerifyResult, now: datetime) -> Iterator[str]:
     newest = verdict.newest
     if newest:
         host = printable(newest.hostname.encode())
-        when = age(now - newest.time)
+        when = format_age(now - newest.time)
         yield f"newest snapshot {newest.snapshot} of {host}: number {newest.sequence}, {when} old"
     else:
         yield f"no snapshots on {verdict.address}"
@@ -87,66 +81,69 @@ def verify_lines(verdict: VerifyResult, now: datetime) -> Iterator[str]:
     for step in verdict.differences[:_SHOWN]:
         yield f"{step.kind:16} {printable(step.item)}" + (f"  ({step.detail})" if step.detail else "")
     if len(verdict.differences) > _SHOWN:
-        yield f"... and {plural(len(verdict.differences) - _SHOWN, 'difference')} more (all with --json)"
+        yield f"... and {format_count(len(verdict.differences) - _SHOWN, 'difference')} more (all with --json)"
     yield from (f"warning: {printable(warning)}" for warning in verdict.warnings)
-    yield from _ending(verdict)
+    yield from _summary(verdict)
 
 
-def _ending(verdict: VerifyResult) -> Iterator[str]:
-    looked = {
-        Depth.QUICK: f"{plural(verdict.volumes, 'volume')} by a listing",
-        Depth.LIVE: f"{plural(verdict.volumes, 'volume')} by a listing",
-        Depth.HASH: f"{verdict.read} of {plural(verdict.volumes, 'volume')} by content, {size(verdict.read_bytes)}",
-        Depth.DATA: f"{plural(verdict.volumes, 'volume')} by content, and every file",
+def _summary(verdict: VerifyResult) -> Iterator[str]:
+    volumes = format_count(verdict.volumes, "volume")
+    checked = {
+        Depth.QUICK: f"{volumes} by a listing",
+        Depth.LIVE: f"{volumes} by a listing",
+        Depth.HASH: f"{verdict.read} of {volumes} by content, {format_size(verdict.read_bytes)}",
+        Depth.DATA: f"{volumes} by content, and every file",
     }[verdict.depth]
-    yield f"looked at {looked}"
+    yield f"checked {checked}"
     whole, known = len(verdict.whole), len(verdict.looked_at)
     yield (
-        f"{whole} of {plural(known, 'snapshot')} whole" if whole < known else f"{plural(known, 'snapshot')}, all whole"
+        f"{whole} of {format_count(known, 'snapshot')} whole"
+        if whole < known
+        else f"{format_count(known, 'snapshot')}, all whole"
     )
     if verdict.depth is Depth.LIVE and not verdict.differences and whole:
-        yield "this machine is as the snapshot has it"
+        yield "this machine matches the snapshot"
     elif verdict.depth is Depth.LIVE and verdict.differences:
-        yield f"{plural(len(verdict.differences), 'difference')} between the snapshot and this machine"
+        yield f"{format_count(len(verdict.differences), 'difference')} between the snapshot and this machine"
 
 
 def _damage_lines(damage: Problem) -> Iterator[str]:
     yield f"{damage.kind}: {printable(damage.volume)}" + (f" ({printable(damage.reason)})" if damage.reason else "")
-    yield from (f"  {line}" for line in (*_price(damage), *_remedy(damage)))
+    yield from (f"  {line}" for line in (*_cost_lines(damage), *_remedy_lines(damage)))
 
 
-def _price(damage: Problem) -> Iterator[str]:
+def _cost_lines(damage: Problem) -> Iterator[str]:
     if not damage.snapshots:
-        yield _PRICES[costs(damage), damage.volume.startswith(LEDGER)]
+        yield _COSTS[costs(damage), damage.volume.startswith(LEDGER)]
         return
     yield f"cannot be restored: {', '.join(damage.snapshots)}"
     if damage.stranded:
-        yield f"the records of {', '.join(damage.stranded)} are in it: tklb cannot put back the rest without them"
+        yield f"it holds the metadata of {', '.join(damage.stranded)}: without it tklb cannot restore the rest"
     if damage.files:
-        yield f"{plural(len(damage.files), 'file')} {'is' if len(damage.files) == 1 else 'are'} lost:"
+        yield f"{format_count(len(damage.files), 'file')} {'is' if len(damage.files) == 1 else 'are'} lost:"
     elif damage.exact:
         yield "no file is lost with it"
     yield from (
         f"  {printable(loss.path)}" + (f": {loss.reason}" if loss.reason else "") for loss in damage.files[:_SHOWN]
     )
     if len(damage.files) > _SHOWN:
-        yield f"  ... and {plural(len(damage.files) - _SHOWN, 'file')} more (all with --json)"
+        yield f"  ... and {format_count(len(damage.files) - _SHOWN, 'file')} more (all with --json)"
     if not damage.exact:
-        yield "which files that costs cannot be told exactly"
+        yield "the list of lost files is not exact: its source is damaged too"
 
 
-_NOTHING = "costs nothing: no seal names it, so nothing ever looks at it"
-_PRICES = {  # of what costs no snapshot: in a word, and whether it is in the ledger
+_NOTHING = "costs nothing: the ledger does not list it, so tklb never reads it"
+_COSTS = {  # of problems that cost no snapshot, by cost and by whether they are in the ledger
     ("nothing", False): _NOTHING,
     ("nothing", True): _NOTHING,
     ("key", False): "costs no snapshot",
-    ("backup", False): "costs no snapshot; the next increment may need it: `tklb backup --full` begins anew",
-    ("backup", True): "costs no snapshot that is known; but nothing is added to a ledger that is not in order",
+    ("backup", False): "costs no snapshot; the next increment may need it: `tklb backup --full` starts a new chain",
+    ("backup", True): "costs no known snapshot; but tklb adds nothing to a ledger that is not in order",
 }
 
 
-def _remedy(damage: Problem) -> Iterator[str]:
+def _remedy_lines(damage: Problem) -> Iterator[str]:
     if damage.mended:
-        yield f"mended: put back from {printable(damage.copy)}"
+        yield f"repaired: put back from {printable(damage.copy)}"
     elif damage.copy:
         yield f"a whole copy is in {printable(damage.copy)}: `tklb verify --mend` puts it back"

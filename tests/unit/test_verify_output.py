@@ -1,4 +1,4 @@
-"""What `tklb verify` says of a problem: its price in a word, names in full for machines, twenty of them for people."""
+"""The output of `tklb verify`: the cost of a problem in a word, all names for machines, twenty for people."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def test_name_that_is_not_text_is_printable_and_exact() -> None:
             Problem(VOLUME, "missing", (ID,), copy="/spool"),
             "a whole copy is in /spool: `tklb verify --mend` puts it back",
         ),
-        (Problem(VOLUME, "missing", (ID,), copy="/spool", mended=True), "mended: put back from /spool"),
-        (Problem(f"duplicity-full-signatures.{ID}.sigtar.gpg", "damaged"), "`tklb backup --full` begins anew"),
-        (Problem(f"ledger/00000009-{ID}", "unexpected", hinders=True), "nothing is added to a ledger"),
-        (Problem(VOLUME, "missing", (ID,), exact=False), "cannot be told exactly"),
+        (Problem(VOLUME, "missing", (ID,), copy="/spool", mended=True), "repaired: put back from /spool"),
+        (Problem(f"duplicity-full-signatures.{ID}.sigtar.gpg", "damaged"), "`tklb backup --full` starts a new chain"),
+        (Problem(f"ledger/00000009-{ID}", "unexpected", hinders=True), "tklb adds nothing to a ledger"),
+        (Problem(VOLUME, "missing", (ID,), exact=False), "the list of lost files is not exact"),
         (Problem(VOLUME, "missing", (ID,)), "no file is lost with it"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The way back: restore."""
+"""tklb restore."""
 
 import sys
 from collections.abc import Iterable
@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tklb.cli.daily import limit_rate_option, skip_option
-from tklb.cli.options import Output, ending, example, need_root, now, paths, shared_options
+from tklb.cli.options import (
+    Output,
+    example,
+    limit_rate_option,
+    need_root,
+    now,
+    read_paths,
+    report_skipped,
+    shared_options,
+    skip_option,
+    target_option,
+)
 from tklb.cli.output.progress import progress_line
-from tklb.cli.passphrase_input import asking, passphrase_file_option
+from tklb.cli.passphrase_input import passphrase_file_option, passphrase_source
 from tklb.cli.run_log import run_log
 from tklb.errors import RestoreRefused
 from tklb.model.plan import Role
@@ -20,7 +30,7 @@ if TYPE_CHECKING:
     from tklb.session import TargetSession
 
 _LIMIT_HELP = "Bring back only this: /path, package:NAME, user:NAME, mysql:DB[/TABLE], pgsql:DB[/TABLE]; repeatable."
-_SHOWN = 200  # steps of a plan that a person is asked to look at
+_SHOWN = 200  # steps of a plan that a terminal shows before the question
 
 
 @click.command(
@@ -33,8 +43,13 @@ _SHOWN = 200  # steps of a plan that a person is asked to look at
     )
 )
 @click.argument("snapshot", default="latest")
-@click.option("--target", metavar="URL", help="Where the snapshots are; the configured target when not given.")
-@click.option("--key", metavar="FILE", type=click.Path(path_type=Path), help="Key file of the backed-up machine.")
+@target_option
+@click.option(
+    "--key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A key file of the backed-up machine; - is standard input.",
+)
 @passphrase_file_option
 @skip_option
 @click.option("--limit", metavar="ITEM", multiple=True, help=_LIMIT_HELP)
@@ -43,7 +58,7 @@ _SHOWN = 200  # steps of a plan that a person is asked to look at
     "renames",
     metavar="OLD=NEW",
     multiple=True,
-    help="Bring a database back under another name; repeatable. mysql: or pgsql: before OLD says whose.",
+    help="Bring a database back under another name; repeatable. mysql: or pgsql: before OLD selects the server.",
 )
 @click.option(
     "--as",
@@ -51,11 +66,13 @@ _SHOWN = 200  # steps of a plan that a person is asked to look at
     type=click.Choice([str(role) for role in Role]),
     default="replacement",
     show_default=True,
-    help="Take over the identity of the backed-up machine, or keep this one's.",
+    help="replacement takes over the identity of the backed-up machine; clone keeps this one's.",
 )
-@click.option("--into", metavar="DIR", type=click.Path(path_type=Path), help="Only decode into DIR, apply nothing.")
+@click.option(
+    "--into", metavar="DIR", type=click.Path(path_type=Path), help="Only decode the snapshot into DIR; apply nothing."
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan; change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask before the plan is carried out.")
+@click.option("--yes", is_flag=True, help="Apply the plan without asking.")
 @limit_rate_option
 @click.option("--remove-packages", is_flag=True, help="Remove the packages that the backed-up machine had removed.")
 @shared_options
@@ -78,13 +95,14 @@ def restore(
 ) -> int:
     """Bring a snapshot back onto this machine: plan, show, ask, apply.
 
-    SNAPSHOT is an id of `tklb list`, a time (the newest snapshot not after it) or `latest`. Without --key, the key is
-    this machine's, or the one the target keeps, which its passphrase opens.
+    SNAPSHOT is an id of `tklb list`, a time (the newest snapshot not after it) or `latest`, which is the default.
+    Without --key, tklb uses the key of this machine, or the one that the target keeps, which its passphrase opens.
     """
     need_root()
     from tklb.commands.restore import RestoreRequest
     from tklb.session import TargetAccess, open_target_session
 
+    paths = read_paths()
     request = RestoreRequest(
         snapshot=snapshot,
         role=Role(role),
@@ -93,14 +111,14 @@ def restore(
         renames=renames,
         remove_packages=remove_packages,
     )
-    access = TargetAccess(target, key, asking(passphrase_file), passphrase_file is not None, limit_rate)
-    with run_log(paths(), "restore", now(), wanted=not dry_run), progress_line(output.progress) as progress:
-        session = open_target_session(paths(), access, now, progress)
+    access = TargetAccess(target, key, passphrase_source(passphrase_file), passphrase_file is not None, limit_rate)
+    with run_log(paths, "restore", now(), wanted=not dry_run), progress_line(output.progress) as progress:
+        session = open_target_session(paths, access, now, progress)
         return _extract(output, session, request, into) if into else _apply(output, session, request, dry_run, yes)
 
 
 def _apply(output: Output, session: "TargetSession", request: "RestoreRequest", dry_run: bool, yes: bool) -> int:
-    from tklb.cli.output.results import plan_json, plan_lines, report_json, report_lines, source_line
+    from tklb.cli.output.restore import plan_json, plan_lines, report_json, report_lines, source_line
     from tklb.commands.restore import plan_restore
 
     with plan_restore(session, request) as run:
@@ -108,11 +126,11 @@ def _apply(output: Output, session: "TargetSession", request: "RestoreRequest", 
         output.say(source_line(run.record, now()))
         if dry_run or not (plan.steps or run.takes_over):
             output.value(plan_json(plan), plan_lines(plan))
-            return ending(output, plan.skipped)
+            return report_skipped(output, plan.skipped)
         _confirm(plan_lines(plan, _SHOWN), output, yes)
         report = run.apply()
         output.value(report_json(plan, report), report_lines(plan, report))
-        return ending(output, report.skipped)
+        return report_skipped(output, report.skipped)
 
 
 def _confirm(lines: Iterable[str], output: Output, yes: bool) -> None:
@@ -123,11 +141,11 @@ def _confirm(lines: Iterable[str], output: Output, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise RestoreRefused(reason="nobody confirmed the plan")
     if not click.confirm("Carry this out?", err=True):
-        raise RestoreRefused(reason="you said no")
+        raise RestoreRefused(reason="cancelled")
 
 
 def _extract(output: Output, session: "TargetSession", request: "RestoreRequest", into: Path) -> int:
-    from tklb.cli.output.results import skipped_json
+    from tklb.cli.output.json_forms import skipped_json
     from tklb.commands.restore import extract
 
     report = extract(session, request, into)
@@ -136,4 +154,4 @@ def _extract(output: Output, session: "TargetSession", request: "RestoreRequest"
         {"snapshot": name, "into": str(into), "skipped": skipped_json(report.skipped)},
         (f"snapshot {name} decoded into {into}",),
     )
-    return ending(output, report.skipped)
+    return report_skipped(output, report.skipped)

@@ -1,0 +1,1 @@
+"""Look after the key: passphrase, escrow, kit, show, rotate."""

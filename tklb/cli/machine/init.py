@@ -1,0 +1,49 @@
+"""tklb init."""
+
+from pathlib import Path
+
+import click
+
+from tklb.cli.options import Output, example, need_root, now, read_paths, shared_options
+from tklb.cli.passphrase_input import passphrase_file_option, passphrase_source
+from tklb.cli.run_log import run_log
+from tklb.errors import COMPLETE
+
+
+@click.command(
+    epilog=example(
+        "tklb init --target file:///mnt/usb/backups",
+        "tklb init --target s3://backups/web1 --passphrase-file /root/passphrase",
+        "tklb init --profile debian-12-core",
+    )
+)
+@click.option("--target", metavar="URL", help="Where to keep the snapshots (file:///var/backups/tklb).")
+@click.option("--profile", metavar="ID|DIR", help="The profile of this machine; detected if not given.")
+@passphrase_file_option
+@click.option("--force", is_flag=True, help="Write the configuration again; the key stays.")
+@shared_options
+@click.pass_obj
+def init(output: Output, target: str | None, profile: str | None, passphrase_file: Path | None, force: bool) -> int:
+    """Set this machine up: make the key, select the profile, test the target.
+
+    With a passphrase, the target also keeps a copy of the key that only this passphrase opens. Then the address and
+    the passphrase are enough to recover a dead server.
+    """
+    need_root()
+    from tklb.commands.init import InitRequest, initialise
+
+    paths = read_paths()
+    with run_log(paths, "init", now()):
+        ask = passphrase_source(passphrase_file) if passphrase_file else None
+        made = initialise(paths, InitRequest(target, profile, ask, force), now)
+    copy = f"{made.config.target}/key.asc (the passphrase opens it)" if made.is_wrapped else "no copy elsewhere yet"
+    lines = (
+        f"profile  {made.config.profile}",
+        f"target   {made.config.target}",
+        f"key      {paths.secret}; {copy}",
+        *(f"note: {oddity}" for oddity in made.oddities),
+        "Next: `tklb backup`. And keep a copy of the key off this machine: `tklb key escrow FILE` or `key kit FILE`.",
+    )
+    fields = {"profile": made.config.profile, "target": made.config.target, "key": str(paths.secret)}
+    output.value({**fields, "passphrase": made.is_wrapped, "warnings": list(made.oddities)}, lines)
+    return COMPLETE

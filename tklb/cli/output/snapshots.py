@@ -1,0 +1,70 @@
+"""The snapshots of a target and the state of the backups, as lines for people and as JSON for machines."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from tklb.base.measure import format_count, format_size
+from tklb.cli.output.json_forms import Json
+from tklb.cli.output.text import format_age, format_time, table
+from tklb.commands.status import StatusReport
+from tklb.errors import printable
+from tklb.model.snapshot import LedgerEntry
+
+
+def entry_json(entry: LedgerEntry) -> Json:
+    return {
+        "snapshot": entry.snapshot,
+        "kind": entry.kind,
+        "time": entry.time.isoformat(),
+        "bytes": entry.counts.delta_bytes,
+        "stored_bytes": entry.stored_bytes,
+        "profile": entry.profile,
+        "host": entry.hostname,
+        "marks": list(entry.marks),
+        "skipped": len(entry.skipped),
+    }
+
+
+def list_lines(entries: Iterable[LedgerEntry]) -> Iterator[str]:
+    rows = [
+        (
+            entry.snapshot,
+            str(entry.kind),
+            format_size(entry.counts.delta_bytes),
+            format_size(entry.stored_bytes),
+            entry.profile,
+            printable(entry.hostname.encode()),
+            f"{len(entry.skipped)} skipped" if entry.skipped else "",
+        )
+        for entry in entries
+    ]
+    if not rows:
+        yield "no snapshots yet: run `tklb backup`"
+        return
+    yield from table(("SNAPSHOT", "KIND", "SIZE", "STORED", "PROFILE", "HOST", ""), rows, right=frozenset({2, 3}))
+
+
+def status_json(condition: StatusReport) -> Json:
+    last = condition.last
+    return {
+        "state": condition.state,
+        "last": entry_json(last) if last else None,
+        "next": None,
+        "target": condition.target,
+        "profile": condition.profile,
+        "stored_bytes": condition.stored_bytes,
+        "snapshots": condition.snapshots,
+        "problems": list(condition.problems),
+    }
+
+
+def status_lines(condition: StatusReport, now: datetime) -> Iterator[str]:
+    last = condition.last
+    yield f"state     {condition.state}"
+    yield "last      " + (f"{last.snapshot}, {format_age(now - last.time)} ago, {last.kind}" if last else "none")
+    if condition.checked and last and condition.checked.replace(microsecond=0) > last.time:
+        yield f"checked   {format_time(condition.checked)}: nothing had changed"
+    amount = f"{format_count(condition.snapshots, 'snapshot')}, {format_size(condition.stored_bytes)}"
+    yield f"target    {condition.target}: {amount}"
+    yield f"profile   {condition.profile}"
+    yield from (f"problem   {problem}" for problem in condition.problems)

@@ -1,0 +1,1 @@
+"""Work with profiles: list, show, detect, lint, build."""

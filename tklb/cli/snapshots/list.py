@@ -1,0 +1,23 @@
+"""tklb list."""
+
+import click
+
+from tklb.cli.options import Output, example, need_root, now, read_paths, shared_options
+from tklb.errors import COMPLETE, TargetDamaged
+
+
+@click.command("list", epilog=example("tklb list", "tklb list --json"))
+@shared_options
+@click.pass_obj
+def list_snapshots(output: Output) -> int:
+    """List the snapshots of the target, the oldest first."""
+    need_root()
+    from tklb.cli.output.snapshots import entry_json, list_lines
+    from tklb.commands.status import list_snapshots
+    from tklb.session import open_session
+
+    ledger = list_snapshots(open_session(read_paths(), now))
+    output.value([entry_json(entry) for entry in ledger.entries], list_lines(ledger.entries))
+    for problem in ledger.problems:
+        output.say(f"damaged: {problem}")
+    return TargetDamaged.code if ledger.problems else COMPLETE
