@@ -28,7 +28,7 @@ class TklbError(Exception):
 
     def __init__(self, **facts: object) -> None:
         self.facts = facts
-        super().__init__(self.message.format(**{key: _told(value) for key, value in facts.items()}))
+        super().__init__(self.message.format(**{key: _printable_fact(value) for key, value in facts.items()}))
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ def printable(name: bytes | str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _told(value: object) -> object:
+def _printable_fact(value: object) -> object:
     return printable(value) if isinstance(value, bytes | str) else value
 
 

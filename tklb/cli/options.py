@@ -83,7 +83,7 @@ def shared_options(function: Callable[P, R]) -> Callable[..., R]:
     @click.option("-v", "--verbose", count=True, help="Print each stage on stderr; given twice, every program too.")
     @click.option("-q", "--quiet", is_flag=True, help="Print only the result and the problems.")
     @functools.wraps(function)
-    def with_options(*args: Any, as_json: bool, verbose: int, quiet: bool, **kwargs: Any) -> R:
+    def call_with_options(*args: Any, as_json: bool, verbose: int, quiet: bool, **kwargs: Any) -> R:
         context = click.get_current_context()
         above = context.find_object(Output) or Output()
         verbosity = -1 if quiet else max(above.verbosity, verbose)
@@ -91,7 +91,7 @@ def shared_options(function: Callable[P, R]) -> Callable[..., R]:
         show_log(verbosity)
         return function(*args, **kwargs)
 
-    return with_options
+    return call_with_options
 
 
 def example(*lines: str) -> str:

@@ -130,14 +130,14 @@ def state_lines(state: KeyState, now: datetime) -> Iterator[str]:
         yield from table(("COPY", "OPENED BY", "WRITTEN", "ON"), rows)
     for older in state.older:
         yield ""
-        yield f"older key   {older.fingerprint}, needed for {_needed_for(older)}"
+        yield f"older key   {older.fingerprint}, needed for {_need_words(older)}"
         yield from (f"  {snapshot}" for snapshot in older.snapshots or ())
     for line in (*state.problems, *_warnings(state)):
         yield ""
         yield f"warning: {line}"
 
 
-def _needed_for(older: OlderKey) -> str:
+def _need_words(older: OlderKey) -> str:
     if older.snapshots is None:
         return "unknown snapshots (the target cannot be read)"
     return format_count(len(older.snapshots), "snapshot") if older.snapshots else "no snapshot"
