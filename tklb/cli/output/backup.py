@@ -44,8 +44,8 @@ def backup_lines(result: BackupResult) -> Iterator[str]:
     else:
         title = f"snapshot {result.snapshot}" if result.snapshot else "a backup would take"
         yield (
-            f"{title}: {result.kind}, {format_count(counts.files_changed, 'file')} changed ({format_size(counts.bytes)}), "
-            f"{counts.files_metadata} metadata only, {counts.files_deleted} deleted"
+            f"{title}: {result.kind}, {format_count(counts.files_changed, 'file')} changed "
+            f"({format_size(counts.bytes)}), {counts.files_metadata} metadata only, {counts.files_deleted} deleted"
         )
         yield (
             f"packages: {counts.packages_added} added, {counts.packages_removed} removed; "
