@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -17,6 +18,20 @@ from tklb.errors import AccessRefused, Locked, NoSpace
 
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "dir",
+    stat.S_IFLNK: "link",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFBLK: "block",
+    stat.S_IFCHR: "char",
+    stat.S_IFSOCK: "socket",
+}
+
+
+def kind_of_mode(mode: int) -> str:
+    """Give the kind of object that an st_mode stands for: file, dir, link, fifo, block, char or socket."""
+    return _KINDS[stat.S_IFMT(mode)]
 
 
 def private_folder(path: Path) -> Path:

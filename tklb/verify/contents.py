@@ -11,18 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tklb.base.fs import kind_of_mode
 from tklb.model.files import FileEntry
 from tklb.model.snapshot import LedgerEntry
 from tklb.snapshot import metadata
-
-_KINDS = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "link",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFBLK: "block",
-    stat.S_IFCHR: "char",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +67,7 @@ def _compared(tops: Sequence[bytes], entry: FileEntry) -> Iterator[FileDifferenc
 
 
 def _difference(path: bytes, status: os.stat_result, entry: FileEntry) -> str:
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "socket")
+    kind = kind_of_mode(status.st_mode)
     if kind != entry.kind:
         return f"it is a {kind}, not a {entry.kind}"
     if kind == "link":

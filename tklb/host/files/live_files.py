@@ -7,24 +7,10 @@ import errno
 import os
 import stat
 
+from tklb.base.fs import kind_of_mode
 from tklb.diff.xattrs import is_carried
 from tklb.host.files.openat import Beneath, NoFolder, by_descriptor
 from tklb.model.files import FileEntry
-
-_KINDS = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "link",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFBLK: "block",
-    stat.S_IFCHR: "char",
-    stat.S_IFSOCK: "socket",
-}
-
-
-def kind_of_mode(mode: int) -> str:
-    """The word for the kind of object that an st_mode tells of."""
-    return _KINDS[stat.S_IFMT(mode)]
 
 
 class LiveFiles(Beneath):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from tklb.base.fs import kind_of_mode
 from tklb.diff.rules import Rules
 from tklb.diff.xattrs import is_carried
 from tklb.host.files.digest import digest_with_status
@@ -20,14 +21,6 @@ from tklb.host.files.walk import Seen, walk
 from tklb.model.files import FileEntry
 from tklb.model.report import Skipped, SkippedItems
 
-KINDS = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "link",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFBLK: "block",
-    stat.S_IFCHR: "char",
-}
 Digest = Callable[[], tuple[str, os.stat_result]]
 # Fields of an entry: what a status says (the names of owners are only looked up), and then what must be read.
 _UP_TO_NAMES = slice(FileEntry._fields.index("uname"))
@@ -142,8 +135,8 @@ class Examiner:
     def bare(self, seen: Seen) -> FileEntry | None:
         """Give what the status says; None for a socket, or where a link vanished."""
         path, status, folder, name = seen
-        kind = KINDS.get(stat.S_IFMT(status.st_mode))
-        if kind is None:
+        kind = kind_of_mode(status.st_mode)
+        if kind == "socket":
             return None
         link = None
         if kind == "link":

@@ -19,9 +19,9 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self, TypeVar
 
+from tklb.base.fs import kind_of_mode
 from tklb.diff.xattrs import CAPABILITY, is_carried
 from tklb.errors import NoSpace
-from tklb.host.files.live_files import kind_of_mode
 from tklb.host.files.openat import Beneath, NoFolder, Place, by_descriptor, names_of
 from tklb.host.files.staged_content import Content, StagedContents
 from tklb.model.files import FileEntry
