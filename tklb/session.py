@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tklb.config import load as configuration
+from tklb.config.parse import read_config, read_config_or_default
 from tklb.config.paths import Paths
 from tklb.config.rates import parse_rates
 from tklb.config.schema import Config
@@ -77,7 +77,7 @@ def open_session(paths: Paths, clock: Clock, progress: Progress = ignore_progres
 
     Raises NotInitialised, ConfigInvalid, KeyUnusable, ProfileInvalid; UsageWrong for the rate limit.
     """
-    return open_session_with(with_rate_limit(configuration.load(paths), limit_rate), paths, clock, progress)
+    return open_session_with(with_rate_limit(read_config(paths), limit_rate), paths, clock, progress)
 
 
 def open_session_with(config: Config, paths: Paths, clock: Clock, progress: Progress = ignore_progress) -> Session:
@@ -103,7 +103,7 @@ def open_target_session(
 
     Raises NotInitialised where neither the options nor the configuration name target or key.
     """
-    config = configuration.load_or_default(paths)
+    config = read_config_or_default(paths)
     if access.address is None and access.key is None and not paths.toml.exists():
         raise NotInitialised(reason="it has no key and no target")
     if access.address is not None:

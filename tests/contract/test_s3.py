@@ -798,7 +798,7 @@ def test_tidy_aborts_uploads_of_ours_and_no_other(service: lab.Service, tmp_path
 _PUT_AND_TELL = """
 import sys
 from pathlib import Path
-from tklb.config.load import S3Config
+from tklb.config.schema import S3Config
 from tklb.storage import s3
 from tklb.storage.url import parse_address
 from tklb.storage.s3.backend import S3Target

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_shape import failures, manual
-from tklb.config import load
+from tklb.config.schema import list_keys
 from tklb.diff.rules import Rule, Rules
 from tklb.profile import recipe
 
@@ -28,7 +28,7 @@ def test_page_is_well_formed(check: str, page: str) -> None:
 
 
 def test_pages_list_exactly_the_keys_there_are() -> None:
-    assert listed("tklb.toml.5") == {f"{table}.{key}" for table, keys in load._KEYS.items() for key in keys}
+    assert listed("tklb.toml.5") == {key.path for key in list_keys()}
     keys_of_a_recipe = {f"{table}.{key}".lstrip(".") for table, keys in recipe._KEYS.items() for key in keys}
     assert listed("tklb-profile.5") == keys_of_a_recipe
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.contract.memory_target import MemoryTarget
-from tklb.config.load import load
+from tklb.config.parse import read_config
 from tklb.config.paths import Paths
 from tklb.config.rates import Timetable, parse_rates
 from tklb.errors import ConfigInvalid
@@ -90,9 +90,9 @@ def test_bad_rate_in_the_configuration_names_file_and_key(tmp_path: Path) -> Non
     paths = Paths(config=tmp_path)
     paths.toml.write_text('[target]\nlimit_rate = "fast"\n')
     with pytest.raises(ConfigInvalid, match=r"tklb\.toml: `target\.limit_rate`: `fast` is no rate"):
-        load(paths)
+        read_config(paths)
     paths.toml.write_text('[target]\nlimit_rate = "08:00,1M 18:00,off"\n')
-    assert load(paths).limit_rate == "08:00,1M 18:00,off"
+    assert read_config(paths).limit_rate == "08:00,1M 18:00,off"
 
 
 # ---------------------------------------------------------------- the allowance

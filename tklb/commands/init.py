@@ -9,8 +9,9 @@ from tklb.backup.target_key import has_passphrase, upload_key_file
 from tklb.base.fs import private_folder, run_lock, write_atomic
 from tklb.commands.key import write_protected
 from tklb.commands.status import check_target
-from tklb.config import load as configuration
+from tklb.config.parse import read_config_or_default
 from tklb.config.paths import ROOT, Paths
+from tklb.config.render import render_config
 from tklb.config.schema import Config
 from tklb.crypto.secret import make_secret, read_older, read_secret, write_secret
 from tklb.errors import AlreadyInitialised, KeyUnusable, ProfileInvalid, TargetForeign
@@ -65,7 +66,7 @@ def initialise(paths: Paths, wishes: InitRequest, clock: Clock) -> InitResult:
             write_protected(paths, secret, passphrase)
         adopt_profile(paths, profile.folder)
         paths.config.mkdir(mode=0o755, parents=True, exist_ok=True)
-        write_atomic(paths.toml, configuration.render(config).encode())
+        write_atomic(paths.toml, render_config(config).encode())
         if has_passphrase(paths, secret):
             upload_key_file(open_session_with(config, paths, clock))
     return InitResult(config, has_passphrase(paths, secret), oddities)
@@ -73,7 +74,7 @@ def initialise(paths: Paths, wishes: InitRequest, clock: Clock) -> InitResult:
 
 def _config(paths: Paths, wishes: InitRequest, profile: Profile) -> Config:
     """What is configured already stays, but for what is wished."""
-    config = configuration.load_or_default(paths)
+    config = read_config_or_default(paths)
     return replace(config, target=config.target if wishes.target is None else wishes.target, profile=profile.id)
 
 

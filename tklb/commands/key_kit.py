@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tklb.backup.target_key import has_passphrase
 from tklb.commands.key import Protection, key_text, note_file
-from tklb.config import load as configuration
+from tklb.config.parse import read_config
 from tklb.config.paths import Paths
 from tklb.crypto.key_copies import Copy
 from tklb.crypto.key_file import KeyKind, write_new
@@ -42,7 +42,7 @@ def write_kit(paths: Paths, clock: Clock, file: Path, protection: Protection | N
     Raises UsageWrong, NotInitialised, KeyUnusable; nothing is left of a sheet that could not be finished.
     """
     secret = read_secret(paths.secret)
-    config = configuration.load(paths)
+    config = read_config(paths)
     address = parse_url(config.target)
     if protection is not None:
         key, kind = key_text(secret, protection, Path()), protection.kind
