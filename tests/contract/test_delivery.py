@@ -34,6 +34,8 @@ from tklb.storage.backend import VOLUMES, ListedObject, Moved, StoredObject, ign
 from tklb.storage.download import download, download_in_background
 from tklb.storage.upload import check_there, clean_target, upload
 
+pytestmark = pytest.mark.quick
+
 DAYS = tuple(f"2026010{day}T000000Z" for day in range(1, 5))
 
 

@@ -23,6 +23,8 @@ from tklb.storage.backend import VOLUMES, Backend, Moved, ignore_moved
 from tklb.storage.open import guarded, make_backend
 from tklb.storage.transfer import fetch_volumes
 
+pytestmark = pytest.mark.quick
+
 VOLUME = Volume("duplicity-full.20260101T000000Z.vol1.difftar.gpg", 1000, "0" * 64)
 
 

@@ -11,6 +11,8 @@ from tklb.errors import AccessRefused, TargetDamaged
 from tklb.storage.backend import Moved, StoredObject, ignore_moved
 from tklb.storage.probe import describe_skew, probe
 
+pytestmark = pytest.mark.quick
+
 
 def now() -> datetime:
     return datetime.now(UTC)

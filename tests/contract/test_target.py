@@ -29,7 +29,14 @@ KINDS: dict[str, Maker] = {
 }
 
 
-@pytest.fixture(params=sorted(KINDS))
+DISTANT = {"s3-moto", "s3-rclone", "sftp", "other"}
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.fixture(
+    params=[pytest.param(kind, marks=pytest.mark.distant if kind in DISTANT else ()) for kind in sorted(KINDS)]
+)
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
     made = KINDS[request.param](tmp_path)
     yield made

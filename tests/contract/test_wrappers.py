@@ -19,6 +19,8 @@ from tklb.storage.wrappers.rehearsal import Deed, Rehearsed
 from tklb.storage.wrappers.retry import Retrying
 from tklb.storage.wrappers.stall_timeout import StallTimeout
 
+pytestmark = pytest.mark.quick
+
 CONTENT = os.urandom(300_000)
 PATIENCE = 0.3
 

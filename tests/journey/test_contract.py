@@ -363,6 +363,7 @@ def test_only_what_was_asked_for_comes_back(a: Appliance) -> None:
     assert done(a, "restore", first, "--skip", "files", "--skip", "users", "--dry-run", "--json").value["steps"] == []
 
 
+@pytest.mark.quick
 def test_a_clone_keeps_its_identity_and_a_replacement_takes_it_over(b: Appliance) -> None:
     done(b, "init", "--target", "file:///mnt/of-b")
     host_key, shadow = (b.root / "etc/ssh/ssh_host_ed25519_key").read_bytes(), (b.root / "etc/shadow").read_text()
