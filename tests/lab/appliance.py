@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.lab.box import Box
-from tests.lab.roots import allow_no_services, layer, root
+from tests.lab.roots import allow_no_services, base_of, layer, root
 
 TREE = Path(__file__).parents[2]
 INSTALLED = ("tklb", "profiles", "hooks", "man", "scripts/install", "requirements.txt", "pyproject.toml")
@@ -90,7 +90,12 @@ def stack(name: str, hostname: str, *, tklb: bool = False) -> tuple[Path, ...]:
     started = layer(f"started-{hostname}", [clean], first_start, hostname)
     if not tklb:
         return started, clean
-    return layer(f"tklb {tree_digest()}", [clean], install_tklb), started, clean
+    return tklb_layer(name), started, clean
+
+
+def tklb_layer(name: str) -> Path:
+    """The working tree's tklb, to be laid over any root of the same release: it is installed once, on the core's."""
+    return layer(f"tklb {tree_digest()}", [root(base_of(name))], install_tklb_alone)
 
 
 def first_start(box: Box) -> None:
@@ -117,6 +122,12 @@ def install_tklb(box: Box) -> None:
         [TREE / "scripts/install", "--root", box.root], capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def install_tklb_alone(box: Box) -> None:
+    """The same, sure that nothing but tklb's own files came."""
+    install_tklb(box)
+    assert not (box.upper / "var/lib/dpkg").exists(), "packages came along, which other roots may have in another state"
 
 
 def tree_digest() -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.lab.appliance import RESOLVER, Appliance, clone, first_start, install_tklb, tree_digest
+from tests.lab.appliance import RESOLVER, Appliance, clone, first_start, tklb_layer
 from tests.lab.box import Box
 from tests.lab.roots import POLICY, allow_no_services, layer, root
 
@@ -50,7 +50,7 @@ def _machine(
     lowers = [trixie_layer(engine), root("trixie-core")]
     stack = [layer(f"started-{hostname}", lowers, first_start, hostname), *lowers]
     if tklb:
-        stack.insert(0, layer(f"tklb {tree_digest()}", lowers, install_tklb))
+        stack.insert(0, tklb_layer("trixie-core"))
     return Appliance([*layers, *stack], hostname=hostname, **options)
 
 

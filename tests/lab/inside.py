@@ -17,10 +17,11 @@ from tests.lab.box import Box
 TREE = Path(__file__).parents[2]
 TREE_INSIDE = {TREE: "/mnt/tree"}
 _PRELUDE = """
-import glob, json, os, sys
+import glob, importlib.util, json, os, sys
 os.umask(0o077)
-# a box is called again and again: what is compiled from here on is kept, and outside the tree
-sys.dont_write_bytecode, sys.pycache_prefix = False, "/run/bytecode"
+# a box is called again and again: where the tree has no byte code for its Python, what is compiled is kept outside
+if not os.path.exists(importlib.util.cache_from_source("/mnt/tree/tklb/__init__.py")):
+    sys.dont_write_bytecode, sys.pycache_prefix = False, "/run/bytecode"
 # what is compiled is of one Python only: another one's came with tklb
 sys.path[:0] = ["/mnt/tree", "/opt/tklb/lib", *glob.glob("/mnt/tree/.venv/lib/python3.*/site-packages")]
 source, values = json.load(sys.stdin)

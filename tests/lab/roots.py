@@ -52,6 +52,11 @@ def root(name: str) -> Path:
     return folder
 
 
+def base_of(name: str) -> str:
+    """The profile that a root is built on; its own where it is built on none."""
+    return str(_recipe(name)["root"].get("base", name))
+
+
 def layer(key: str, lowers: Sequence[Path], make: Callable[[Box], object], hostname: str = "box") -> Path:
     """What `make(box)` changes on top of `lowers`, as a folder to lay over them; made once per key and lowers.
 
