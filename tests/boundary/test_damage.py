@@ -35,8 +35,9 @@ from tklb.storage.check import ObjectProblem, check_objects
 from tklb.storage.copies import CopySources, repair_chain
 from tklb.storage.local import LocalBackend
 from tklb.storage.open import make_backend, open_backend
-from tklb.verify.impact import Problem, find_impact
+from tklb.verify.impact import find_impact
 from tklb.verify.ledger_check import check_key, check_ledger
+from tklb.verify.problem import Problem
 from tklb.verify.repair import repair
 
 FIRST, SECOND, THIRD, FOURTH, FIFTH = (f"20240501T{hour}0000Z" for hour in range(12, 17))
@@ -422,10 +423,10 @@ def test_volumes_come_back_from_a_folder_and_from_another_target(
     other = open_backend(kept.address, Config())
     target = Far(case.kept.folder / "target") if distant else case.target
     found = find_impact(case.target, case.ledger, case.problems(case.folder), case.folder / "work")
-    mended = repair(target, case.ledger, found, CopySources((spool,), (other,)), case.folder / "work", put)
+    repaired = repair(target, case.ledger, found, CopySources((spool,), (other,)), case.folder / "work", put)
     expected = dict(zip(were, (*(str(spool / name) for name in list(were)[:2]), *[other.address] * 2), strict=True))
-    assert {one.volume: one.copy for one in mended} == expected
-    assert all(one.mended is put for one in mended)
+    assert {one.volume: one.copy for one in repaired} == expected
+    assert all(one.is_repaired is put for one in repaired)
     is_whole = [
         case.path(VOLUMES + name).exists() and case.path(VOLUMES + name).read_bytes() == were[name] for name in were
     ]
@@ -451,8 +452,8 @@ def test_entries_come_back_from_what_this_machine_keeps(case: Case) -> None:
     ledger = case.read()
     found = check_ledger(case.target, ledger, case.folder / "ledger")
     copies = CopySources(ledgers=case.folder / "ledger")
-    mended = repair(case.target, ledger, found, copies, case.folder / "work", True)
-    assert [(one.volume, one.mended) for one in mended] == [(name, True) for name in were]
+    repaired = repair(case.target, ledger, found, copies, case.folder / "work", True)
+    assert [(one.volume, one.is_repaired) for one in repaired] == [(name, True) for name in were]
     assert {name: case.path(name).read_bytes() for name in were} == were
     assert case.read().problems == ()
 
@@ -463,8 +464,8 @@ def test_entry_whose_snapshot_nobody_knows_comes_back_from_another_target(kept: 
     ledger = case.read()
     damage = Problem(f"{LEDGER}00000002", "missing")
     copies = CopySources(targets=(open_backend(kept.address, Config()),))
-    (mended,) = repair(case.target, ledger, [damage], copies, case.folder / "work", True)
-    assert (mended.volume, mended.mended) == (entry(2), True)
+    (repaired,) = repair(case.target, ledger, [damage], copies, case.folder / "work", True)
+    assert (repaired.volume, repaired.is_repaired) == (entry(2), True)
     assert case.path(entry(2)).read_bytes() == before
 
 
@@ -479,7 +480,7 @@ def test_forged_copy_of_an_entry_is_left_where_it_is(case: Case) -> None:
     assert not case.path(entry(2)).exists()
 
 
-def test_hole_in_a_chain_is_mended_before_anything_is_added(case: Case) -> None:
+def test_hole_in_a_chain_is_repaired_before_anything_is_added(case: Case) -> None:
     were = broken(case)
     volumes = tuple(case.ledger.volumes.values())
     spool = case.folder / "spool"
@@ -495,7 +496,7 @@ def test_hole_in_a_chain_is_mended_before_anything_is_added(case: Case) -> None:
     assert case.problems(case.folder) == (ObjectProblem(flipped, "damaged"),), "a listing cannot show that"
 
 
-def test_target_that_keeps_nothing_is_not_said_to_be_mended(case: Case) -> None:
+def test_target_that_keeps_nothing_is_not_said_to_be_repaired(case: Case) -> None:
     class Forgetful(Far):
         def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
             stored = super().put(name, source, sha256, moved)

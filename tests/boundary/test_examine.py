@@ -86,7 +86,7 @@ def test_what_is_as_recorded_is_no_finding(decoded: Decoded) -> None:
 
 
 BREAKS: dict[str, tuple[Callable[[Path, Path], object], bytes, str]] = {
-    "content": (lambda one, two: (one / "srv/one").write_bytes(b"onf"), b"/srv/one", "its content is another"),
+    "content": (lambda one, two: (one / "srv/one").write_bytes(b"onf"), b"/srv/one", "its content differs"),
     "size": (lambda one, two: (one / "srv/one").write_bytes(b"longer"), b"/srv/one", "it has 6 bytes, not 3"),
     "mode": (lambda one, two: (one / "srv/one").chmod(0o600), b"/srv/one", "its mode is 0600, not 0640"),
     "setuid": (lambda one, two: (one / "srv/one").chmod(0o4640), b"/srv/one", "its mode is 4640, not 0640"),
@@ -95,11 +95,11 @@ BREAKS: dict[str, tuple[Callable[[Path, Path], object], bytes, str]] = {
     "kind": (lambda one, two: refile(one / "srv/fifo"), b"/srv/fifo", "it is a file, not a fifo"),
     "dump": (
         lambda one, two: (two / STAGE / "databases/mysql/server.json").write_bytes(b"[]"),
-        f"/{STAGE}/databases/mysql/server.json".encode(), "its content is another",
+        f"/{STAGE}/databases/mysql/server.json".encode(), "its content differs",
     ),
     "copy": (
         lambda one, two: (one.parent / "copies/srv/app.db").write_bytes(b"databasf"),
-        b"/srv/app.db", "its content is another",
+        b"/srv/app.db", "its content differs",
     ),
 }  # fmt: skip
 
@@ -122,14 +122,12 @@ def test_each_difference_is_told(decoded: Decoded, how: str) -> None:
 
 
 def test_altered_records_are_told(decoded: Decoded) -> None:
-    assert decoded.found(content_digest="0" * 64) == {
-        f"/{STAGE}".encode(): "the records are not those that were sealed"
-    }
+    assert decoded.found(content_digest="0" * 64) == {f"/{STAGE}".encode(): "the metadata is not what was sealed"}
 
 
 def test_records_that_cannot_be_read_are_damage(decoded: Decoded) -> None:
     (decoded.stage / "machine.json").write_text("{")
-    with pytest.raises(TargetDamaged, match="records cannot be read"):
+    with pytest.raises(TargetDamaged, match="metadata cannot be read"):
         decoded.found()
 
 
@@ -143,7 +141,7 @@ def test_file_that_changed_under_the_reader_is_held_against_what_was_read(decode
     digest = hashlib.sha256(b"as it was read").hexdigest()
     facts = {"skipped": (Skipped(b"/srv/one", "changed while being read"),)}
     assert decoded.found(amended=((b"/srv/one", digest),), **facts) == {}
-    assert decoded.found(amended=((b"/srv/one", "0" * 64),), **facts) == {b"/srv/one": "its content is another"}
+    assert decoded.found(amended=((b"/srv/one", "0" * 64),), **facts) == {b"/srv/one": "its content differs"}
 
 
 def test_mode_of_a_copied_database_is_not_that_of_its_copy(decoded: Decoded) -> None:

@@ -9,20 +9,22 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.boundary.kept import SECRET, Kept
-from tklb.commands.verify import VerifyRequest, VerifyResult, verify
+from tklb.commands.verify import verify
 from tklb.config.paths import Paths
 from tklb.config.schema import Config
 from tklb.crypto.secret import write_secret
 from tklb.engine.duplicity import select_restore_volumes
 from tklb.ledger.read import read_ledger
-from tklb.model.callbacks import ignore_progress
+from tklb.session import TargetAccess, open_target_session
 from tklb.storage.open import open_backend
 from tklb.storage.transfer import fetch_volumes
+from tklb.verify.result import VerifyRequest, VerifyResult
 
 BATCHES, MUTANTS = 20 if os.environ.get("TKLB_SOAK") else 5, 100
 VOLUMES, LEDGER, KEY = "volumes/", "ledger/", "key.asc"
@@ -137,7 +139,7 @@ class Watcher:
         return cls(kept, paths)
 
     def look(self) -> VerifyResult:
-        return verify(self.paths, VerifyRequest(), ignore_progress)
+        return verify(open_target_session(self.paths, TargetAccess(), lambda: datetime.now(UTC)), VerifyRequest())
 
     def fetch(self, snapshots: set[str]) -> None:
         """Bring all volumes of these snapshots, as a restore does; raises where one is not whole."""
@@ -203,7 +205,7 @@ def watcher(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Watcher:
     verdict = watcher.look()
     assert verdict.is_ok
     assert verdict.exit_status == 0
-    assert verdict.damages == ()
+    assert verdict.problems == ()
     return watcher
 
 
@@ -221,10 +223,10 @@ def test_every_mutant_is_found_and_costs_what_it_is_said_to(watcher: Watcher, ba
 
 
 def check(kept: Kept, mutant: Mutant, verdict: VerifyResult, objects: Objects) -> None:
-    told = {damage.volume: damage for damage in verdict.damages}
+    told = {damage.volume: damage for damage in verdict.problems}
     assert told.keys() == expected_names(kept, mutant), mutant.deed
     lost = expected_loss(kept, mutant)
-    assert {snapshot for damage in verdict.damages for snapshot in damage.snapshots} == lost, mutant
+    assert {snapshot for damage in verdict.problems for snapshot in damage.snapshots} == lost, mutant
     assert set(verdict.whole) == {record.snapshot for record in kept.records} - lost
     judged = {name: content for name, content in mutant.changed.items() if name.removeprefix(VOLUMES) in told}
     for name, content in judged.items():

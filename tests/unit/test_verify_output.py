@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from tklb.cli.output.verify import costs, verify_json, verify_lines
-from tklb.commands.verify import Depth, VerifyResult
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
-from tklb.verify.impact import LostFile, Problem
+from tklb.verify.problem import LostFile, Problem
+from tklb.verify.result import Depth, VerifyResult
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ID = "20260101T000000Z"
@@ -32,8 +32,8 @@ def verdict(*damages: Problem, depth: Depth = Depth.HASH, **facts: object) -> Ve
         (Problem("key.asc", "missing"), "key", 33),
         (Problem("key.asc", "unexpected"), "nothing", 3),
         (Problem("foo", "unexpected"), "nothing", 3),
-        (Problem(f"ledger/00000009-{ID}", "unexpected", hinders=True), "backup", 33),
-        (Problem(VOLUME, "missing", (ID,), LOST.files, copy="/spool", mended=True), "files", 0),
+        (Problem(f"ledger/00000009-{ID}", "unexpected", blocks_backups=True), "backup", 33),
+        (Problem(VOLUME, "missing", (ID,), LOST.files, copy="/spool", is_repaired=True), "files", 0),
     ],
 )
 def test_price_and_exit_status(damage: Problem, price: str, status: int) -> None:
@@ -72,9 +72,9 @@ def test_name_that_is_not_text_is_printable_and_exact() -> None:
             Problem(VOLUME, "missing", (ID,), copy="/spool"),
             "a whole copy is in /spool: `tklb verify --mend` puts it back",
         ),
-        (Problem(VOLUME, "missing", (ID,), copy="/spool", mended=True), "repaired: put back from /spool"),
+        (Problem(VOLUME, "missing", (ID,), copy="/spool", is_repaired=True), "repaired: put back from /spool"),
         (Problem(f"duplicity-full-signatures.{ID}.sigtar.gpg", "damaged"), "`tklb backup --full` starts a new chain"),
-        (Problem(f"ledger/00000009-{ID}", "unexpected", hinders=True), "tklb adds nothing to a ledger"),
+        (Problem(f"ledger/00000009-{ID}", "unexpected", blocks_backups=True), "tklb adds nothing to a ledger"),
         (Problem(VOLUME, "missing", (ID,), exact=False), "the list of lost files is not exact"),
         (Problem(VOLUME, "missing", (ID,)), "no file is lost with it"),
     ],

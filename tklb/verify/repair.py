@@ -1,11 +1,12 @@
-"""Damage mended: what is missing or damaged on a target, and whole somewhere else, is put back.
+"""Repair a target: put back a whole copy of each object that is missing or damaged.
 
-Takes a target, what is sealed, and where copies may be; a copy counts when it is what was sealed, to the bit. Touches
+Takes a target, what is sealed, and where copies may be. A copy is used only if it is exactly what was sealed. Touches
 the target, and a private folder that copies pass through.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tklb.base.fs import fresh_folder
@@ -16,71 +17,94 @@ from tklb.model.secret import Secret
 from tklb.storage.backend import KEY, LEDGER, Backend
 from tklb.storage.copies import CopySources, open_copy
 from tklb.storage.upload import put_checked, upload
-from tklb.verify.impact import Problem
+from tklb.verify.problem import Problem
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EntryCopy:
+    """A copy of a ledger entry. `name` has the snapshot, which the problem may not know; `place` says where it is."""
+
+    name: str
+    content: bytes
+    place: str
 
 
 def repair(
-    target: Backend, ledger: Ledger, damages: Iterable[Problem], copies: CopySources, work: Path, put: bool
+    target: Backend, ledger: Ledger, problems: Iterable[Problem], copies: CopySources, work: Path, put: bool
 ) -> tuple[Problem, ...]:
-    """The same damages, told where a whole copy is of what is missing or damaged; put back where `put` is said."""
-    return tuple(_mended(target, ledger, damage, copies, work, put) for damage in damages)
+    """Find whole copies of missing or damaged objects, and put them back where `put`; give the problems so changed."""
+    repairer = Repairer(target, ledger, copies, work, put)
+    return tuple(repairer.repair(problem) for problem in problems)
 
 
-def _mended(target: Backend, ledger: Ledger, damage: Problem, copies: CopySources, work: Path, put: bool) -> Problem:
-    if damage.kind == "unexpected":
-        return damage
-    if damage.volume == KEY:
-        return _mended_key(target, damage, copies.key_file, put)
-    if damage.volume.startswith(LEDGER):
-        return _mended_entry(target, ledger, damage, copies, work, put)
-    volume = ledger.volumes.get(damage.volume)
-    if volume is None:
-        return damage
-    with open_copy(volume, copies, work) as (folder, where):
-        if where and put:
-            upload(target, folder, (volume,), 1)
-        return replace(damage, copy=where, mended=bool(where) and put)
+@dataclass(frozen=True, slots=True)
+class Repairer:
+    target: Backend
+    ledger: Ledger
+    copies: CopySources
+    work: Path
+    put: bool
+
+    def repair(self, problem: Problem) -> Problem:
+        """Repair one problem, if there is a whole copy; give the problem with the place of the copy."""
+        if problem.kind == "unexpected":
+            return problem
+        if problem.volume == KEY:
+            repaired = self._repair_key(problem)
+        elif problem.volume.startswith(LEDGER):
+            repaired = self._repair_entry(problem)
+        else:
+            repaired = self._repair_volume(problem)
+        if repaired.is_repaired:
+            log.info("repaired %s from %s", repaired.volume, repaired.copy)
+        return repaired
+
+    def _repair_volume(self, problem: Problem) -> Problem:
+        volume = self.ledger.volumes.get(problem.volume)
+        if volume is None:
+            return problem
+        with open_copy(volume, self.copies, self.work) as (folder, place):
+            if place and self.put:
+                upload(self.target, folder, (volume,), 1)
+            return replace(problem, copy=place, is_repaired=bool(place) and self.put)
+
+    def _repair_key(self, problem: Problem) -> Problem:
+        key_file = self.copies.key_file
+        if key_file is None or not key_file.exists():
+            return problem
+        if self.put:
+            put_checked(self.target, KEY, key_file)
+        return replace(problem, copy=str(key_file), is_repaired=self.put)
+
+    def _repair_entry(self, problem: Problem) -> Problem:
+        found = self._find_entry_copies(problem.volume)
+        copy = next((copy for copy in found if _is_authentic(copy, self.ledger.secrets)), None)
+        if copy is None:
+            return problem
+        if self.put:
+            with fresh_folder(self.work) as folder:
+                (folder / "entry").write_bytes(copy.content)
+                put_checked(self.target, copy.name, folder / "entry")
+        return replace(problem, volume=copy.name, copy=copy.place, is_repaired=self.put)
+
+    def _find_entry_copies(self, name: str) -> Iterator[EntryCopy]:
+        if self.copies.ledgers:
+            place = copies_folder(self.target, self.copies.ledgers)
+            for path in sorted(place.glob(f"{name.removeprefix(LEDGER)}*")):
+                yield EntryCopy(LEDGER + path.name, path.read_bytes(), str(path))
+        for other in self.copies.targets:
+            for found in (one.name for one in other.list(LEDGER) if one.name.startswith(name)):
+                yield EntryCopy(found, other.read(found, LONGEST_ENTRY), other.address)
 
 
-def _mended_key(target: Backend, damage: Problem, key_file: Path | None, put: bool) -> Problem:
-    if key_file is None or not key_file.exists():
-        return damage
-    if put:
-        put_checked(target, KEY, key_file)
-    return replace(damage, copy=str(key_file), mended=put)
-
-
-def _mended_entry(
-    target: Backend, ledger: Ledger, damage: Problem, copies: CopySources, work: Path, put: bool
-) -> Problem:
-    for name, content, where in _entries(target, damage.volume, copies):
-        if not _is_authentic(name, content, ledger.secrets):
-            continue
-        if put:
-            with fresh_folder(work) as folder:
-                (folder / "entry").write_bytes(content)
-                put_checked(target, name, folder / "entry")
-        return replace(damage, volume=name, copy=where, mended=put)
-    return damage
-
-
-def _entries(target: Backend, name: str, copies: CopySources) -> Iterator[tuple[str, bytes, str]]:
-    """Copies of an entry: its name, of which the snapshot may not be known, content, and where it is."""
-    if copies.ledgers:
-        place = copies_folder(target, copies.ledgers)
-        for path in sorted(place.glob(f"{name.removeprefix(LEDGER)}*")):
-            yield LEDGER + path.name, path.read_bytes(), str(path)
-    for other in copies.targets:
-        for found in (one.name for one in other.list(LEDGER) if one.name.startswith(name)):
-            yield found, other.read(found, LONGEST_ENTRY), other.address
-
-
-def _is_authentic(name: str, content: bytes, secrets: Mapping[str, Secret]) -> bool:
-    if not ENTRY_NAME.fullmatch(name):
+def _is_authentic(copy: EntryCopy, secrets: Mapping[str, Secret]) -> bool:
+    if not ENTRY_NAME.fullmatch(copy.name):
         return False
     for secret in secrets.values():
         try:
-            open_entry(name, content, authentication_key(secret))
+            open_entry(copy.name, copy.content, authentication_key(secret))
             return True
         except (ValueError, KeyError, TypeError):
             continue

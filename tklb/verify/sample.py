@@ -1,19 +1,23 @@
-"""A rotating share of the volumes: what each run looks at, so that all are seen in turn.
+"""A rotating share of the volumes: each run reads some, so that all are read in turn. The state file of the rotation.
 
-Pure: takes the names there are and what earlier runs looked at, gives what is due now and what to remember.
+take_share() is pure: it takes the names there are and the turns so far, and gives the names that are due now.
 """
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
+
+from tklb.base.fs import write_atomic
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """How far the rotation has got: the number of the last run, and of the run before each name was last due.
+    """The state of the rotation: the number of the last run, and for each name the run in which it was last read.
 
-    A name that is new counts as looked at in the run before the first that knows it.
+    A new name counts as read in the run before the first one that knows it.
     """
 
     run: int = 0
@@ -21,10 +25,10 @@ class Turn:
 
 
 def take_share(names: Iterable[str], percent: Fraction, turn: Turn) -> tuple[tuple[str, ...], Turn]:
-    """The names to look at in this run, sorted, and the turn after it. `percent` is above 0 and at most 100.
+    """Give the names to read in this run, sorted, and the turn after it. `percent` is above 0 and at most 100.
 
-    Those not looked at for longest come first, by name among equals: so many as make the share, rounded up, and all
-    that would else be missed by ceil(100/percent) runs in a row.
+    The names that were read longest ago come first, sorted by name among equals: as many as make the share, rounded up.
+    Names that ceil(100/percent) runs in a row would miss come too.
     """
     run, rounds = turn.run + 1, math.ceil(100 / percent)
     seen = {name: turn.seen.get(name, turn.run) for name in names}
@@ -32,3 +36,22 @@ def take_share(names: Iterable[str], percent: Fraction, turn: Turn) -> tuple[tup
     count = math.ceil(len(order) * percent / 100)
     due = [name for place, name in enumerate(order) if place < count or run - seen[name] >= rounds]
     return tuple(sorted(due)), Turn(run, seen | dict.fromkeys(due, run))
+
+
+def read_turn(file: Path, address: str) -> Turn:
+    """Read the turn of the target at `address` from the state file; the first turn where there is none."""
+    try:
+        known = json.loads(file.read_bytes())[address]
+        return Turn(int(known["run"]), {str(name): int(run) for name, run in known["seen"].items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Turn()
+
+
+def remember_turn(file: Path, address: str, turn: Turn) -> None:
+    """Write the turn of the target at `address` into the state file, durably."""
+    try:
+        known = dict(json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        known = {}
+    known[address] = {"run": turn.run, "seen": dict(turn.seen)}
+    write_atomic(file, json.dumps(known).encode())

@@ -76,25 +76,26 @@ def verify(
     """
     need_root()
     from tklb.cli.output.verify import verify_json, verify_lines
-    from tklb.commands import verify as story
+    from tklb.commands.verify import verify as verify_target
     from tklb.session import TargetAccess, open_target_session
+    from tklb.verify.result import Depth, VerifyRequest
 
-    paths, depth = read_paths(), story.Depth(_depth(depths))
-    request = story.VerifyRequest(
+    paths, depth = read_paths(), Depth(_depth(depths))
+    request = VerifyRequest(
         snapshot=snapshot,
         depth=depth,
-        percent=_percent(sample, depth is story.Depth.HASH and snapshot is None),
-        mend=mend,
+        percent=_percent(sample, depth is Depth.HASH and snapshot is None),
+        repair=mend,
         spare=spare,
         dry_run=dry_run,
     )
     access = TargetAccess(target, key, passphrase_source(passphrase_file), passphrase_file is not None, limit_rate)
     with run_log(paths, "verify", now(), wanted=not dry_run):
         with progress_line(output.progress) as progress:
-            verdict = story.verify(open_target_session(paths, access, now, progress), request)
-        output.value(verify_json(verdict, now()), verify_lines(verdict, now()))
-        skipped = report_skipped(output, verdict.skipped)
-    return max(verdict.exit_status, skipped) if verdict.is_ok else verdict.exit_status
+            result = verify_target(open_target_session(paths, access, now, progress), request)
+        output.value(verify_json(result, now()), verify_lines(result, now()))
+        skipped = report_skipped(output, result.skipped)
+    return max(result.exit_status, skipped) if result.is_ok else result.exit_status
 
 
 def _depth(flags: Mapping[str, bool]) -> str:
