@@ -29,7 +29,7 @@ def test_records_are_taken_anew_whatever_size_and_time_they_have(tmp_path: Path)
     difference = compare_with_last(last, stage, work, frozenset())
     records = [str(stage / name)[1:] for name in ("accounts/passwd", metadata.DUMPS_LISTING, metadata.MANIFEST)]
     assert sorted(difference.edited.read_text().split("\0")) == sorted(["", "srv/page", *records])
-    assert (difference.changed, difference.records_moved) == (1, False)
+    assert (difference.changed, difference.has_other_metadata) == (1, False)
 
 
 def test_without_a_snapshot_before_everything_counts_and_nothing_must_be_named(tmp_path: Path) -> None:
@@ -45,30 +45,30 @@ def test_without_a_snapshot_before_everything_counts_and_nothing_must_be_named(t
     (stage / metadata.MANIFEST).write_bytes(mtree.HEADER + b"".join(map(mtree.format_entry, entries)))
     difference = compare_with_last(None, stage, work, frozenset())
     assert (difference.changed, difference.metadata, difference.deleted, difference.size) == (4, 0, 0, 75)
-    assert not difference.dumps_moved
+    assert not difference.has_other_dumps
     assert not difference.is_empty
     assert difference.edited.read_bytes() == b""
     dump = FileEntry(b"/databases/mysql/rows", "file", 0o600, 0, 0, size=1000, mtime_ns=0, sha256="c" * 64)
     (stage / metadata.DUMPS_LISTING).write_bytes(mtree.HEADER + mtree.format_entry(dump))
     (work / "edited").unlink()
     again = compare_with_last(None, stage, work, frozenset())
-    assert (again.dumps_moved, again.size) == (True, 1075)
+    assert (again.has_other_dumps, again.size) == (True, 1075)
 
 
 ALIKE = """
 import os
-from tklb.commands import backup, stage
-fill = stage.fill_stage
-def filled(setting, seen, folder, how):
-    staged = fill(setting, seen, folder, how)
+from tklb.commands import backup
+write = backup.write_metadata
+def write_alike(session, state, folder, job):
+    totals = write(session, state, folder, job)
     for path in (folder / "manifest.mtree", folder / "packages"):
         os.utime(path, (1_700_000_000, 1_700_000_000))
-    return staged
-backup.fill_stage = filled
+    return totals
+backup.write_metadata = write_alike
 """
 OTHERS = """
-from tklb import snapshot
-snapshot.digest = lambda stage: "0" * 64
+from tklb.snapshot import metadata
+metadata.digest = lambda folder: "0" * 64
 """
 
 

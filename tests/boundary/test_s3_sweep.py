@@ -18,7 +18,7 @@ from tests.lab.fault_proxy import Fault, FaultProxy
 from tests.lab.s3 import rclone
 from tklb.backup import resume
 from tklb.backup.chain import Chain
-from tklb.backup.upload import prepare_target, resume_upload, upload_snapshot
+from tklb.backup.upload import prepare_target, resume_upload, upload_pending
 from tklb.base.fs import private_folder
 from tklb.config.paths import Paths
 from tklb.config.schema import Config, S3Config
@@ -157,7 +157,7 @@ def back_up(world: World, sequence: int, patience: float = PATIENCE, abreast: in
     stage = private_folder(paths.state / "stage")
     (stage / "manifest.mtree").write_text(f"set {sequence}\n")
     record = next_record(chain, stage, sequence)
-    return upload_snapshot(setting, chain, resume.note_pending(paths, SECRET, target.address, record, stage))
+    return upload_pending(setting, chain, resume.note_pending(paths, SECRET, target.address, record, stage))
 
 
 def next_record(chain: Chain, stage: Path, sequence: int) -> LedgerEntry:

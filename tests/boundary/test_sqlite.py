@@ -29,7 +29,7 @@ from tklb.host.sqlite.copy import (
     copy_database,
     is_in_use,
     is_sqlite,
-    open_files,
+    list_open_files,
 )
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users")
@@ -180,10 +180,10 @@ def test_what_is_no_plain_file_is_no_database(home: Path) -> None:
 def test_what_another_process_has_open_is_in_use_and_what_this_one_has_is_not(home: Path) -> None:
     theirs, ours = made(home / "theirs.db", "delete", rows=9), made(home / "ours.db", "delete", rows=9)
     with ours.open("rb"), process(USE, theirs):
-        opened = open_files()
+        opened = list_open_files()
         assert is_in_use(bytes(theirs), identity(theirs), opened)
         assert not is_in_use(bytes(ours), identity(ours), opened)
-    assert not is_in_use(bytes(theirs), identity(theirs), open_files())
+    assert not is_in_use(bytes(theirs), identity(theirs), list_open_files())
 
 
 @pytest.mark.parametrize("end", ["-wal", "-journal"])
@@ -503,12 +503,12 @@ def test_databases_on_an_overlay_are_seen_in_use_and_copied(tmp_path: Path, lies
         place = box.root / "x.db"
         if lies == "above":
             os.utime(place)
-        assert not is_in_use(bytes(place), identity(place), open_files())
+        assert not is_in_use(bytes(place), identity(place), list_open_files())
         opener = ["sh", "-c", "exec 3</x.db; echo; read line"]
         with box.popen(opener, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
             running.stdout.readline()
-            assert is_in_use(bytes(place), identity(place), open_files())
+            assert is_in_use(bytes(place), identity(place), list_open_files())
             copied(place, tmp_path / "copy")
             running.communicate()
         assert total(tmp_path / "copy") == 0
-        assert not is_in_use(bytes(place), identity(place), open_files())
+        assert not is_in_use(bytes(place), identity(place), list_open_files())

@@ -17,7 +17,7 @@ from tests.contract.memory_target import MemoryTarget
 from tests.unit.test_ledger import OTHER, SECRET, record
 from tklb.backup import resume
 from tklb.backup.chain import Chain
-from tklb.backup.upload import prepare_target, resume_upload, settle_spool, upload_snapshot
+from tklb.backup.upload import prepare_target, resume_upload, trim_spool, upload_pending
 from tklb.base.concurrency import Stop, run_side_by_side
 from tklb.base.fs import private_folder
 from tklb.config.paths import Paths
@@ -320,7 +320,7 @@ def test_delivered_set_is_sealed_and_nothing_stays_here(setting: Session) -> Non
     target = MemoryTarget()
     made, stage = a_set(setting)
     found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
-    sealed = upload_snapshot(setting, chain_of(setting, target), found)
+    sealed = upload_pending(setting, chain_of(setting, target), found)
     assert holds(target, sealed.volumes)
     assert [each.snapshot for each in chain_of(setting, target).entries] == [made.snapshot]
     assert os.listdir(setting.paths.spool) == []
@@ -335,7 +335,7 @@ def test_interrupted_upload_costs_no_more_than_the_volumes_in_flight(setting: Se
     made, stage = a_set(setting)
     found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
     with pytest.raises(TargetUnreachable):
-        upload_snapshot(setting, chain_of(setting, target), found)
+        upload_pending(setting, chain_of(setting, target), found)
     assert chain_of(setting, target).entries == ()
     target.takes = 99
     assert resume_upload(setting, chain_of(setting, target)) == chain_of(setting, target).entries[0]
@@ -347,7 +347,7 @@ def test_run_that_was_killed_between_its_seal_and_its_tidying_is_recognised(sett
     target = MemoryTarget()
     made, stage = a_set(setting)
     found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
-    upload(target, setting.paths.spool, found.missing, 1)
+    upload(target, setting.paths.spool, found.unconfirmed_volumes, 1)
     seal(target, SECRET, setting.paths.ledger, made)
     chain = chain_of(setting, target)
     assert resume_upload(setting, chain) is None
@@ -359,20 +359,20 @@ def test_run_that_was_killed_between_its_seal_and_its_tidying_is_recognised(sett
 
 
 def other_target(setting: Session, found: resume.PendingUpload) -> None:
-    resume.note_pending(setting.paths, SECRET, "memory:other", found.record, found.stage.rename(setting.paths.stage))
+    resume.note_pending(setting.paths, SECRET, "memory:other", found.entry, found.folder.rename(setting.paths.stage))
 
 
 def other_key(setting: Session, found: resume.PendingUpload) -> None:
-    resume.note_pending(setting.paths, OTHER, "memory:", found.record, found.stage.rename(setting.paths.stage))
+    resume.note_pending(setting.paths, OTHER, "memory:", found.entry, found.folder.rename(setting.paths.stage))
 
 
-def torn_record(setting: Session, found: resume.PendingUpload) -> None:
+def torn_entry(setting: Session, found: resume.PendingUpload) -> None:
     path = setting.paths.pending / "record"
     path.write_bytes(path.read_bytes()[:-30])
 
 
 def cut_volume(setting: Session, found: resume.PendingUpload) -> None:
-    (setting.paths.spool / found.own[0].name).write_bytes(b"x")
+    (setting.paths.spool / found.own_volumes[0].name).write_bytes(b"x")
 
 
 def lost_spool(setting: Session, found: resume.PendingUpload) -> None:
@@ -380,12 +380,12 @@ def lost_spool(setting: Session, found: resume.PendingUpload) -> None:
         path.unlink()
 
 
-def changed_stage(setting: Session, found: resume.PendingUpload) -> None:
-    (found.stage / "manifest.mtree").write_bytes(b"#mtree v2.0\n/x type=dir\n")
+def changed_metadata(setting: Session, found: resume.PendingUpload) -> None:
+    (found.folder / "manifest.mtree").write_bytes(b"#mtree v2.0\n/x type=dir\n")
 
 
-@pytest.mark.parametrize("harm", [other_target, other_key, torn_record, cut_volume, lost_spool, changed_stage])
-def test_what_does_not_fit_is_never_gone_on_with(
+@pytest.mark.parametrize("harm", [other_target, other_key, torn_entry, cut_volume, lost_spool, changed_metadata])
+def test_what_does_not_fit_is_never_resumed(
     setting: Session, harm: Callable[[Session, resume.PendingUpload], None]
 ) -> None:
     target = MemoryTarget()
@@ -399,7 +399,7 @@ def test_what_does_not_fit_is_never_gone_on_with(
     assert target.objects == {}
 
 
-def test_set_that_somebody_overtook_is_not_gone_on_with(setting: Session, tmp_path: Path) -> None:
+def test_set_that_somebody_overtook_is_not_resumed(setting: Session, tmp_path: Path) -> None:
     target = MemoryTarget()
     made, stage = a_set(setting)
     resume.note_pending(setting.paths, SECRET, target.address, made, stage)
@@ -411,7 +411,7 @@ def test_volume_that_was_confirmed_and_then_lost_is_sent_again(setting: Session)
     target = Breaking(99)
     made, stage = a_set(setting)
     found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
-    for volume in found.own[:2]:
+    for volume in found.own_volumes[:2]:
         resume.confirm_volume(setting.paths, volume)
     assert resume_upload(setting, chain_of(setting, target))
     assert holds(target, made.volumes)
@@ -426,7 +426,7 @@ def test_target_that_loses_what_it_confirms_is_never_sealed_on(setting: Session)
     made, stage = a_set(setting)
     found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
     with pytest.raises(TargetDamaged, match="is missing"):
-        upload_snapshot(setting, chain_of(setting, target), found)
+        upload_pending(setting, chain_of(setting, target), found)
     assert target.objects == {}
     assert resume_upload(setting, chain_of(setting, healthy := MemoryTarget()))
     assert holds(healthy, made.volumes)
@@ -435,7 +435,7 @@ def test_target_that_loses_what_it_confirms_is_never_sealed_on(setting: Session)
 def test_set_whose_base_is_gone_is_given_up_so_that_a_new_chain_can_begin(setting: Session) -> None:
     target = MemoryTarget()
     first, stage = a_set(setting)
-    upload_snapshot(
+    upload_pending(
         setting, chain_of(setting, target), resume.note_pending(setting.paths, SECRET, target.address, first, stage)
     )
     second, stage = a_set(setting, 2, first.volumes)
@@ -449,7 +449,7 @@ def test_chain_with_a_hole_is_mended_from_what_was_kept_or_refused(setting: Sess
     setting = replace(setting, config=replace(setting.config, keep_local="chain"))
     target = MemoryTarget()
     made, stage = a_set(setting)
-    upload_snapshot(
+    upload_pending(
         setting, chain_of(setting, target), resume.note_pending(setting.paths, SECRET, target.address, made, stage)
     )
     lost = VOLUMES + made.volumes[1].name
@@ -458,7 +458,7 @@ def test_chain_with_a_hole_is_mended_from_what_was_kept_or_refused(setting: Sess
     prepare_target(setting, chain, setting.paths.spool, chain.head)
     assert holds(target, made.volumes)
     del target.objects[lost]
-    settle_spool(setting.paths.spool, chain.entries, "none")
+    trim_spool(setting.paths.spool, chain.entries, "none")
     with pytest.raises(TargetDamaged, match="--full"):
         prepare_target(setting, chain, setting.paths.spool, chain.head)
     prepare_target(setting, chain, setting.paths.spool, None)
@@ -468,5 +468,5 @@ def test_chain_with_a_hole_is_mended_from_what_was_kept_or_refused(setting: Sess
 def test_spool_keeps_what_was_asked_for(setting: Session, keep: str, left: int) -> None:
     spool = setting.paths.spool
     records = tuple(record(number, volumes=volumes_in(spool, DAYS[number - 1])) for number in (1, 2))
-    settle_spool(spool, records, keep)
+    trim_spool(spool, records, keep)
     assert len(os.listdir(spool)) == left

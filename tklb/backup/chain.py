@@ -1,10 +1,11 @@
-"""The chain of this machine's snapshots: what the target has, and the records of the newest that are kept here."""
+"""The chain of this machine's snapshots: what the target has, and the metadata of the newest one that is kept here."""
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.base.fs import private_folder, remove_tree
+from tklb.base.measure import format_count
 from tklb.config.paths import Paths
 from tklb.errors import KeyUnusable, TargetForeign
 from tklb.ledger.entry import authentication_key, key_name
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What the target has: its sealed snapshots, oldest first."""
+    """What the target has: its ledger entries, oldest first."""
 
     target: Backend
     entries: tuple[LedgerEntry, ...]
@@ -30,62 +31,68 @@ class Chain:
 
     @property
     def head(self) -> LedgerEntry | None:
+        """The entry of the newest snapshot."""
         return self.entries[-1] if self.entries else None
 
     @property
-    def doubtful(self) -> frozenset[bytes]:
-        """What the newest snapshot has otherwise than its records say: changed, torn or lost while being read."""
+    def uncertain(self) -> frozenset[bytes]:
+        """Paths of which the newest snapshot has other content than its metadata says: changed or lost in reading."""
         head = self.head
         return frozenset((*(path for path, _ in head.amended), *(item.item for item in head.skipped)) if head else ())
 
     @property
-    def sealed(self) -> frozenset[str]:
-        """The names of all volumes that count."""
+    def volume_names(self) -> frozenset[str]:
+        """The names of all volumes that a ledger entry names."""
         return frozenset(self.ledger.volumes)
 
-    def continues(self, secret: Secret) -> bool:
-        """Whether the newest snapshot was sealed with this very key: there are never two keys in one chain."""
+    def can_continue(self, secret: Secret) -> bool:
+        """Whether the newest snapshot was sealed with this very key: a chain never has two keys."""
         return self.head is not None and self.head.key == key_name(authentication_key(secret))
 
     def older_secrets(self, secret: Secret) -> tuple[Secret, ...]:
-        """What an entry sealed with `secret` must hand on, so that the snapshots before can be read with it alone."""
+        """The secrets that an entry sealed with `secret` hands on, so that it alone opens the earlier snapshots."""
         own = key_name(authentication_key(secret))
-        used = sorted({record.key for record in self.entries} - {own})
+        used = sorted({entry.key for entry in self.entries} - {own})
         return tuple(self.ledger.secrets[key] for key in used)
 
-    def last_records(self, paths: Paths) -> Path | None:
-        """The folder with the records of the newest snapshot; None where there is none yet.
+    def prepare_last_metadata(self, paths: Paths) -> Path | None:
+        """Give the folder with the metadata of the newest snapshot; None where there is no snapshot.
 
-        A run that was killed between its seal and its tidying left them in the stage. A machine that has not got them,
-        as after the restore of an older snapshot, gets an empty folder: then every file counts as new and is read,
-        and the engine, which compares contents, stores what differs from the newest snapshot.
+        A run that was killed after its seal left the metadata in the folder it was written in. A machine may lack it,
+        as after the restore of an older snapshot. Then the folder is empty: every file counts as new and is read, and
+        the engine, which compares contents, stores only the difference from the newest snapshot.
         """
         head = self.head
         if head is None:
             return None
         for left in (paths.stage, paths.pending / "stage"):
-            if _holds(left, head):
+            if _is_metadata_of(head, left):
                 keep_metadata(paths, left)
-        if not _holds(paths.last, head):
-            log.info("the records kept here are not those of %s: every file is compared with it", head.snapshot)
+        if not _is_metadata_of(head, paths.last):
+            log.info("the metadata kept here is not that of snapshot %s: every file is read", head.snapshot)
             remove_tree(paths.last)
             private_folder(paths.last)
         return paths.last
 
 
-def open_chain(setting: Session) -> Chain:
-    """Read the ledger of the target. Raises TargetDamaged; TargetForeign: another machine's snapshots are there."""
-    target = open_backend(setting.config.target, setting.config, setting.paths.regions)
+def open_chain(session: Session) -> Chain:
+    """Read the ledger of the target.
+
+    Raises TargetDamaged where it has problems, TargetForeign where the snapshots are those of another machine.
+    """
+    target = open_backend(session.config.target, session.config, session.paths.regions)
     try:
-        ledger = read_ledger(target, setting.secret, setting.paths.ledger, setting.older)
+        ledger = read_ledger(target, session.secret, session.paths.ledger, session.older)
     except KeyUnusable as exc:
         raise TargetForeign(address=target.address, owner="another key") from exc
     ledger.check()
-    records = ledger.entries
-    if records and records[-1].host != setting.host:
-        raise TargetForeign(address=target.address, owner=f"another machine, {records[-1].hostname}")
-    return Chain(target, records, ledger)
+    entries = ledger.entries
+    if entries and entries[-1].host != session.host:
+        raise TargetForeign(address=target.address, owner=f"another machine, {entries[-1].hostname}")
+    newest = f", the newest is snapshot {entries[-1].snapshot}" if entries else ""
+    log.info("read %s at %s%s", format_count(len(entries), "ledger entry", "ledger entries"), target.address, newest)
+    return Chain(target, entries, ledger)
 
 
-def _holds(folder: Path, record: LedgerEntry) -> bool:
-    return folder.is_dir() and metadata.digest(folder) == record.content_digest
+def _is_metadata_of(entry: LedgerEntry, folder: Path) -> bool:
+    return folder.is_dir() and metadata.digest(folder) == entry.content_digest

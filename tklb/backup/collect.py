@@ -1,12 +1,14 @@
-"""Look at the machine and say what is the owner's: the delta of files, packages, users and groups.
+"""Collect the state of this machine: the delta of files, packages, users and groups.
 
-Touches nothing. The files stream, however many; everything else is small and held.
+Touches nothing. The files stream, so memory does not grow with their number; everything else is small.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tklb.base.measure import format_count
 from tklb.config.paths import ROOT
 from tklb.diff import mtree
 from tklb.diff.accounts.merge import diff_accounts
@@ -27,12 +29,14 @@ from tklb.profile.state import read_install_state
 from tklb.session import Session
 from tklb.snapshot import metadata
 
+log = logging.getLogger(__name__)
+
 Watch = Callable[[Iterator[FileEntry]], Iterator[FileEntry]]
 
 
 @dataclass(frozen=True, slots=True)
 class MachineState:
-    """What differs. `skipped` fills while the changes are read; `rules` decide what counts."""
+    """The state of this machine without its files; `rules` decide which files are in scope."""
 
     overrides: tuple[Override, ...]
     rules: Rules
@@ -44,26 +48,34 @@ class MachineState:
     local_files: tuple[bytes, ...]  # their files: nothing else brings them back, so they count wherever they lie
     accounts: Accounts
     account_delta: AccountDelta
-    skipped: SkippedItems = field(default_factory=SkippedItems)
 
 
-def collect_state(setting: Session, overrides: Iterable[str] = ()) -> MachineState:
-    """Ask for packages and accounts, and settle the rules for the files.
+def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineState:
+    """Ask for packages and accounts, and build the rules for the files.
 
     Raises UsageWrong for a malformed override, ConfigInvalid for one of the configuration.
     """
-    wanted = [*_kept_overrides(setting), *map(parse_override, overrides)]
+    wanted = [*_read_overrides(session), *map(parse_override, overrides)]
     selection = Selection(wanted)
     here = list_installed(ROOT)
-    packages, base = _packages_without(here, selection), _packages_without(setting.profile.packages(), selection)
+    packages, base = _packages_without(here, selection), _packages_without(session.profile.packages(), selection)
     delta = diff_packages(base, packages)
-    local = local_packages(ROOT, delta, setting.paths.cache)
-    local_files = _local_files(setting, local, selection)
+    local = local_packages(ROOT, delta, session.paths.cache)
+    local_files = _local_files(session, local, selection)
     accounts = _accounts_without(read_accounts(ROOT), selection)
-    accounts_base = _accounts_without(setting.profile.accounts(), selection)
+    accounts_base = _accounts_without(session.profile.accounts(), selection)
+    account_delta = diff_accounts(accounts_base, accounts)
+    log.info(
+        "collected %s (%d added, %d removed) and accounts (%s added, %d changed)",
+        format_count(len(packages), "package"),
+        len(delta.added),
+        len(delta.removed),
+        format_count(len(account_delta.users_added), "user"),
+        len(account_delta.users_changed),
+    )
     return MachineState(
         overrides=tuple(wanted),
-        rules=setting.profile.rules_with(local_files).with_overrides(
+        rules=session.profile.rules_with(local_files).with_overrides(
             override.rule for override in wanted if override.kind == "path"
         ),
         installed=here,
@@ -73,33 +85,35 @@ def collect_state(setting: Session, overrides: Iterable[str] = ()) -> MachineSta
         local=local,
         local_files=local_files,
         accounts=accounts,
-        account_delta=diff_accounts(accounts_base, accounts),
+        account_delta=account_delta,
     )
 
 
-def _kept_overrides(setting: Session) -> list[Override]:
+def _read_overrides(session: Session) -> list[Override]:
     try:
-        return [parse_override(text) for text in setting.config.overrides]
+        return [parse_override(text) for text in session.config.overrides]
     except UsageWrong as exc:
-        raise ConfigInvalid(file=setting.paths.overrides, reason=str(exc)) from exc
+        raise ConfigInvalid(file=session.paths.overrides, reason=str(exc)) from exc
 
 
-def file_changes(setting: Session, seen: MachineState, watch: Watch | None = None) -> Iterator[FileChange]:
+def stream_changes(
+    session: Session, state: MachineState, skipped: SkippedItems, watch: Watch | None = None
+) -> Iterator[FileChange]:
     """Stream the differences between install state and machine, in path order.
 
-    `watch` sees every scanned entry on its way; every file is read then, and has its digest. What could not be
-    read is in `seen.skipped` and is not taken for deleted.
+    `watch` sees every scanned entry on its way; with it every file is read, and has its digest. Files that cannot be
+    read are in `skipped` afterwards, and do not count as deleted.
     """
-    installed_state = read_install_state(setting.profile, ROOT, seen.installed, seen.local, seen.rules)
-    base = (entry for entry in installed_state if seen.rules.decide(entry.path).included)
-    known = read_listing(setting.paths.index)
-    own, digest = setting.paths.own, watch is not None
-    now = scan(ROOT, seen.rules, known=known, skipped=seen.skipped, own=own, digest=digest)
-    return compare(base, watch(now) if watch else now, digest_of, seen.skipped)
+    installed_state = read_install_state(session.profile, ROOT, state.installed, state.local, state.rules)
+    base = (entry for entry in installed_state if state.rules.decide(entry.path).included)
+    known = read_listing(session.paths.index)
+    own, digest = session.paths.own, watch is not None
+    now = scan(ROOT, state.rules, known=known, skipped=skipped, own=own, digest=digest)
+    return compare(base, watch(now) if watch else now, digest_of, skipped)
 
 
 def read_listing(path: Path) -> Iterator[FileEntry]:
-    """Stream a listing of ours; an absent or torn one gives what can be read of it."""
+    """Stream a listing that tklb wrote; of a torn one, the part that can be read; nothing where it is absent."""
     try:
         with path.open("rb") as stream:
             yield from mtree.parse(stream)
@@ -108,15 +122,16 @@ def read_listing(path: Path) -> Iterator[FileEntry]:
 
 
 def digest_of(entry: FileEntry, algorithm: str) -> str | None:
+    """The digest of a file as it is now, in lowercase hex; None where it cannot be read."""
     try:
         return file_digest(entry.path, algorithm)
     except OSError:
-        return None  # not comparable, so it counts as edited; reading it for the snapshot names the trouble
+        return None  # not comparable, so it counts as edited; reading it for the snapshot names the reason
 
 
-def _local_files(setting: Session, local: frozenset[str], selection: Selection) -> tuple[bytes, ...]:
-    """The files of local packages: those that dpkg lists, and those a restore brought without dpkg's knowing."""
-    restored = metadata.read_paths(setting.paths.local_files) if setting.paths.local_files.exists() else ()
+def _local_files(session: Session, local: frozenset[str], selection: Selection) -> tuple[bytes, ...]:
+    """The files of local packages: those that dpkg lists, and those that a restore put here without dpkg."""
+    restored = metadata.read_paths(session.paths.local_files) if session.paths.local_files.exists() else ()
     found = {*restored, *(listed_files(ROOT, local) if local else ())}
     return tuple(sorted(path for path in found if selection.says("path", path) is not False))
 
@@ -126,10 +141,10 @@ def _packages_without(packages: tuple[Package, ...], selection: Selection) -> tu
 
 
 def _accounts_without(accounts: Accounts, selection: Selection) -> Accounts:
-    """The account files without the users that were left out; groups stay."""
+    """The account files without the users that overrides leave out; groups stay."""
 
-    def kept(lines: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    def select(lines: tuple[bytes, ...]) -> tuple[bytes, ...]:
         return tuple(line for line in lines if selection.says("user", line.split(b":", 1)[0]) is not False)
 
-    users = {name: kept(getattr(accounts, name)) for name in ("passwd", "shadow", "subuid", "subgid")}
+    users = {name: select(getattr(accounts, name)) for name in ("passwd", "shadow", "subuid", "subgid")}
     return replace(accounts, **users)

@@ -1,14 +1,17 @@
-"""Ask the database servers of this machine what there is, and let them dump it into the stage.
+"""List the databases of this machine's servers, and dump them into the snapshot metadata.
 
-A server that cannot be asked is named, and all else goes on; its error's status is then the exit status of the run.
+A server that fails is a skipped item, and the rest of the run continues; the status of its error becomes that of the
+run.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.base.fs import private_folder
+from tklb.base.measure import format_count, format_size
 from tklb.databases.dump_format import write_server
 from tklb.databases.filter import DatabaseFilter, filter_for, item_of
 from tklb.databases.interface import DatabaseServer
@@ -20,107 +23,109 @@ from tklb.model.report import Skipped
 from tklb.session import Session
 from tklb.snapshot import metadata
 
+log = logging.getLogger(__name__)
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class Dumps:
-    """What was dumped, or would be. `bytes` is the size of all that lies below databases/ in the stage."""
+    """The databases that a run dumped, or would dump, those it could not, and notes for people."""
 
-    databases: list[Database] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    bytes: int = 0
+    databases: tuple[Database, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 TakeDumps = Callable[[Session, Iterable[Override], Path], Dumps]
+AskServer = Callable[[DatabaseServer, DatabaseFilter], Dumps]
 
 
-def list_databases(setting: Session, overrides: Iterable[Override], _stage: Path | None = None) -> Dumps:
-    """Only say what a backup would dump, with the sizes that the servers reckon."""
-    dumps = Dumps()
-    for server, wish in _wanted_servers(setting, overrides, dumps.skipped):
-        try:
-            listed = server.databases()
-        except DatabaseFailed as exc:
-            dumps.skipped.append(explain_failure(server.engine, exc))
-            continue
-        dumps.databases += [database for database in listed if wish.database(database.name)]
-        dumps.skipped += _absent(wish, server.engine, listed)
-    if dumps.databases:
-        dumps.notes.append("databases are dumped by a backup only: whether they changed is not known")
-    return dumps
+def list_databases(session: Session, overrides: Iterable[Override], _folder: Path | None = None) -> Dumps:
+    """List the databases that a backup would dump, with the sizes that the servers report."""
+    dumps = _ask_servers(session, overrides, _list)
+    note = "only a backup dumps databases: whether they changed is not known"
+    return Dumps(dumps.databases, dumps.skipped, (note,) if dumps.databases else ())
 
 
-def dump_databases(setting: Session, overrides: Iterable[Override], stage: Path) -> Dumps:
-    """Dump every wanted database of every server below databases/ of the stage."""
-    dumps = Dumps()
-    for server, wish in _wanted_servers(setting, overrides, dumps.skipped):
-        try:
-            _dump(setting, server, wish, stage, dumps)
-        except DatabaseFailed as exc:
-            dumps.skipped.append(explain_failure(server.engine, exc))
-    return dumps
+def dump_databases(session: Session, overrides: Iterable[Override], folder: Path) -> Dumps:
+    """Dump every database in scope of every server below databases/ in the snapshot metadata."""
+    return _ask_servers(session, overrides, lambda server, scope: _dump(session, server, scope, folder))
 
 
-def _dump(setting: Session, server: DatabaseServer, wish: DatabaseFilter, stage: Path, dumps: Dumps) -> None:
-    folder = private_folder(stage / metadata.DUMPS / server.engine)
-    _need_room(folder, sum(found.bytes for found in server.databases() if wish.database(found.name)))
-    dumped = server.dump(wish, folder, setting.progress)
-    write_server(folder, dumped.server)
-    dumps.databases += [Database(saved.engine, saved.name, saved.bytes) for saved in dumped.server.databases]
-    dumps.notes += dumped.notes
-    dumps.skipped += dumped.skipped
-    dumps.skipped += _unaccounted(server, wish, dumped.server, dumped.skipped)
+def explain_failure(engine: str, exc: DatabaseFailed) -> Skipped:
+    """A server that failed, as a skipped item."""
+    return Skipped(f"{engine}:*".encode(), str(exc), status=exc.code)
+
+
+def _ask_servers(session: Session, overrides: Iterable[Override], ask: AskServer) -> Dumps:
+    known = tuple(overrides)
+    filters = ((engine, filter_for(engine, known)) for engine in ENGINES)
+    parts = [_ask_server(session, engine, scope, ask) for engine, scope in filters if not scope.wants_none()]
+    return Dumps(
+        databases=tuple(database for part in parts for database in part.databases),
+        skipped=tuple(item for part in parts for item in part.skipped),
+        notes=tuple(note for part in parts for note in part.notes),
+    )
+
+
+def _ask_server(session: Session, engine: str, scope: DatabaseFilter, ask: AskServer) -> Dumps:
+    try:
+        server = find_server(engine, session.config.databases)
+        return ask(server, scope) if server else Dumps(skipped=tuple(_list_absent(scope, engine, ())))
+    except DatabaseFailed as exc:
+        return Dumps(skipped=(explain_failure(engine, exc),))
+
+
+def _list(server: DatabaseServer, scope: DatabaseFilter) -> Dumps:
+    listed = server.databases()
+    found = tuple(database for database in listed if scope.database(database.name))
+    return Dumps(found, tuple(_list_absent(scope, server.engine, listed)))
+
+
+def _dump(session: Session, server: DatabaseServer, scope: DatabaseFilter, folder: Path) -> Dumps:
+    place = private_folder(folder / metadata.DUMPS / server.engine)
+    _need_room(place, sum(found.bytes for found in server.databases() if scope.database(found.name)))
+    dumped = server.dump(scope, place, session.progress)
+    write_server(place, dumped.server)
+    for saved in dumped.server.databases:
+        tables = format_count(len(saved.tables), "table")
+        log.info("dumped database %s (%s): %s, %s", saved.name, saved.engine, tables, format_size(saved.bytes))
+    return Dumps(
+        databases=tuple(Database(saved.engine, saved.name, saved.bytes) for saved in dumped.server.databases),
+        skipped=(*dumped.skipped, *_find_missing(server, scope, dumped.server, dumped.skipped)),
+        notes=dumped.notes,
+    )
 
 
 def _need_room(folder: Path, amount: int) -> None:
-    """Raise NoSpace where dumps as large as the servers reckon their databases would not fit."""
+    """Raise NoSpace where dumps as large as the sizes that the servers report would not fit."""
     room = os.statvfs(folder)
     if amount > (free := room.f_bavail * room.f_frsize):
         raise NoSpace(path=str(folder), reason=f"the databases hold {amount} bytes, {free} are free")
 
 
-def _unaccounted(
-    server: DatabaseServer, wish: DatabaseFilter, saved: SavedServer, skipped: tuple[Skipped, ...]
+def _find_missing(
+    server: DatabaseServer, scope: DatabaseFilter, saved: SavedServer, skipped: tuple[Skipped, ...]
 ) -> Iterator[Skipped]:
-    """What the server has now, is wanted, and is neither in the dump nor named: whatever the reason, it is told."""
-    listed = server.databases()
-    named = {item.item for item in skipped} | {item_of(server.engine, database.name) for database in saved.databases}
+    """Name the databases that the server has now, and that are neither in the dump nor skipped."""
+    try:
+        listed = server.databases()
+    except DatabaseFailed as exc:
+        yield explain_failure(server.engine, exc)
+        return
+    known = {item.item for item in skipped} | {item_of(server.engine, database.name) for database in saved.databases}
     for database in listed:
         item = item_of(server.engine, database.name)
-        if wish.database(database.name) and item not in named:
+        if scope.database(database.name) and item not in known:
             yield Skipped(item, "it is there now, and was not dumped")
-    known = (*listed, *(Database(server.engine, database.name) for database in saved.databases))
-    yield from _absent(wish, server.engine, known)
+    yield from _list_absent(
+        scope, server.engine, (*listed, *(Database(server.engine, database.name) for database in saved.databases))
+    )
 
 
-def _absent(wish: DatabaseFilter, engine: str, listed: Iterable[Database]) -> Iterator[Skipped]:
-    """The databases asked for by name that are not there."""
+def _list_absent(scope: DatabaseFilter, engine: str, listed: Iterable[Database]) -> Iterator[Skipped]:
+    """The databases that overrides name and the server does not have."""
     there = {item_of(engine, database.name) for database in listed}
-    for override in wish.overrides:
+    for override in scope.overrides:
         item = engine.encode() + b":" + override.value.split(b"/")[0]
         if override.include and item not in there and not any(sign in item for sign in b"*?["):
             yield Skipped(item, "there is no such database")
-
-
-def _wanted_servers(
-    setting: Session, overrides: Iterable[Override], skipped: list[Skipped]
-) -> Iterator[tuple[DatabaseServer, DatabaseFilter]]:
-    known = tuple(overrides)
-    for engine in ENGINES:
-        wish = filter_for(engine, known)
-        if wish.wants_none():
-            continue
-        try:
-            server = find_server(engine, setting.config.databases)
-        except DatabaseFailed as exc:
-            skipped.append(explain_failure(engine, exc))
-            continue
-        if server:
-            yield server, wish
-        else:
-            skipped += _absent(wish, engine, ())
-
-
-def explain_failure(engine: str, exc: DatabaseFailed) -> Skipped:
-    """A server that could not be asked, as an item of a report."""
-    return Skipped(f"{engine}:*".encode(), str(exc), status=exc.code)

@@ -1,22 +1,22 @@
-"""From stage to sealed snapshot: hand the files to the engine, check what it read, seal.
+"""Encode the snapshot: hand the files to the engine, and check that it read the content that the manifest describes.
 
-Until the seal is written nothing of it counts; what a failed run leaves among the volumes goes with the next push.
+Until the seal nothing of it counts; the next run discards the volumes that a failed run left.
 """
 
+import logging
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from tklb.backup import resume
 from tklb.backup.chain import Chain
 from tklb.backup.changes import Difference
-from tklb.backup.upload import prepare_target, seal_and_keep, upload_snapshot
 from tklb.base.fs import private_folder, report_full_disk
+from tklb.base.measure import Stopwatch, format_count, format_size, format_transfer
 from tklb.diff.listing import has_word, records
 from tklb.engine.duplicity import EncodedSet, EncodeOrder, Engine, encode_all, prefix_of, shards_that_pay
 from tklb.errors import NoSpace, TargetFull
@@ -29,35 +29,64 @@ from tklb.storage.backend import Backend
 from tklb.storage.local import explain_os_error
 from tklb.storage.transfer import fetch_volumes
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class EncodeJob:
-    """A staged snapshot, ready to go."""
+    """A snapshot whose metadata is written, ready for the engine. `base` is the entry that it continues, if any."""
 
-    stage: Path
+    folder: Path  # the snapshot metadata
     work: Path
     difference: Difference
     counts: Counts
     skipped: tuple[Skipped, ...]
-    full: bool
+    base: LedgerEntry | None
 
 
-def encode_snapshot(setting: Session, chain: Chain, order: EncodeJob) -> LedgerEntry:
-    """Encode the stage and the files it names, store, and seal. Where engine or target fail, nothing was taken."""
-    target = chain.target
-    spool = target.spool or private_folder(setting.paths.spool)
-    base = None if order.full else chain.head
-    prepare_target(setting, chain, spool, base)
-    with _naming(spool, target):
-        record = _encoded(setting, chain, order, base, spool)
-    if target.spool is None:
-        found = resume.note_pending(setting.paths, setting.secret, target.address, record, order.stage)
-        return upload_snapshot(setting, chain, found)
-    return seal_and_keep(setting, chain, record, order.stage)
+@dataclass(frozen=True, slots=True)
+class ReadCheck:
+    """How the content that the engine read differs from the manifest.
+
+    `changed` has the SHA-256, as stored, of each file that changed before it was read; `replaced` are paths that became
+    something else.
+    """
+
+    changed: dict[bytes, str]
+    replaced: tuple[Skipped, ...]
+
+
+def open_spool(session: Session, target: Backend) -> Path:
+    """Where the engine writes volumes: the folder of a local target, else the spool of this machine."""
+    return target.spool or private_folder(session.paths.spool)
+
+
+def encode_snapshot(session: Session, chain: Chain, job: EncodeJob) -> LedgerEntry:
+    """Encode the metadata and the files that it names into the spool; give the entry that a seal adds to the ledger.
+
+    Raises what the engine raises; then the spool has nothing that counts.
+    """
+    name = _choose_id(session.clock(), chain.head)
+    shards = _choose_shards(session, job)
+    spool, watch = open_spool(session, chain.target), Stopwatch()
+    with _explain_failure(spool, chain.target):
+        orders = [
+            _order(session, chain, job, snapshot_time(name), each) for each in _write_name_lists(job, shards).items()
+        ]
+        engine = Engine(session.paths.cache, session.secret)
+        sets = encode_all(engine, orders, lambda done: session.progress("storing", done, job.difference.size))
+    entry = _build_entry(session, chain, job, name, shards, sets)
+    log.info(
+        "encoded %s, %s of %s",
+        format_count(len(entry.own_volumes), "volume"),
+        format_size(entry.stored_bytes),
+        format_transfer(job.difference.size, watch),
+    )
+    return entry
 
 
 @contextmanager
-def _naming(spool: Path, target: Backend) -> Iterator[None]:
+def _explain_failure(spool: Path, target: Backend) -> Iterator[None]:
     """A failure in the target's own folder is the target's; one in a spool beside it is this machine's."""
     try:
         yield
@@ -71,117 +100,108 @@ def _naming(spool: Path, target: Backend) -> Iterator[None]:
         raise explain_os_error(exc, target.address) from exc
 
 
-def _encoded(setting: Session, chain: Chain, order: EncodeJob, base: LedgerEntry | None, spool: Path) -> LedgerEntry:
-    name = _label(setting.clock(), chain.head)
-    shards = _shards(setting, order, base)
-    pushes = [
-        EncodeOrder(
-            spool=spool,
-            names=names,
-            forced=order.difference.edited,
-            time=snapshot_time(name),
-            base=base.volumes if base else (),
-            prefix=prefix,
-            volume_megabytes=setting.config.volume_megabytes,
-            bring=None if chain.target.spool else partial(_bring, chain.target),
-        )
-        for prefix, names in _name_lists(order, shards).items()
-    ]
-    engine = Engine(setting.paths.cache, setting.secret)
-    pushed = encode_all(engine, pushes, lambda done: setting.progress("storing", done, order.difference.size))
-    return _record(setting, chain, order, base, name, shards, pushed)
-
-
-def _bring(target: Backend, volume: Volume, destination: Path) -> None:
-    fetch_volumes(target, (volume,), destination.parent)
-
-
-def _record(
-    setting: Session,
-    chain: Chain,
-    order: EncodeJob,
-    base: LedgerEntry | None,
-    name: str,
-    shards: tuple[str, ...],
-    pushed: tuple[EncodedSet, ...],
-) -> LedgerEntry:
-    amended, replaced = _moved(order, pushed)
-    own = tuple(volume for push in pushed for volume in push.volumes)
-    lost = (item for push in pushed for item in push.skipped)
-    moved = (Skipped(path, "changed while being read") for path in sorted(amended))
-    named = {item.item: item for item in reversed((*order.skipped, *lost, *replaced, *moved))}
-    machine = this_machine(setting.host, setting.profile.id, setting.profile.services, frozenset())
-    return LedgerEntry(
-        sequence=chain.head.sequence + 1 if chain.head else 1,
-        snapshot=name,
-        kind=Kind.INCREMENTAL if base else Kind.FULL,
-        previous="",
-        host=setting.host,
-        hostname=machine.hostname,
-        profile=setting.profile.id,
-        profile_digest=setting.profile.digest,
-        release=machine.release,
-        stage=str(setting.paths.stage)[1:],
-        volumes=(*(base.volumes if base else ()), *own),
-        own_volumes=tuple(volume.name for volume in own),
-        shards=tuple(Shard(prefix, snapshot_time(name)) for prefix in shards),
-        counts=order.counts,
-        content_digest=metadata.digest(order.stage),
-        amended=tuple(sorted(amended.items())),
-        skipped=tuple(reversed(named.values())),
-        older=chain.older_secrets(setting.secret),
+def _order(
+    session: Session, chain: Chain, job: EncodeJob, moment: datetime, name_list: tuple[str, Path]
+) -> EncodeOrder:
+    prefix, names = name_list
+    return EncodeOrder(
+        spool=open_spool(session, chain.target),
+        names=names,
+        forced=job.difference.edited,
+        time=moment,
+        base=job.base.volumes if job.base else (),
+        prefix=prefix,
+        volume_megabytes=session.config.volume_megabytes,
+        bring=None if chain.target.spool else partial(_download, chain.target),
     )
 
 
-def _label(now: datetime, head: LedgerEntry | None) -> str:
-    """The id of the new snapshot: now, but always later than the last one, whatever the clock says."""
+def _download(target: Backend, volume: Volume, destination: Path) -> None:
+    fetch_volumes(target, (volume,), destination.parent)
+
+
+def _build_entry(
+    session: Session,
+    chain: Chain,
+    job: EncodeJob,
+    name: str,
+    shards: tuple[str, ...],
+    sets: tuple[EncodedSet, ...],
+) -> LedgerEntry:
+    check = check_what_was_read(job, sets)
+    own = tuple(volume for each in sets for volume in each.volumes)
+    unread = (item for each in sets for item in each.skipped)
+    changed = (Skipped(path, "changed while being read") for path in sorted(check.changed))
+    skipped = {item.item: item for item in reversed((*job.skipped, *unread, *check.replaced, *changed))}
+    machine = this_machine(session.host, session.profile.id, session.profile.services, frozenset())
+    return LedgerEntry(
+        sequence=chain.head.sequence + 1 if chain.head else 1,
+        snapshot=name,
+        kind=Kind.INCREMENTAL if job.base else Kind.FULL,
+        previous="",
+        host=session.host,
+        hostname=machine.hostname,
+        profile=session.profile.id,
+        profile_digest=session.profile.digest,
+        release=machine.release,
+        stage=str(session.paths.stage)[1:],
+        volumes=(*(job.base.volumes if job.base else ()), *own),
+        own_volumes=tuple(volume.name for volume in own),
+        shards=tuple(Shard(prefix, snapshot_time(name)) for prefix in shards),
+        counts=job.counts,
+        content_digest=metadata.digest(job.folder),
+        amended=tuple(sorted(check.changed.items())),
+        skipped=tuple(reversed(skipped.values())),
+        older=chain.older_secrets(session.secret),
+    )
+
+
+def _choose_id(now: datetime, head: LedgerEntry | None) -> str:
+    """The id of the new snapshot: now, but always later than the last one, whatever the clock shows."""
     return snapshot_id(max(now, head.time + timedelta(seconds=1)) if head else now)
 
 
-def _shards(setting: Session, order: EncodeJob, base: LedgerEntry | None) -> tuple[str, ...]:
-    if base:
-        return tuple(shard.prefix for shard in base.shards)
-    count = setting.config.shards or shards_that_pay(order.counts.delta_bytes)
+def _choose_shards(session: Session, job: EncodeJob) -> tuple[str, ...]:
+    if job.base:
+        return tuple(shard.prefix for shard in job.base.shards)
+    count = session.config.shards or shards_that_pay(job.counts.delta_bytes)
     return tuple(map(prefix_of, range(count)))
 
 
-def _name_lists(order: EncodeJob, shards: tuple[str, ...]) -> dict[str, Path]:
-    """Write the list of each shard. A name's shard follows from the name alone, so that it never moves in a chain."""
-    lists = {prefix: order.work / f"names-{number}" for number, prefix in enumerate(shards)}
-    with report_full_disk(order.work), ExitStack() as streams:
+def _write_name_lists(job: EncodeJob, shards: tuple[str, ...]) -> dict[str, Path]:
+    """Write the list of each shard. A name's shard follows from the name alone, so it never changes in a chain."""
+    lists = {prefix: job.work / f"names-{number}" for number, prefix in enumerate(shards)}
+    with report_full_disk(job.work), ExitStack() as streams:
         outs = [streams.enter_context(path.open("xb")) for path in lists.values()]
-        for path in metadata.record_files(order.stage):
+        for path in metadata.metadata_files(job.folder):
             outs[0].write(os.fsencode(path)[1:] + b"\0")
-        for name in _dumps_and_files(order.stage):
+        for name in _list_dumps_and_files(job.folder):
             outs[zlib.crc32(name) % len(outs)].write(name[1:] + b"\0")
     return lists
 
 
-def _dumps_and_files(stage: Path) -> Iterator[bytes]:
-    """All of a snapshot but its records. Of an SQLite database that was copied, the copy is among the dumps."""
-    top = os.fsencode(stage)
-    copied = {path for path, _ in metadata.read_copies(stage)}
-    with metadata.open_manifest(stage, metadata.DUMPS_LISTING) as dumps, metadata.open_manifest(stage) as manifest:
+def _list_dumps_and_files(folder: Path) -> Iterator[bytes]:
+    """All of a snapshot but its metadata. Of an SQLite database that was copied, the copy is among the dumps."""
+    top = os.fsencode(folder)
+    copied = {path for path, _ in metadata.read_copies(folder)}
+    with metadata.open_manifest(folder, metadata.DUMPS_LISTING) as dumps, metadata.open_manifest(folder) as manifest:
         yield from (top + path for path, _ in records(dumps))
         yield from (path for path, _ in records(manifest) if path not in copied)
 
 
-def _moved(order: EncodeJob, pushed: tuple[EncodedSet, ...]) -> tuple[dict[bytes, str], list[Skipped]]:
-    """The files whose content, as the engine read it, is not what the manifest says; and those that are none now."""
+def check_what_was_read(job: EncodeJob, sets: Iterable[EncodedSet]) -> ReadCheck:
+    """Compare the digests of the content that the engine read with those in the manifest."""
     read: dict[bytes, str] = {}
-    for push in pushed:
-        read.update(push.as_read)
-    edited = b"" if order.full else order.difference.edited.read_bytes()
+    for each in sets:
+        read.update(each.as_read)
+    edited = job.difference.edited.read_bytes() if job.base else b""
     expected = {b"/" + name for name in edited.split(b"\0")}
-    copied = {path for path, _ in metadata.read_copies(order.stage)}
-    amended, replaced = {}, []
-    with metadata.open_manifest(order.stage) as manifest:
-        for path, raw in records(manifest):
-            if path in copied:
-                continue
-            if path in read:
-                if not has_word(raw, b"sha256digest=" + read[path].encode()):
-                    amended[path] = read[path]
-            elif (order.full or path in expected) and has_word(raw, b"type=file"):
+    copied = {path for path, _ in metadata.read_copies(job.folder)}
+    changed, replaced = {}, []
+    with metadata.open_manifest(job.folder) as manifest:
+        for path, raw in (record for record in records(manifest) if record[0] not in copied):
+            if path in read and not has_word(raw, b"sha256digest=" + read[path].encode()):
+                changed[path] = read[path]
+            elif path not in read and (not job.base or path in expected) and has_word(raw, b"type=file"):
                 replaced.append(Skipped(path, "it became something else before it was read"))
-    return amended, replaced
+    return ReadCheck(changed, tuple(replaced))

@@ -1,8 +1,8 @@
-"""A set that is encoded and not yet sealed: what an interrupted upload goes on with.
+"""Find the snapshot whose upload was interrupted, with the volumes that the target has confirmed.
 
-The set is whole and durable in the spool before it is noted here, so going on is only a matter of moving objects:
-the engine itself never resumes. Touches the pending folder: the record to be sealed, the stage it was made from, and
-the names of the volumes that the target has confirmed.
+All its volumes are complete and durable in the spool before it is noted here. So a resume only transfers objects; the
+engine itself never resumes. Touches the pending folder: the unsealed ledger entry, the snapshot metadata, and the names
+of the confirmed volumes.
 """
 
 import json
@@ -17,41 +17,45 @@ from tklb.ledger.entry import authentication_key, entry_name, format_entry, open
 from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry, Volume
 
-_ADDRESS, _RECORD, _STAGE, _CONFIRMED = "address", "record", "stage", "confirmed"
+_ADDRESS, _ENTRY, _METADATA, _CONFIRMED = "address", "record", "stage", "confirmed"
 
 
 @dataclass(frozen=True, slots=True)
 class PendingUpload:
-    """`confirmed` has the names of volumes that the target is known to hold."""
+    """A snapshot on its way to a target.
 
-    record: LedgerEntry
-    stage: Path
+    `folder` has its metadata; `confirmed` has the names of the volumes that the target is known to hold.
+    """
+
+    entry: LedgerEntry
+    folder: Path
     confirmed: Collection[str] = frozenset()
 
     @property
-    def own(self) -> tuple[Volume, ...]:
-        """The volumes of the set."""
-        names = set(self.record.own_volumes)
-        return tuple(volume for volume in self.record.volumes if volume.name in names)
+    def own_volumes(self) -> tuple[Volume, ...]:
+        """The volumes that this snapshot adds."""
+        names = set(self.entry.own_volumes)
+        return tuple(volume for volume in self.entry.volumes if volume.name in names)
 
     @property
-    def missing(self) -> tuple[Volume, ...]:
-        return tuple(volume for volume in self.own if volume.name not in self.confirmed)
+    def unconfirmed_volumes(self) -> tuple[Volume, ...]:
+        """The volumes that are still to upload."""
+        return tuple(volume for volume in self.own_volumes if volume.name not in self.confirmed)
 
 
-def note_pending(paths: Paths, secret: Secret, address: str, record: LedgerEntry, stage: Path) -> PendingUpload:
-    """Keep the stage and the record to be sealed; from now on a later run can go on."""
+def note_pending(paths: Paths, secret: Secret, address: str, entry: LedgerEntry, folder: Path) -> PendingUpload:
+    """Keep the metadata and the unsealed entry; from now on a later run can resume the upload."""
     remove_tree(paths.pending)
     private_folder(paths.pending)
-    stage.rename(paths.pending / _STAGE)
-    sync_folder(stage.parent)
+    folder.rename(paths.pending / _METADATA)
+    sync_folder(folder.parent)
     write_atomic(paths.pending / _ADDRESS, address.encode())
-    write_atomic(paths.pending / _RECORD, format_entry(record, authentication_key(secret), bytes))
-    return PendingUpload(record, paths.pending / _STAGE)
+    write_atomic(paths.pending / _ENTRY, format_entry(entry, authentication_key(secret), bytes))
+    return PendingUpload(entry, paths.pending / _METADATA)
 
 
 def confirm_volume(paths: Paths, volume: Volume) -> None:
-    """Note that the target holds a volume; what is lost of this in a crash is only sent again."""
+    """Note that the target holds a volume. Where a crash loses the note, the next run uploads the volume again."""
     descriptor = os.open(paths.pending / _CONFIRMED, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         os.write(descriptor, f"{volume.name} {volume.sha256}\n".encode("ascii"))
@@ -59,41 +63,42 @@ def confirm_volume(paths: Paths, volume: Volume) -> None:
         os.close(descriptor)
 
 
-def forget_confirmations(paths: Paths, found: PendingUpload) -> PendingUpload:
-    """Forget what the target has confirmed: it has lost something of it."""
+def forget_confirmations(paths: Paths, pending: PendingUpload) -> PendingUpload:
+    """Forget which volumes the target has confirmed: it has lost some of them."""
     (paths.pending / _CONFIRMED).unlink(missing_ok=True)
-    return replace(found, confirmed=frozenset())
+    return replace(pending, confirmed=frozenset())
 
 
 def find_pending(paths: Paths, secret: Secret, address: str) -> PendingUpload | None:
-    """What a run left on its way to this address; nothing where it was another's, another key's, or is torn."""
+    """Find the interrupted upload to this address; None where it was for another target or key, or where it is torn."""
     try:
         if (paths.pending / _ADDRESS).read_bytes() != address.encode():
             return None
-        content = (paths.pending / _RECORD).read_bytes()
-        name = _name_of(content)
-        entry = open_entry(name, content, authentication_key(secret))
-        record = parse_entry(entry, entry.sealed)
-        if entry_name(record) != name:
+        content = (paths.pending / _ENTRY).read_bytes()
+        name = _name_in(content)
+        opened = open_entry(name, content, authentication_key(secret))
+        entry = parse_entry(opened, opened.sealed)
+        if entry_name(entry) != name:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return PendingUpload(record, paths.pending / _STAGE, _confirmed(paths, record))
+    return PendingUpload(entry, paths.pending / _METADATA, _read_confirmations(paths, entry))
 
 
 def drop_pending(paths: Paths) -> None:
+    """Forget the interrupted upload."""
     remove_tree(paths.pending)
 
 
-def _name_of(content: bytes) -> str:
+def _name_in(content: bytes) -> str:
     plain = json.loads(content.split(b"\n")[0])
     return f"ledger/{int(plain['sequence']):08}-{plain['snapshot']}"
 
 
-def _confirmed(paths: Paths, record: LedgerEntry) -> frozenset[str]:
+def _read_confirmations(paths: Paths, entry: LedgerEntry) -> frozenset[str]:
     try:
         lines = (paths.pending / _CONFIRMED).read_text("ascii", "replace").split("\n")
     except FileNotFoundError:
         return frozenset()
-    known = {f"{volume.name} {volume.sha256}": volume.name for volume in record.volumes}
+    known = {f"{volume.name} {volume.sha256}": volume.name for volume in entry.volumes}
     return frozenset(known[line] for line in lines if line in known)

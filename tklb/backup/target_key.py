@@ -1,6 +1,7 @@
-"""The key file that the target keeps: upload it, compare it, know where it is."""
+"""The key file that the target keeps: upload it, compare it, say where it is."""
 
 import hashlib
+import logging
 from pathlib import Path
 
 from tklb.backup.chain import open_chain
@@ -17,9 +18,11 @@ from tklb.storage.backend import KEY, Backend
 from tklb.storage.upload import put_checked
 from tklb.storage.url import parse_url
 
+log = logging.getLogger(__name__)
+
 
 def has_passphrase(paths: Paths, secret: Secret) -> bool:
-    """Whether the key file here is of this key. One of another key is of a change of the key that was cut off."""
+    """Whether the key file here holds this key. After an interrupted change of the key it holds another one."""
     try:
         text = paths.key_file.read_text("utf-8", "replace")
         return kind_of_key_file(text) is KeyKind.PASSPHRASE and named_fingerprint(text) == fingerprint(secret)
@@ -27,47 +30,49 @@ def has_passphrase(paths: Paths, secret: Secret) -> bool:
         return False
 
 
-def upload_key_file(setting: Session) -> bool:
-    """Put this machine's key file on the target; whether it fits what is there. Raises what opening the chain does.
+def upload_key_file(session: Session) -> bool:
+    """Upload this machine's key file, where it can open the newest snapshot; whether it can.
 
-    Beside snapshots that were all sealed with older keys it would be of no use, and theirs would be gone.
+    Beside snapshots that older keys sealed it would be of no use, and it would replace their key file. Raises what
+    open_chain() raises.
     """
-    chain = open_chain(setting)
-    fits = not chain.entries or chain.continues(setting.secret)
-    if fits:
-        update_key_file(setting, chain.target)
-    return fits
+    chain = open_chain(session)
+    is_useful = not chain.entries or chain.can_continue(session.secret)
+    if is_useful:
+        update_key_file(session, chain.target)
+    return is_useful
 
 
-def update_key_file(setting: Session, target: Backend) -> bool:
-    """Put this machine's key file on the target, where there is one and the target's is another; whether it did.
+def update_key_file(session: Session, target: Backend) -> bool:
+    """Upload this machine's key file, where there is one and the target has another; whether it did.
 
-    To be called where the newest snapshot, if there is any, was sealed with this key. Raises what the target raises.
+    The newest snapshot at the target, if there is any, must be sealed with this key. Raises what the target raises.
     """
-    if not has_passphrase(setting.paths, setting.secret):
+    if not has_passphrase(session.paths, session.secret):
         return False
-    content = setting.paths.key_file.read_bytes()
+    content = session.paths.key_file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     known = target.stat(KEY)
-    if known and known.size == len(content) and sha256 == (known.sha256 or _digest_there(target)):
+    if known and known.size == len(content) and sha256 == (known.sha256 or _read_digest(target)):
         return False
-    put_checked(target, KEY, setting.paths.key_file)
-    away = is_target_elsewhere(setting.paths, setting.config)
-    name = fingerprint(setting.secret)
+    put_checked(target, KEY, session.paths.key_file)
+    is_away = is_target_elsewhere(session.paths, session.config)
+    name = fingerprint(session.secret)
     note_copy(
-        setting.paths.key_copies, Copy(target.address, str(KeyKind.PASSPHRASE), name, setting.clock(), is_away=away)
+        session.paths.key_copies, Copy(target.address, str(KeyKind.PASSPHRASE), name, session.clock(), is_away=is_away)
     )
+    log.info("uploaded the key file to %s", target.address)
     return True
 
 
 def is_target_elsewhere(paths: Paths, config: Config) -> bool:
-    """Whether what is on the target outlives this machine."""
+    """Whether the target outlives this machine."""
     address = parse_url(config.target)
     return address.scheme != "file" or is_elsewhere(Path(address.path), (Path("/"), paths.state))
 
 
-def _digest_there(target: Backend) -> str:
+def _read_digest(target: Backend) -> str:
     try:
         return hashlib.sha256(target.read(KEY, LONGEST_KEY_FILE)).hexdigest()
     except TargetDamaged:
-        return ""  # it goes, whatever it is
+        return ""  # it is replaced, whatever it is

@@ -1,6 +1,6 @@
-"""From a finished set to a sealed snapshot: make room for it, bring it to a distant target, confirm, seal, settle.
+"""Upload the volumes of an encoded snapshot to a distant target, confirm each one, and seal.
 
-An interrupted upload is gone on with by the next run, volume by volume; what is no part of it is taken away.
+The next run resumes an interrupted upload, volume by volume, and removes volumes that no ledger entry names.
 """
 
 import logging
@@ -11,6 +11,7 @@ from pathlib import Path
 from tklb.backup import resume
 from tklb.backup.chain import Chain
 from tklb.backup.resume import PendingUpload
+from tklb.base.measure import Stopwatch, format_count, format_transfer
 from tklb.engine.duplicity import clean_spool
 from tklb.errors import TargetDamaged
 from tklb.ledger.seal import seal
@@ -25,103 +26,113 @@ from tklb.storage.upload import check_there, clean_target, upload
 log = logging.getLogger(__name__)
 
 
-def prepare_target(setting: Session, chain: Chain, spool: Path, base: LedgerEntry | None) -> None:
-    """Take away what a killed run left in the spool and at the target, which must have all of `base`.
+def prepare_target(session: Session, chain: Chain, spool: Path, base: LedgerEntry | None) -> None:
+    """Remove what a killed run left in the spool and at the target, and make sure that the target has all of `base`.
 
-    What it lacks and this machine has kept is put back. Raises TargetDamaged for a chain with a hole.
+    Repairs volumes that the target lacks and the spool has whole. Raises TargetDamaged for a chain with a hole.
     """
-    clean_spool(spool, chain.sealed)
+    clean_spool(spool, chain.volume_names)
     if chain.target.spool is not None:
         chain.target.tidy()
         return
-    clean_target(chain.target, chain.sealed)
+    clean_target(chain.target, chain.volume_names)
     volumes = base.volumes if base else ()
-    if repair_chain(chain.target, volumes, (spool,), setting.paths.cache / "mending"):
-        check_there(chain.target, volumes, "so nothing can be added to it; `tklb backup --full` begins anew")
+    if repair_chain(chain.target, volumes, (spool,), session.paths.cache / "mending"):
+        check_there(chain.target, volumes, "so nothing can be added to it; `tklb backup --full` starts a new chain")
 
 
-def upload_snapshot(setting: Session, chain: Chain, found: PendingUpload) -> LedgerEntry:
-    """Bring a set that is encoded to its distant target, and seal it. It can be gone on with until it is sealed.
+def upload_and_seal(session: Session, chain: Chain, entry: LedgerEntry, folder: Path) -> LedgerEntry:
+    """Bring an encoded snapshot to its target and seal it; give the entry as sealed. `folder` has its metadata."""
+    if chain.target.spool is not None:
+        return seal_and_keep(session, chain, entry, folder)
+    pending = resume.note_pending(session.paths, session.secret, chain.target.address, entry, folder)
+    return upload_pending(session, chain, pending)
 
-    What the target confirmed and then lost is sent once more. Raises TargetDamaged where it is lost again.
+
+def upload_pending(session: Session, chain: Chain, pending: PendingUpload) -> LedgerEntry:
+    """Upload the volumes that are not confirmed yet, and seal. Until the seal a later run can resume the upload.
+
+    Uploads once more what the target confirmed and then lost. Raises TargetDamaged where it loses that again.
     """
-    paths, target = setting.paths, chain.target
+    paths, target = session.paths, chain.target
     try:
-        _send(setting, target, found)
-        check_there(target, found.record.volumes)
+        _upload(session, target, pending)
+        check_there(target, pending.entry.volumes)
     except TargetDamaged:
-        found = resume.forget_confirmations(paths, found)
-        _send(setting, target, found)
-        check_there(target, found.record.volumes)
-    record = seal_and_keep(setting, chain, found.record, found.stage)
+        pending = resume.forget_confirmations(paths, pending)
+        _upload(session, target, pending)
+        check_there(target, pending.entry.volumes)
+    sealed = seal_and_keep(session, chain, pending.entry, pending.folder)
     resume.drop_pending(paths)
-    settle_spool(paths.spool, (*chain.entries, record), setting.config.keep_local)
-    return record
-
-
-def _send(setting: Session, target: Backend, found: PendingUpload) -> None:
-    size = sum(volume.size for volume in found.own)
-    before = size - sum(volume.size for volume in found.missing)
-    upload(
-        target,
-        setting.paths.spool,
-        found.missing,
-        setting.config.uploads,
-        lambda volume: resume.confirm_volume(setting.paths, volume),
-        lambda sent: setting.progress("uploading", before + sent, size),
-    )
-
-
-def resume_upload(setting: Session, chain: Chain) -> LedgerEntry | None:
-    """Finish the upload of a set that an interrupted run had encoded; None where there is none that fits."""
-    found = resume.find_pending(setting.paths, setting.secret, chain.target.address)
-    if found and chain.target.spool is None and _fits(chain, found, setting.paths.spool):
-        log.info("going on with the upload of %s", found.record.snapshot)
-        return upload_snapshot(setting, chain, found)
-    if found and _is_sealed(chain, found):  # the run that sealed it did not hear of it
-        keep_metadata(setting.paths, found.stage)
-        settle_spool(setting.paths.spool, chain.entries, setting.config.keep_local)
-    resume.drop_pending(setting.paths)
-    return None
-
-
-def _is_sealed(chain: Chain, found: PendingUpload) -> bool:
-    head, record = chain.head, found.record
-    is_head = head is not None and (head.snapshot, head.volumes) == (record.snapshot, record.volumes)
-    return is_head and metadata.digest(found.stage) == record.content_digest
-
-
-def settle_spool(spool: Path, records: Sequence[LedgerEntry], keep: str) -> None:
-    """Leave on this machine what it shall keep of what the distant target has: nothing, the newest chain, or all."""
-    kept = {"none": records[:0], "chain": records[-1:], "all": records}[keep]
-    clean_spool(spool, {volume.name for record in kept for volume in record.volumes})
-
-
-def seal_and_keep(setting: Session, chain: Chain, record: LedgerEntry, stage: Path) -> LedgerEntry:
-    """Seal: from now on the snapshot exists. Its records are those the next run compares with."""
-    sealed = seal(chain.target, setting.secret, setting.paths.ledger, record, setting.older)
-    keep_metadata(setting.paths, stage)
+    trim_spool(paths.spool, (*chain.entries, sealed), session.config.keep_local)
     return sealed
 
 
-def _fits(chain: Chain, found: PendingUpload, spool: Path) -> bool:
-    """Whether the set comes right after the newest snapshot, and is still whole."""
-    record = found.record
+def _upload(session: Session, target: Backend, pending: PendingUpload) -> None:
+    watch, volumes = Stopwatch(), pending.unconfirmed_volumes
+    size, left = (sum(volume.size for volume in some) for some in (pending.own_volumes, volumes))
+    upload(
+        target,
+        session.paths.spool,
+        volumes,
+        session.config.uploads,
+        lambda volume: resume.confirm_volume(session.paths, volume),
+        lambda sent: session.progress("uploading", size - left + sent, size),
+    )
+    log.info("uploaded %s, %s", format_count(len(volumes), "volume"), format_transfer(left, watch))
+
+
+def resume_upload(session: Session, chain: Chain) -> LedgerEntry | None:
+    """Finish the upload that a run was interrupted in; None where there is none that fits the target."""
+    pending = resume.find_pending(session.paths, session.secret, chain.target.address)
+    if pending and chain.target.spool is None and _can_resume(chain, pending, session.paths.spool):
+        left, all_volumes = len(pending.unconfirmed_volumes), format_count(len(pending.own_volumes), "volume")
+        log.info("resuming the upload of snapshot %s: %d of %s left", pending.entry.snapshot, left, all_volumes)
+        return upload_pending(session, chain, pending)
+    if pending and _is_sealed(chain, pending):  # the run that sealed it was killed before it could note that
+        keep_metadata(session.paths, pending.folder)
+        trim_spool(session.paths.spool, chain.entries, session.config.keep_local)
+    resume.drop_pending(session.paths)
+    return None
+
+
+def _is_sealed(chain: Chain, pending: PendingUpload) -> bool:
+    head, entry = chain.head, pending.entry
+    is_head = head is not None and (head.snapshot, head.volumes) == (entry.snapshot, entry.volumes)
+    return is_head and metadata.digest(pending.folder) == entry.content_digest
+
+
+def trim_spool(spool: Path, entries: Sequence[LedgerEntry], keep: str) -> None:
+    """Keep in the spool those volumes of the distant target that `keep` says: none, chain (the newest) or all."""
+    kept = {"none": entries[:0], "chain": entries[-1:], "all": entries}[keep]
+    clean_spool(spool, {volume.name for entry in kept for volume in entry.volumes})
+
+
+def seal_and_keep(session: Session, chain: Chain, entry: LedgerEntry, folder: Path) -> LedgerEntry:
+    """Seal: from now on the snapshot exists. The next run compares with its metadata."""
+    sealed = seal(chain.target, session.secret, session.paths.ledger, entry, session.older)
+    keep_metadata(session.paths, folder)
+    return sealed
+
+
+def _can_resume(chain: Chain, pending: PendingUpload, spool: Path) -> bool:
+    """Whether the snapshot comes right after the newest one, and is still whole."""
+    entry = pending.entry
     before = {volume.name: volume for volume in chain.head.volumes} if chain.head else {}
-    base = {volume.name: volume for volume in record.volumes if volume.name not in record.own_volumes}
+    base = {volume.name: volume for volume in entry.volumes if volume.name not in entry.own_volumes}
     sequence = chain.head.sequence + 1 if chain.head else 1
-    is_next = record.sequence == sequence and (chain.head is None or record.snapshot > chain.head.snapshot)
+    is_next = entry.sequence == sequence and (chain.head is None or entry.snapshot > chain.head.snapshot)
     return (
         is_next
         and all(before.get(name) == volume for name, volume in base.items())
-        and all(_is_there(spool / volume.name, volume.size) for volume in found.own)
-        and metadata.digest(found.stage) == record.content_digest
+        and all(_has_size(spool / volume.name, volume.size) for volume in pending.own_volumes)
+        and metadata.digest(pending.folder) == entry.content_digest
         and _has_all(chain.target, base.values())
     )
 
 
 def _has_all(target: Backend, volumes: Collection[Volume]) -> bool:
-    """Whether what the set builds on is there; else there is nothing to go on with."""
+    """Whether the target has the volumes that the snapshot builds on; without them a resume makes no sense."""
     try:
         check_there(target, volumes)
     except TargetDamaged:
@@ -129,7 +140,7 @@ def _has_all(target: Backend, volumes: Collection[Volume]) -> bool:
     return True
 
 
-def _is_there(path: Path, size: int) -> bool:
+def _has_size(path: Path, size: int) -> bool:
     try:
         return os.lstat(path).st_size == size
     except FileNotFoundError:

@@ -3,7 +3,7 @@
 SMALLEST_PAGE = 512  # bytes; every database is whole pages
 LOG_HEAD = 8  # bytes that tell a log: "The Rollback Journal" and "WAL File Format" of the same
 _JOURNAL = b"-journal"
-_LOGS = (b"-wal", _JOURNAL)
+LOGS = (b"-wal", _JOURNAL)
 _SIDECARS = (b"-wal", b"-shm", _JOURNAL)
 _WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 _JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"

@@ -7,9 +7,9 @@ from tklb.config.paths import Paths
 from tklb.snapshot import metadata
 
 
-def keep_metadata(paths: Paths, stage: Path) -> None:
-    """Make the records of a sealed snapshot those the next run compares with; of dumps, their listing is enough."""
-    remove_tree(stage / metadata.DUMPS)
+def keep_metadata(paths: Paths, folder: Path) -> None:
+    """Keep the metadata of a sealed snapshot for the comparison of the next run; of dumps only the listing."""
+    remove_tree(folder / metadata.DUMPS)
     remove_tree(paths.last)
-    stage.rename(paths.last)
+    folder.rename(paths.last)
     sync_folder(paths.last.parent)

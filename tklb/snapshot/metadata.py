@@ -1,20 +1,20 @@
-"""THE STAGE: what a snapshot holds beside the files themselves, written before the engine runs and read after it.
+"""SNAPSHOT METADATA: the text inside a snapshot beside the files; written before the engine runs, read after it.
 
-duplicity loses what a delta needs (hard links, xattrs, nanoseconds, names of owners), so a folder of plain text
-records travels inside every snapshot:
+duplicity loses part of what a delta needs (hard links, xattrs, nanoseconds, names of owners). So a folder of plain text
+travels inside every snapshot, at var/lib/tklb/stage:
 
     manifest.mtree     every entry of the delta with its whole metadata and SHA-256
     deleted            paths of the install state that are gone, one escaped path a line
-    hard-links         one group of escaped paths a line, parted by spaces
+    hard-links         one group of escaped paths a line, separated by spaces
     packages           what is installed; packages.base: what the install state had
-    packages.local     those of them that no source offers; local-files: the paths taken because of them
+    packages.local     those of them that no source offers; local-files: the paths in the snapshot because of them
     sources/           the extra apt sources and keyrings, as files below their own paths; sources.mtree lists them
     accounts/          passwd group shadow gshadow subuid subgid
-    profile/           the profile the delta was taken against
-    databases.mtree    every file below databases/ with its SHA-256; sqlite: which copy there is of which file
-    databases/         the dumps of database servers, and copies of SQLite databases (no record: the listing is)
+    profile/           the profile that the delta was compared with
+    databases.mtree    every file below databases/ with its SHA-256; sqlite: which copy belongs to which file
+    databases/         the dumps of database servers, and copies of SQLite databases (not metadata: the listing is)
     machine.json       whose snapshot it is, and which parts it holds
-    README             how to use all this by hand
+    README             how to use all this without tklb
 """
 
 import hashlib
@@ -50,101 +50,103 @@ each belongs.
 """
 
 
-def write(stage: Path, contents: SnapshotMetadata) -> None:
-    """Write all records but the manifest into an existing private folder."""
-    _put(stage / "README", _README.encode())
-    _put(stage / "machine.json", (json.dumps(asdict(contents.machine), indent=1, sort_keys=True) + "\n").encode())
-    _put(stage / "deleted", path_lines(contents.deleted))
-    _put(stage / "hard-links", b"".join(b" ".join(map(mtree.escape, group)) + b"\n" for group in contents.hard_links))
-    _put(stage / "packages", format_packages(contents.packages))
-    _put(stage / "packages.base", format_packages(contents.packages_base))
-    _put(stage / "packages.local", _joined(name.encode() for name in contents.local))
-    _put(stage / "local-files", path_lines(contents.local_files))
+def write(folder: Path, contents: SnapshotMetadata) -> None:
+    """Write all metadata but the manifest and the dumps into an existing private folder."""
+    _write(folder / "README", _README.encode())
+    _write(folder / "machine.json", (json.dumps(asdict(contents.machine), indent=1, sort_keys=True) + "\n").encode())
+    _write(folder / "deleted", path_lines(contents.deleted))
+    _write(
+        folder / "hard-links", b"".join(b" ".join(map(mtree.escape, group)) + b"\n" for group in contents.hard_links)
+    )
+    _write(folder / "packages", format_packages(contents.packages))
+    _write(folder / "packages.base", format_packages(contents.packages_base))
+    _write(folder / "packages.local", _join_lines(name.encode() for name in contents.local))
+    _write(folder / "local-files", path_lines(contents.local_files))
     for field in fields(Accounts):
-        _put(stage / "accounts" / field.name, _joined(getattr(contents.accounts, field.name)))
-    _put(stage / "sqlite", _joined(mtree.escape(path) + b" " + name.encode() for path, name in contents.copies))
+        _write(folder / "accounts" / field.name, _join_lines(getattr(contents.accounts, field.name)))
+    _write(folder / "sqlite", _join_lines(mtree.escape(path) + b" " + name.encode() for path, name in contents.copies))
     for source in contents.sources:
-        place = stage / "sources" / os.fsdecode(source.path.lstrip(b"/"))
-        _put(place, source.content)
+        place = folder / "sources" / os.fsdecode(source.path.lstrip(b"/"))
+        _write(place, source.content)
     listed = (FileEntry(s.path, "file", mode=s.mode, mtime_ns=s.mtime_ns) for s in contents.sources)
-    _put(stage / "sources.mtree", mtree.HEADER + b"".join(map(mtree.format_entry, listed)))
+    _write(folder / "sources.mtree", mtree.HEADER + b"".join(map(mtree.format_entry, listed)))
 
 
-def read(stage: Path) -> SnapshotMetadata:
-    """Read the records of a decoded snapshot. Raises TargetDamaged where they are not whole."""
+def read(folder: Path) -> SnapshotMetadata:
+    """Read the metadata of a decoded snapshot. Raises TargetDamaged where it is not whole."""
     try:
         return SnapshotMetadata(
-            machine=_machine((stage / "machine.json").read_bytes()),
-            deleted=read_paths(stage / "deleted"),
-            hard_links=tuple(tuple(map(mtree.unescape, line.split(b" "))) for line in _lines(stage / "hard-links")),
-            packages=parse_packages((stage / "packages").read_bytes()),
-            packages_base=parse_packages((stage / "packages.base").read_bytes()),
-            local=tuple(line.decode() for line in _lines(stage / "packages.local")),
-            local_files=read_paths(stage / "local-files"),
-            sources=tuple(_sources(stage)),
-            accounts=Accounts(**{field.name: _lines(stage / "accounts" / field.name) for field in fields(Accounts)}),
-            copies=read_copies(stage),
+            machine=_machine((folder / "machine.json").read_bytes()),
+            deleted=read_paths(folder / "deleted"),
+            hard_links=tuple(tuple(map(mtree.unescape, line.split(b" "))) for line in _lines(folder / "hard-links")),
+            packages=parse_packages((folder / "packages").read_bytes()),
+            packages_base=parse_packages((folder / "packages.base").read_bytes()),
+            local=tuple(line.decode() for line in _lines(folder / "packages.local")),
+            local_files=read_paths(folder / "local-files"),
+            sources=tuple(_sources(folder)),
+            accounts=Accounts(**{field.name: _lines(folder / "accounts" / field.name) for field in fields(Accounts)}),
+            copies=read_copies(folder),
         )
     except (OSError, ValueError, TypeError) as exc:
-        raise TargetDamaged(address="the snapshot", reason=f"its records cannot be read: {exc}") from exc
+        raise TargetDamaged(address="the snapshot", reason=f"its metadata cannot be read: {exc}") from exc
 
 
 def path_lines(paths: Iterable[bytes]) -> bytes:
     """Paths as text, one a line."""
-    return _joined(map(mtree.escape, paths))
+    return _join_lines(map(mtree.escape, paths))
 
 
 def read_paths(file: Path) -> tuple[bytes, ...]:
-    """What path_lines() wrote into a file. Raises OSError, ValueError."""
+    """Read the paths that path_lines() wrote into a file. Raises OSError, ValueError."""
     return tuple(map(mtree.unescape, _lines(file)))
 
 
-def read_copies(stage: Path) -> tuple[tuple[bytes, str], ...]:
-    """Which copy there is of which SQLite database: path, name below databases/sqlite. Raises OSError, ValueError."""
-    pairs = (line.rsplit(b" ", 1) for line in _lines(stage / "sqlite"))
+def read_copies(folder: Path) -> tuple[tuple[bytes, str], ...]:
+    """Read the copies of SQLite databases: path, name below databases/sqlite. Raises OSError, ValueError."""
+    pairs = (line.rsplit(b" ", 1) for line in _lines(folder / "sqlite"))
     return tuple((mtree.unescape(path), name.decode("ascii")) for path, name in pairs)
 
 
-def read_manifest(stage: Path, name: str = MANIFEST) -> Iterator[FileEntry]:
-    """Stream the entries of a stage's manifest, or other listing, in path order; an absent one is empty."""
-    path = stage / name
+def read_manifest(folder: Path, name: str = MANIFEST) -> Iterator[FileEntry]:
+    """Stream the entries of the manifest, or of another listing, in path order; an absent one is empty."""
+    path = folder / name
     if path.exists():
         with path.open("rb") as stream:
             yield from mtree.parse(stream)
 
 
-def open_manifest(stage: Path | None, name: str = MANIFEST) -> BinaryIO:
-    """The text of a stage's manifest, or other listing; an empty one where there is none."""
-    path = stage and stage / name
+def open_manifest(folder: Path | None, name: str = MANIFEST) -> BinaryIO:
+    """Open the manifest, or another listing; an empty one where there is none."""
+    path = folder and folder / name
     return path.open("rb") if path and path.exists() else BytesIO(mtree.HEADER)
 
 
-def record_files(stage: Path) -> tuple[Path, ...]:
-    """Every record of the stage, sorted; the dumps are none."""
-    tops = (top for top in stage.iterdir() if top.name != DUMPS)
+def metadata_files(folder: Path) -> tuple[Path, ...]:
+    """Every file of the metadata, sorted; dumps are not metadata."""
+    tops = (top for top in folder.iterdir() if top.name != DUMPS)
     found = (path for top in tops for path in (top, *top.rglob("*")))
     return tuple(sorted(path for path in found if path.is_file() and not path.is_symlink()))
 
 
-def write_dumps_listing(stage: Path, last: Path | None) -> int:
-    """List what lies below databases/; give its size in bytes.
+def write_dumps_listing(folder: Path, last: Path | None) -> int:
+    """List the files below databases/; give their size in bytes.
 
-    A file that is as it was in the `last` snapshot gets the time it had there, so that the engine need not read it.
+    A file that is the same as in the `last` snapshot gets the time it had there, so that the engine need not read it.
     """
     known = {entry.path: entry for entry in read_manifest(last, DUMPS_LISTING)} if last else {}
     total = 0
-    with open(_new(stage / DUMPS_LISTING), "wb") as listing:
+    with open(_create(folder / DUMPS_LISTING), "wb") as listing:
         listing.write(mtree.HEADER)
-        found = (path for path in (stage / DUMPS).rglob("*") if path.is_file() and not path.is_symlink())
+        found = (path for path in (folder / DUMPS).rglob("*") if path.is_file() and not path.is_symlink())
         for path in sorted(found, key=os.fsencode):
-            entry = _dump_entry(stage, path, known)
+            entry = _dump_entry(folder, path, known)
             listing.write(mtree.format_entry(entry))
             total += entry.size or 0
     return total
 
 
-def _dump_entry(stage: Path, path: Path, known: Mapping[bytes, FileEntry]) -> FileEntry:
-    name = b"/" + os.fsencode(path.relative_to(stage))
+def _dump_entry(folder: Path, path: Path, known: Mapping[bytes, FileEntry]) -> FileEntry:
+    name = b"/" + os.fsencode(path.relative_to(folder))
     with path.open("rb") as stream:
         status, sha256 = os.fstat(stream.fileno()), hashlib.file_digest(stream, "sha256").hexdigest()
     before = known.get(name)
@@ -155,37 +157,38 @@ def _dump_entry(stage: Path, path: Path, known: Mapping[bytes, FileEntry]) -> Fi
     return FileEntry(name, "file", size=status.st_size, mtime_ns=mtime_ns, sha256=sha256)
 
 
-def digest(stage: Path) -> str:
-    """SHA-256 over names and contents of all records: equal means the same snapshot."""
+def digest(folder: Path) -> str:
+    """SHA-256 over names and contents of the whole metadata: equal means the same snapshot."""
     total = hashlib.sha256()
-    for path in record_files(stage):
+    for path in metadata_files(folder):
         with path.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(os.fsencode(path.relative_to(stage)) + b"\0" + content.encode() + b"\n")
+        total.update(os.fsencode(path.relative_to(folder)) + b"\0" + content.encode() + b"\n")
     return total.hexdigest()
 
 
-def same_records(one: Path, other: Path) -> bool:
-    """Whether two stages hold the same records, manifest and listing of dumps apart."""
+def is_same_metadata(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same metadata, manifest and listing of dumps apart."""
+    listings = (MANIFEST, DUMPS_LISTING)
     names = [
-        tuple(path.relative_to(stage) for path in record_files(stage) if path.name not in (MANIFEST, DUMPS_LISTING))
-        for stage in (one, other)
+        tuple(path.relative_to(folder) for path in metadata_files(folder) if path.name not in listings)
+        for folder in (one, other)
     ]
     return names[0] == names[1] and all((one / n).read_bytes() == (other / n).read_bytes() for n in names[0])
 
 
-def _put(path: Path, content: bytes) -> None:
-    # not made durable: a stage lost to a power cut is made again by the next run
+def _write(path: Path, content: bytes) -> None:
+    # not made durable: the next run writes it again after a power cut
     private_folder(path.parent)
-    with open(_new(path), "wb") as stream:
+    with open(_create(path), "wb") as stream:
         stream.write(content)
 
 
-def _new(path: Path) -> int:
+def _create(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE)
 
 
-def _joined(lines: Iterable[bytes]) -> bytes:
+def _join_lines(lines: Iterable[bytes]) -> bytes:
     return b"".join(line + b"\n" for line in lines)
 
 
@@ -197,13 +200,13 @@ def _machine(text: bytes) -> MachineFacts:
     values = json.loads(text)
     known = {field.name for field in fields(MachineFacts)}
     if not isinstance(values, dict) or values.get("format") != 1 or not known >= values.keys():
-        raise ValueError("machine.json is of a form this version does not know")
+        raise ValueError("machine.json has a form that this version of tklb does not know")
     for name in ("services", "parts"):
         values[name] = tuple(map(str, values.get(name, ())))
     return MachineFacts(**values)
 
 
-def _sources(stage: Path) -> Iterator[SourceFile]:
-    for entry in mtree.parse((stage / "sources.mtree").read_bytes().splitlines(keepends=True)):
-        content = (stage / "sources" / os.fsdecode(entry.path[1:])).read_bytes()
+def _sources(folder: Path) -> Iterator[SourceFile]:
+    for entry in mtree.parse((folder / "sources.mtree").read_bytes().splitlines(keepends=True)):
+        content = (folder / "sources" / os.fsdecode(entry.path[1:])).read_bytes()
         yield SourceFile(entry.path, content, entry.mode or PRIVATE_FILE, entry.mtime_ns)

@@ -17,16 +17,17 @@ def delta(output: Output, override: tuple[str, ...]) -> int:
     this run (/path, package:NAME, mysql:DB), or leaves out with a - before it; see tklb-overrides(5).
     """
     need_root()
-    from tklb.backup.collect import collect_state, file_changes
+    from tklb.backup.collect import collect_state, stream_changes
     from tklb.backup.dump_databases import list_databases
     from tklb.cli.output.delta import delta_lines, write_delta_json
     from tklb.diff.packages import native_architecture
+    from tklb.model.report import SkippedItems
     from tklb.session import open_session
 
     with progress_line(output.progress) as progress:
         session = open_session(read_paths(), now, progress)
-        seen = collect_state(session, override)
-        changes = file_changes(session, seen)
+        skipped, seen = SkippedItems(), collect_state(session, override)
+        changes = stream_changes(session, seen, skipped)
         dumps = list_databases(session, seen.overrides)
         if output.json:
             native = native_architecture(seen.packages)
@@ -34,4 +35,4 @@ def delta(output: Output, override: tuple[str, ...]) -> int:
         else:
             for line in delta_lines(changes, seen.package_delta, seen.account_delta, dumps.databases):
                 click.echo(line)
-    return report_skipped(output, (*seen.skipped, *dumps.skipped))
+    return report_skipped(output, (*skipped, *dumps.skipped))

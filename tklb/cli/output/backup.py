@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from tklb.backup.result import BackupResult
 from tklb.base.measure import format_count, format_size
 from tklb.cli.output.json_forms import Json, skipped_json
-from tklb.commands.backup import BackupResult
 from tklb.errors import printable
 from tklb.model.snapshot import Kind
 

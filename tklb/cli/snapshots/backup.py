@@ -35,7 +35,7 @@ def backup(
     """
     need_root()
     from tklb.cli.output.backup import backup_json, backup_lines
-    from tklb.commands.backup import BackupRequest, rehearse, take
+    from tklb.commands.backup import BackupRequest, preview_snapshot, take_snapshot
     from tklb.session import open_session
 
     paths = read_paths()
@@ -43,6 +43,6 @@ def backup(
     with run_log(paths, "backup", now(), wanted=not dry_run):
         with progress_line(output.progress) as progress:
             session = open_session(paths, now, progress, limit_rate=limit_rate)
-            result = rehearse(session, request) if dry_run else take(session, request)
+            result = preview_snapshot(session, request) if dry_run else take_snapshot(session, request)
         output.value(backup_json(result), backup_lines(result))
         return report_skipped(output, result.skipped)

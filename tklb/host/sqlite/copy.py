@@ -1,8 +1,8 @@
-"""SQLite databases among the files: which are in use, and a copy of one that is whole.
+"""SQLite databases among the files: which are in use, and a whole copy of one.
 
-Takes paths as they are on this machine; gives what is open and the size and digest of a copy. Reads /proc and the
-databases, writes the copy; leaves the databases and what lies beside them as they are. SQLite itself runs in a process
-of its own without our rights (`sqlite_reader.py` says why), so none of its locks is lost when we close a file.
+Takes paths as they are on this machine; gives the open files, and size and digest of a copy. Reads /proc and the
+databases, writes the copy; changes neither the databases nor the files beside them. SQLite itself runs in a process of
+its own without our rights (reader.py says why), so none of its locks is lost when we close a file.
 """
 
 import contextlib
@@ -13,15 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tklb.base.process import ProcessResult, run
-from tklb.diff.sqlite_names import (
-    _LOGS,
-)
+from tklb.diff.sqlite_names import LOGS
 from tklb.errors import ProgramFailed
 from tklb.host.files.openat import Beneath, NoFolder, digest_of
 from tklb.host.sqlite import reader
 
 HEADER = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat2.html#the_database_header
-PATIENCE = 30.0  # seconds that a lock of another process is waited for
+PATIENCE = 30.0  # seconds to wait for a lock of another process
 
 Identity = tuple[int, int]  # device, inode
 
@@ -36,7 +34,7 @@ _ANY_STATUS = range(-64, 256)
 
 
 class NotCopied(Exception):
-    """No copy was made; `reason` says why, in words for a Skipped."""
+    """No copy was made; `reason` says why, as the reason of a skipped item."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -44,7 +42,7 @@ class NotCopied(Exception):
 
 
 class Unfinished(NotCopied):
-    """A process ended in the middle of a transaction. SQLite undoes it by the `journal` that was left beside."""
+    """A process ended in the middle of a transaction. SQLite undoes it with the journal beside the database."""
 
     def __init__(self) -> None:
         super().__init__("a process ended in the middle of a transaction")
@@ -81,17 +79,18 @@ def _open(path: bytes) -> int:
         return os.open(path, _OPEN)
 
 
-def open_files() -> frozenset[Identity]:
-    """The plain files that any process but this one has open, as lstat of their paths gives them.
+def list_open_files() -> frozenset[Identity]:
+    """List the plain files that any process but this one has open, as lstat of their paths gives them.
 
-    A process in a container has the same identity for what it shares with the host (binds, volumes). What ends or
-    closes meanwhile is left out.
+    Files that a container shares with the host (binds, volumes) have the same identity in both. Processes that end and
+    files that close meanwhile are left out.
     """
     own = str(os.getpid())
-    return frozenset(found for pid in os.listdir("/proc") if pid.isdigit() and pid != own for found in _held(pid))
+    pids = (pid for pid in os.listdir("/proc") if pid.isdigit() and pid != own)
+    return frozenset(identity for pid in pids for identity in _list_files_of(pid))
 
 
-def _held(pid: str) -> Iterator[Identity]:
+def _list_files_of(pid: str) -> Iterator[Identity]:
     folder = f"/proc/{pid}/fd"
     try:
         names = os.listdir(folder)
@@ -99,16 +98,20 @@ def _held(pid: str) -> Iterator[Identity]:
         return
     for name in names:
         with contextlib.suppress(OSError):
-            # pipes, sockets and the like have no slash in front, and need not be asked
-            if os.readlink(f"{folder}/{name}").startswith("/"):
-                status = os.stat(f"{folder}/{name}")
-                if stat.S_ISREG(status.st_mode):
-                    yield status.st_dev, status.st_ino
+            yield from _identify(f"{folder}/{name}")
+
+
+def _identify(descriptor: str) -> Iterator[Identity]:
+    if not os.readlink(descriptor).startswith("/"):  # pipes, sockets and the like
+        return
+    status = os.stat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        yield status.st_dev, status.st_ino
 
 
 def is_in_use(path: bytes, identity: Identity, opened: frozenset[Identity]) -> bool:
-    """Whether a process has the database open, or one left something in a log beside it."""
-    return identity in opened or any(_size(path + end) for end in _LOGS)
+    """Whether a process has the database open, or left content in a log beside it."""
+    return identity in opened or any(_size(path + end) for end in LOGS)
 
 
 def _size(path: bytes, folder: int | None = None) -> int:
@@ -122,15 +125,15 @@ def _size(path: bytes, folder: int | None = None) -> int:
 def copy_database(source: bytes, seen: Identity, destination: bytes, patience: float = PATIENCE) -> CopiedDatabase:
     """Write the database `source`, which must be the file `seen`, to the new file `destination`, as of one moment.
 
-    The same content gives the same bytes. Mode 0600; on failure nothing is left. A lock is waited for `patience`
-    seconds. Needs root. Raises NotCopied, and FileExistsError where there is a `destination` already.
+    The same content gives the same bytes. The copy has mode 0600; a failure leaves none. Waits `patience` seconds for a
+    lock. Needs root. Raises NotCopied, and FileExistsError where there is a `destination` already.
     """
     os.close(os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     try:
         with Beneath(b"/") as machine:
             folder, name = _place(machine, source)
             _copy(folder, name, seen, destination, patience)
-        return _checked(destination)
+        return _check_copy(destination)
     except BaseException:
         os.unlink(destination)
         raise
@@ -148,9 +151,9 @@ def _place(machine: Beneath, source: bytes) -> tuple[int, bytes]:
 def _copy(folder: int, name: bytes, seen: Identity, destination: bytes, patience: float) -> None:
     for attempt in range(_TRIES):
         most = _most(folder, name, destination)
-        words = (folder, name, *seen, destination, patience, most, attempt > 0)
+        arguments = (folder, name, *seen, destination, patience, most, attempt > 0)
         argv = [sys.executable, "-IS", "-X", "utf8", reader.__file__]
-        argv += [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in words]
+        argv += [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in arguments]
         try:
             result = run(argv, accept=_ANY_STATUS, timeout=2 * patience + most / _SLOWEST, pass_fds=[folder])
         except ProgramFailed as exc:
@@ -159,14 +162,14 @@ def _copy(folder: int, name: bytes, seen: Identity, destination: bytes, patience
             return
         if result.status == reader.UNFINISHED:
             raise Unfinished
-        if result.status != reader.MOVED:
+        if result.status != reader.CHANGED:
             raise NotCopied(_reason(result))
         os.truncate(destination, 0)
     raise NotCopied("it changed each time it was read")
 
 
 def _most(folder: int, name: bytes, destination: bytes) -> int:
-    """How large the copy may become. Raises NotCopied where that is not to be had."""
+    """How large the copy may become. Raises NotCopied where it cannot be made."""
     try:
         status = os.lstat(name, dir_fd=folder)
     except OSError as exc:
@@ -174,7 +177,7 @@ def _most(folder: int, name: bytes, destination: bytes) -> int:
     if status.st_nlink > 1:
         raise NotCopied("it has more than one name, and what was written last may lie beside another")
     if status.st_size > _MOST_HOLES * status.st_blocks * 512 + _GROWTH:
-        raise NotCopied("it is mostly holes, as no database is")
+        raise NotCopied("it is mostly holes, and so no database")
     size = status.st_size + _size(name + b"-wal", folder)
     room = os.statvfs(destination)
     if size > room.f_bavail * room.f_frsize:
@@ -185,12 +188,12 @@ def _most(folder: int, name: bytes, destination: bytes) -> int:
 def _reason(result: ProcessResult) -> str:
     if result.status == reader.REFUSED and result.stdout:
         return result.stdout.decode("utf-8", "replace")
-    said = result.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-    return f"the process that copies it ended with status {result.status} {said}".rstrip()
+    message = result.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    return f"the process that copies it ended with status {result.status} {message}".rstrip()
 
 
-def _checked(destination: bytes) -> CopiedDatabase:
-    """Look whether the copy has as many pages as it says. Raises NotCopied."""
+def _check_copy(destination: bytes) -> CopiedDatabase:
+    """Check that the copy has as many pages as its header says. Raises NotCopied."""
     descriptor = os.open(destination, _OPEN)
     try:
         size = os.fstat(descriptor).st_size

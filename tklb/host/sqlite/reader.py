@@ -1,10 +1,10 @@
-"""Copy one SQLite database with SQLite's own backup: a program of its own, started by `sqlite.copy_database`.
+"""Copy one SQLite database with SQLite's own backup: a program of its own, started by copy_database().
 
-Takes an open folder, a name in it and where the copy goes; prints why there is none. Before it looks at the database
-it locks itself into that folder (chroot) and becomes the database's owner. So no link leads it anywhere else, what
-SQLite makes beside a database that is in use (-shm) belongs to whom it must, and a database or journal that was forged
-to make SQLite write, delete or crash reaches nothing that its owner could not reach anyway: rolling back a forged
-journal, for one, deletes the file it names (`pager_delsuper` in SQLite's pager.c). Imports nothing of tklb.
+Takes an open folder, a name in it and the path of the copy; prints why there is none. Before it opens the database it
+locks itself into that folder (chroot) and becomes the database's owner. So no link leads it anywhere else, and the file
+that SQLite makes beside a database in use (-shm) gets the right owner. A database or journal that was forged to make
+SQLite write, delete or crash reaches only what its owner can reach anyway: rolling back a forged journal deletes the
+file that it names (`pager_delsuper` in SQLite's pager.c). Imports nothing of tklb.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ import sys
 import time
 from dataclasses import dataclass
 
-# exit statuses: not to be had; altered while being read, worth another try; left in the middle of a transaction
-REFUSED, MOVED, UNFINISHED = 74, 75, 76
+# exit statuses: no copy; changed while being read, worth another try; left in the middle of a transaction
+REFUSED, CHANGED, UNFINISHED = 74, 75, 76
 
 _STEP = 4096  # pages for which a writer is kept waiting at once
 _DESCRIPTORS = 256  # more than this process ever opens
@@ -26,24 +26,24 @@ _WAL_VERSION = 2  # byte 18 of the header, https://www.sqlite.org/fileformat2.ht
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Refused(Exception):
+class CopyRefused(Exception):
     """The database cannot be copied, and why."""
 
 
-class Moved(Exception):
-    """It was altered while being read, and all has to be read again."""
+class DatabaseChanged(Exception):
+    """The database changed while it was read, and must be read again."""
 
 
-class _Locked(Exception):
-    """Another process kept its lock longer than we wait."""
+class _LockTimeout(Exception):
+    """Another process kept its lock longer than this one waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyOrder:
-    """`folder` is an open descriptor, `name` lies in it and must be the file with `identity` (device, inode).
+    """`folder` is an open descriptor; `name` in it must be the file with `identity` (device, inode).
 
-    `patience` is in seconds, `most` is the size in bytes that the copy may reach. `hold` is to keep writers waiting
-    until all is read; else they are let in after every step, and if one comes the database has moved.
+    `patience` is in seconds, `most` is the size in bytes that the copy may reach. With `hold` writers wait until all is
+    read; else they may write after every step, and if one does the database has changed.
     """
 
     folder: int
@@ -55,8 +55,8 @@ class CopyOrder:
     hold: bool
 
 
-def main(words: list[str]) -> int:
-    folder, name, device, inode, destination, patience, most, hold = words
+def main(arguments: list[str]) -> int:
+    folder, name, device, inode, destination, patience, most, hold = arguments
     identity = int(device), int(inode)
     copy_to = os.fsencode(destination)
     order = CopyOrder(int(folder), os.fsencode(name), identity, copy_to, float(patience), int(most), hold == "True")
@@ -65,9 +65,9 @@ def main(words: list[str]) -> int:
             _prepare(copy)
             _confine(order)
             _read(order, copy)
-    except Moved:
-        return MOVED
-    except (Refused, _Locked, sqlite3.Error, OSError) as exc:
+    except DatabaseChanged:
+        return CHANGED
+    except (CopyRefused, _LockTimeout, sqlite3.Error, OSError) as exc:
         if _code(exc) == "SQLITE_READONLY_ROLLBACK":
             return UNFINISHED
         sys.stdout.write(_reason(exc, order))
@@ -82,8 +82,8 @@ def _connect(database: bytes | str, order: CopyOrder) -> sqlite3.Connection:
 
 def _prepare(copy: sqlite3.Connection) -> None:
     """Have the new file open and locked for good: its path means something else as soon as we are confined."""
-    for words in ("journal_mode = MEMORY", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
-        copy.execute(f"PRAGMA {words}").fetchall()
+    for pragma in ("journal_mode = MEMORY", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
+        copy.execute(f"PRAGMA {pragma}").fetchall()
     copy.execute("BEGIN EXCLUSIVE")
     copy.execute("COMMIT")
 
@@ -102,9 +102,9 @@ def _status(order: CopyOrder) -> os.stat_result:
     try:
         status = os.lstat(order.name)
     except FileNotFoundError as exc:
-        raise Refused("vanished before it was copied") from exc
+        raise CopyRefused("vanished before it was copied") from exc
     if not stat.S_ISREG(status.st_mode) or (status.st_dev, status.st_ino) != order.identity:
-        raise Refused("it became something else before it was copied")
+        raise CopyRefused("it became something else before it was copied")
     return status
 
 
@@ -120,23 +120,23 @@ def _read(order: CopyOrder, copy: sqlite3.Connection) -> None:
     address = "file:/" + "".join(f"%{byte:02x}" for byte in order.name) + "?mode=ro"
     with contextlib.closing(_connect(address + "&immutable=1" * is_still, order)) as source:
         if order.identity not in _open_files():
-            raise Refused("it became something else before it was copied")
+            raise CopyRefused("it became something else before it was copied")
         if has_log or (order.hold and not is_still):
             source.execute("BEGIN")
             source.execute("PRAGMA schema_version").fetchall()  # the first look takes the lock
-        before = _settled(order)
+        before = _fingerprint_at_rest(order)
         source.backup(copy, pages=_STEP, progress=_Watch())
         # Without a log this holds for any kind of lock, and for a writer who takes none.
         if not has_log and (_has_log(order) or _fingerprint(_status(order)) != before):
-            raise Moved
+            raise DatabaseChanged
 
 
 def _has_log(order: CopyOrder) -> bool:
     return os.path.lexists(order.name + b"-wal")
 
 
-def _settled(order: CopyOrder) -> tuple[int, ...]:
-    """What tells whether the file was changed since; waits until a change could not go unseen any more."""
+def _fingerprint_at_rest(order: CopyOrder) -> tuple[int, ...]:
+    """A fingerprint that any later change of the file changes: waits until the clock of the kernel can show it."""
     if 0 <= time.time_ns() - _status(order).st_ctime_ns < _TICK:
         time.sleep(_TICK / 1e9)
     return _fingerprint(_status(order))
@@ -173,10 +173,10 @@ class _Watch:
 
     def __call__(self, status: int, left: int, total: int) -> None:
         if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise _Locked
+            raise _LockTimeout
         if status == sqlite3.SQLITE_OK:  # what else is wrong, sqlite3 raises itself
             if self._left is not None and left >= self._left:
-                raise Moved
+                raise DatabaseChanged
             self._left = left
 
 
@@ -185,7 +185,7 @@ def _code(exc: Exception) -> str:
 
 
 def _reason(exc: Exception, order: CopyOrder) -> str:
-    if isinstance(exc, _Locked) or _code(exc).startswith("SQLITE_BUSY"):
+    if isinstance(exc, _LockTimeout) or _code(exc).startswith("SQLITE_BUSY"):
         return f"another process kept it locked for more than {order.patience:g} seconds"
     if isinstance(exc, OSError):
         return exc.strerror or str(exc)
