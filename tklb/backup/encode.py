@@ -77,7 +77,7 @@ def encode_snapshot(session: Session, chain: Chain, job: EncodeJob) -> LedgerEnt
         sets = encode_all(engine, orders, lambda done: session.progress("storing", done, job.difference.size))
     entry = _build_entry(session, chain, job, name, shards, sets)
     log.info(
-        "encoded %s, %s of %s",
+        "encoded %s (%s) from files of %s",
         format_count(len(entry.own_volumes), "volume"),
         format_size(entry.stored_bytes),
         format_transfer(job.difference.size, watch),
