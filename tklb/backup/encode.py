@@ -74,7 +74,7 @@ def encode_snapshot(session: Session, chain: Chain, job: EncodeJob) -> LedgerEnt
             _order(session, chain, job, snapshot_time(name), each) for each in _write_name_lists(job, shards).items()
         ]
         engine = Engine(session.paths.cache, session.secret)
-        sets = encode_all(engine, orders, lambda done: session.progress("storing", done, job.difference.size))
+        sets = encode_all(engine, orders, lambda done: session.progress("encoding", done, job.difference.size))
     entry = _build_entry(session, chain, job, name, shards, sets)
     log.info(
         "encoded %s (%s) from files of %s",

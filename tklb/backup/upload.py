@@ -37,7 +37,7 @@ def prepare_target(session: Session, chain: Chain, spool: Path, base: LedgerEntr
         return
     clean_target(chain.target, chain.volume_names)
     volumes = base.volumes if base else ()
-    if repair_chain(chain.target, volumes, (spool,), session.paths.cache / "mending"):
+    if repair_chain(chain.target, volumes, (spool,), session.paths.cache / "repair"):
         check_there(chain.target, volumes, "so nothing can be added to it; `tklb backup --full` starts a new chain")
 
 

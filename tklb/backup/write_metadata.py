@@ -135,7 +135,7 @@ class IndexWriter:
     def watch(self, entries: Iterator[FileEntry]) -> Iterator[FileEntry]:
         for entry in entries:
             if self.count % _EVERY == 0:
-                self._progress("looking at files", self.count, 0)
+                self._progress("walking files", self.count, 0)
             self.count += 1
             if entry.ctime_ns is not None and entry.ctime_ns < self._unsettled:
                 self._stream.write(mtree.format_entry(entry))

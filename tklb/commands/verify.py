@@ -58,7 +58,7 @@ def _check_objects(verification: Verification, problems: tuple[Problem, ...]) ->
     entries = verification.select_entries(lost)
     selection = select_volumes(verification, entries)
     found = check_volumes(verification, selection, lost)
-    problems += _repair(verification, find_impact(target, ledger, found, verification.work / "assess"))
+    problems += _repair(verification, find_impact(target, ledger, found, verification.work / "impact"))
     if selection.turn and not request.dry_run:
         remember_turn(verification.session.paths.sampled, target.address, selection.turn)
     result = VerifyResult(

@@ -72,7 +72,7 @@ def _hash(verification: Verification, volumes: Sequence[Volume]) -> tuple[Object
         verification.target,
         volumes,
         private_folder(verification.work / "volumes"),
-        lambda done: session.progress("checking", done, total),
+        lambda done: session.progress("hashing volumes", done, total),
         session.config.uploads,
     )
     count = format_count(len(volumes), "volume")

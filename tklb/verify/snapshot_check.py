@@ -62,7 +62,7 @@ def _download_chain(verification: Verification, entry: LedgerEntry) -> Backend:
         remove_tree(folder)
     near = LocalBackend.make(folder)
     missing = [volume for volume in select_restore_volumes(entry.volumes) if near.stat(VOLUMES + volume.name) is None]
-    report = partial(session.progress, "fetching")
+    report = partial(session.progress, "downloading")
     total = sum(volume.size for volume in missing)
     download(verification.target, missing, folder / VOLUMES, session.config.uploads, lambda done: report(done, total))
     return near
