@@ -16,19 +16,19 @@ sys.path[:0] = [str(Path(__file__).parents[2])]
 
 from tklb.config.schema import S3Config  # noqa: E402 - the path comes first
 from tklb.model.snapshot import Volume  # noqa: E402
-from tklb.storage.download import download  # noqa: E402
+from tklb.storage.download import download_volumes  # noqa: E402
 from tklb.storage.s3.backend import S3Backend  # noqa: E402
-from tklb.storage.upload import upload  # noqa: E402
+from tklb.storage.upload import upload_volumes  # noqa: E402
 from tklb.storage.url import parse_url  # noqa: E402
-from tklb.storage.wrappers.retry import Retrying  # noqa: E402
+from tklb.storage.wrappers.retry import Retry  # noqa: E402
 
 
 def main(deed: str, address: str, credentials: str, folder: str, abreast: str) -> int:
-    target = Retrying(S3Backend(parse_url(address), S3Config(credentials_file=credentials)), time.sleep, random.random)
+    target = Retry(S3Backend(parse_url(address), S3Config(credentials_file=credentials)), time.sleep, random.random)
     if deed == "put":
-        upload(target, Path(folder), listed(Path(folder)), int(abreast))
+        upload_volumes(target, Path(folder), listed(Path(folder)), int(abreast))
     else:
-        download(target, listed(Path(folder)), Path(folder), int(abreast))
+        download_volumes(target, listed(Path(folder)), Path(folder), int(abreast))
     target.close()
     return 0
 

@@ -25,7 +25,7 @@ from tklb.engine.duplicity import EncodeOrder, Engine, encode_all, select_restor
 from tklb.ledger.read import Ledger, read_ledger
 from tklb.ledger.seal import seal
 from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, snapshot_id
-from tklb.storage.open import make_backend
+from tklb.storage.kinds import make_backend
 
 SECRET = make_secret(lambda count: bytes(reversed(range(count))))
 STAGE = "var/lib/tklb/stage"
@@ -134,8 +134,8 @@ def _back_up(kept: Kept, source: Path, full: bool) -> None:
         names.write_bytes(b"".join(name + b"\0" for name in wanted))
         base = last.volumes if last else ()
         orders.append(EncodeOrder(target.spool, names, time, base, bytes(source), None, prefix, volume_megabytes=1))
-    pushed = encode_all(Engine(kept.folder / "cache", SECRET, patience=60), orders)
-    own = tuple(volume for push in pushed for volume in push.volumes)
+    encoded = encode_all(Engine(kept.folder / "cache", SECRET, patience=60), orders)
+    own = tuple(volume for one in encoded for volume in one.volumes)
     record = LedgerEntry(
         sequence=len(kept.records) + 1,
         snapshot=snapshot_id(time),

@@ -17,7 +17,7 @@ from tklb.model.report import Skipped
 from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume
 from tklb.profile.folder import find_profile
 from tklb.session import Session
-from tklb.storage.open import make_backend
+from tklb.storage.kinds import make_backend
 
 TAKEN = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 

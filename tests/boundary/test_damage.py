@@ -33,8 +33,8 @@ from tklb.model.volume_names import parse_name
 from tklb.storage.backend import KEY, LEDGER, VOLUMES, Backend, ListedObject, Moved, StoredObject, ignore_moved
 from tklb.storage.check import ObjectProblem, check_objects
 from tklb.storage.copies import CopySources, repair_chain
+from tklb.storage.kinds import make_backend, open_backend
 from tklb.storage.local import LocalBackend
-from tklb.storage.open import make_backend, open_backend
 from tklb.verify.impact import find_impact
 from tklb.verify.ledger_check import check_key, check_ledger
 from tklb.verify.problem import Problem
@@ -53,8 +53,8 @@ class Far(LocalBackend):
         self.faults: dict[str, list[Callable[[Path], None]]] = {}
         self.is_gone = False
 
-    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
-        super().get(name, destination, moved)
+    def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
+        super().download(name, destination, moved)
         if self.faults.get(name):
             self.faults[name].pop(0)(destination)
 
@@ -498,8 +498,8 @@ def test_hole_in_a_chain_is_repaired_before_anything_is_added(case: Case) -> Non
 
 def test_target_that_keeps_nothing_is_not_said_to_be_repaired(case: Case) -> None:
     class Forgetful(Far):
-        def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
-            stored = super().put(name, source, sha256, moved)
+        def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+            stored = super().upload(name, source, sha256, moved)
             flip(self.folder / name)
             return StoredObject(stored.size)
 

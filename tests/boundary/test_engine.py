@@ -29,26 +29,26 @@ from tklb.crypto.gpg import decrypt, encrypt
 from tklb.crypto.key_file import write_key_file
 from tklb.crypto.secret import make_secret
 from tklb.engine.duplicity import (
+    CheckedVolumes,
     EncodedSet,
     EncodeOrder,
     Engine,
-    Volumes,
     clean_spool,
+    count_shards,
     encode_all,
-    prefix_of,
     select_restore_volumes,
-    shards_that_pay,
+    shard_prefix,
 )
-from tklb.engine.duplicity_cli import LogEntry, complaints, parse_log, reason
+from tklb.engine.duplicity_cli import LogEntry, parse_log, reason, select_problems
 from tklb.engine.worker import pick
 from tklb.errors import Interrupted, NoSpace, ProgramFailed, TargetDamaged, TargetFull
 from tklb.model.snapshot import Shard, Volume, snapshot_id
 from tklb.model.volume_names import VOLUME_NAME
 from tklb.storage.backend import Backend
 from tklb.storage.check import ObjectProblem, check_objects, find_unexpected
-from tklb.storage.duplicity.version import VERSION
-from tklb.storage.open import make_backend
-from tklb.storage.transfer import fetch_volumes
+from tklb.storage.duplicity import VERSION
+from tklb.storage.kinds import make_backend
+from tklb.storage.transfer import download_volume
 
 SECRET = make_secret(lambda count: bytes(range(count)))
 START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -90,14 +90,14 @@ class Machine:
             forced=edited,
         )
 
-    def push(
+    def encode(
         self, *, forced: Iterable[bytes] = (), full: bool = False, names: Iterable[bytes] | None = None
     ) -> EncodedSet:
         order = self.order(forced=forced, full=full, names=names)
-        pushed = self.engine.push(order)
-        self.sealed = (*order.base, *pushed.volumes)
+        encoded = self.engine.encode(order)
+        self.sealed = (*order.base, *encoded.volumes)
         self.last = order.time
-        return pushed
+        return encoded
 
     def names(self) -> Iterator[bytes]:
         for folder, folders, files in os.walk(bytes(self.source)):
@@ -109,14 +109,15 @@ class Machine:
     def fetched(self, name: str = "volumes") -> Path:
         volumes = self.folder / name
         volumes.mkdir(mode=0o700)
-        fetch_volumes(self.target, select_restore_volumes(self.sealed), volumes)
+        for volume in select_restore_volumes(self.sealed):
+            download_volume(self.target, volume, volumes)
         return volumes
 
-    def pull(self, name: str = "stage", engine: Engine | None = None) -> Path:
+    def decode(self, name: str = "stage", engine: Engine | None = None) -> Path:
         volumes = self.fetched(f"{name}-volumes")
         stage = self.folder / name
         stage.mkdir()
-        (engine or self.engine).pull(lying(volumes), stage, Shard("", self.last))
+        (engine or self.engine).decode(lying(volumes), stage, Shard("", self.last))
         return stage
 
     def stock_restore(self, name: str = "stock", *options: str, moment: datetime | None = None) -> Path:
@@ -173,9 +174,9 @@ def tree(folder: Path) -> dict[bytes, tuple[object, ...]]:
     return found
 
 
-def lying(folder: Path) -> Volumes:
+def lying(folder: Path) -> CheckedVolumes:
     """All volumes there are in a folder."""
-    return Volumes(folder, tuple(sorted(path.name for path in folder.iterdir())))
+    return CheckedVolumes(folder, tuple(sorted(path.name for path in folder.iterdir())))
 
 
 def content_sha256(path: Path) -> str:
@@ -225,60 +226,60 @@ def test_full_and_increments_come_back_with_stock_tools_alone(machine: Machine) 
         if seed:
             shutil.rmtree(machine.source / "deep")
             written(machine.source / "deep/er/and/deeper/file", b"%d" % seed, 1_700_000_100 + seed)
-        machine.push()
+        machine.encode()
         moments.append((machine.last, tree(machine.source)))
     for number, (moment, expected) in enumerate(moments):
         assert tree(machine.stock_restore(f"stock{number}", moment=moment)) == expected
-    assert tree(machine.pull()) == moments[-1][1]
+    assert tree(machine.decode()) == moments[-1][1]
     assert machine.left_over() == []
 
 
 def test_every_hostile_name_is_kept_exactly(machine: Machine) -> None:
     for name in HOSTILE:
         written(machine.source / os.fsdecode(name) / os.fsdecode(name), name)
-    pushed = machine.push()
-    assert pushed.skipped == ()
-    assert set(pushed.as_read) == {bytes(machine.source / os.fsdecode(name) / os.fsdecode(name)) for name in HOSTILE}
+    encoded = machine.encode()
+    assert encoded.skipped == ()
+    assert set(encoded.as_read) == {bytes(machine.source / os.fsdecode(name) / os.fsdecode(name)) for name in HOSTILE}
     expected = tree(machine.source)
     assert len(expected) == 2 * len(HOSTILE)
-    assert tree(machine.pull()) == expected
+    assert tree(machine.decode()) == expected
     assert tree(machine.stock_restore()) == expected
 
 
 def test_only_listed_names_and_the_folders_above_them_are_taken(machine: Machine) -> None:
     filled(machine.source, 1)
-    machine.push(names=[b"etc/motd", b"deep/er"])
-    assert set(tree(machine.pull())) == {b"/etc", b"/etc/motd", b"/deep", b"/deep/er"}
+    machine.encode(names=[b"etc/motd", b"deep/er"])
+    assert set(tree(machine.decode())) == {b"/etc", b"/etc/motd", b"/deep", b"/deep/er"}
 
 
 def test_name_that_left_the_list_is_deleted_in_the_next_set(machine: Machine) -> None:
     filled(machine.source, 1)
-    machine.push()
-    machine.push(names=[b"etc/motd"])
+    machine.encode()
+    machine.encode(names=[b"etc/motd"])
     assert set(tree(machine.stock_restore())) == {b"/etc", b"/etc/motd"}
 
 
 def test_file_that_became_a_folder_and_the_reverse(machine: Machine) -> None:
     written(machine.source / "one", b"file")
     written(machine.source / "two/file", b"file")
-    machine.push()
+    machine.encode()
     (machine.source / "one").unlink()
     written(machine.source / "one/file", b"file")
     shutil.rmtree(machine.source / "two")
     written(machine.source / "two", b"file")
-    machine.push()
+    machine.encode()
     assert tree(machine.stock_restore()) == tree(machine.source)
-    assert tree(machine.pull()) == tree(machine.source)
+    assert tree(machine.decode()) == tree(machine.source)
 
 
 def test_edit_that_keeps_size_and_second_is_taken_when_forced(machine: Machine) -> None:
     written(machine.source / "forced", b"before")
     written(machine.source / "unforced", b"before")
-    machine.push()
+    machine.encode()
     written(machine.source / "forced", b"after!")
     written(machine.source / "unforced", b"after!")
-    pushed = machine.push(forced=[b"forced"])
-    assert set(pushed.as_read) == {bytes(machine.source / "forced")}
+    encoded = machine.encode(forced=[b"forced"])
+    assert set(encoded.as_read) == {bytes(machine.source / "forced")}
     stage = machine.stock_restore()
     assert (stage / "forced").read_bytes() == b"after!"
     assert (stage / "unforced").read_bytes() == b"before"
@@ -288,25 +289,25 @@ def test_increment_that_reads_everything_anew_is_right_and_stores_only_what_diff
     filled(machine.source, 1)
     written(machine.source / "same", random.Random(3).randbytes(2_000_000))
     written(machine.source / "edited", b"before")
-    machine.push()
+    machine.encode()
     (machine.source / "link1").unlink()
     written(machine.source / "edited", b"after!")
-    pushed = machine.push(forced=machine.names())
+    encoded = machine.encode(forced=machine.names())
     assert {path for path, state in tree(machine.source).items() if stat.S_ISREG(state[0])} == {  # type: ignore[call-overload]
-        path.removeprefix(bytes(machine.source)) for path in pushed.as_read
+        path.removeprefix(bytes(machine.source)) for path in encoded.as_read
     }
-    assert sum(volume.size for volume in pushed.volumes) < 50_000
-    assert tree(machine.stock_restore()) == tree(machine.pull()) == tree(machine.source)
+    assert sum(volume.size for volume in encoded.volumes) < 50_000
+    assert tree(machine.stock_restore()) == tree(machine.decode()) == tree(machine.source)
 
 
 def test_volumes_are_of_the_size_asked_for_and_big_files_span_them(machine: Machine) -> None:
     written(machine.source / "big", random.Random(1).randbytes(7_000_000))
     order = machine.order()
-    pushed = machine.engine.push(EncodeOrder(**{**_fields(order), "volume_megabytes": 2}))
-    sizes = [volume.size for volume in pushed.volumes if "vol" in volume.name]
+    encoded = machine.engine.encode(EncodeOrder(**{**_fields(order), "volume_megabytes": 2}))
+    sizes = [volume.size for volume in encoded.volumes if "vol" in volume.name]
     assert len(sizes) > 1
     assert max(sizes) < 4 << 20, "what is on its way through the pipes comes on top"
-    machine.sealed, machine.last = pushed.volumes, order.time
+    machine.sealed, machine.last = encoded.volumes, order.time
     assert tree(machine.stock_restore()) == tree(machine.source)
 
 
@@ -316,14 +317,14 @@ def _fields(order: EncodeOrder) -> dict[str, object]:
 
 def test_what_is_read_is_told_with_its_digest(machine: Machine) -> None:
     filled(machine.source, 1)
-    pushed = machine.push()
+    encoded = machine.encode()
     files = {bytes(machine.source) + path: state[-1] for path, state in tree(machine.source).items()
              if stat.S_ISREG(state[0])}  # fmt: skip  # type: ignore[call-overload]
-    assert pushed.as_read == files
-    assert (pushed.changed, pushed.skipped) == ((), ())
+    assert encoded.as_read == files
+    assert (encoded.changed, encoded.skipped) == ((), ())
     written(machine.source / "etc/motd", b"edited")
     written(machine.source / "big", (machine.source / "big").read_bytes() + b"more", 1_700_000_009)
-    again = machine.push()
+    again = machine.encode()
     assert again.as_read == {
         bytes(machine.source / "etc/motd"): hashlib.sha256(b"edited").hexdigest(),
         bytes(machine.source / "big"): hashlib.sha256((machine.source / "big").read_bytes()).hexdigest(),
@@ -333,9 +334,9 @@ def test_what_is_read_is_told_with_its_digest(machine: Machine) -> None:
 
 def test_volumes_are_named_with_size_and_digest(machine: Machine) -> None:
     filled(machine.source, 1)
-    pushed = machine.push()
-    assert {volume.name for volume in pushed.volumes} == set(os.listdir(machine.spool))
-    for volume in pushed.volumes:
+    encoded = machine.encode()
+    assert {volume.name for volume in encoded.volumes} == set(os.listdir(machine.spool))
+    for volume in encoded.volumes:
         content = (machine.spool / volume.name).read_bytes()
         assert (volume.size, volume.sha256) == (len(content), hashlib.sha256(content).hexdigest())
         assert (machine.spool / volume.name).stat().st_mode & 0o7777 == 0o600
@@ -345,7 +346,7 @@ def test_volumes_are_named_with_size_and_digest(machine: Machine) -> None:
 def test_progress_counts_bytes_read(machine: Machine) -> None:
     written(machine.source / "big", bytes(40_000_000))
     told: list[int] = []
-    machine.engine.push(machine.order(), told.append)
+    machine.engine.encode(machine.order(), told.append)
     assert told == sorted(told)
     assert not told or told[-1] <= 40_000_000
 
@@ -353,8 +354,8 @@ def test_progress_counts_bytes_read(machine: Machine) -> None:
 @ROOT_ONLY
 def test_time_before_1970_is_no_failure(machine: Machine) -> None:
     written(machine.source / "old", b"x", -1000)
-    machine.push()
-    assert (machine.pull() / "old").stat().st_mtime == 0
+    machine.encode()
+    assert (machine.decode() / "old").stat().st_mtime == 0
 
 
 # ---------------------------------------------------------------- what changes under the reader
@@ -362,28 +363,28 @@ def test_time_before_1970_is_no_failure(machine: Machine) -> None:
 
 def test_vanished_names_are_told(machine: Machine) -> None:
     filled(machine.source, 1)
-    pushed = machine.push(names=[b"etc/motd", b"gone", b"gone too/below"])
-    assert {item.item for item in pushed.skipped} == {
+    encoded = machine.encode(names=[b"etc/motd", b"gone", b"gone too/below"])
+    assert {item.item for item in encoded.skipped} == {
         bytes(machine.source / name) for name in ("gone", "gone too", "gone too/below")
     }
-    assert set(tree(machine.pull())) == {b"/etc", b"/etc/motd"}
+    assert set(tree(machine.decode())) == {b"/etc", b"/etc/motd"}
 
 
 def test_what_became_a_socket_is_told(machine: Machine) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(machine.source / "socket"))
-        pushed = machine.push(names=[b"socket"])
-    assert [item.item for item in pushed.skipped] == [bytes(machine.source / "socket")]
+        encoded = machine.encode(names=[b"socket"])
+    assert [item.item for item in encoded.skipped] == [bytes(machine.source / "socket")]
 
 
 def test_link_in_place_of_a_folder_leads_nowhere(machine: Machine, tmp_path: Path) -> None:
     """A user may swap a folder of his for a link to where only root reads, between the scan and the reading."""
     written(tmp_path / "private/file", b"secret")
     (machine.source / "folder").symlink_to(tmp_path / "private")
-    pushed = machine.push(names=[b"folder/file", b"folder/more/file"])
-    assert pushed.as_read == {}
-    assert bytes(machine.source / "folder/file") in {item.item for item in pushed.skipped}
-    assert set(tree(machine.pull())) == {b"/folder"}
+    encoded = machine.encode(names=[b"folder/file", b"folder/more/file"])
+    assert encoded.as_read == {}
+    assert bytes(machine.source / "folder/file") in {item.item for item in encoded.skipped}
+    assert set(tree(machine.decode())) == {b"/folder"}
 
 
 def test_file_that_grows_while_read_is_told_and_hashed_as_stored(machine: Machine) -> None:
@@ -400,14 +401,14 @@ def test_file_that_grows_while_read_is_told_and_hashed_as_stored(machine: Machin
     writer = threading.Thread(target=grow)
     writer.start()
     try:
-        pushed = machine.push()
+        encoded = machine.encode()
     finally:
         stop.set()
         writer.join()
-    assert pushed.changed == (bytes(path),)
-    assert content_sha256(machine.stock_restore() / "log") == pushed.as_read[bytes(path)]
+    assert encoded.changed == (bytes(path),)
+    assert content_sha256(machine.stock_restore() / "log") == encoded.as_read[bytes(path)]
     # against signatures of just what was stored; forced, for all of that may have been within one second
-    machine.push(forced=[b"log"])
+    machine.encode(forced=[b"log"])
     assert content_sha256(machine.stock_restore("settled") / "log") == content_sha256(path)
 
 
@@ -417,27 +418,27 @@ def test_read_error_in_mid_file_is_told(machine: Machine, monkeypatch: pytest.Mo
     path = written(machine.source / "bad", random.Random(1).randbytes(1_000_000))
     written(machine.source / "good", b"x")
     through(monkeypatch, path, "read:error=EIO:when=3+")
-    pushed = machine.push()
-    assert [item.item for item in pushed.skipped] == [bytes(path)]
-    assert "Input/output error" in pushed.skipped[0].reason
-    assert set(pushed.as_read) == {bytes(machine.source / "good")}
+    encoded = machine.encode()
+    assert [item.item for item in encoded.skipped] == [bytes(path)]
+    assert "Input/output error" in encoded.skipped[0].reason
+    assert set(encoded.as_read) == {bytes(machine.source / "good")}
 
 
 @ROOT_ONLY
 def test_file_that_cannot_be_opened_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(machine.source / "bad", b"x")
     through(monkeypatch, path, "openat:error=EIO")
-    pushed = machine.push()
-    assert [(item.item, item.reason) for item in pushed.skipped] == [(bytes(path), "Input/output error")]
+    encoded = machine.encode()
+    assert [(item.item, item.reason) for item in encoded.skipped] == [(bytes(path), "Input/output error")]
 
 
 def through(monkeypatch: pytest.MonkeyPatch, path: Path, injection: str) -> None:
     """Let the system calls of the worker on one file fail."""
-    from tklb.engine import process
+    from tklb.engine import runner
 
     tracer = ["strace", "-D", "-f", "-o", "/dev/null", "-P", str(path), "-e", f"inject={injection}"]
-    plain = process.python_argv
-    monkeypatch.setattr(process, "python_argv", lambda module: [*tracer, *plain(module)])
+    plain = runner.python_argv
+    monkeypatch.setattr(runner, "python_argv", lambda module: [*tracer, *plain(module)])
 
 
 # ---------------------------------------------------------------- the cache is only a cache
@@ -458,11 +459,11 @@ def through(monkeypatch: pytest.MonkeyPatch, path: Path, injection: str) -> None
 )
 def test_increment_is_right_whatever_happened_to_the_cache(machine: Machine, harm: Callable[[Path], object]) -> None:
     filled(machine.source, 1)
-    machine.push()
+    machine.encode()
     harm(machine.engine.cache / "archive-a")
     written(machine.source / "etc/motd", b"edited")
-    pushed = machine.push()
-    assert set(pushed.as_read) == {bytes(machine.source / "etc/motd")}
+    encoded = machine.encode()
+    assert set(encoded.as_read) == {bytes(machine.source / "etc/motd")}
     assert tree(machine.stock_restore()) == tree(machine.source)
 
 
@@ -472,21 +473,21 @@ def test_cache_of_another_chain_with_the_same_labels_is_not_believed(machine: Ma
     for each, content in ((machine, b"ours"), (other, b"theirs")):
         written(each.source / "file", content)
         written(each.source / "file2", content)
-        each.push()
+        each.encode()
     shutil.rmtree(machine.engine.cache)
     shutil.copytree(other.engine.cache, machine.engine.cache)
     written(machine.source / "file", b"ours again, and more of it", 1_700_000_009)
-    machine.push()
+    machine.encode()
     assert tree(machine.stock_restore()) == tree(machine.source)
 
 
 def test_damaged_signatures_are_refused_when_the_cache_must_be_made_anew(machine: Machine) -> None:
     filled(machine.source, 1)
-    machine.push()
+    machine.encode()
     shutil.rmtree(machine.engine.cache)
     flipped(next(machine.spool.glob("*sigtar*")))
     with pytest.raises(TargetDamaged, match="sigtar"):
-        machine.push()
+        machine.encode()
     assert len(os.listdir(machine.spool)) == 3
 
 
@@ -494,14 +495,14 @@ def test_damaged_signatures_are_refused_when_the_cache_must_be_made_anew(machine
 def test_nothing_is_added_to_a_chain_with_a_hole(machine: Machine, harm: Callable[[Path], object]) -> None:
     """duplicity would take the set for an unfinished one, and delete what is left of it."""
     filled(machine.source, 1)
-    machine.push()
+    machine.encode()
     harm(next(machine.spool.glob("*vol1*")))
     there = sorted(os.listdir(machine.spool))
     with pytest.raises(TargetDamaged, match="--full"):
-        machine.push()
+        machine.encode()
     assert sorted(os.listdir(machine.spool)) == there
-    machine.push(full=True)
-    assert tree(machine.pull()) == tree(machine.source)
+    machine.encode(full=True)
+    assert tree(machine.decode()) == tree(machine.source)
 
 
 def flipped(path: Path) -> None:
@@ -513,15 +514,15 @@ def flipped(path: Path) -> None:
 # ---------------------------------------------------------------- kills, full disks, hangs
 
 
-def test_killed_push_leaves_nothing_that_counts_and_the_next_is_right(machine: Machine) -> None:
+def test_killed_encoding_leaves_nothing_that_counts_and_the_next_is_right(machine: Machine) -> None:
     filled(machine.source, 1)
-    machine.push()
+    machine.encode()
     before = set(os.listdir(machine.spool))
     written(machine.source / "huge", random.Random(2).randbytes(1 << 20) * 60)
     code = (
         "import sys, pickle, pathlib; from tklb.engine.duplicity import Engine; from tklb.model.secret import Secret\n"
         "order, cache, secret = pickle.load(sys.stdin.buffer)\n"
-        "Engine(cache, Secret(secret)).push(order)\n"
+        "Engine(cache, Secret(secret)).encode(order)\n"
     )
     for delay in (0.15, 0.3, 0.45, 0.6, 0.75, 0.9):
         child = killed_after(delay, code, machine)
@@ -530,13 +531,13 @@ def test_killed_push_leaves_nothing_that_counts_and_the_next_is_right(machine: M
         clean_spool(machine.spool, sealed)
         assert set(os.listdir(machine.spool)) == before
         written(machine.source / "huge", random.Random(int(delay * 100)).randbytes(1 << 20) * 60)
-    machine.push()
-    assert tree(machine.pull()) == tree(machine.source)
+    machine.encode()
+    assert tree(machine.decode()) == tree(machine.source)
     assert machine.left_over() == []
 
 
 def killed_after(delay: float, code: str, machine: Machine) -> int:
-    """Push in a process of its own and kill that: worker, front and gpg must end by themselves. Gives its status."""
+    """Encode in a process of its own and kill that: worker, front and gpg must end by themselves. Gives its status."""
     import pickle
 
     order = machine.order()
@@ -574,7 +575,7 @@ def test_interruption_ends_every_process(machine: Machine) -> None:
         raise Interrupted
 
     with pytest.raises(Interrupted):
-        machine.engine.push(machine.order(), interrupt)
+        machine.engine.encode(machine.order(), interrupt)
     assert processes_naming(str(machine.folder)) == []
     assert os.listdir(machine.spool) == []
     assert machine.left_over() == []
@@ -608,10 +609,10 @@ def test_full_target_is_named_and_left_as_it_was(machine: Machine, small_disk: P
     machine.spool.mkdir()
     written(machine.source / "huge", random.Random(1).randbytes(20_000_000))
     with pytest.raises(TargetFull):
-        machine.push()
+        machine.encode()
     assert os.listdir(machine.spool) == []
     (machine.source / "huge").unlink()
-    machine.push()
+    machine.encode()
 
 
 def test_full_cache_is_named(machine: Machine, small_disk: Path) -> None:
@@ -621,7 +622,7 @@ def test_full_cache_is_named(machine: Machine, small_disk: Path) -> None:
     written(small_disk / "ballast", bytes(8_000_000))
     engine = Engine(small_disk / "cache", SECRET)
     with pytest.raises(NoSpace, match="cache"):
-        engine.push(machine.order())
+        engine.encode(machine.order())
     assert os.listdir(machine.spool) == []
 
 
@@ -629,15 +630,15 @@ def test_full_cache_is_named(machine: Machine, small_disk: Path) -> None:
 def test_full_disk_on_the_way_back_is_named(machine: Machine, small_disk: Path, what: str) -> None:
     """duplicity only warns where a patched file no longer fits."""
     huge = written(machine.source / "huge", random.Random(1).randbytes(6_000_000))
-    machine.push()
+    machine.encode()
     written(huge, huge.read_bytes() + random.Random(2).randbytes(4_000_000), 1)
-    machine.push()
+    machine.encode()
     volumes = machine.fetched()
     places = {"stage": machine.folder / "stage", "cache": machine.engine.cache, what: small_disk / what}
     written(small_disk / "ballast", bytes(4_000_000))
     places["stage"].mkdir()
     with pytest.raises(NoSpace, match=what):
-        Engine(places["cache"], SECRET, patience=30).pull(lying(volumes), places["stage"], Shard("", machine.last))
+        Engine(places["cache"], SECRET, patience=30).decode(lying(volumes), places["stage"], Shard("", machine.last))
 
 
 @pytest.mark.parametrize("kind", ["folders", "devices"])
@@ -646,22 +647,22 @@ def test_disk_without_room_for_another_folder_or_device_is_named(machine: Machin
     for number in range(50):
         name = machine.source / str(number)
         name.mkdir() if kind == "folders" else os.mknod(name, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
-    machine.push()
+    machine.encode()
     volumes = machine.fetched()
     (small_disk / "stage").mkdir()
     subprocess.run(["mount", "-o", "remount,nr_inodes=20", small_disk], check=True)
     with pytest.raises(NoSpace, match="stage"):
-        machine.engine.pull(lying(volumes), small_disk / "stage", Shard("", machine.last))
+        machine.engine.decode(lying(volumes), small_disk / "stage", Shard("", machine.last))
 
 
 def test_run_in_which_nothing_moves_is_ended(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tklb.engine import process
+    from tklb.engine import runner
 
     filled(machine.source, 1)
-    monkeypatch.setattr(process, "python_argv", lambda module: ["sh", "-c", "sleep 100"])
+    monkeypatch.setattr(runner, "python_argv", lambda module: ["sh", "-c", "sleep 100"])
     began = time.monotonic()
     with pytest.raises(ProgramFailed, match="did nothing for 1 seconds"):
-        Engine(machine.engine.cache, SECRET, patience=1).push(machine.order())
+        Engine(machine.engine.cache, SECRET, patience=1).encode(machine.order())
     assert time.monotonic() - began < 20
 
 
@@ -678,8 +679,8 @@ def waited(holds: Callable[[], bool]) -> None:
 def test_decoding_begins_with_the_first_volume_and_waits_for_the_others(machine: Machine) -> None:
     for number in range(6):
         written(machine.source / str(number), random.Random(number).randbytes(3_000_000))
-    pushed = machine.engine.push(EncodeOrder(**{**_fields(machine.order()), "volume_megabytes": 1}))
-    machine.sealed, machine.last = pushed.volumes, START
+    encoded = machine.engine.encode(EncodeOrder(**{**_fields(machine.order()), "volume_megabytes": 1}))
+    machine.sealed, machine.last = encoded.volumes, START
     there = machine.fetched()
     volumes = lying(there)
     aside = machine.folder / "aside"
@@ -691,7 +692,7 @@ def test_decoding_begins_with_the_first_volume_and_waits_for_the_others(machine:
     stage = machine.folder / "stage"
     stage.mkdir()
     with ThreadPoolExecutor(1) as thread:
-        done = thread.submit(machine.engine.pull, volumes, stage, Shard("", machine.last))
+        done = thread.submit(machine.engine.decode, volumes, stage, Shard("", machine.last))
         waited(lambda: any(stage.iterdir()))
         assert not done.done()
         for name in on_their_way:
@@ -703,7 +704,7 @@ def test_decoding_begins_with_the_first_volume_and_waits_for_the_others(machine:
 @pytest.mark.parametrize("what", ["manifest", "vol1"])
 def test_waiting_for_a_volume_is_no_standstill(machine: Machine, what: str) -> None:
     filled(machine.source, 1)
-    machine.push()
+    machine.encode()
     there = machine.fetched()
     volumes = lying(there)
     [late] = there.glob(f"*.{what}.*")
@@ -712,7 +713,7 @@ def test_waiting_for_a_volume_is_no_standstill(machine: Machine, what: str) -> N
     stage.mkdir()
     engine = Engine(machine.engine.cache, SECRET, patience=2)
     with ThreadPoolExecutor(1) as thread:
-        done = thread.submit(engine.pull, volumes, stage, Shard("", machine.last))
+        done = thread.submit(engine.decode, volumes, stage, Shard("", machine.last))
         time.sleep(5)
         (machine.folder / late.name).rename(late)
     done.result()
@@ -724,10 +725,10 @@ def test_waiting_for_a_volume_is_no_standstill(machine: Machine, what: str) -> N
 
 def test_flipped_byte_is_refused_before_duplicity_sees_it(machine: Machine) -> None:
     filled(machine.source, 1)
-    machine.push()
+    machine.encode()
     flipped(next(machine.spool.glob("*vol1*")))
     with pytest.raises(TargetDamaged, match=r"vol1\.difftar\.gpg is not what was sealed"):
-        machine.pull()
+        machine.decode()
     assert list((machine.folder / "stage-volumes").glob("*manifest*")) == list(
         (machine.folder / "stage-volumes").glob("*manifest*")
     )
@@ -736,33 +737,33 @@ def test_flipped_byte_is_refused_before_duplicity_sees_it(machine: Machine) -> N
 
 def test_missing_and_truncated_volumes_are_refused(machine: Machine) -> None:
     filled(machine.source, 1)
-    machine.push()
+    machine.encode()
     volume = next(machine.spool.glob("*vol1*"))
     volume.write_bytes(volume.read_bytes()[:-1])
     with pytest.raises(TargetDamaged, match="vol1"):
-        machine.pull("one")
+        machine.decode("one")
     volume.unlink()
     with pytest.raises(TargetDamaged, match="vol1"):
-        machine.pull("two")
+        machine.decode("two")
 
 
 def test_what_nobody_sealed_is_not_looked_at(machine: Machine) -> None:
     """An unencrypted set on the target would be restored by duplicity with status 0."""
     filled(machine.source, 1)
-    machine.push()
+    machine.encode()
     expected = tree(machine.source)
     for name in ("duplicity-full.20260401T000000Z.manifest", "duplicity-full.20260401T000000Z.vol1.difftar",
                  "duplicity-inc.20260301T120000Z.to.20260401T000000Z.manifest.gpg"):  # fmt: skip
         written(machine.spool / name, b"forged")
-    assert tree(machine.pull()) == expected
+    assert tree(machine.decode()) == expected
     written(machine.source / "etc/motd", b"edited")
-    machine.push()
-    assert tree(machine.pull("again")) == tree(machine.source)
+    machine.encode()
+    assert tree(machine.decode("again")) == tree(machine.source)
 
 
 def test_objects_are_checked_by_size_or_by_content(machine: Machine) -> None:
     filled(machine.source, 1)
-    machine.push()
+    machine.encode()
     (machine.folder / "check").mkdir(mode=0o700)
     check = machine.folder / "check"
     assert check_objects(machine.target, machine.sealed, check) == ()
@@ -784,7 +785,7 @@ def test_objects_are_checked_by_size_or_by_content(machine: Machine) -> None:
 
 def test_cleaning_takes_only_what_duplicity_could_have_left(machine: Machine) -> None:
     filled(machine.source, 1)
-    machine.push()
+    machine.encode()
     kept = set(os.listdir(machine.spool)) | {"README"}
     (machine.spool / "README").write_text("mine")
     orphans = ["duplicity-full.20260401T000000Z.vol1.difftar.gpg", "b-duplicity-full.20260401T000000Z.manifest.gpg"]
@@ -799,7 +800,7 @@ def test_cleaning_takes_only_what_duplicity_could_have_left(machine: Machine) ->
 def test_volume_that_fails_to_decode_is_an_error_not_a_warning(machine: Machine) -> None:
     """As if the seal itself were wrong: the watchdog and the log are the last line."""
     filled(machine.source, 1)
-    machine.push()
+    machine.encode()
     volumes = machine.folder / "volumes"
     volumes.mkdir(mode=0o700)
     for volume in select_restore_volumes(machine.sealed):
@@ -807,28 +808,28 @@ def test_volume_that_fails_to_decode_is_an_error_not_a_warning(machine: Machine)
     flipped(next(volumes.glob("*vol1*")))
     (machine.folder / "stage").mkdir()
     with pytest.raises(ProgramFailed):
-        Engine(machine.engine.cache, SECRET, patience=5).pull(
+        Engine(machine.engine.cache, SECRET, patience=5).decode(
             lying(volumes), machine.folder / "stage", Shard("", machine.last)
         )
 
 
 def test_secret_that_does_not_fit_is_an_error(machine: Machine) -> None:
     filled(machine.source, 1)
-    machine.push()
+    machine.encode()
     with pytest.raises(ProgramFailed, match="Bad session key"):
-        machine.pull(engine=Engine(machine.engine.cache, make_secret(bytes)))
+        machine.decode(engine=Engine(machine.engine.cache, make_secret(bytes)))
 
 
 def test_forged_link_with_something_below_it_writes_nowhere(machine: Machine, tmp_path: Path) -> None:
     """Stock duplicity follows the link that it has just made, out of the stage."""
     written(machine.source / "a/file", b"x")
-    machine.push()
+    machine.encode()
     outside = tmp_path / "outside"
     outside.mkdir()
     volumes = forged(machine, {"snapshot/": None, "snapshot/a": str(outside), "snapshot/a/file": b""})
     (machine.folder / "stage").mkdir()
     with pytest.raises(ProgramFailed, match="below what is no folder"):
-        machine.engine.pull(lying(volumes), machine.folder / "stage", Shard("", machine.last))
+        machine.engine.decode(lying(volumes), machine.folder / "stage", Shard("", machine.last))
     assert list(outside.iterdir()) == []
 
 
@@ -836,13 +837,13 @@ def test_patch_that_fails_is_an_error_whatever_the_name_is(machine: Machine) -> 
     """duplicity warns, ends with status 0, and loses the warning where the name is not UTF-8."""
     name = "file\udcff"
     written(machine.source / name, b"x")
-    machine.push()
+    machine.encode()
     written(machine.source / name, b"y", 1)
-    machine.push()
+    machine.encode()
     volumes = forged(machine, {f"diff/{name}": b"no delta"})
     (machine.folder / "stage").mkdir()
     with pytest.raises(ProgramFailed, match="processing file"):
-        machine.engine.pull(lying(volumes), machine.folder / "stage", Shard("", machine.last))
+        machine.engine.decode(lying(volumes), machine.folder / "stage", Shard("", machine.last))
 
 
 def forged(machine: Machine, entries: dict[str, str | bytes | None]) -> Path:
@@ -888,18 +889,18 @@ def test_two_shards_make_two_chains_that_come_back_apart(machine: Machine) -> No
     for number, half in enumerate(halves):
         listed = machine.folder / f"names{number}"
         listed.write_bytes(b"\0".join(half))
-        changed = {"names": listed, "prefix": prefix_of(number)}
+        changed = {"names": listed, "prefix": shard_prefix(number)}
         orders.append(EncodeOrder(**{**_fields(machine.order()), **changed}))
-    pushed = encode_all(machine.engine, orders)
-    machine.sealed = tuple(volume for each in pushed for volume in each.volumes)
+    encoded = encode_all(machine.engine, orders)
+    machine.sealed = tuple(volume for each in encoded for volume in each.volumes)
     assert {name[:2] for name in os.listdir(machine.spool)} == {"du", "b-"}
     volumes = machine.fetched()
     found: dict[bytes, tuple[object, ...]] = {}
     for number in (0, 1):
         stage = machine.folder / f"stage{number}"
         stage.mkdir()
-        machine.engine.pull(lying(volumes), stage, Shard(prefix_of(number), START))
-        stock = tree(machine.stock_restore(f"stock{number}", f"--file-prefix={prefix_of(number)}"))
+        machine.engine.decode(lying(volumes), stage, Shard(shard_prefix(number), START))
+        stock = tree(machine.stock_restore(f"stock{number}", f"--file-prefix={shard_prefix(number)}"))
         assert stock == tree(stage)
         found |= {path: state for path, state in stock.items() if path[1:] in halves[number]}
     assert found == tree(machine.source)
@@ -907,11 +908,11 @@ def test_two_shards_make_two_chains_that_come_back_apart(machine: Machine) -> No
 
 def test_shards_pay_only_where_there_is_enough_for_each() -> None:
     cores = len(os.sched_getaffinity(0))
-    assert shards_that_pay(0) == 1
-    assert shards_that_pay(10 << 20) == 1
-    assert shards_that_pay(1 << 40) == min(cores, 8)
-    assert len({prefix_of(number) for number in range(8)}) == 8
-    assert prefix_of(0) == ""
+    assert count_shards(0) == 1
+    assert count_shards(10 << 20) == 1
+    assert count_shards(1 << 40) == min(cores, 8)
+    assert len({shard_prefix(number) for number in range(8)}) == 8
+    assert shard_prefix(0) == ""
 
 
 # ---------------------------------------------------------------- secrecy
@@ -920,7 +921,7 @@ def test_shards_pay_only_where_there_is_enough_for_each() -> None:
 def test_secret_is_in_no_argument_file_or_agent(machine: Machine) -> None:
     written(machine.source / "huge", random.Random(1).randbytes(1 << 20) * 60)
     seen: list[str] = []
-    machine.engine.push(machine.order(), lambda _count: seen.extend(processes_naming("")))
+    machine.engine.encode(machine.order(), lambda _count: seen.extend(processes_naming("")))
     assert any("--symmetric" in words for words in seen)
     assert not [words for words in seen if SECRET.reveal() in words]
     assert not [words for words in seen if "gpg-agent" in words and str(machine.folder) in words]
@@ -931,7 +932,7 @@ def test_secret_is_in_no_argument_file_or_agent(machine: Machine) -> None:
 
 def test_cache_is_private(machine: Machine) -> None:
     filled(machine.source, 1)
-    machine.push()
+    machine.encode()
     assert machine.engine.cache.stat().st_mode & 0o7777 == 0o700
     for path in machine.engine.cache.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
@@ -940,13 +941,13 @@ def test_cache_is_private(machine: Machine) -> None:
 @ROOT_ONLY
 def test_nothing_reaches_the_network(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """duplicity asks a name server for the name of the host as soon as it is imported."""
-    from tklb.engine import process
+    from tklb.engine import runner
 
     filled(machine.source, 1)
-    plain, trace = process.python_argv, machine.folder / "trace"
+    plain, trace = runner.python_argv, machine.folder / "trace"
     tracer = ["strace", "-D", "-f", "-o", str(trace), "-e", "trace=%network,execve"]
-    monkeypatch.setattr(process, "python_argv", lambda module: [*tracer, *plain(module)])
-    machine.push()
+    monkeypatch.setattr(runner, "python_argv", lambda module: [*tracer, *plain(module)])
+    machine.encode()
     calls = trace.read_text()
     assert "execve" in calls
     assert "AF_INET" not in calls
@@ -970,7 +971,7 @@ def test_log_is_read_by_its_codes() -> None:
     assert [(entry.level, entry.code) for entry in entries] == [
         ("NOTICE", 1), ("WARNING", 1), ("WARNING", 12), ("ERROR", 53),
     ]  # fmt: skip
-    assert [entry.code for entry in complaints(entries)] == [12, 53]
+    assert [entry.code for entry in select_problems(entries)] == [12, 53]
     assert entries[2].text == "Error 'y' patching x\nmore"
 
 

@@ -27,13 +27,13 @@ import pytest
 from tests.unit.test_ledger import record
 from tklb.config.schema import Config
 from tklb.crypto.key_encryption import decrypt_key
-from tklb.crypto.key_file import named_fingerprint, open_key, parse_key
+from tklb.crypto.key_file import open_key, parse_key, read_fingerprint
 from tklb.crypto.secret import fingerprint, read_older, read_secret
 from tklb.errors import WrongPassphrase
 from tklb.ledger.read import read_ledger
 from tklb.ledger.seal import seal
 from tklb.model.secret import Secret
-from tklb.storage.open import open_backend
+from tklb.storage.kinds import open_backend
 
 HOUSE = Path(__file__).parents[2]
 TKLB = (sys.executable, "-B", "-m", "tklb")
@@ -532,13 +532,13 @@ class Killing:
 
     def repeat(self) -> None:
         own = self.machine.state / "key.asc"
-        is_torn = own.exists() and named_fingerprint(own.read_text()) != fingerprint(self.machine.secret())
+        is_torn = own.exists() and read_fingerprint(own.read_text()) != fingerprint(self.machine.secret())
         problems = self.machine.done("key", "show", "--json").value["problems"]
         assert is_torn == any("cut off" in problem for problem in problems)
         self.is_torn.append(is_torn)
         self.machine.done(*self.words)
         self.judge()
-        assert not own.exists() or named_fingerprint(own.read_text()) == fingerprint(self.machine.secret())
+        assert not own.exists() or read_fingerprint(own.read_text()) == fingerprint(self.machine.secret())
         assert self.machine.left_overs() == []
 
 

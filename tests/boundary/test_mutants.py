@@ -22,8 +22,8 @@ from tklb.crypto.secret import write_secret
 from tklb.engine.duplicity import select_restore_volumes
 from tklb.ledger.read import read_ledger
 from tklb.session import TargetAccess, open_target_session
-from tklb.storage.open import open_backend
-from tklb.storage.transfer import fetch_volumes
+from tklb.storage.kinds import open_backend
+from tklb.storage.transfer import download_volume
 from tklb.verify.result import VerifyRequest, VerifyResult
 
 BATCHES, MUTANTS = 20 if os.environ.get("TKLB_SOAK") else 5, 100
@@ -151,7 +151,8 @@ class Watcher:
         folder = self.paths.cache / "fetched"
         folder.mkdir(mode=0o700)
         try:
-            fetch_volumes(target, wanted.values(), folder)
+            for volume in wanted.values():
+                download_volume(target, volume, folder)
             assert len(os.listdir(folder)) == len(wanted)
         finally:
             for path in folder.iterdir():

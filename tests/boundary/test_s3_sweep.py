@@ -30,11 +30,11 @@ from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume, snapsh
 from tklb.session import Session
 from tklb.snapshot import metadata
 from tklb.storage.backend import Backend
-from tklb.storage.download import download
+from tklb.storage.download import download_volumes
 from tklb.storage.local import LocalBackend
 from tklb.storage.s3.backend import S3Backend
 from tklb.storage.url import parse_url
-from tklb.storage.wrappers.retry import Retrying
+from tklb.storage.wrappers.retry import Retry
 from tklb.storage.wrappers.stall_timeout import StallTimeout
 
 pytestmark = pytest.mark.slow
@@ -99,12 +99,12 @@ class World:
             self.service.delete(name)
         for name, path in wanted.items():
             if held.get(name) != path.read_bytes():
-                self.service.put(name, path, hashlib.sha256(path.read_bytes()).hexdigest())
+                self.service.upload(name, path, hashlib.sha256(path.read_bytes()).hexdigest())
         shutil.rmtree(self.folder / "machine")
         shutil.copytree(self.folder / "kept/machine", self.folder / "machine")
 
     def target(self, patience: float) -> Backend:
-        return Retrying(StallTimeout(self.service, patience), lambda _: None, lambda: 0.5)
+        return Retry(StallTimeout(self.service, patience), lambda _: None, lambda: 0.5)
 
     def objects(self) -> dict[str, bytes]:
         """What the server holds, by what lies in its folder."""
@@ -185,7 +185,7 @@ def restore(target: Backend, folder: Path, wanted: int = -1, abreast: int = 1) -
     ledger = read_ledger(target, SECRET, folder / "ledger")
     ledger.check()
     record = ledger.entries[wanted]
-    download(target, record.volumes, private_folder(folder / "volumes"), abreast)
+    download_volumes(target, record.volumes, private_folder(folder / "volumes"), abreast)
     return record
 
 

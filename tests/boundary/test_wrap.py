@@ -23,7 +23,7 @@ import pytest
 from tklb.crypto import key_encryption as wrapping
 from tklb.crypto.armor import armor, comments_of, dearmor, packets
 from tklb.crypto.key_encryption import decrypt_key, encrypt_key, encrypt_key_to
-from tklb.crypto.key_file import KeyKind, format_key, kind_of_key_file, named_fingerprint, open_key
+from tklb.crypto.key_file import KeyKind, format_key, kind_of_key_file, open_key, read_fingerprint
 from tklb.crypto.passphrase import check_passphrase, passphrase_bytes, random_passphrase
 from tklb.crypto.secret import fingerprint, make_secret
 from tklb.errors import KeyUnusable, TklbError, UsageWrong, WrongPassphrase
@@ -99,7 +99,7 @@ def test_two_of_them_share_nothing(wrapped: str) -> None:
 
 
 def test_comments_say_which_key_and_what_for(wrapped: str) -> None:
-    assert named_fingerprint(wrapped) == fingerprint(SECRET)
+    assert read_fingerprint(wrapped) == fingerprint(SECRET)
     assert "PASSPHRASE=$(gpg --decrypt THIS-FILE) gives it to duplicity." in comments_of(wrapped)
     assert kind_of_key_file(wrapped) is KeyKind.PASSPHRASE
 
@@ -459,7 +459,7 @@ def test_owners_of_public_keys_open_it_each_alone(gpg: Gpg, tmp_path: Path) -> N
     text = encrypt_key_to(SECRET, [one, two.lower(), f"0x{one}"], gpg.home)
     assert every_file(gpg.home) == before
     assert kind_of_key_file(text) is KeyKind.PUBLIC_KEY
-    assert named_fingerprint(text) == fingerprint(SECRET)
+    assert read_fingerprint(text) == fingerprint(SECRET)
     for owner in (gpg, other):
         assert owner(*LOOPBACK, "--decrypt", feed=text.encode()) == f"{SECRET.reveal()}\n".encode()
     with pytest.raises(KeyUnusable, match="gpg --decrypt FILE"):

@@ -17,7 +17,7 @@ from tests.lab.sshd import Sshd
 from tests.lab.webdav import WebDav
 from tklb.config.schema import Config, SftpConfig
 from tklb.storage.backend import Backend
-from tklb.storage.open import make_backend
+from tklb.storage.kinds import make_backend
 
 
 @cache

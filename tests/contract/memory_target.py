@@ -18,14 +18,17 @@ class MemoryTarget:
         self.objects: dict[str, bytes] = {}
         self.modified: dict[str, datetime] = {}
 
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+    def make(self) -> None:
+        pass
+
+    def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         content = source.read_bytes()
         moved(len(content))
         self.objects[check_name(name)] = content
         self.modified[name] = datetime.now(UTC)
         return self._known(name)
 
-    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
+    def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         content = self._object(name)
         with destination.open("xb") as copy:
             destination.chmod(0o600)

@@ -26,13 +26,13 @@ from tklb.errors import TargetDamaged, TargetUnreachable
 from tklb.ledger.read import read_ledger
 from tklb.ledger.seal import seal
 from tklb.model.snapshot import LedgerEntry, Volume
-from tklb.model.volume_names import decoding_order
+from tklb.model.volume_names import volume_sort_key
 from tklb.profile.folder import find_profile
 from tklb.session import Session
 from tklb.snapshot import metadata
 from tklb.storage.backend import VOLUMES, ListedObject, Moved, StoredObject, ignore_moved
-from tklb.storage.download import download, download_in_background
-from tklb.storage.upload import check_there, clean_target, upload
+from tklb.storage.download import download_in_background, download_volumes
+from tklb.storage.upload import check_present, remove_leftovers, upload_volumes
 
 pytestmark = pytest.mark.quick
 
@@ -102,12 +102,12 @@ class Breaking(MemoryTarget):
         super().__init__()
         self.takes, self.puts = takes, list[str]()
 
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+    def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         if self.takes == 0:
             raise TargetUnreachable(address=self.address, reason="gone")
         self.takes -= 1
         self.puts.append(name)
-        return super().put(name, source, sha256, moved)
+        return super().upload(name, source, sha256, moved)
 
 
 class Silent(MemoryTarget):
@@ -117,13 +117,13 @@ class Silent(MemoryTarget):
         super().__init__()
         self.spoil, self.gets = spoil, 0
 
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+    def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         self.objects[name] = self.spoil(source.read_bytes())
         return StoredObject(source.stat().st_size)
 
-    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
+    def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         self.gets += 1
-        super().get(name, destination, moved)
+        super().download(name, destination, moved)
 
 
 # ---------------------------------------------------------------- upload and download
@@ -132,7 +132,7 @@ class Silent(MemoryTarget):
 def test_all_volumes_arrive_and_the_bytes_are_told(tmp_path: Path) -> None:
     target, volumes, told = MemoryTarget(), volumes_in(tmp_path, DAYS[0], 9), list[int]()
     confirmed: list[Volume] = []
-    upload(target, tmp_path, volumes, 4, confirmed.append, told.append)
+    upload_volumes(target, tmp_path, volumes, 4, confirmed.append, told.append)
     assert holds(target, volumes)
     assert set(confirmed) == set(volumes)
     assert max(told) == sum(volume.size for volume in volumes)
@@ -140,7 +140,7 @@ def test_all_volumes_arrive_and_the_bytes_are_told(tmp_path: Path) -> None:
 
 def test_what_the_target_does_not_vouch_for_is_read_back(tmp_path: Path) -> None:
     target, volumes = Silent(), volumes_in(tmp_path, DAYS[0])
-    upload(target, tmp_path, volumes, 2)
+    upload_volumes(target, tmp_path, volumes, 2)
     assert target.gets == len(volumes)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -150,7 +150,7 @@ def test_target_that_keeps_something_else_is_not_believed(tmp_path: Path) -> Non
     for spoil in (lambda content: content[:-1], flipped, lambda _: b""):
         confirmed: list[Volume] = []
         with pytest.raises(TargetUnreachable, match="does not keep what is sent"):
-            upload(Silent(spoil), tmp_path, volumes, 2, confirmed.append)
+            upload_volumes(Silent(spoil), tmp_path, volumes, 2, confirmed.append)
         assert confirmed == []
 
 
@@ -158,28 +158,28 @@ def test_volume_that_arrives_broken_once_is_fetched_again(tmp_path: Path) -> Non
     class Flipping(MemoryTarget):
         gets = 0
 
-        def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
+        def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
             self.gets += 1
-            super().get(name, destination, moved)
+            super().download(name, destination, moved)
             if self.gets == 1:
                 destination.write_bytes(flipped(destination.read_bytes()))
 
     spool, there = private_folder(tmp_path / "spool"), private_folder(tmp_path / "there")
     target, volumes = Flipping(), volumes_in(spool, DAYS[0], 2)
-    upload(target, spool, volumes, 2)
-    download(target, volumes, there, 2)
+    upload_volumes(target, spool, volumes, 2)
+    download_volumes(target, volumes, there, 2)
     assert {path.name: path.read_bytes() for path in there.iterdir()} == {
         path.name: path.read_bytes() for path in spool.iterdir()
     }
     target.objects[VOLUMES + volumes[0].name] = b"\0" * volumes[0].size
     with pytest.raises(TargetDamaged, match="vol1"):
-        download(target, volumes, private_folder(tmp_path / "again"), 2)
+        download_volumes(target, volumes, private_folder(tmp_path / "again"), 2)
 
 
 def test_manifests_come_before_the_volumes_they_tell_of() -> None:
     names = [f"{prefix}duplicity-full.{DAYS[0]}.{part}.gpg" for part in ("vol10.difftar", "vol2.difftar", "manifest")
              for prefix in ("b-", "")]  # fmt: skip
-    assert [decoding_order(name)[0] for name in sorted(names, key=decoding_order)] == [0, 0, 2, 2, 10, 10]
+    assert [volume_sort_key(name)[0] for name in sorted(names, key=volume_sort_key)] == [0, 0, 2, 2, 10, 10]
 
 
 def waited(holds: Callable[[], bool]) -> None:
@@ -196,18 +196,18 @@ class Gated(MemoryTarget):
         super().__init__()
         self.gates = {VOLUMES + volume.name: threading.Event() for volume in volumes}
 
-    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
+    def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         while not self.gates[name].wait(0.05):
             moved(0)
-        super().get(name, destination, moved)
+        super().download(name, destination, moved)
 
 
 def test_volumes_come_one_by_one_in_the_order_of_their_use_while_the_block_runs(tmp_path: Path) -> None:
     spool, there = private_folder(tmp_path / "spool"), private_folder(tmp_path / "there")
     volumes = volumes_in(spool, DAYS[0], 12)
     target = Gated(volumes)
-    upload(target, spool, volumes, 2)
-    turns = sorted((volume.name for volume in volumes), key=decoding_order)
+    upload_volumes(target, spool, volumes, 2)
+    turns = sorted((volume.name for volume in volumes), key=volume_sort_key)
     assert turns == [volume.name for volume in volumes]
     with download_in_background(target, reversed(volumes), there, 1, ignore_moved) as check:
         assert list(there.iterdir()) == []
@@ -223,7 +223,7 @@ def test_block_hears_of_a_download_that_fails_and_so_does_its_end(tmp_path: Path
     spool = private_folder(tmp_path / "spool")
     volumes = volumes_in(spool, DAYS[0], 3)
     target = MemoryTarget()
-    upload(target, spool, volumes, 2)
+    upload_volumes(target, spool, volumes, 2)
     target.objects[VOLUMES + volumes[1].name] = b"\0" * volumes[1].size
 
     def hears(check: Callable[[], None]) -> bool:
@@ -245,7 +245,7 @@ def test_download_ends_when_its_block_fails(tmp_path: Path) -> None:
     spool = private_folder(tmp_path / "spool")
     volumes = volumes_in(spool, DAYS[0], 3)
     target = Gated(volumes)
-    upload(target, spool, volumes, 2)
+    upload_volumes(target, spool, volumes, 2)
     with (
         pytest.raises(KeyboardInterrupt),
         download_in_background(target, volumes, private_folder(tmp_path / "there"), 2, ignore_moved),
@@ -263,18 +263,18 @@ def test_listing_that_lags_behind_is_no_loss_and_a_loss_is_named(tmp_path: Path)
             return super().list(prefix)[:-1]
 
     target, volumes = Lagging(), volumes_in(tmp_path, DAYS[0])
-    upload(target, tmp_path, volumes, 1)
-    check_there(target, volumes)
+    upload_volumes(target, tmp_path, volumes, 1)
+    check_present(target, volumes)
     del target.objects[VOLUMES + volumes[1].name]
     with pytest.raises(TargetDamaged, match=r"vol2.* is missing, so it is"):
-        check_there(target, volumes, "so it is")
+        check_present(target, volumes, "so it is")
 
 
 def test_what_no_seal_names_goes_and_what_is_no_volume_stays(tmp_path: Path) -> None:
     target, volumes = MemoryTarget(), volumes_in(tmp_path, DAYS[0])
-    upload(target, tmp_path, volumes, 1)
+    upload_volumes(target, tmp_path, volumes, 1)
     target.objects["volumes/README"] = b"mine"
-    assert clean_target(target, {volumes[0].name}) == (volumes[1].name, volumes[2].name)
+    assert remove_leftovers(target, {volumes[0].name}) == (volumes[1].name, volumes[2].name)
     assert sorted(target.objects) == ["volumes/README", VOLUMES + volumes[0].name]
 
 
@@ -347,7 +347,7 @@ def test_run_that_was_killed_between_its_seal_and_its_tidying_is_recognised(sett
     target = MemoryTarget()
     made, stage = a_set(setting)
     found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
-    upload(target, setting.paths.spool, found.unconfirmed_volumes, 1)
+    upload_volumes(target, setting.paths.spool, found.unconfirmed_volumes, 1)
     seal(target, SECRET, setting.paths.ledger, made)
     chain = chain_of(setting, target)
     assert resume_upload(setting, chain) is None
@@ -419,7 +419,7 @@ def test_volume_that_was_confirmed_and_then_lost_is_sent_again(setting: Session)
 
 def test_target_that_loses_what_it_confirms_is_never_sealed_on(setting: Session) -> None:
     class Losing(MemoryTarget):
-        def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+        def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
             return StoredObject(source.stat().st_size, sha256)
 
     target = Losing()

@@ -20,8 +20,8 @@ from tklb.config.schema import Config
 from tklb.errors import TargetDamaged, TargetUnreachable
 from tklb.model.snapshot import Volume
 from tklb.storage.backend import VOLUMES, Backend, Moved, ignore_moved
-from tklb.storage.open import guarded, make_backend
-from tklb.storage.transfer import fetch_volumes
+from tklb.storage.kinds import add_wrappers, make_backend
+from tklb.storage.transfer import download_volume
 
 pytestmark = pytest.mark.quick
 
@@ -33,7 +33,7 @@ class Endless(MemoryTarget):
 
     served = 0
 
-    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
+    def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         with destination.open("xb") as copy:
             while self.served < 100:
                 copy.write(b"x" * 1000)
@@ -44,9 +44,9 @@ class Endless(MemoryTarget):
 @pytest.mark.parametrize("is_guarded", [False, True])
 def test_object_without_end_is_ended_at_its_sealed_size(tmp_path: Path, is_guarded: bool) -> None:
     endless = Endless()
-    target: Backend = guarded(endless, Config()) if is_guarded else endless
+    target: Backend = add_wrappers(endless, Config()) if is_guarded else endless
     with pytest.raises(TargetDamaged, match="more than its 1000 bytes"):
-        fetch_volumes(target, (VOLUME,), tmp_path)
+        download_volume(target, VOLUME, tmp_path)
     assert endless.served == 2
 
 
@@ -58,7 +58,7 @@ def test_file_of_somebody_else_is_copied_no_further_than_its_sealed_size(tmp_pat
     os.truncate(planted, 1 << 26)
     (tmp_path / "to").mkdir()
     with pytest.raises(TargetDamaged, match="more than its 1000 bytes"):
-        fetch_volumes(target, (VOLUME,), tmp_path / "to")
+        download_volume(target, VOLUME, tmp_path / "to")
     assert list((tmp_path / "to").iterdir()) == []
 
 
@@ -106,7 +106,7 @@ def test_file_that_is_swapped_all_the_time_is_fetched_as_sealed_or_not_at_all(tm
             folder = tmp_path / f"to-{len(fetched)}"
             folder.mkdir(exist_ok=True)
             try:
-                fetch_volumes(target, (volume,), folder)
+                download_volume(target, volume, folder)
             except TargetDamaged as exc:
                 forgeries += "is not what was sealed" in str(exc)  # as long as the true one; others are cut short
                 torn += "is not what was sealed" not in str(exc)
@@ -141,7 +141,7 @@ def test_names_that_a_server_invents_lead_nowhere(tmp_path: Path, key: str) -> N
         listed = [name for name, _ in target.list(VOLUMES)]
         fake.seen.clear()
         for name in listed:
-            for attempt in (lambda name: target.get(name, tmp_path / "copy"), target.delete, target.stat):
+            for attempt in (lambda name: target.download(name, tmp_path / "copy"), target.delete, target.stat):
                 with pytest.raises(ValueError, match="no object name"):
                     attempt(name)
         assert fake.seen == []

@@ -1,4 +1,4 @@
-"""What is special to addresses that duplicity's own back ends reach: the process they run in, secrets, what breaks.
+"""What is special to addresses that duplicity's own backends reach: the process they run in, secrets, what breaks.
 
 Takes `rclone serve webdav`, rclone and rsync; touches folders of the test and the processes it starts.
 """
@@ -32,7 +32,7 @@ from tklb.storage.duplicity.backend import DuplicityBackend
 from tklb.storage.duplicity.client import HelperProcess
 from tklb.storage.duplicity.environment import parse_environment, read_environment
 from tklb.storage.duplicity.helper import rsync_sizes
-from tklb.storage.open import open_backend
+from tklb.storage.kinds import open_backend
 from tklb.storage.url import parse_url
 
 
@@ -57,10 +57,10 @@ def target_at(address: str, folder: Path, environment: str) -> DuplicityBackend:
 def put(target: DuplicityBackend, folder: Path, name: str, content: bytes, moved: Moved = ignore_moved) -> None:
     source = folder / f"source-of-{name.replace('/', '-')}"
     source.write_bytes(content)
-    target.put(name, source, hashlib.sha256(content).hexdigest(), moved)
+    target.upload(name, source, hashlib.sha256(content).hexdigest(), moved)
 
 
-def couriers() -> list[int]:
+def helpers() -> list[int]:
     """Those that this process has started."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -78,7 +78,7 @@ def comes_true(look: Callable[[], bool]) -> bool:
     return look()
 
 
-# ---------------------------------------------------------------- back ends
+# ---------------------------------------------------------------- backends
 
 
 @contextlib.contextmanager
@@ -150,7 +150,7 @@ def test_back_ends_that_run_programs_do_all_that_a_target_must(
         assert known
         assert known.size == 2_999_999
         assert target.stat("volumes/b") is None
-        target.get("volumes/a", tmp_path / "copy", told.append)
+        target.download("volumes/a", tmp_path / "copy", told.append)
         assert (tmp_path / "copy").read_bytes() == content[1:]
         assert sum(told) == 3_000_000 + 2_999_999
         assert target.read("key.asc", 3) == b"key"
@@ -176,7 +176,7 @@ def test_back_end_that_lacks_something_says_what(tmp_path: Path, address: str, s
     target = target_at(address, tmp_path, "PATH=/nowhere\nBACKEND_PASSWORD=sesame\nSWIFT_USERNAME=x\n")
     with pytest.raises(UsageWrong, match=f"(?s){said}"):
         target.list(VOLUMES)
-    assert not couriers()
+    assert not helpers()
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z._-]+( [a-z]+)?", fullmatch=True), st.integers(0, 10**12), max_size=4))
@@ -217,7 +217,7 @@ def test_password_that_is_missing_or_wrong_is_named_and_not_asked_for(
 
 def test_secrets_are_in_no_argument_of_any_process(server: WebDav, target: DuplicityBackend) -> None:
     target.list(VOLUMES)
-    words = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in couriers()]
+    words = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in helpers()]
     assert words
     assert not [word for word in words if server.password.encode() in word]
 
@@ -273,7 +273,7 @@ def test_what_moves_is_told_as_it_moves(target: DuplicityBackend, tmp_path: Path
     assert sum(told) == 5_000_000
     assert max(told) < 1_000_000
     told.clear()
-    target.get("volumes/a", tmp_path / "copy", told.append)
+    target.download("volumes/a", tmp_path / "copy", told.append)
     assert sum(told) == 5_000_000
 
 
@@ -300,7 +300,7 @@ def test_interrupted_put_ends_its_process(target: DuplicityBackend, tmp_path: Pa
 
     with pytest.raises(KeyboardInterrupt):
         put(target, tmp_path, "volumes/a", bytes(10_000_000), moved)
-    assert not couriers()
+    assert not helpers()
     put(target, tmp_path, "volumes/a", b"abc")
 
 
@@ -314,14 +314,14 @@ def test_server_that_hangs_is_given_up_when_the_target_is_closed(
     with pytest.raises(TargetUnreachable) as caught:
         put(target, tmp_path, "volumes/a", bytes(30_000_000), stuck)
     assert caught.value.may_pass
-    assert not couriers()
+    assert not helpers()
 
 
 def test_server_that_hangs_is_given_up_in_the_end(server: WebDav, target: DuplicityBackend, tmp_path: Path) -> None:
-    courier = HelperProcess(server.address("t"), {"BACKEND_PASSWORD": Secret(server.password)}, patience=1.5)
+    helper = HelperProcess(server.address("t"), {"BACKEND_PASSWORD": Secret(server.password)}, patience=1.5)
     os.kill(server.pid, signal.SIGSTOP)
-    with contextlib.closing(courier), pytest.raises(TimeoutError):
-        courier.ask({"do": "list", "folder": "volumes"})
+    with contextlib.closing(helper), pytest.raises(TimeoutError):
+        helper.ask({"do": "list", "folder": "volumes"})
     os.kill(server.pid, signal.SIGCONT)
 
 
@@ -332,7 +332,7 @@ def test_watched_target_lives_as_long_as_anything_moves(
     source = tmp_path / "source"
     source.write_bytes(bytes(5_000_000))
     watched = open_backend(server.address("t"), config)
-    watched.put("volumes/a", source, "", lambda count: time.sleep(count / 1_000_000))
+    watched.upload("volumes/a", source, "", lambda count: time.sleep(count / 1_000_000))
     assert watched.list(VOLUMES) == (("volumes/a", 5_000_000),)
     watched.close()
 
@@ -361,21 +361,21 @@ def test_puts_side_by_side_do_not_wait_for_each_other(target: DuplicityBackend, 
 
 def test_processes_end_with_the_target_and_leave_nothing_behind(target: DuplicityBackend) -> None:
     target.list(VOLUMES)
-    folders = [Path(_variable(pid, "TMPDIR")) for pid in couriers()]
+    folders = [Path(_variable(pid, "TMPDIR")) for pid in helpers()]
     assert folders
     assert all(folder.stat().st_mode & 0o7777 == 0o700 for folder in folders)
     target.close()
-    assert not couriers()
+    assert not helpers()
     assert not [folder for folder in folders if folder.exists()]
 
 
 def test_processes_end_with_whoever_started_them(server: WebDav, target: DuplicityBackend, tmp_path: Path) -> None:
     script = f"""
 import sys, time
-from tests.contract.test_other import OtherTarget, _variable, couriers, parse_address
-target = OtherTarget(parse_address({server.address("t")!r}), {str(tmp_path / "environment")!r})
+from tests.contract.test_other import DuplicityBackend, _variable, helpers, parse_url
+target = DuplicityBackend(parse_url({server.address("t")!r}), {str(tmp_path / "environment")!r})
 target.list("volumes/")
-print(*couriers(), *(_variable(pid, "TMPDIR") for pid in couriers()), flush=True)
+print(*helpers(), *(_variable(pid, "TMPDIR") for pid in helpers()), flush=True)
 time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
@@ -417,7 +417,7 @@ def test_object_that_is_cut_off_on_its_way_is_no_object(tmp_path: Path) -> None:
         return b"HTTP/1.1 207 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(listing), listing)
 
     with odd_target(tmp_path, answer) as target, pytest.raises(TargetUnreachable, match="5 of 10") as caught:
-        target.get("volumes/a", tmp_path / "copy")
+        target.download("volumes/a", tmp_path / "copy")
     assert caught.value.may_pass
     assert not (tmp_path / "copy").exists()
 

@@ -51,7 +51,7 @@ class Keeping(MemoryTarget):
 
 
 class Losing(MemoryTarget):
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+    def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         return StoredObject(source.stat().st_size, sha256)
 
 
@@ -63,7 +63,7 @@ def test_target_that_lies_is_named(kind: type[MemoryTarget], tmp_path: Path) -> 
 
 def test_target_that_may_not_be_written_is_told_so(tmp_path: Path) -> None:
     class Refusing(MemoryTarget):
-        def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+        def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
             raise AccessRefused(address=self.address, reason="read only")
 
     with pytest.raises(AccessRefused):

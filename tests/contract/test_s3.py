@@ -31,13 +31,13 @@ from tests.lab.inside import TREE_INSIDE, call
 from tklb.config.schema import Config, S3Config
 from tklb.errors import AccessRefused, Interrupted, TargetDamaged, TargetFull, TargetUnreachable, TklbError
 from tklb.storage.backend import VOLUMES, StoredObject
-from tklb.storage.open import wrap_distant
+from tklb.storage.kinds import make_backend, open_backend
 from tklb.storage.s3 import backend
 from tklb.storage.s3.backend import S3Backend
-from tklb.storage.s3.client import measured
-from tklb.storage.s3.regions import placed
+from tklb.storage.s3.client import measure_answer
+from tklb.storage.s3.regions import fill_region
 from tklb.storage.url import parse_url
-from tklb.storage.wrappers.retry import Retrying
+from tklb.storage.wrappers.retry import Retry
 
 KINDS = ("rclone", "moto")
 NAME = "volumes/a.gpg"
@@ -66,7 +66,7 @@ def written(path: Path, content: bytes) -> tuple[Path, str]:
 
 
 def put(target: S3Backend, folder: Path, content: bytes = b"content", name: str = NAME) -> StoredObject:
-    return target.put(name, *written(folder / "source", content))
+    return target.upload(name, *written(folder / "source", content))
 
 
 def stock_client(service: lab.Service) -> Any:
@@ -288,7 +288,7 @@ def test_digest_of_parts_or_of_nobody_knows_what_is_not_taken_for_that_of_the_ob
 def test_answer_that_breaks_off_may_pass_and_leaves_no_file(tmp_path: Path) -> None:
     with faking(lambda *_: (200, {"Content-Length": "100"}, b"part")) as fake:
         target = aimed_at(fake.service, tmp_path)
-        for attempt in (lambda: target.get(NAME, tmp_path / "copy"), lambda: target.read(NAME, 200)):
+        for attempt in (lambda: target.download(NAME, tmp_path / "copy"), lambda: target.read(NAME, 200)):
             with pytest.raises(TargetUnreachable) as caught:
                 attempt()
             assert caught.value.may_pass
@@ -537,16 +537,14 @@ def test_nearest_region_is_measured_and_kept(tmp_path: Path) -> None:
     address = parse_url("s3://bucket-{region}/prefix")
     with lab.slow_line(service.port, 0.2, ("127.0.0.2", service.port)):
         for region, slow in ((here, False), (there, True)):
-            taken = measured(*placed(address, nearest, region), time.monotonic)
+            taken = measure_answer(*fill_region(address, nearest, region), time.monotonic)
             assert (taken > 0.2) is slow
-        target = wrap_distant(address, Config(s3=nearest), tmp_path / "regions.json")
-        target.make()
+        target = make_backend(address.text, Config(s3=nearest), tmp_path / "regions.json")
         target.close()
     assert target.address == f"s3://bucket-{here}/prefix"
     assert (service.folder / f"bucket-{here}").is_dir()
-    again = wrap_distant(
-        address, Config(s3=nearest), tmp_path / "regions.json"
-    )  # the slow one is gone; nobody is asked
+    # the slow one is gone; nobody is asked
+    again = open_backend(address.text, Config(s3=nearest), tmp_path / "regions.json")
     assert again.list(VOLUMES) == ()
     again.close()
 
@@ -664,7 +662,7 @@ def test_source_that_is_not_what_was_said_is_not_taken_for_stored(tmp_path: Path
     target = made_on(lab.shared("rclone"), tmp_path)  # which looks at no checksum: ours must
     source, _ = written(tmp_path / "source", b"content")
     with pytest.raises(TargetUnreachable):
-        target.put(NAME, source, hashlib.sha256(b"another").hexdigest())
+        target.upload(NAME, source, hashlib.sha256(b"another").hexdigest())
     target.close()
 
 
@@ -672,11 +670,11 @@ def test_all_that_is_sent_and_got_is_told(service: lab.Service, tmp_path: Path) 
     target = made_on(service, tmp_path)
     source, sha256 = written(tmp_path / "source", os.urandom(3_000_000))
     told: list[int] = []
-    target.put(NAME, source, sha256, told.append)
+    target.upload(NAME, source, sha256, told.append)
     assert sum(told) == 3_000_000
     assert max(told) <= 1 << 20
     told.clear()
-    target.get(NAME, tmp_path / "copy", told.append)
+    target.download(NAME, tmp_path / "copy", told.append)
     assert sum(told) == 3_000_000
     assert max(told) <= 1 << 20
     target.close()
@@ -684,11 +682,11 @@ def test_all_that_is_sent_and_got_is_told(service: lab.Service, tmp_path: Path) 
 
 def test_threads_share_a_target(service: lab.Service, tmp_path: Path) -> None:
     # rclone answers InternalError now and then where eight ask at once: that is not what is asked here
-    target = Retrying(made_on(service, tmp_path), lambda _: time.sleep(0.1), lambda: 0.5)
+    target = Retry(made_on(service, tmp_path), lambda _: time.sleep(0.1), lambda: 0.5)
     contents = {f"volumes/{number}": os.urandom(300_000) for number in range(16)}
     sources = {name: written(tmp_path / name[8:], content) for name, content in contents.items()}
     with ThreadPoolExecutor(8) as pool:
-        stored = list(pool.map(lambda name: target.put(name, *sources[name]), contents))
+        stored = list(pool.map(lambda name: target.upload(name, *sources[name]), contents))
         assert list(pool.map(lambda name: target.read(name, 1 << 20), contents)) == list(contents.values())
     assert all(each.sha256 for each in stored)
     assert {name for name, _ in target.list(VOLUMES)} == set(contents)
@@ -706,11 +704,11 @@ def test_end_that_is_raised_while_content_moves_is_passed_on(
         raise raised
 
     with pytest.raises(raised):
-        target.put(NAME, source, sha256, moved)
+        target.upload(NAME, source, sha256, moved)
     assert target.stat(NAME) is None
-    target.put(NAME, source, sha256)
+    target.upload(NAME, source, sha256)
     with pytest.raises(raised):
-        target.get(NAME, tmp_path / "copy", moved)
+        target.download(NAME, tmp_path / "copy", moved)
     assert not (tmp_path / "copy").exists()
     target.close()
 
@@ -735,9 +733,9 @@ def test_large_object_goes_in_parts_and_is_confirmed(service: lab.Service, tmp_p
     content = os.urandom(12_345_678)
     told: list[int] = []
     source, sha256 = written(tmp_path / "source", content)
-    assert target.put(NAME, source, sha256, told.append) == StoredObject(len(content), sha256)
+    assert target.upload(NAME, source, sha256, told.append) == StoredObject(len(content), sha256)
     assert sum(told) == len(content)
-    target.get(NAME, tmp_path / "copy")
+    target.download(NAME, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == content
     known = target.stat(NAME)
     assert known is not None
@@ -761,7 +759,7 @@ def test_upload_that_is_cut_off_leaves_no_parts(
             raise raised
 
     with pytest.raises(raised):
-        target.put(NAME, source, sha256, moved)
+        target.upload(NAME, source, sha256, moved)
     assert uploads(service, target) == []
     assert target.stat(NAME) is None
     target.close()
@@ -772,7 +770,7 @@ def test_source_of_parts_that_is_not_what_was_said_is_not_stored(service: lab.Se
     target = made_on(service, tmp_path)
     source, _ = written(tmp_path / "source", os.urandom(6_000_000))
     with pytest.raises(TargetUnreachable, match="changed while it was stored"):
-        target.put(NAME, source, hashlib.sha256(b"another").hexdigest())
+        target.upload(NAME, source, hashlib.sha256(b"another").hexdigest())
     assert target.stat(NAME) is None
     assert uploads(service, target) == []
     target.close()
@@ -795,23 +793,23 @@ def test_tidy_aborts_uploads_of_ours_and_no_other(service: lab.Service, tmp_path
     target.close()
 
 
-_PUT_AND_TELL = """
+_UPLOAD_AND_REPORT = """
 import sys
 from pathlib import Path
 from tklb.config.schema import S3Config
-from tklb.storage import s3
-from tklb.storage.url import parse_address
-from tklb.storage.s3.backend import S3Target
-address, credentials, source, sha256, copy, s3.WHOLE = *sys.argv[1:6], int(sys.argv[6])
-target = S3Target(parse_address(address), S3Config(credentials_file=credentials))
+from tklb.storage.s3 import backend
+from tklb.storage.s3.backend import S3Backend
+from tklb.storage.url import parse_url
+address, credentials, source, sha256, copy, backend.WHOLE = *sys.argv[1:6], int(sys.argv[6])
+target = S3Backend(parse_url(address), S3Config(credentials_file=credentials))
 target.make()
 target.list("volumes/")
 def most():
     # of this program alone: getrusage(2) counts what started it, too
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 before = most()
-assert target.put("volumes/a", Path(source), sha256).sha256 == sha256
-target.get("volumes/a", Path(copy))
+assert target.upload("volumes/a", Path(source), sha256).sha256 == sha256
+target.download("volumes/a", Path(copy))
 print(most() - before)
 """
 
@@ -828,7 +826,15 @@ def test_memory_does_not_grow_with_an_object(tmp_path: Path, whole: int) -> None
         digest.update(bytes(1 << 20))
     with lab.rclone(tmp_path / "kept") as service:
         told = [service.address("bucket"), str(service.credentials(tmp_path / "keys")), str(tmp_path / "source")]
-        command = [sys.executable, "-c", _PUT_AND_TELL, *told, digest.hexdigest(), str(tmp_path / "copy"), str(whole)]
+        command = [
+            sys.executable,
+            "-c",
+            _UPLOAD_AND_REPORT,
+            *told,
+            digest.hexdigest(),
+            str(tmp_path / "copy"),
+            str(whole),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 16 * 1024  # kB

@@ -28,7 +28,7 @@ from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, Targe
 from tklb.storage.backend import LEDGER, VOLUMES, Moved, ignore_moved
 from tklb.storage.sftp import ssh
 from tklb.storage.sftp.backend import SftpBackend
-from tklb.storage.sftp.wire import WRITE_NEW, Garbled, Refused, Wire
+from tklb.storage.sftp.wire import WRITE_NEW, Garbled, RequestRefused, Wire
 from tklb.storage.url import parse_url
 
 ABC = hashlib.sha256(b"abc").hexdigest()
@@ -65,7 +65,7 @@ def target_on(server: Sshd, folder: Path | str) -> SftpBackend:
 def put(target: SftpBackend, folder: Path, name: str, content: bytes, moved: Moved = ignore_moved) -> None:
     source = folder / f"source-of-{name.replace('/', '-')}"
     source.write_bytes(content)
-    target.put(name, source, hashlib.sha256(content).hexdigest(), moved)
+    target.upload(name, source, hashlib.sha256(content).hexdigest(), moved)
 
 
 def refusal(server: Sshd, tmp_path: Path, config: SftpConfig | None = None, home: Path | None = None) -> str:
@@ -140,7 +140,7 @@ def test_negated_pattern_rules_the_line_out(server: Sshd, tmp_path: Path) -> Non
 def test_odd_lines_of_known_hosts_never_break_the_reading(tmp_path_factory: pytest.TempPathFactory, line: str) -> None:
     file = tmp_path_factory.getbasetemp() / "known_hosts"
     file.write_text(f"{line}\nhost ssh-ed25519 AAAA\n", "utf-8", "surrogatepass")
-    assert ssh.known_keys([file], "host")[-1].blob == b"\0\0\0"
+    assert ssh.find_known_keys([file], "host")[-1].blob == b"\0\0\0"
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
@@ -244,9 +244,9 @@ def test_folder_is_made_private_by_make_alone(server: Sshd, tmp_path: Path) -> N
     (tmp_path / "source").write_bytes(b"abc")
     for attempt in (
         lambda: target.list(VOLUMES),
-        lambda: target.put("volumes/a", tmp_path / "source", ABC),
+        lambda: target.upload("volumes/a", tmp_path / "source", ABC),
         lambda: target.read("ledger/a", 10),
-        lambda: target.get("volumes/a", tmp_path / "copy"),
+        lambda: target.download("volumes/a", tmp_path / "copy"),
     ):
         with pytest.raises(TargetUnreachable, match="there is no tklb target"):
             attempt()
@@ -283,7 +283,7 @@ def test_link_and_folder_among_the_objects_are_none(target: SftpBackend, tmp_pat
     for name in ("link", "folder", "pipe"):
         assert target.stat(f"volumes/{name}") is None
         with pytest.raises(TargetDamaged, match="missing"):
-            target.get(f"volumes/{name}", tmp_path / "copy")
+            target.download(f"volumes/{name}", tmp_path / "copy")
 
 
 def test_link_in_the_way_of_a_put_is_not_followed(target: SftpBackend, tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_no_answer_breaks_more_than_the_session(packets: list[bytes], framed: bo
 
     wire = Wire(Channel())
     for ask in (lambda: wire.lstat(b"x"), lambda: list(wire.names(b"x")), lambda: wire.read(b"h", 10**6, bytes)):
-        with pytest.raises((Garbled, Refused, ConnectionError, EOFError)):
+        with pytest.raises((Garbled, RequestRefused, ConnectionError, EOFError)):
             ask()
 
 
@@ -401,7 +401,7 @@ def test_server_that_dies_in_the_middle_leaves_no_object_and_tidy_cleans(
 def test_server_that_dies_while_reading_leaves_no_file(server: Sshd, target: SftpBackend, tmp_path: Path) -> None:
     put(target, tmp_path, "volumes/a", bytes(30_000_000))
     with pytest.raises(TargetUnreachable) as caught:
-        target.get("volumes/a", tmp_path / "copy", lambda _: server.end_sessions())
+        target.download("volumes/a", tmp_path / "copy", lambda _: server.end_sessions())
     assert caught.value.may_pass
     assert not (tmp_path / "copy").exists()
 
@@ -453,7 +453,7 @@ def test_first_block_is_told_of_before_many_are_under_way(server: Sshd, tmp_path
 def test_other_content_than_was_meant_is_not_kept(target: SftpBackend, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"changed")
     with pytest.raises(TargetUnreachable, match="changed while"):
-        target.put("volumes/a", tmp_path / "source", ABC)
+        target.upload("volumes/a", tmp_path / "source", ABC)
     assert os.listdir(tmp_path / "t/volumes") == []
 
 
@@ -495,7 +495,7 @@ def test_full_disk_of_this_machine_is_not_blamed_on_the_target(
 ) -> None:
     put(target, tmp_path, "volumes/a", os.urandom(9_000_000))
     with pytest.raises(NoSpace):
-        target.get("volumes/a", small_disk / "copy")
+        target.download("volumes/a", small_disk / "copy")
     assert os.listdir(small_disk) == []
 
 

@@ -1,7 +1,6 @@
-"""What goes around distant targets: tried again, given up, rehearsed. The target is a door that breaks."""
+"""The wrappers around distant backends: retry and stall timeout. The backend inside is a door that breaks."""
 
 import contextlib
-import hashlib
 import logging
 import os
 import signal
@@ -14,9 +13,8 @@ import pytest
 
 from tests.contract.memory_target import MemoryTarget
 from tklb.errors import AccessRefused, Interrupted, NoSpace, TargetDamaged, TargetUnreachable
-from tklb.storage.backend import LEDGER, VOLUMES, ListedObject, Moved, StoredObject, ignore_moved
-from tklb.storage.wrappers.rehearsal import Deed, Rehearsed
-from tklb.storage.wrappers.retry import Retrying
+from tklb.storage.backend import VOLUMES, ListedObject, Moved, StoredObject, ignore_moved
+from tklb.storage.wrappers.retry import Retry
 from tklb.storage.wrappers.stall_timeout import StallTimeout
 
 pytestmark = pytest.mark.quick
@@ -39,13 +37,13 @@ class Breaking(MemoryTarget):
         self.closed = 0
         self.objects["volumes/a"] = CONTENT
 
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+    def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         self._break(moved)
-        return super().put(name, source, sha256, moved)
+        return super().upload(name, source, sha256, moved)
 
-    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
+    def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         self._break(moved)
-        super().get(name, destination, moved)
+        super().download(name, destination, moved)
 
     def read(self, name: str, limit: int) -> bytes:
         self._break(ignore_moved)
@@ -90,11 +88,11 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-# ---------------------------------------------------------------- tried again
+# ---------------------------------------------------------------- retry
 
-OPERATIONS: dict[str, Callable[[Retrying, Path], object]] = {
-    "put": lambda target, folder: target.put("volumes/a", folder / "source", ""),
-    "get": lambda target, folder: target.get("volumes/a", folder / "copy"),
+OPERATIONS: dict[str, Callable[[Retry, Path], object]] = {
+    "upload": lambda target, folder: target.upload("volumes/a", folder / "source", ""),
+    "get": lambda target, folder: target.download("volumes/a", folder / "copy"),
     "read": lambda target, folder: target.read("volumes/a", len(CONTENT)),
     "list": lambda target, folder: target.list(VOLUMES),
     "stat": lambda target, folder: target.stat("volumes/a"),
@@ -106,10 +104,10 @@ OPERATIONS: dict[str, Callable[[Retrying, Path], object]] = {
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))
 def test_what_may_pass_is_tried_again_over_new_connections(operation: str, source: Path) -> None:
     broken, whole = Breaking(passing(), passing()), Breaking()
-    done = OPERATIONS[operation](Retrying(broken, Sleeper(), lambda: 0.5), source.parent)
+    done = OPERATIONS[operation](Retry(broken, Sleeper(), lambda: 0.5), source.parent)
     assert (broken.calls, broken.closed) == (3, 2)
     (source.parent / "copy").unlink(missing_ok=True)
-    wanted = OPERATIONS[operation](Retrying(whole, Sleeper(), lambda: 0.5), source.parent)
+    wanted = OPERATIONS[operation](Retry(whole, Sleeper(), lambda: 0.5), source.parent)
     assert getattr(done, "sha256", done) == getattr(wanted, "sha256", wanted)
 
 
@@ -120,7 +118,7 @@ def test_tries_end_and_the_last_failure_is_raised(operation: str, chance: float,
     target = Breaking(*failures)
     sleeper = Sleeper()
     with pytest.raises(TargetUnreachable) as caught:
-        OPERATIONS[operation](Retrying(target, sleeper, lambda: chance), source.parent)
+        OPERATIONS[operation](Retry(target, sleeper, lambda: chance), source.parent)
     assert caught.value is failures[5]
     assert target.calls == 6
     assert 30 < sum(sleeper.slept) < 90
@@ -141,7 +139,7 @@ def test_tries_end_and_the_last_failure_is_raised(operation: str, chance: float,
 def test_what_will_not_pass_is_raised_at_once(failure: BaseException, source: Path) -> None:
     target = Breaking(failure)
     with pytest.raises(type(failure)) as caught:
-        Retrying(target, Sleeper(), lambda: 0.5).stat("volumes/a")
+        Retry(target, Sleeper(), lambda: 0.5).stat("volumes/a")
     assert caught.value is failure
     assert target.calls == 1
 
@@ -150,25 +148,25 @@ def test_pauses_grow_and_vary_by_chance() -> None:
     pauses = []
     for chance in (0.0, 1.0):
         sleeper = Sleeper()
-        Retrying(Breaking(passing(), passing(), passing()), sleeper, lambda chance=chance: chance).tidy()
+        Retry(Breaking(passing(), passing(), passing()), sleeper, lambda chance=chance: chance).tidy()
         pauses.append(sum(sleeper.slept))
     assert pauses == [pytest.approx(0.75 * 13), pytest.approx(1.25 * 13)]
 
 
 def test_bytes_of_a_try_that_failed_are_taken_back(source: Path, tmp_path: Path) -> None:
     told: list[int] = []
-    target = Retrying(Breaking(passing(), passing()), Sleeper(), lambda: 0.5)
-    target.put("volumes/b", source, "", told.append)
-    target.get("volumes/b", tmp_path / "copy", told.append)
+    target = Retry(Breaking(passing(), passing()), Sleeper(), lambda: 0.5)
+    target.upload("volumes/b", source, "", told.append)
+    target.download("volumes/b", tmp_path / "copy", told.append)
     assert sum(told) == 2 * len(CONTENT)
     assert min(told) < 0
 
 
 def test_every_retry_is_in_the_log(source: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "tklb")
-    Retrying(Breaking(passing(), passing()), Sleeper(), lambda: 0.5).put("volumes/b", source, "")
+    Retry(Breaking(passing(), passing()), Sleeper(), lambda: 0.5).upload("volumes/b", source, "")
     assert caplog.messages == [
-        f"put volumes/b: cannot reach memory:: reset; it is tried again in {pause} seconds" for pause in ("1.0", "3.0")
+        f"upload volumes/b: cannot reach memory:: reset; next try in {pause} seconds" for pause in ("1.0", "3.0")
     ]
 
 
@@ -181,12 +179,12 @@ def test_an_end_is_heeded_while_it_waits_for_the_next_try(source: Path) -> None:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        Retrying(target, sleeper, lambda: 0.5).put("volumes/b", source, "", moved)
+        Retry(target, sleeper, lambda: 0.5).upload("volumes/b", source, "", moved)
     assert target.calls == 2
 
 
 def test_ctrl_c_ends_the_waiting_at_once() -> None:
-    target = Retrying(Breaking(*(passing() for _ in range(9))), time.sleep, lambda: 1.0)
+    target = Retry(Breaking(*(passing() for _ in range(9))), time.sleep, lambda: 1.0)
     with InterruptedWithin(1.0):
         target.tidy()
 
@@ -207,7 +205,7 @@ class InterruptedWithin:
         return True
 
 
-# ---------------------------------------------------------------- given up
+# ---------------------------------------------------------------- stall timeout
 
 
 class Stalling(MemoryTarget):
@@ -221,13 +219,13 @@ class Stalling(MemoryTarget):
         self.over = threading.Semaphore(0)
         self.closed = 0
 
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+    def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         with self._stall(moved):
-            return super().put(name, source, sha256, moved)
+            return super().upload(name, source, sha256, moved)
 
-    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
+    def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         with self._stall(moved):
-            super().get(name, destination, moved)
+            super().download(name, destination, moved)
 
     def list(self, prefix: str) -> tuple[ListedObject, ...]:
         with self._stall(ignore_moved):
@@ -268,7 +266,7 @@ def stalling() -> Iterator[Stalling]:
 def test_stalled_operation_is_given_up_and_may_pass(stalling: Stalling, source: Path) -> None:
     begin = time.monotonic()
     with pytest.raises(TargetUnreachable, match=r"stalled: nothing moved for 0\.3 seconds") as caught:
-        StallTimeout(stalling, PATIENCE).put("volumes/b", source, "")
+        StallTimeout(stalling, PATIENCE).upload("volumes/b", source, "")
     assert caught.value.may_pass
     assert PATIENCE <= time.monotonic() - begin < PATIENCE + 1
     assert stalling.closed == 1
@@ -281,10 +279,10 @@ def test_what_was_given_up_is_never_heard_of_again(stalling: Stalling, tmp_path:
     told: list[int] = []
     target = StallTimeout(stalling, PATIENCE)
     with pytest.raises(TargetUnreachable, match="stalled"):
-        target.get("volumes/a", tmp_path / "copy", told.append)
+        target.download("volumes/a", tmp_path / "copy", told.append)
     assert os.listdir(tmp_path) == []
     late = list(told)
-    target.get("volumes/a", tmp_path / "copy", told.append)
+    target.download("volumes/a", tmp_path / "copy", told.append)
     assert stalling.over.acquire(timeout=5)
     stalling.objects["volumes/a"] = b"something else by now"
     stalling.freed.set()
@@ -297,7 +295,7 @@ def test_what_was_given_up_is_never_heard_of_again(stalling: Stalling, tmp_path:
 
 def test_stall_is_tried_again_and_the_whole_object_comes(stalling: Stalling, tmp_path: Path) -> None:
     stalling.stalls = 2
-    Retrying(StallTimeout(stalling, PATIENCE), Sleeper(), lambda: 0.5).get("volumes/a", tmp_path / "copy")
+    Retry(StallTimeout(stalling, PATIENCE), Sleeper(), lambda: 0.5).download("volumes/a", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == CONTENT
 
 
@@ -307,20 +305,20 @@ def test_time_in_moved_is_no_stall(source: Path) -> None:
     def moved(count: int) -> None:
         time.sleep(3 * PATIENCE if count else 0)
 
-    assert target.put("volumes/a", source, "", moved).size == len(CONTENT)
+    assert target.upload("volumes/a", source, "", moved).size == len(CONTENT)
 
 
 def test_slow_is_not_stalled(tmp_path: Path) -> None:
     class Slow(MemoryTarget):
-        def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
+        def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
             for _ in range(6):
                 time.sleep(PATIENCE / 2)
                 moved(1)
-            super().get(name, destination, moved)
+            super().download(name, destination, moved)
 
     target = Slow()
     target.objects["volumes/a"] = CONTENT
-    StallTimeout(target, PATIENCE).get("volumes/a", tmp_path / "copy")
+    StallTimeout(target, PATIENCE).download("volumes/a", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == CONTENT
 
 
@@ -332,13 +330,13 @@ def test_an_end_is_heeded_while_nothing_moves(stalling: Stalling, source: Path) 
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        StallTimeout(stalling, 60).put("volumes/b", source, "", moved)
+        StallTimeout(stalling, 60).upload("volumes/b", source, "", moved)
     assert time.monotonic() - begin < 2
 
 
 def test_ctrl_c_gets_through_a_stall_at_once(stalling: Stalling, source: Path) -> None:
     with InterruptedWithin(0.5):
-        StallTimeout(stalling, 60).put("volumes/b", source, "")
+        StallTimeout(stalling, 60).upload("volumes/b", source, "")
 
 
 def test_close_that_hangs_holds_nobody_up(stalling: Stalling, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +353,7 @@ def test_threads_are_watched_each_by_itself(stalling: Stalling, tmp_path: Path) 
 
     def fetch(name: str) -> None:
         try:
-            target.get("volumes/a", tmp_path / name)
+            target.download("volumes/a", tmp_path / name)
         except TargetUnreachable as exc:
             failures.append(exc)
 
@@ -370,29 +368,5 @@ def test_threads_are_watched_each_by_itself(stalling: Stalling, tmp_path: Path) 
 
 def test_failures_come_from_the_thread_as_they_were(tmp_path: Path) -> None:
     with pytest.raises(TargetDamaged, match="volumes/a is missing"):
-        StallTimeout(MemoryTarget(), PATIENCE).get("volumes/a", tmp_path / "copy")
+        StallTimeout(MemoryTarget(), PATIENCE).download("volumes/a", tmp_path / "copy")
     assert os.listdir(tmp_path) == []
-
-
-# ---------------------------------------------------------------- rehearsed
-
-
-def test_rehearsal_reads_and_writes_nothing(source: Path, tmp_path: Path) -> None:
-    held = MemoryTarget()
-    held.put("volumes/a", source, "")
-    before = dict(held.objects)
-    target = Rehearsed(held)
-    digest = hashlib.sha256(CONTENT).hexdigest()
-    assert target.put("volumes/b", source, digest) == StoredObject(len(CONTENT), digest)
-    target.delete("volumes/a")
-    target.tidy()
-    target.make()
-    assert held.objects == before
-    assert target.deeds == [
-        Deed("put", "volumes/b", len(CONTENT)), Deed("delete", "volumes/a"), Deed("tidy"), Deed("make"),
-    ]  # fmt: skip
-    target.get("volumes/a", tmp_path / "copy")
-    assert (tmp_path / "copy").read_bytes() == target.read("volumes/a", len(CONTENT)) == CONTENT
-    assert target.list(VOLUMES) == (("volumes/a", len(CONTENT)),)
-    assert target.list(LEDGER) == ()
-    assert target.spool is None

@@ -52,7 +52,7 @@ def test_sftp_addresses(address: str, wanted: dict[str, object]) -> None:
 
 
 def test_any_other_scheme_is_left_to_duplicity() -> None:
-    assert parse_url("webdavs://host/folder/") == TargetUrl("other", "webdavs://host/folder")
+    assert parse_url("webdavs://host/folder/") == TargetUrl("webdavs", "webdavs://host/folder")
 
 
 @pytest.mark.parametrize(

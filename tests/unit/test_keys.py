@@ -19,19 +19,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tklb.crypto.armor import armor, comments_of, dearmor, packets
-from tklb.crypto.key_copies import Copy, forget_copy, is_elsewhere, note_copy, read_copies
+from tklb.crypto.key_copies import KeyCopy, forget_copy, is_elsewhere, note_copy, read_copies
 from tklb.crypto.key_file import (
     KeyKind,
     format_key,
     kind_of_key_file,
-    named_fingerprint,
     open_key,
     parse_key,
+    read_fingerprint,
     read_key_file,
     write_key_file,
 )
 from tklb.crypto.passphrase import LONGEST, passphrase_bytes, random_passphrase, read_passphrase_file
-from tklb.crypto.recovery_sheet import Sheet
+from tklb.crypto.recovery_sheet import RecoverySheet
 from tklb.crypto.recovery_sheet_print import sheet_pdf, sheet_text, square
 from tklb.crypto.secret import fingerprint, make_secret, parse_secret, read_secret, write_secret
 from tklb.errors import KeyUnusable, WrongPassphrase
@@ -374,17 +374,17 @@ def test_passphrase_is_asked_for_only_where_there_is_one() -> None:
 
 
 def test_key_file_names_its_key_in_a_comment() -> None:
-    assert named_fingerprint(format_key(OTHER)) == fingerprint(OTHER)
-    assert named_fingerprint(format_key(OTHER).replace("\n", "\r\n")) == fingerprint(OTHER)
-    assert named_fingerprint(f"tklb key {fingerprint(SECRET)}\n" + message_of(3, 18)) == ""
-    assert named_fingerprint("") == ""
+    assert read_fingerprint(format_key(OTHER)) == fingerprint(OTHER)
+    assert read_fingerprint(format_key(OTHER).replace("\n", "\r\n")) == fingerprint(OTHER)
+    assert read_fingerprint(f"tklb key {fingerprint(SECRET)}\n" + message_of(3, 18)) == ""
+    assert read_fingerprint("") == ""
 
 
 # ---------------------------------------------------------------- copies
 
 
-def a_copy(where: str, is_away: bool = False) -> Copy:
-    return Copy(where, "bare", fingerprint(SECRET), datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), is_away)
+def a_copy(where: str, is_away: bool = False) -> KeyCopy:
+    return KeyCopy(where, "bare", fingerprint(SECRET), datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), is_away)
 
 
 def test_copies_are_noted_one_for_each_place(tmp_path: Path) -> None:
@@ -421,9 +421,9 @@ def _is_tmpfs(path: Path) -> bool:
 # ---------------------------------------------------------------- the sheet
 
 
-def a_sheet(place: TargetUrl, hostname: str = "server", region: str = "") -> Sheet:
+def a_sheet(place: TargetUrl, hostname: str = "server", region: str = "") -> RecoverySheet:
     made = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-    return Sheet(hostname, made, fingerprint(SECRET), False, format_key(SECRET), place, region)
+    return RecoverySheet(hostname, made, fingerprint(SECRET), False, format_key(SECRET), place, region)
 
 
 FILE = TargetUrl("file", "file:///mnt/disk/backups", path="/mnt/disk/backups")

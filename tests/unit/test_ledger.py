@@ -502,7 +502,9 @@ def test_machine_that_only_reads_remembers_too(target: MemoryTarget, folder: Pat
 def test_entry_that_does_not_come_back_as_written_is_no_seal(
     target: MemoryTarget, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(target, "put", lambda name, source, _: target.objects.update({name: source.read_bytes()[:-1]}))
+    monkeypatch.setattr(
+        target, "upload", lambda name, source, _: target.objects.update({name: source.read_bytes()[:-1]})
+    )
     with pytest.raises(TargetDamaged, match="did not come back"):
         seal(target, SECRET, folder, record(1))
 

@@ -15,7 +15,7 @@ from tklb.config.parse import read_config
 from tklb.config.paths import Paths
 from tklb.config.rates import Timetable, parse_rates
 from tklb.errors import ConfigInvalid
-from tklb.storage.wrappers.rate_limit import Allowance, RateLimited
+from tklb.storage.wrappers.rate_limit import Allowance, RateLimit
 
 MIDNIGHT = time_of_day()
 NOON = time_of_day(12)
@@ -182,11 +182,11 @@ def test_threads_share_one_allowance() -> None:
 
 def test_up_and_down_and_small_objects_are_paced_alike(tmp_path: Path) -> None:
     clock = Clock()
-    target = RateLimited(MemoryTarget(), lambda: 100_000.0, lambda: clock.now, clock.sleep)
+    target = RateLimit(MemoryTarget(), lambda: 100_000.0, lambda: clock.now, clock.sleep)
     (tmp_path / "source").write_bytes(bytes(400_000))
     told: list[int] = []
-    target.put("volumes/a", tmp_path / "source", "", told.append)
-    target.get("volumes/a", tmp_path / "copy", told.append)
+    target.upload("volumes/a", tmp_path / "source", "", told.append)
+    target.download("volumes/a", tmp_path / "copy", told.append)
     target.read("volumes/a", 400_000)
     assert clock.now == pytest.approx(12, abs=0.1)
     assert told == [400_000, 400_000]

@@ -16,7 +16,7 @@ from tklb.session import Session
 from tklb.snapshot import metadata
 from tklb.snapshot.kept import keep_metadata
 from tklb.storage.backend import Backend
-from tklb.storage.open import open_backend
+from tklb.storage.kinds import open_backend
 
 log = logging.getLogger(__name__)
 

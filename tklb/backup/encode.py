@@ -18,7 +18,7 @@ from tklb.backup.changes import Difference
 from tklb.base.fs import private_folder, report_full_disk
 from tklb.base.measure import Stopwatch, format_count, format_size, format_transfer
 from tklb.diff.listing import has_word, records
-from tklb.engine.duplicity import EncodedSet, EncodeOrder, Engine, encode_all, prefix_of, shards_that_pay
+from tklb.engine.duplicity import EncodedSet, EncodeOrder, Engine, count_shards, encode_all, shard_prefix
 from tklb.errors import NoSpace, TargetFull
 from tklb.model.report import Skipped
 from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume, snapshot_id, snapshot_time
@@ -27,7 +27,7 @@ from tklb.snapshot import metadata
 from tklb.snapshot.machine import this_machine
 from tklb.storage.backend import Backend
 from tklb.storage.local import explain_os_error
-from tklb.storage.transfer import fetch_volumes
+from tklb.storage.transfer import download_volume
 
 log = logging.getLogger(__name__)
 
@@ -112,12 +112,12 @@ def _order(
         base=job.base.volumes if job.base else (),
         prefix=prefix,
         volume_megabytes=session.config.volume_megabytes,
-        bring=None if chain.target.spool else partial(_download, chain.target),
+        download=None if chain.target.spool else partial(_download, chain.target),
     )
 
 
 def _download(target: Backend, volume: Volume, destination: Path) -> None:
-    fetch_volumes(target, (volume,), destination.parent)
+    download_volume(target, volume, destination.parent)
 
 
 def _build_entry(
@@ -164,8 +164,8 @@ def _choose_id(now: datetime, head: LedgerEntry | None) -> str:
 def _choose_shards(session: Session, job: EncodeJob) -> tuple[str, ...]:
     if job.base:
         return tuple(shard.prefix for shard in job.base.shards)
-    count = session.config.shards or shards_that_pay(job.counts.delta_bytes)
-    return tuple(map(prefix_of, range(count)))
+    count = session.config.shards or count_shards(job.counts.delta_bytes)
+    return tuple(map(shard_prefix, range(count)))
 
 
 def _write_name_lists(job: EncodeJob, shards: tuple[str, ...]) -> dict[str, Path]:

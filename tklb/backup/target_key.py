@@ -8,14 +8,14 @@ from tklb.backup.chain import open_chain
 from tklb.config.paths import Paths
 from tklb.config.schema import Config
 from tklb.crypto.armor import LONGEST_KEY_FILE
-from tklb.crypto.key_copies import Copy, is_elsewhere, note_copy
-from tklb.crypto.key_file import KeyKind, kind_of_key_file, named_fingerprint
+from tklb.crypto.key_copies import KeyCopy, is_elsewhere, note_copy
+from tklb.crypto.key_file import KeyKind, kind_of_key_file, read_fingerprint
 from tklb.crypto.secret import fingerprint
 from tklb.errors import KeyUnusable, TargetDamaged
 from tklb.model.secret import Secret
 from tklb.session import Session
 from tklb.storage.backend import KEY, Backend
-from tklb.storage.upload import put_checked
+from tklb.storage.upload import upload_object
 from tklb.storage.url import parse_url
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def has_passphrase(paths: Paths, secret: Secret) -> bool:
     """Whether the key file here holds this key. After an interrupted change of the key it holds another one."""
     try:
         text = paths.key_file.read_text("utf-8", "replace")
-        return kind_of_key_file(text) is KeyKind.PASSPHRASE and named_fingerprint(text) == fingerprint(secret)
+        return kind_of_key_file(text) is KeyKind.PASSPHRASE and read_fingerprint(text) == fingerprint(secret)
     except (FileNotFoundError, KeyUnusable):  # a damaged one must not go to the target
         return False
 
@@ -55,11 +55,12 @@ def update_key_file(session: Session, target: Backend) -> bool:
     known = target.stat(KEY)
     if known and known.size == len(content) and sha256 == (known.sha256 or _read_digest(target)):
         return False
-    put_checked(target, KEY, session.paths.key_file)
+    upload_object(target, KEY, session.paths.key_file)
     is_away = is_target_elsewhere(session.paths, session.config)
     name = fingerprint(session.secret)
     note_copy(
-        session.paths.key_copies, Copy(target.address, str(KeyKind.PASSPHRASE), name, session.clock(), is_away=is_away)
+        session.paths.key_copies,
+        KeyCopy(target.address, str(KeyKind.PASSPHRASE), name, session.clock(), is_away=is_away),
     )
     log.info("uploaded the key file to %s", target.address)
     return True

@@ -21,7 +21,7 @@ from tklb.snapshot import metadata
 from tklb.snapshot.kept import keep_metadata
 from tklb.storage.backend import Backend
 from tklb.storage.copies import repair_chain
-from tklb.storage.upload import check_there, clean_target, upload
+from tklb.storage.upload import check_present, remove_leftovers, upload_volumes
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +35,10 @@ def prepare_target(session: Session, chain: Chain, spool: Path, base: LedgerEntr
     if chain.target.spool is not None:
         chain.target.tidy()
         return
-    clean_target(chain.target, chain.volume_names)
+    remove_leftovers(chain.target, chain.volume_names)
     volumes = base.volumes if base else ()
     if repair_chain(chain.target, volumes, (spool,), session.paths.cache / "repair"):
-        check_there(chain.target, volumes, "so nothing can be added to it; `tklb backup --full` starts a new chain")
+        check_present(chain.target, volumes, "so nothing can be added to it; `tklb backup --full` starts a new chain")
 
 
 def upload_and_seal(session: Session, chain: Chain, entry: LedgerEntry, folder: Path) -> LedgerEntry:
@@ -57,11 +57,11 @@ def upload_pending(session: Session, chain: Chain, pending: PendingUpload) -> Le
     paths, target = session.paths, chain.target
     try:
         _upload(session, target, pending)
-        check_there(target, pending.entry.volumes)
+        check_present(target, pending.entry.volumes)
     except TargetDamaged:
         pending = resume.forget_confirmations(paths, pending)
         _upload(session, target, pending)
-        check_there(target, pending.entry.volumes)
+        check_present(target, pending.entry.volumes)
     sealed = seal_and_keep(session, chain, pending.entry, pending.folder)
     resume.drop_pending(paths)
     trim_spool(paths.spool, (*chain.entries, sealed), session.config.keep_local)
@@ -71,7 +71,7 @@ def upload_pending(session: Session, chain: Chain, pending: PendingUpload) -> Le
 def _upload(session: Session, target: Backend, pending: PendingUpload) -> None:
     watch, volumes = Stopwatch(), pending.unconfirmed_volumes
     size, left = (sum(volume.size for volume in some) for some in (pending.own_volumes, volumes))
-    upload(
+    upload_volumes(
         target,
         session.paths.spool,
         volumes,
@@ -134,7 +134,7 @@ def _can_resume(chain: Chain, pending: PendingUpload, spool: Path) -> bool:
 def _has_all(target: Backend, volumes: Collection[Volume]) -> bool:
     """Whether the target has the volumes that the snapshot builds on; without them a resume makes no sense."""
     try:
-        check_there(target, volumes)
+        check_present(target, volumes)
     except TargetDamaged:
         return False
     return True

@@ -1,6 +1,6 @@
-"""Work on many objects, several at a time, that ends at once when it must.
+"""Work on many things, several at a time, that ends at once when it must.
 
-The threads are daemons: one that waits for a server which says nothing never holds up the end of the program.
+The threads are daemons: a thread that waits for a silent server never holds up the end of the program.
 """
 
 import threading
@@ -11,63 +11,87 @@ from typing import TypeVar
 from tklb.errors import Interrupted
 
 T = TypeVar("T")
+R = TypeVar("R")
 _A_MOMENT = 0.2  # seconds between two looks for Ctrl-C
 _GRACE = 3.0  # seconds that threads get to end by themselves
 
 
 class Stop:
-    """Whether work shall end. Handed to what goes on for long, which asks it now and then."""
+    """Whether work is to end. Long work gets it and calls check() now and then. Several threads may use it."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def set(self) -> None:
+        """Ask all work that has this Stop to end."""
         self._event.set()
 
     def check(self) -> None:
-        """Raise Interrupted where somebody said stop."""
+        """Raise Interrupted where set() was called."""
         if self._event.is_set():
             raise Interrupted
 
 
-def run_side_by_side(work: Callable[[T, Stop], None], items: Iterable[T], count: int) -> None:
-    """Call `work` for all items, `count` at a time. The first failure stops the rest and is raised."""
+def run_side_by_side(work: Callable[[T, Stop], object], items: Iterable[T], count: int, grace: float = _GRACE) -> None:
+    """Call `work` for every item, in threads, `count` at a time, and return when all calls have ended.
+
+    The first failure, Ctrl-C among them, stops the others and is raised. Then the threads get `grace` seconds to notice
+    by Stop.check(); one that does not is left behind. Items begin in their order.
+    """
     waiting: SimpleQueue[T] = SimpleQueue()
     for item in items:
         waiting.put(item)
     stop, failures = Stop(), SimpleQueue[BaseException]()
     threads = [
-        threading.Thread(target=_go_on, args=(work, waiting, stop, failures), daemon=True)
+        threading.Thread(target=_work_off, args=(work, waiting, stop, failures), daemon=True)
         for _ in range(min(count, waiting.qsize()))
     ]
     for thread in threads:
         thread.start()
     try:
         for thread in threads:
-            while thread.is_alive() and failures.empty():
-                thread.join(_A_MOMENT)
+            _join(thread, failures)
     finally:
         stop.set()
         for thread in threads:
-            thread.join(_GRACE / len(threads))
+            thread.join(grace / len(threads))
     if not failures.empty():
         raise failures.get()
 
 
-def _go_on(
-    work: Callable[[T, Stop], None], waiting: SimpleQueue[T], stop: Stop, failures: SimpleQueue[BaseException]
+def map_side_by_side(
+    work: Callable[[T, Stop], R], items: Iterable[T], count: int, grace: float = _GRACE
+) -> tuple[R, ...]:
+    """Do as run_side_by_side() does, and give the results in the order of the items."""
+    results: dict[int, R] = {}
+
+    def keep(numbered: tuple[int, T], stop: Stop) -> None:
+        results[numbered[0]] = work(numbered[1], stop)
+
+    run_side_by_side(keep, enumerate(items), count, grace)
+    return tuple(results[number] for number in sorted(results))
+
+
+def _join(thread: threading.Thread, failures: SimpleQueue[BaseException]) -> None:
+    """Wait for the end of a thread, or for a failure in any."""
+    while thread.is_alive() and failures.empty():
+        thread.join(_A_MOMENT)
+
+
+def _work_off(
+    work: Callable[[T, Stop], object], waiting: SimpleQueue[T], stop: Stop, failures: SimpleQueue[BaseException]
 ) -> None:
     try:
         while (item := _next(waiting)) is not None:
             stop.check()
             work(item[0], stop)
-    except BaseException as exc:  # noqa: BLE001 - told to the caller, whatever it was
+    except BaseException as exc:  # noqa: BLE001 - raised where run_side_by_side() was called
         failures.put(exc)
         stop.set()
 
 
 def _next(waiting: SimpleQueue[T]) -> tuple[T] | None:
-    """The next item. What the work itself raises, an Empty of its own for one, must never pass for the end."""
+    """The next item. An Empty that `work` itself raises must never pass for the end of the queue."""
     try:
         return (waiting.get_nowait(),)
     except Empty:

@@ -135,6 +135,23 @@ def run_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_plain(status: os.stat_result) -> bool:
+    """Whether a status is that of a plain file: no folder, link, device, pipe or socket."""
+    return stat.S_ISREG(status.st_mode)
+
+
+def open_plain(path: Path | bytes) -> IO[bytes]:
+    """Open a plain file for unbuffered reading. Follows no link in its last part, and waits for no pipe.
+
+    Raises FileNotFoundError where something else has that name, and OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not is_plain(os.fstat(descriptor)):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "no plain file")
+    return open(descriptor, "rb", buffering=0)
+
+
 def file_sha256(stream: IO[bytes]) -> str:
-    """The digest of an unbuffered stream from where it stands, in lowercase hex."""
-    return hashlib.file_digest(stream, hashlib.sha256).hexdigest()  # type: ignore[arg-type]
+    """The SHA-256 of a binary stream from its present position to its end, in lowercase hex."""
+    return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 Argument = str | bytes
 _PIPE_SIZE = 1 << 20  # bytes; what an account may have by pipe(7)
-_MOST_COMPLAINTS = 1 << 20  # bytes of stderr that are kept
+_MOST_ERRORS = 1 << 20  # bytes of stderr that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def open_conversation(
 ) -> Iterator["Conversation"]:
     """Run a program that is read, and spoken to, while it runs; its group is ended when the block is.
 
-    Raises ProgramMissing, ProgramFailed. Whoever holds the conversation checks `ended()`, else nobody knows how it did.
+    Raises ProgramMissing, ProgramFailed. Whoever holds the conversation checks `wait()`, else nobody knows how it did.
     """
     child = _start(argv, True, environment or {}, (), None, user)
     spoken = Conversation(os.fsdecode(argv[0]), child)
@@ -138,7 +138,7 @@ class Conversation:
         self._stdin, self._stdout = child.stdin, child.stdout
         with contextlib.suppress(OSError):  # so that neither waits for the other at every turn
             fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-        self._complaints = bytearray()
+        self._errors = bytearray()
         self._listener = threading.Thread(target=self._listen, args=(child.stderr,), daemon=True)
         self._listener.start()
 
@@ -148,7 +148,7 @@ class Conversation:
             self._stdin.write(text)
             self._stdin.flush()
         except OSError as exc:
-            raise ProgramFailed(program=self.program, reason=self.complaint() or str(exc)) from exc
+            raise ProgramFailed(program=self.program, reason=self.last_errors() or str(exc)) from exc
 
     def hear(self, size: int, seconds: float | None = None) -> bytes:
         """Up to `size` bytes of its standard output as soon as there are any; b"" at the end.
@@ -168,7 +168,7 @@ class Conversation:
     def is_running(self) -> bool:
         return self._child.poll() is None
 
-    def ended(self, seconds: float | None = None) -> int:
+    def wait(self, seconds: float | None = None) -> int:
         """Close its standard input and wait for its end; its exit status, negative for a signal."""
         with contextlib.suppress(OSError):
             self._stdin.close()
@@ -177,18 +177,18 @@ class Conversation:
         except subprocess.TimeoutExpired as exc:
             raise ProgramFailed(program=self.program, reason=f"no end after {seconds:g} seconds") from exc
 
-    def complaint(self) -> str:
+    def last_errors(self) -> str:
         """The last lines of what it said on stderr so far."""
         self._listener.join(timeout=0.2)
-        lines = self._complaints.decode("utf-8", "backslashreplace").split("\n")
+        lines = self._errors.decode("utf-8", "backslashreplace").split("\n")
         return " / ".join(line.strip() for line in lines[-4:] if line.strip())
 
     @property
-    def complaints(self) -> bytes:
+    def stderr(self) -> bytes:
         """All it said on stderr; whole once it has ended."""
         if self._child.poll() is not None:
             self._listener.join(timeout=5)
-        return bytes(self._complaints)
+        return bytes(self._errors)
 
     def close(self) -> None:
         for stream in (self._stdin, self._stdout):
@@ -199,8 +199,8 @@ class Conversation:
     def _listen(self, stream: IO[bytes]) -> None:
         with stream:
             while block := stream.read1(1 << 16):  # type: ignore[attr-defined]
-                self._complaints += block
-                del self._complaints[:-_MOST_COMPLAINTS]
+                self._errors += block
+                del self._errors[:-_MOST_ERRORS]
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:

@@ -24,7 +24,7 @@ from tklb.profile.folder import Profile, find_profile
 from tklb.profile.lint import lint_profile
 from tklb.session import open_session_with
 from tklb.storage.backend import Backend
-from tklb.storage.open import make_backend
+from tklb.storage.kinds import make_backend
 
 
 @dataclass(frozen=True, slots=True)

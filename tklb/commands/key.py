@@ -12,7 +12,7 @@ from tklb.backup.chain import open_chain
 from tklb.backup.target_key import upload_key_file
 from tklb.base.fs import private_folder, run_lock, sync_folder, write_atomic
 from tklb.config.paths import Paths
-from tklb.crypto.key_copies import Copy, forget_copy, is_elsewhere, note_copy
+from tklb.crypto.key_copies import KeyCopy, forget_copy, is_elsewhere, note_copy
 from tklb.crypto.key_file import KeyKind, format_key, write_new
 from tklb.crypto.secret import fingerprint, make_secret, read_secret, write_older, write_secret
 from tklb.errors import TargetDamaged, TklbError, UsageWrong
@@ -89,9 +89,7 @@ def remove_passphrase(paths: Paths, clock: Clock) -> PassphraseChange:
 
 def write_protected(paths: Paths, secret: Secret, passphrase: Secret) -> None:
     """Keep the key file with a passphrase on this machine; the next keep_on_target() brings it to the target."""
-    from tklb.crypto.key_encryption import (
-        encrypt_key,  # every backup comes through this module, and hardly any needs gpg's
-    )
+    from tklb.crypto.key_encryption import encrypt_key
 
     private_folder(paths.state)
     write_atomic(paths.key_file, encrypt_key(secret, passphrase).encode("utf-8"))
@@ -106,18 +104,18 @@ def key_text(secret: Secret, protection: Protection, homedir: Path) -> str:
     return encrypt_key(secret, protection.passphrase) if protection.passphrase else format_key(secret)
 
 
-def escrow(paths: Paths, clock: Clock, file: Path, protection: Protection, homedir: Path) -> Copy:
+def escrow(paths: Paths, clock: Clock, file: Path, protection: Protection, homedir: Path) -> KeyCopy:
     """Write a copy of the key to a new file, and note it. Raises KeyUnusable and what key_text() does."""
     secret = read_secret(paths.secret)
     write_new(file, key_text(secret, protection, homedir).encode("utf-8"))
     return note_file(paths, clock, file, secret, protection.kind)
 
 
-def note_file(paths: Paths, clock: Clock, file: Path, secret: Secret, kind: KeyKind) -> Copy:
+def note_file(paths: Paths, clock: Clock, file: Path, secret: Secret, kind: KeyKind) -> KeyCopy:
     """Note a copy that was written to a file."""
     where = os.path.abspath(file)
     away = is_elsewhere(Path(where).parent, (Path("/"), paths.state))
-    copy = Copy(where.encode("utf-8", "backslashreplace").decode(), str(kind), fingerprint(secret), clock(), away)
+    copy = KeyCopy(where.encode("utf-8", "backslashreplace").decode(), str(kind), fingerprint(secret), clock(), away)
     note_copy(paths.key_copies, copy)
     return copy
 

@@ -8,9 +8,9 @@ from tklb.backup.target_key import has_passphrase
 from tklb.commands.key import Protection, key_text, note_file
 from tklb.config.parse import read_config
 from tklb.config.paths import Paths
-from tklb.crypto.key_copies import Copy
+from tklb.crypto.key_copies import KeyCopy
 from tklb.crypto.key_file import KeyKind, write_new
-from tklb.crypto.recovery_sheet import Sheet
+from tklb.crypto.recovery_sheet import RecoverySheet
 from tklb.crypto.recovery_sheet_print import sheet_pdf, sheet_text
 from tklb.crypto.secret import fingerprint, read_secret
 from tklb.errors import UsageWrong
@@ -25,7 +25,7 @@ class Kit:
     """The files that were written, and the copy of the key that they are."""
 
     files: tuple[Path, ...]
-    copy: Copy
+    copy: KeyCopy
 
 
 def kit_files(file: Path) -> tuple[Path, ...]:
@@ -50,7 +50,7 @@ def write_kit(paths: Paths, clock: Clock, file: Path, protection: Protection | N
         key, kind = paths.key_file.read_text("utf-8"), KeyKind.PASSPHRASE
     else:
         raise UsageWrong(reason="this key has no passphrase: say what shall protect the sheet's")
-    sheet = Sheet(
+    sheet = RecoverySheet(
         hostname=socket.gethostname(),
         made=clock(),
         fingerprint=fingerprint(secret),

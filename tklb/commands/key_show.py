@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 
 from tklb.backup.target_key import has_passphrase, is_target_elsewhere
 from tklb.crypto.armor import LONGEST_KEY_FILE
-from tklb.crypto.key_copies import Copy, read_copies
-from tklb.crypto.key_file import KeyKind, named_fingerprint
+from tklb.crypto.key_copies import KeyCopy, read_copies
+from tklb.crypto.key_file import KeyKind, read_fingerprint
 from tklb.crypto.secret import fingerprint
 from tklb.errors import TargetDamaged, TklbError
 from tklb.ledger.read import read_ledger
 from tklb.session import Session
 from tklb.storage.backend import KEY, Backend
-from tklb.storage.open import open_backend
+from tklb.storage.kinds import open_backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class KeyState:
     has_passphrase: bool
     target: str
     target_copy: str
-    copies: tuple[Copy, ...]
+    copies: tuple[KeyCopy, ...]
     older: tuple[OlderKey, ...]
     problems: tuple[str, ...] = ()
 
@@ -106,10 +106,10 @@ def _on_target(target: Backend, name: str) -> str:
         text = target.read(KEY, LONGEST_KEY_FILE).decode("utf-8", "replace")
     except TargetDamaged:
         return ANOTHER_KEY
-    return THIS_KEY if named_fingerprint(text) == name else ANOTHER_KEY
+    return THIS_KEY if read_fingerprint(text) == name else ANOTHER_KEY
 
 
-def _copies(setting: Session, name: str, there: _There) -> tuple[Copy, ...]:
+def _copies(setting: Session, name: str, there: _There) -> tuple[KeyCopy, ...]:
     """What was noted, but for the target what lies there."""
     noted = [copy for copy in read_copies(setting.paths.key_copies) if copy.fingerprint == name]
     if there.found == UNKNOWN:
@@ -120,4 +120,4 @@ def _copies(setting: Session, name: str, there: _There) -> tuple[Copy, ...]:
     known = next((copy for copy in noted if copy.where == there.address), None)
     time = known.time if known else setting.clock()
     away = is_target_elsewhere(setting.paths, setting.config)
-    return (*elsewhere, Copy(there.address, str(KeyKind.PASSPHRASE), name, time, away))
+    return (*elsewhere, KeyCopy(there.address, str(KeyKind.PASSPHRASE), name, time, away))

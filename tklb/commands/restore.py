@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tklb.base.fs import fresh_folder, private_folder, run_lock, write_atomic
 from tklb.config.paths import ROOT, Paths
-from tklb.crypto.key_file import named_fingerprint
+from tklb.crypto.key_file import read_fingerprint
 from tklb.crypto.secret import fingerprint, write_older, write_secret
 from tklb.databases.load import DatabaseLoader
 from tklb.databases.servers import find_server
@@ -187,7 +187,7 @@ def take_over(paths: Paths, source: SnapshotSource, records: Path) -> None:
     keep_metadata(paths, records)
     for older in source.older:
         write_older(paths.older_secrets, older)
-    if named_fingerprint(source.wrapped) == fingerprint(source.current):
+    if read_fingerprint(source.wrapped) == fingerprint(source.current):
         write_atomic(paths.key_file, source.wrapped.encode())
     write_secret(paths.secret, source.current)
     write_atomic(paths.host, f"{source.record.host}\n".encode())

@@ -14,7 +14,7 @@ from tklb.ledger.read import Ledger, read_ledger
 from tklb.model.callbacks import Clock
 from tklb.model.snapshot import LedgerEntry
 from tklb.session import Session
-from tklb.storage.open import open_backend
+from tklb.storage.kinds import open_backend
 from tklb.storage.probe import describe_skew, probe
 
 LATE_AFTER = timedelta(hours=48)

@@ -1,23 +1,23 @@
-"""Where copies of the key went: kept on the machine, so that it can say when there is none elsewhere.
+"""Where copies of the key went. The machine keeps the list, so that it can warn when no copy is elsewhere.
 
-Takes and gives Copy values; touches the one file it is told, and looks at mounts.
+Takes and gives KeyCopy values; touches the file that a caller names, and reads the table of mounts.
 """
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from tklb.base.fs import write_atomic
+from tklb.base.json import read_state, write_state
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _FLEETING = {"tmpfs", "ramfs", "devtmpfs"}  # gone with the next start
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class KeyCopy:
     """A copy of a key that was written once. `where` is a path or the address of a target."""
 
     where: str
@@ -27,23 +27,18 @@ class Copy:
     is_away: bool  # whether it left this machine's own disk
 
 
-def read_copies(path: Path) -> tuple[Copy, ...]:
-    """The copies that were noted, oldest first; a file that is absent or damaged notes none."""
-    try:
-        noted = json.loads(path.read_bytes())
-        copies = [replace(Copy(**item), time=datetime.fromisoformat(item["time"])) for item in noted]
-    except (OSError, ValueError, TypeError, KeyError):
-        return ()
-    return tuple(sorted(copies, key=lambda copy: copy.time))
+def read_copies(path: Path) -> tuple[KeyCopy, ...]:
+    """The copies on the list, oldest first; a file that is absent or damaged lists none."""
+    return read_state(path, _parse, ())
 
 
-def note_copy(path: Path, copy: Copy) -> None:
-    """Note a copy; it takes the place of one that was at the same place."""
+def note_copy(path: Path, copy: KeyCopy) -> None:
+    """Add a copy to the list; it replaces one at the same place."""
     _write(path, (*(old for old in read_copies(path) if old.where != copy.where), copy))
 
 
 def forget_copy(path: Path, where: str) -> None:
-    """Forget what was at a place."""
+    """Remove from the list what was at a place."""
     copies = read_copies(path)
     if any(copy.where == where for copy in copies):
         _write(path, (copy for copy in copies if copy.where != where))
@@ -58,19 +53,20 @@ def is_elsewhere(path: Path, homes: Iterable[Path]) -> bool:
     return device not in {_device(home) for home in homes} and not _is_fleeting(device)
 
 
-def _write(path: Path, copies: Iterable[Copy]) -> None:
+def _parse(noted: list[dict[str, Any]]) -> tuple[KeyCopy, ...]:
+    copies = [replace(KeyCopy(**item), time=datetime.fromisoformat(item["time"])) for item in noted]
+    return tuple(sorted(copies, key=lambda copy: copy.time))
+
+
+def _write(path: Path, copies: Iterable[KeyCopy]) -> None:
     noted = [{**asdict(copy), "time": copy.time.isoformat()} for copy in copies]
-    write_atomic(path, json.dumps(noted, indent=1).encode("ascii") + b"\n")
+    write_state(path, noted, indent=1)
 
 
 def _device(path: Path) -> int:
-    while True:
-        try:
-            return os.stat(path).st_dev
-        except OSError:
-            if path == path.parent:
-                raise
-            path = path.parent
+    """The device of a path, or of the nearest folder above it that there is."""
+    existing = next((each for each in (path, *path.parents) if os.path.exists(each)), Path("/"))
+    return os.stat(existing).st_dev
 
 
 def _is_fleeting(device: int) -> bool:

@@ -150,7 +150,7 @@ def parse_key(text: str) -> Secret:
         raise ValueError(_NO_KEY) from exc
 
 
-def named_fingerprint(text: str) -> str:
+def read_fingerprint(text: str) -> str:
     """The fingerprint that a key file names in a comment, "" where it names none. Nobody vouches for it."""
     found = (_NAMED.search(comment) for comment in comments_of(text))
     return next((match[1] for match in found if match), "")

@@ -14,7 +14,7 @@ COMMAND = "     "  # what a line to be typed begins with
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class RecoverySheet:
     """What a recovery sheet tells. `key` is a key file's text, bare or with a passphrase.
 
     `place` is where the snapshots are, as it was configured: with its endpoint, and its `region` beside it.
@@ -29,7 +29,7 @@ class Sheet:
     region: str = ""
 
 
-def facts(sheet: Sheet) -> tuple[tuple[str, str], ...]:
+def facts(sheet: RecoverySheet) -> tuple[tuple[str, str], ...]:
     """Name and value of what is known."""
     return (
         ("Machine", sheet.hostname),
@@ -40,13 +40,13 @@ def facts(sheet: Sheet) -> tuple[tuple[str, str], ...]:
     )
 
 
-def warning(sheet: Sheet) -> str:
+def describe_safekeeping(sheet: RecoverySheet) -> str:
     if sheet.has_passphrase:
         return "Keep this sheet away from the machine, and its passphrase in another place than this sheet."
     return "Whoever holds this sheet can read every backup of the machine: lock it away, and not beside the machine."
 
 
-def steps(sheet: Sheet) -> tuple[str, ...]:
+def steps(sheet: RecoverySheet) -> tuple[str, ...]:
     """The way back: lines of text, and commands, which are indented."""
     asks = ", which asks for the passphrase" if sheet.has_passphrase else ""
     return (
@@ -65,7 +65,7 @@ def steps(sheet: Sheet) -> tuple[str, ...]:
     )
 
 
-def _commands(sheet: Sheet) -> tuple[str, ...]:
+def _commands(sheet: RecoverySheet) -> tuple[str, ...]:
     return (
         *_download(sheet.place, sheet.region),
         "export PASSPHRASE=$(gpg --decrypt key.asc)",

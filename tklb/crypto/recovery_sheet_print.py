@@ -14,7 +14,7 @@ from reportlab.lib.units import mm
 from reportlab.lib.utils import simpleSplit
 from reportlab.pdfgen.canvas import Canvas
 
-from tklb.crypto.recovery_sheet import COMMAND, TITLE, Sheet, facts, steps, warning
+from tklb.crypto.recovery_sheet import COMMAND, TITLE, RecoverySheet, describe_safekeeping, facts, steps
 from tklb.errors import KeyUnusable
 
 _MARGIN, _SQUARE, _GAP, _LABEL = 15 * mm, 66 * mm, 5 * mm, 23 * mm
@@ -33,7 +33,7 @@ def square(text: str) -> Matrix:
     return tuple(tuple(bool(module) for module in row) for row in code.matrix)
 
 
-def sheet_text(sheet: Sheet) -> str:
+def sheet_text(sheet: RecoverySheet) -> str:
     """The sheet for a screen or any printer."""
     width = max(len(name) for name, _ in facts(sheet))
     lines = (
@@ -41,7 +41,7 @@ def sheet_text(sheet: Sheet) -> str:
         "",
         *(f"{name:{width}}  {value}" for name, value in facts(sheet)),
         "",
-        *textwrap.wrap(warning(sheet), _COLUMNS),
+        *textwrap.wrap(describe_safekeeping(sheet), _COLUMNS),
         "",
         *steps(sheet),
         "",
@@ -51,7 +51,7 @@ def sheet_text(sheet: Sheet) -> str:
     return "\n".join(lines) + "\n"
 
 
-def sheet_pdf(sheet: Sheet) -> bytes:
+def sheet_pdf(sheet: RecoverySheet) -> bytes:
     """The sheet as one page of PDF. Raises KeyUnusable where an address is too long for one."""
     for size in _SIZES:
         stream = io.BytesIO()
@@ -73,7 +73,7 @@ def _blocks(modules: Matrix) -> Iterator[str]:
         yield "".join(_HALVES[high + 2 * low] for high, low in zip(upper, lower, strict=True)).rstrip()
 
 
-def _draw(canvas: Any, sheet: Sheet, size: float) -> bool:  # noqa: ANN401 - reportlab has no types
+def _draw(canvas: Any, sheet: RecoverySheet, size: float) -> bool:  # noqa: ANN401 - reportlab has no types
     """Draw the page with letters of a size; whether all of it fits."""
     width, height = A4
     top = height - _MARGIN - 16
@@ -87,7 +87,7 @@ def _draw(canvas: Any, sheet: Sheet, size: float) -> bool:  # noqa: ANN401 - rep
         canvas.drawString(_MARGIN, beside.y, name)
         beside.draw_broken(_printable(value), _MARGIN + _LABEL)
     beside.y -= size
-    beside.draw(warning(sheet), _MARGIN, _PLAIN)
+    beside.draw(describe_safekeeping(sheet), _MARGIN, _PLAIN)
     below = _Column(canvas, size, min(beside.y, top - _SQUARE) - size, width - _MARGIN)
     for line in steps(sheet):
         indent = _MARGIN + (len(line) - len(line.lstrip())) * size / 2

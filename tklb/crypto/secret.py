@@ -43,7 +43,7 @@ def write_secret(path: Path, secret: Secret) -> None:
 def read_secret(path: Path) -> Secret:
     """Read what write_secret wrote; raise KeyUnusable where it is missing, damaged or readable by others."""
     try:
-        return parse_secret(_guarded(path).decode("ascii").strip())
+        return parse_secret(_read_private(path).decode("ascii").strip())
     except (ValueError, UnicodeDecodeError) as exc:
         raise KeyUnusable(reason=f"{path} does not hold a secret") from exc
 
@@ -68,7 +68,7 @@ def fingerprint(secret: Secret) -> str:
     return "-".join(digits[start : start + 4] for start in range(0, 16, 4))
 
 
-def _guarded(path: Path) -> bytes:
+def _read_private(path: Path) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as exc:

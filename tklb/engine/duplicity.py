@@ -1,47 +1,47 @@
-"""duplicity: files in, encrypted volumes out, and back. It encodes; the ledger alone says what is valid.
+"""The engine: duplicity encodes files into volumes and decodes them. Only the ledger says which volumes are valid.
 
-Takes names below a source folder and the spool, gives new volumes with size and SHA-256 and says what it read; or
-takes checked volumes and gives their files. Touches the spool, the cache (which may be deleted at any time) and, on
-the way back, the stage. Every run is a process under a watchdog (child.py, worker.py), works in a folder of its own
-beside the volumes, and never sees them: a set is made whole, synced, and only then moved among the others.
+Encoding takes names below a source folder; it gives new volumes with size and SHA-256, and what was read. Decoding
+takes checked volumes and gives their files. Touches the spool, the cache (which may be deleted at any time), and the
+folder that it decodes into. Each run is a process of its own (runner.py, worker.py). It works in a folder beside the
+volumes and never sees them: a set is complete and durable before it moves among the others.
 """
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import TypeVar
 
+from tklb.base.concurrency import Stop, map_side_by_side
 from tklb.base.fs import file_sha256, fresh_folder, private_folder, remove_tree, sync_folder
 from tklb.base.python import write_gpg_launcher
 from tklb.engine import duplicity_cli, signature_cache
 from tklb.engine.duplicity_cli import Folders
-from tklb.engine.process import Job, Line, Moved, run_duplicity
-from tklb.errors import Interrupted, ProgramFailed, TargetDamaged
+from tklb.engine.runner import Moved, ReportLine, WorkerJob, run_duplicity
+from tklb.errors import ProgramFailed, TargetDamaged
 from tklb.model.report import Skipped
 from tklb.model.secret import Secret
 from tklb.model.snapshot import Shard, Volume, snapshot_id
 from tklb.model.volume_names import INCOMING, VOLUME_NAME
-from tklb.storage.transfer import copy_checked
+from tklb.storage.transfer import copy_volume
 
 T = TypeVar("T")
 _BYTES_A_SHARD = 64 << 20
-_LAST = "manifest.gpg"  # without it a set is none: it comes last
+_LAST = "manifest.gpg"  # a set without it does not count, so it comes last
+_GRACE = 30.0  # seconds that duplicity processes get to end
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeOrder:
     """One set to be made.
 
-    `names` is a file of NUL-separated paths below `source`, without leading slashes: all that the snapshot holds.
-    What the chain has and this list has not is deleted in the new set. `forced`, of the same form, lists the files to
-    be read though size and second of change may be what they were. `base` are the volumes of the snapshot that is
-    continued; without any, a new chain begins. `time` is the label of the set, and the snapshot's id. `bring` puts one
-    of `base`, checked, where it is told to, in case it is not in the spool.
+    `names` is a file of NUL-separated paths below `source`, without leading slashes: all files of the snapshot. A file
+    of the chain that is not on this list is deleted in the new set. `forced`, of the same form, lists files to read
+    even if size and second of change are as before. `base` are the volumes of the snapshot before; without any, a new
+    chain begins. `time` is the label of the set, and the id of the snapshot. `download` puts one volume of `base`,
+    checked, at a path; None where all of them are in the spool.
     """
 
     spool: Path
@@ -52,16 +52,15 @@ class EncodeOrder:
     forced: Path | None = None
     prefix: str = ""
     volume_megabytes: int = 100
-    bring: Callable[[Volume, Path], None] | None = None
+    download: Callable[[Volume, Path], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedSet:
-    """What a push made and read. Paths are absolute.
+    """The volumes of a new set, and what the engine read for it. Paths are absolute.
 
-    `as_read` has every regular file whose content this set stored, and its SHA-256; `changed` those of them that
-    changed under the reader; `skipped` what could not be stored: there the set has nothing, what an older set has, or
-    a part.
+    `as_read` has every regular file whose content this set stores, and its SHA-256. `changed` are those that changed
+    while the engine read them. `skipped` could not be stored: the set then has nothing, the older content, or a part.
     """
 
     volumes: tuple[Volume, ...]
@@ -71,10 +70,10 @@ class EncodedSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Volumes:
-    """What is decoded: the volumes that restore_volumes() picks, checked, in a private folder.
+class CheckedVolumes:
+    """Volumes to decode: those that select_restore_volumes() gives, checked, in a private folder.
 
-    Of `names` some may not be there yet: each comes whole, by a rename.
+    Some of `names` may not be there yet. Each appears whole, by a rename, and the engine waits for it.
     """
 
     folder: Path
@@ -83,17 +82,23 @@ class Volumes:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """`cache` is ours alone; a run in which nothing moves for `patience` seconds is ended."""
+    """duplicity with a secret and a cache. Holds no state but these, so several threads may use it at once.
+
+    No other program may use `cache`; two runs for the same shard prefix must not overlap, as they share a folder there.
+    A run in which nothing moves for `patience` seconds is ended with ProgramFailed.
+    """
 
     cache: Path
     secret: Secret
     patience: float = 900.0
 
-    def push(self, order: EncodeOrder, moved: Moved = lambda _count: None) -> EncodedSet:
-        """Make one set; `moved` is told the bytes read so far, about twice a second.
+    def encode(self, order: EncodeOrder, moved: Moved = lambda _count: None) -> EncodedSet:
+        """Make one set and give its volumes, which are then durable in the spool.
 
-        Afterwards the volumes are durable; they count when a seal names them.
-        Raises ProgramFailed, TargetFull, NoSpace (the cache), TargetDamaged (the base).
+        The volumes count only when a ledger entry names them. A run that fails or is killed leaves nothing among the
+        volumes, and the next run starts anew: the engine never resumes. `moved` gets the bytes read so far, about twice
+        a second, and may raise to end the run. Raises ProgramFailed, TargetFull (the spool), NoSpace (the cache), and
+        TargetDamaged where a volume of the base is missing or is not what was sealed.
         """
         chain = tuple(volume for volume in order.base if _prefix(volume.name) == order.prefix)
         with fresh_folder(order.spool / f"{INCOMING}{_key(order.prefix)}") as incoming:
@@ -106,8 +111,8 @@ class Engine:
                 synchronise=_show_chain(folders, order, chain),
             )
             arguments = duplicity_cli.backup_arguments(folders, order.source, wanted)
-            job = Job(
-                duplicity_cli.PUSH,
+            job = WorkerJob(
+                duplicity_cli.ENCODE,
                 folders,
                 order.spool,
                 arguments,
@@ -120,19 +125,22 @@ class Engine:
             lines = run_duplicity(job)
             volumes = _take_in(folders.volumes, order, chain)
             signature_cache.remember(folders.archive, (*chain, *volumes))
-        return _pushed(volumes, lines)
+        return _encoded_set(volumes, lines)
 
-    def pull(self, volumes: Volumes, stage: Path, shard: Shard, moved: Moved = lambda _count: None) -> None:
-        """Decode one shard into `stage`: an empty folder inside a private one, for its mode becomes the source's.
+    def decode(self, volumes: CheckedVolumes, stage: Path, shard: Shard, moved: Moved = lambda _count: None) -> None:
+        """Decode one shard into `stage`, which must be an empty folder inside a private one.
 
-        Owners come back as numbers. Raises ProgramFailed on any complaint of the engine, NoSpace.
+        `stage` gets the mode of the source folder, and files get the numeric owners of the backed-up machine. The
+        caller must have checked every volume against the ledger: duplicity believes what it reads. `moved` gets the
+        bytes written so far, and may raise to end the run. Raises ProgramFailed on any warning or error of duplicity,
+        and NoSpace.
         """
-        with fresh_folder(self.cache / f"pull-{_key(shard.prefix)}") as work:
+        with fresh_folder(self.cache / f"decode-{_key(shard.prefix)}") as work:
             names = work / "names"
             names.write_bytes(b"\0".join(name.encode() for name in volumes.names))
             folders = self._folders(work, shard.prefix, volumes.folder)
             arguments = duplicity_cli.restore_arguments(folders, stage, shard.prefix, shard.time)
-            job = Job(duplicity_cli.PULL, folders, stage, arguments, self.secret, self.patience, moved, names)
+            job = WorkerJob(duplicity_cli.DECODE, folders, stage, arguments, self.secret, self.patience, moved, names)
             run_duplicity(job)
 
     def _folders(self, work: Path, prefix: str, volumes: Path | None = None) -> Folders:
@@ -148,57 +156,51 @@ class Engine:
 def encode_all(
     engine: Engine, orders: Sequence[EncodeOrder], moved: Moved = lambda _count: None
 ) -> tuple[EncodedSet, ...]:
-    """Make several sets side by side, one for each shard; `moved` is told the sum. The first failure ends them all."""
-    return _all([partial(engine.push, order) for order in orders], moved)
+    """Make several sets side by side, one for each shard. The first failure ends them all.
+
+    `moved` gets the sum of the bytes that all of them read. Raises what Engine.encode() raises.
+    """
+    return _run_all([partial(engine.encode, order) for order in orders], moved)
 
 
 def decode_all(
-    engine: Engine, volumes: Volumes, pulls: Sequence[tuple[Path, Shard]], moved: Moved = lambda _count: None
+    engine: Engine, volumes: CheckedVolumes, shards: Sequence[tuple[Path, Shard]], moved: Moved = lambda _count: None
 ) -> None:
-    """Decode shards side by side, each into its folder; otherwise as push_all()."""
-    _all([partial(engine.pull, volumes, folder, shard) for folder, shard in pulls], moved)
+    """Decode several shards side by side, each into its own folder. The first failure ends them all.
+
+    `moved` gets the sum of the bytes that all of them wrote. Raises what Engine.decode() raises.
+    """
+    _run_all([partial(engine.decode, volumes, folder, shard) for folder, shard in shards], moved)
 
 
-def _all(works: Sequence[Callable[[Moved], T]], moved: Moved) -> tuple[T, ...]:
-    if len(works) == 1:
-        return (works[0](moved),)
-    done, stop = [0] * len(works), Event()
+def _run_all(works: Sequence[Callable[[Moved], T]], moved: Moved) -> tuple[T, ...]:
+    amounts = [0] * len(works)
 
-    def work(number: int) -> T:
-        def count(amount: int) -> None:
-            if stop.is_set():
-                raise Interrupted
-            done[number] = amount
-            moved(sum(done))
+    def work(number: int, stop: Stop) -> T:
+        def show(amount: int) -> None:
+            stop.check()
+            amounts[number] = amount
+            moved(sum(amounts))
 
-        return works[number](count)
+        return works[number](show)
 
-    with ThreadPoolExecutor(max_workers=len(works)) as threads:
-        running = [threads.submit(work, number) for number in range(len(works))]
-        try:
-            wait(running, return_when=FIRST_EXCEPTION)
-        finally:
-            stop.set()
-    failures = [failure for future in running if (failure := future.exception())]
-    for failure in sorted(failures, key=lambda failure: isinstance(failure, Interrupted)):
-        raise failure
-    return tuple(future.result() for future in running)
+    return map_side_by_side(work, range(len(works)), len(works), _GRACE)
 
 
-def prefix_of(number: int) -> str:
-    """The file prefix of a shard. The first has none, so that stock duplicity needs no option for it."""
+def shard_prefix(number: int) -> str:
+    """The file prefix of shard `number`. The first has none, so that stock duplicity needs no option for it."""
     return f"{'abcdefgh'[number]}-" if number else ""
 
 
-def shards_that_pay(amount: int) -> int:
-    """How many shards are worth their start for so many bytes: one a core, and so many bytes each at least."""
+def count_shards(amount: int) -> int:
+    """How many shards pay for themselves with `amount` bytes: at most one a core, and at least 64 MiB each."""
     return max(1, min(len(os.sched_getaffinity(0)), 8, amount // _BYTES_A_SHARD))
 
 
 def clean_spool(spool: Path, sealed: Collection[str]) -> tuple[str, ...]:
-    """Take away what a killed run left in the spool: never resumed, never offered. Gives the names that went.
+    """Delete from the spool what a killed run left there and no run resumes. Gives the deleted names.
 
-    `sealed` are the names of the volumes of all snapshots; files that are no volumes are left alone.
+    `sealed` are the names of all volumes to keep. Files that are no volumes stay.
     """
     keep = frozenset(sealed)
     gone = []
@@ -214,40 +216,40 @@ def clean_spool(spool: Path, sealed: Collection[str]) -> tuple[str, ...]:
 
 
 def select_restore_volumes(volumes: Iterable[Volume]) -> tuple[Volume, ...]:
-    """Those of a snapshot's volumes that decoding it takes: signatures are only for making increments."""
+    """The volumes of a snapshot that decoding needs. Signatures are only for the next increment."""
     return tuple(volume for volume in volumes if not _is_signature(volume.name))
 
 
 def _show_chain(folders: Folders, order: EncodeOrder, chain: Sequence[Volume]) -> bool:
-    """Let duplicity see the chain it continues, and give whether it must read it.
+    """Let duplicity see the chain that it continues, and give whether it must read it.
 
-    Where the archive is good, names are enough: empty files. Where it is not, manifests and signatures are copied,
-    each checked against the seal. What a volume holds it never needs to know.
+    Where the signature cache is good, names are enough: empty files. Otherwise manifests and signatures are copied,
+    each checked against the ledger. duplicity never needs the content of the other volumes.
     """
     trusted = bool(chain) and signature_cache.is_trusted(folders.archive, chain)
     if not trusted:
         signature_cache.forget(folders.archive)
     for volume in chain:
-        if order.bring is None:
+        if order.download is None:
             _check_there(order.spool, volume)
         shown = folders.volumes / volume.name
         if trusted or _is_content(volume.name):
             shown.touch(mode=0o600)
-        elif order.bring is None:
-            copy_checked(order.spool / volume.name, shown, volume)
+        elif order.download is None:
+            copy_volume(order.spool / volume.name, shown, volume)
         else:
-            order.bring(volume, shown)
+            order.download(volume, shown)
     return bool(chain) and not trusted
 
 
 def _volume_size(order: EncodeOrder) -> int:
-    """As asked for, or less where the disk is small: duplicity refuses to begin without room for more than two."""
+    """The configured size, or less on a small disk: duplicity does not start without room for more than two volumes."""
     status = os.statvfs(order.spool)
     return max(1, min(order.volume_megabytes, status.f_bavail * status.f_frsize // (4 << 20)))
 
 
 def _check_there(spool: Path, volume: Volume) -> None:
-    """An increment of a chain with a hole could never be restored. Raises TargetDamaged."""
+    """Raise TargetDamaged where a volume is missing: an increment of such a chain could never be restored."""
     try:
         size = os.lstat(spool / volume.name).st_size
     except FileNotFoundError:
@@ -264,8 +266,7 @@ def _take_in(made: Path, order: EncodeOrder, chain: Sequence[Volume]) -> tuple[V
     old = {volume.name for volume in chain}
     names = sorted((name for name in os.listdir(made) if name not in old), key=lambda name: (_LAST in name, name))
     _check_set(names, order)
-    with ThreadPoolExecutor(max_workers=2) as threads:
-        volumes = tuple(threads.map(lambda name: _settled(made / name), names))
+    volumes = map_side_by_side(lambda name, _stop: _sync_volume(made / name), names, 2)
     for name in names:
         os.rename(made / name, order.spool / name)
     sync_folder(order.spool)
@@ -282,24 +283,21 @@ def _check_set(names: Sequence[str], order: EncodeOrder) -> None:
         raise ProgramFailed(program="duplicity", reason=f"it left no whole set, but {', '.join(names) or 'nothing'}")
 
 
-def _settled(path: Path) -> Volume:
-    """Make a finished volume durable and name it."""
+def _sync_volume(path: Path) -> Volume:
+    """Make a finished volume durable; give its name, size and digest."""
     with open(path, "rb", buffering=0) as stream:
         os.fsync(stream.fileno())
         return Volume(path.name, os.fstat(stream.fileno()).st_size, file_sha256(stream))
 
 
-def _pushed(volumes: tuple[Volume, ...], lines: Iterable[Line]) -> EncodedSet:
-    as_read: dict[bytes, str] = {}
-    changed, skipped = [], []
-    for line in lines:
-        if line.kind == b"failed":
-            skipped.append(Skipped(line.path, line.text))
-        elif line.kind in (b"stored", b"changed"):
-            as_read[line.path] = line.text
-            if line.kind == b"changed":
-                changed.append(line.path)
-    return EncodedSet(volumes, as_read, tuple(changed), tuple(skipped))
+def _encoded_set(volumes: tuple[Volume, ...], lines: Sequence[ReportLine]) -> EncodedSet:
+    stored = [line for line in lines if line.kind in (b"stored", b"changed")]
+    return EncodedSet(
+        volumes,
+        as_read={line.path: line.text for line in stored},
+        changed=tuple(line.path for line in stored if line.kind == b"changed"),
+        skipped=tuple(Skipped(line.path, line.text) for line in lines if line.kind == b"failed"),
+    )
 
 
 def _key(prefix: str) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from tklb.crypto.gpg import GPG_OPTIONS
 
-PUSH, PULL = "push", "pull"  # what our worker is told to do
+ENCODE, DECODE = "encode", "decode"  # what our worker is told to do
 
 _SPACE_CODES = {35, 53}  # log.ErrorCode.not_enough_freespace, backend_no_space
 _SPACE_WORDS = ("No space left on device", "Errno 28", "Disk quota exceeded", "Errno 122")
@@ -85,7 +85,7 @@ def parse_log(text: str) -> Iterator[LogEntry]:
             yield LogEntry(level, int(code), "\n".join(line.removeprefix(". ") for line in lines))
 
 
-def complaints(entries: Iterable[LogEntry]) -> tuple[LogEntry, ...]:
+def select_problems(entries: Iterable[LogEntry]) -> tuple[LogEntry, ...]:
     """The errors and warnings that are not known to be harmless."""
     loud = (entry for entry in entries if entry.level in ("ERROR", "WARNING"))
     return tuple(entry for entry in loud if not any(known.fullmatch(entry.text) for known in _HARMLESS))

@@ -70,7 +70,7 @@ class Deflate:
             return self._run.compress(content)
         # What comes later must not refer to what this compressor has never seen: it ends here, on a whole byte.
         before, self._run = self._run.flush(self._isal.Z_FULL_FLUSH), self._begun()
-        return before + _stored(content)
+        return before + _store_blocks(content)
 
     def flush(self) -> bytes:
         return self._run.flush()
@@ -86,7 +86,7 @@ class Deflate:
         return len(self._isal.compress(sample, _LEVEL, -15)) >= len(sample)
 
 
-def _stored(content: bytes) -> bytes:
+def _store_blocks(content: bytes) -> bytes:
     blocks = []
     for start in range(0, len(content), _STORED):
         block = content[start : start + _STORED]
@@ -127,14 +127,14 @@ def main(arguments: Sequence[str]) -> int:
         with open(feed, "wb", buffering=_PIPE) as stream:
             compress(_reader(parent), stream.write)
     except BrokenPipeError:
-        return _ended(pid) or 1
+        return _wait_exit(pid) or 1
     except BaseException as exc:  # noqa: BLE001 - whatever it was, gpg must not finish
         # A message that ends here would look whole.
         os.kill(pid, _KILL)
-        _ended(pid)
+        _wait_exit(pid)
         sys.stderr.write(f"gpg front: {type(exc).__name__}: {exc}\n")
         return 1
-    return _ended(pid)
+    return _wait_exit(pid)
 
 
 def _start_gpg(arguments: Sequence[str]) -> tuple[int, int]:
@@ -166,6 +166,6 @@ def _reader(parent: int) -> Callable[[int], bytes]:
     return read
 
 
-def _ended(pid: int) -> int:
+def _wait_exit(pid: int) -> int:
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return status if status >= 0 else 128 - status

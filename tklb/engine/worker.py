@@ -38,8 +38,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from tklb.engine.duplicity_cli import PUSH
-from tklb.storage.duplicity.version import VERSION
+from tklb.engine.duplicity_cli import ENCODE
+from tklb.storage.duplicity import VERSION
 
 _MOVED_EVERY = 8 << 20
 _LOOK = 0.02  # seconds between two looks for a volume that is on its way
@@ -175,7 +175,7 @@ def run_backup(report: WorkerReport, names: Sequence[bytes], forced: frozenset[b
             if blocked is not None and index[: len(blocked)] == blocked:
                 report.failed(_name(root, index), "its folder vanished")
                 continue
-            found = _looked_at(SourceFile, root, index, report)
+            found = _look_up(SourceFile, root, index, report)
             if found is None:
                 continue
             yield found
@@ -195,7 +195,7 @@ def _name(root: bytes, index: Index) -> bytes:
     return os.path.join(root, *index)
 
 
-def _looked_at(kind: Callable[[bytes, Index], Untyped], root: bytes, index: Index, report: WorkerReport) -> Untyped:
+def _look_up(kind: Callable[[bytes, Index], Untyped], root: bytes, index: Index, report: WorkerReport) -> Untyped:
     """The object of that name, or None where there is none that a tar file could hold; that is reported."""
     from duplicity.path import PathException
 
@@ -307,7 +307,7 @@ def _shield(parent: int) -> None:
     socket.getfqdn = lambda name="": name or socket.gethostname()
 
 
-def _listed(file: str) -> list[bytes]:
+def _read_names(file: str) -> list[bytes]:
     with open(file, "rb") as stream:
         return stream.read().split(b"\0")
 
@@ -315,9 +315,10 @@ def _listed(file: str) -> list[bytes]:
 def main(arguments: Sequence[str]) -> int:
     """Run duplicity and end with its status.
 
-    Arguments: report descriptor, parent, `push` or `pull`, list of names, list of forced names or "", duplicity's own.
+    Arguments: report descriptor, parent, `encode` or `decode`, list of names, list of forced names or "", and those of
+    duplicity itself.
     """
-    descriptor, parent, deed, names, forced, *words = arguments
+    descriptor, parent, task, names, forced, *words = arguments
     _shield(int(parent))
     import duplicity
     from duplicity.__main__ import dup_run
@@ -329,10 +330,10 @@ def main(arguments: Sequence[str]) -> int:
     report.begin()
     _hasten(report)
     _log_every_name()
-    if deed == PUSH:
-        run_backup(report, _listed(names), frozenset(_listed(forced)) if forced else frozenset())
+    if task == ENCODE:
+        run_backup(report, _read_names(names), frozenset(_read_names(forced)) if forced else frozenset())
     else:
-        run_restore(report, list(filter(None, _listed(names))))
+        run_restore(report, list(filter(None, _read_names(names))))
     sys.argv = ["duplicity", *words]
     status: object = 1
     try:

@@ -42,7 +42,7 @@ def seal(
         (work / "entry").write_bytes(content)
         for torn in ledger.torn:
             target.delete(torn)
-        target.put(name, work / "entry", hashlib.sha256(content).hexdigest())
+        target.upload(name, work / "entry", hashlib.sha256(content).hexdigest())
     if content not in (read_content(target, name, LONGEST_ENTRY) for _ in range(2)):  # a byte may flip on the way
         raise TargetDamaged(address=target.address, reason=f"{name} did not come back as it was written")
     keep_copies(target, folder, {name: content})

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TargetUrl:
-    """`text` is the address as people may see it. What a kind of target has no use for is empty.
+    """`text` is the address without credentials. Fields that a kind of target does not use are empty.
 
-    file: `path` absolute. s3: `endpoint` ("" as configured), `bucket`, `path` the prefix, no slashes around it. sftp:
-    `user` ("" as SSH decides), `host`, `port` (0: 22), `path` absolute or relative to the home. Others: the text.
+    file: `path` absolute. s3: `endpoint` ("" as configured), `bucket`, `path` the prefix without slashes around it.
+    sftp: `user` ("" as SSH decides), `host`, `port` (0: 22), `path` absolute or relative to the home. Others: the text.
     """
 
-    scheme: str  # file s3 sftp other
+    scheme: str  # lower case; file, s3, sftp, or whatever duplicity has a backend for
     text: str
     path: str = ""
     user: str = ""

@@ -12,7 +12,7 @@ class SetName(NamedTuple):
     end: str
 
 
-class Named(NamedTuple):
+class VolumeNameParts(NamedTuple):
     """What the name of a volume says. `part` is manifest, sigtar or vol1.difftar."""
 
     set: SetName
@@ -24,13 +24,13 @@ class Named(NamedTuple):
         return int(self.part[3:].partition(".")[0]) if self.part.startswith("vol") else 0
 
 
-def parse_name(name: str) -> Named:
+def parse_name(name: str) -> VolumeNameParts:
     """Raise ValueError for what is no volume."""
     match = VOLUME_NAME.fullmatch(name)
     if match is None:
         raise ValueError(f"no volume: {name!r}")
     prefix, full, begin, end, part = match.groups()
-    return Named(SetName(prefix, begin or "", end or full), part)
+    return VolumeNameParts(SetName(prefix, begin or "", end or full), part)
 
 
 _TIME = r"([0-9]{8}T[0-9]{6}Z)"
@@ -42,7 +42,7 @@ VOLUME_NAME = re.compile(
 )
 
 
-def decoding_order(volume: str) -> tuple[int, str]:
+def volume_sort_key(volume: str) -> tuple[int, str]:
     """What sorts volumes in the order in which duplicity decodes them: manifests first."""
     found = VOLUME_NAME.fullmatch(volume)
     digits = found["part"].removeprefix("vol").partition(".")[0] if found else ""

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from tklb.base.fs import private_folder, remove_tree
-from tklb.engine.duplicity import Engine, Volumes, decode_all, select_restore_volumes
+from tklb.engine.duplicity import CheckedVolumes, Engine, decode_all, select_restore_volumes
 from tklb.errors import NoSpace
 from tklb.restore.open import SnapshotSource
 from tklb.session import TargetSession
@@ -35,7 +35,7 @@ def decode(session: TargetSession, source: SnapshotSource, work: Path) -> tuple[
             session.progress("decoding", done, plain)
 
     with download_in_background(source.target, needed, volumes, session.config.uploads, fetching) as check:
-        decode_all(engine, Volumes(volumes, tuple(volume.name for volume in needed)), pulls, decoding)
+        decode_all(engine, CheckedVolumes(volumes, tuple(volume.name for volume in needed)), pulls, decoding)
     remove_tree(volumes)
     return folders
 

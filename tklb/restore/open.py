@@ -15,7 +15,7 @@ from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry
 from tklb.session import TargetSession
 from tklb.storage.backend import KEY, Backend
-from tklb.storage.open import open_backend
+from tklb.storage.kinds import open_backend
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""The place snapshots are kept at, seen as objects with names: what every kind of target must be able to do.
+"""A backend: the objects at one target, by name. Every kind of target fulfils this contract.
 
-Names are relative (`volumes/NAME`, `ledger/NAME`, `key.asc`); an object is written whole or not at all. Touches
-nothing itself: the kinds of target do (local.py, s3.py, sftp.py, other.py), and address.py knows which one is meant.
-What all kinds need alike is put around them: retry.py, watchdog.py, pace.py.
+Names are relative (`volumes/NAME`, `ledger/NAME`, `key.asc`). An object appears whole or not at all, and nobody changes
+it afterwards. This module touches nothing; the backends do: local.py, s3/, sftp/ and duplicity/. The table in kinds.py
+says which backend serves an address, and wrappers/ adds retry, stall timeout and rate limit.
 """
 
 import re
@@ -18,8 +18,9 @@ KEY = "key.asc"
 
 _NAME = re.compile(r"(volumes|ledger)/[A-Za-z0-9_][A-Za-z0-9._-]*|key\.asc")
 
-# Told the bytes that moved since it was last called; it may take its time (a rate limit) or raise (an end). It is
-# told 0 now and then while nothing moves, and a negative number for what is sent again. Several threads may call it.
+# A callback that gets the bytes that moved since its last call. It may take its time (a rate limit), or raise to end
+# the operation. It gets 0 now and then while nothing moves, and a negative number for bytes that have to move again.
+# Several threads may call it at once.
 Moved = Callable[[int], object]
 
 
@@ -32,10 +33,10 @@ class ListedObject(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What the target itself knows of an object.
+    """The facts that a target reports about an object, without reading it.
 
-    `sha256` is in lowercase hex, None where the target would have to read the object to tell; `modified` is by the
-    target's own clock, aware, None where it tells none.
+    `size` is in bytes. `sha256` is in lowercase hex, None where the target does not know it. `modified` is aware, by
+    the clock of the target, None where the target reports none.
     """
 
     size: int
@@ -44,63 +45,87 @@ class StoredObject:
 
 
 def ignore_moved(_count: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 class Backend(Protocol):
-    """Objects at an address; safe to be used by several threads at once.
+    """The objects at one target.
 
-    All methods raise TargetUnreachable (`may_pass` where another try may do better) and AccessRefused; those that
-    write, TargetFull.
+    Several threads may call any method at once; a backend that needs a connection for each keeps a pool (sessions.py).
+    A backend tries each operation once and waits as long as its connection does: retries, the stall timeout and the
+    rate limit are wrappers. A name that cannot be an object of ours raises ValueError (see check_name) before anything
+    is asked.
+
+    Every method raises TargetUnreachable, with `may_pass` where another try may succeed, and AccessRefused where the
+    target refuses the credentials. Methods that write raise TargetFull. What a target says is hostile: a backend
+    repeats none of it in a message unless it is printable and free of secrets, and reads no answer without a limit. An
+    exception that `moved` raises passes through unchanged.
     """
 
     @property
     def address(self) -> str:
-        """For people: free of credentials."""
+        """The address for people, without credentials."""
 
     @property
     def spool(self) -> Path | None:
-        """The folder of the volumes, where the engine may write into it at once; None where they must be uploaded."""
+        """The folder of the volumes, if the engine may write into it directly; None where tklb has to upload them.
 
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
-        """Store a file durably: afterwards the whole object is there, before that nothing new is.
-
-        `sha256` is the file's digest. What comes back has it where the target itself confirmed the content it holds;
-        where it has None, only reading the object back will tell. TargetUnreachable: it confirmed another content.
+        A backend gives a folder only where nobody but root can rename or replace anything in it or above it.
         """
 
-    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
-        """Copy an object into a new private file, which is gone again on a failure.
+    def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+        """Store a file under `name`, durably.
 
-        Raises TargetDamaged where there is no such object, NoSpace for the file's own disk.
+        `sha256` is the digest of the file, in lowercase hex. The new object replaces an old one of that name in one
+        step where the target can do that. Until then, and after any failure, readers find the old object or none; only
+        duplicity's backends may leave a part under the name. The caller deletes nothing after a failure: tidy() does.
+
+        Gives the size, and the SHA-256 where the target itself confirmed it for the content it now holds. Where
+        `sha256` is None the caller has to read the object back. Raises TargetUnreachable where the target confirms
+        another content, or where the file changes during the upload.
+        """
+
+    def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
+        """Copy an object into a new file of mode 0600.
+
+        The content is not checked: the caller compares it with the ledger. A failure leaves no file behind. Raises
+        FileExistsError where `destination` exists, TargetDamaged where there is no such object, and NoSpace where the
+        disk of `destination` is full.
         """
 
     def read(self, name: str, limit: int) -> bytes:
-        """The content of a small object. Raises TargetDamaged where it is missing or longer than `limit` bytes."""
+        """Give the content of a small object. Raises TargetDamaged where it is missing or longer than `limit` bytes."""
 
     def list(self, prefix: str) -> tuple[ListedObject, ...]:
-        """The objects whose names begin with `prefix` (VOLUMES or LEDGER), sorted by name."""
+        """Give the objects whose names begin with `prefix` (VOLUMES or LEDGER), sorted by name.
+
+        Only plain objects with names of ours are listed, never folders or links. A listing may lag behind uploads and
+        deletions; where that matters, the caller asks stat() again.
+        """
 
     def stat(self, name: str) -> StoredObject | None:
-        """What is known of an object without reading it; None where it is missing."""
+        """Give what the target reports about an object without reading it; None where it is missing."""
 
     def delete(self, name: str) -> None:
-        """Take an object away; one that is missing is fine."""
+        """Delete an object. A missing one is no failure."""
 
     def tidy(self) -> None:
-        """Take away what a `put` that was cut off left behind. Nobody else may be writing."""
+        """Delete what interrupted uploads left behind, as far as the target lists it.
+
+        The caller makes sure that nobody uploads to this target meanwhile.
+        """
 
     def close(self) -> None:
-        """Let go of connections; the next use makes new ones."""
+        """Close all connections; operations that use one may fail. The next operation opens new ones."""
 
 
 def is_name(name: str) -> bool:
-    """Whether this can be the name of an object of ours."""
+    """Whether `name` can be the name of an object of ours."""
     return _NAME.fullmatch(name) is not None
 
 
 def check_name(name: str) -> str:
-    """Raise ValueError for what can be no object of ours."""
+    """Give `name`; raise ValueError where it cannot be the name of an object of ours."""
     if not is_name(name):
         raise ValueError(f"no object name: {name!r}")
     return name

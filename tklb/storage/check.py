@@ -1,9 +1,9 @@
-"""The sealed objects themselves: find out which are missing or not what they were, and fetch them, each checked.
+"""Check the volumes of a backend: which are missing, cut short, damaged, or unknown to the ledger.
 
-Takes what a record names and a target; nothing is given on that differs from the seal in a single bit. Touches the
-private folder it fetches into.
+Takes the volumes that ledger entries name, and a backend. Touches the private folder that it downloads into.
 """
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -12,11 +12,11 @@ from pathlib import Path
 from threading import Lock
 
 from tklb.base.concurrency import Stop, run_side_by_side
-from tklb.base.fs import file_sha256
+from tklb.base.fs import file_sha256, open_plain
 from tklb.errors import TargetDamaged, TargetUnreachable
 from tklb.model.snapshot import Volume
 from tklb.storage.backend import VOLUMES, Backend
-from tklb.storage.transfer import fetch_volumes
+from tklb.storage.transfer import download_volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,41 +28,41 @@ class ObjectProblem:
 
 
 def check_objects(
-    target: Backend,
+    backend: Backend,
     volumes: Iterable[Volume],
     folder: Path | None = None,
     moved: Callable[[int], None] = lambda _: None,
     abreast: int = 1,
 ) -> tuple[ObjectProblem, ...]:
-    """What is wrong with sealed objects: by presence and size, or by content too where a private `folder` is given.
+    """Check sealed volumes by presence and size, and by content too where a private `folder` is given.
 
-    `moved` is told the bytes read so far, `abreast` are read at a time. What reads badly is read a second time: a bit
-    that was flipped on the way is no damage. Objects that no seal names are another matter: unexpected().
+    It reads `abreast` volumes at a time; `moved` gets the bytes read so far. A volume that reads badly is read a second
+    time, since a bit that flips on the way is no damage. For objects that no entry names, see find_unexpected().
     """
-    wanted, sizes = tuple(volumes), sizes_of(target)
-    kinds = {volume.name: _kind_by_size(target, volume, sizes.get(volume.name)) for volume in wanted}
+    wanted, sizes = tuple(volumes), list_sizes(backend)
+    kinds = {volume.name: _kind_by_size(backend, volume, sizes.get(volume.name)) for volume in wanted}
     if folder:
         there = [volume for volume in wanted if not kinds[volume.name]]
-        kinds.update(_kinds_by_content(target, there, folder, moved, abreast))
+        kinds.update(_kinds_by_content(backend, there, folder, moved, abreast))
     return tuple(ObjectProblem(volume.name, kind) for volume in wanted if (kind := kinds[volume.name]))
 
 
-def find_unexpected(target: Backend, sealed: Iterable[str]) -> tuple[ObjectProblem, ...]:
-    """What lies among the volumes and no seal names. A restore never looks at it."""
+def find_unexpected(backend: Backend, sealed: Iterable[str]) -> tuple[ObjectProblem, ...]:
+    """The objects among the volumes that no ledger entry names. A restore never reads them."""
     known = frozenset(sealed)
-    return tuple(ObjectProblem(name, "unexpected") for name in sizes_of(target) if name not in known)
+    return tuple(ObjectProblem(name, "unexpected") for name in list_sizes(backend) if name not in known)
 
 
-def sizes_of(target: Backend) -> dict[str, int]:
+def list_sizes(backend: Backend) -> dict[str, int]:
     """The size of every object among the volumes, by its name there, sorted by name."""
-    return {name.removeprefix(VOLUMES): size for name, size in target.list(VOLUMES)}
+    return {name.removeprefix(VOLUMES): size for name, size in backend.list(VOLUMES)}
 
 
-def _kind_by_size(target: Backend, volume: Volume, listed: int | None) -> str:
-    """What is wrong with an object by its size alone, "" if nothing. A listing may be behind the times: ask again."""
+def _kind_by_size(backend: Backend, volume: Volume, listed: int | None) -> str:
+    """The problem that the size of a volume shows, "" for none. A listing may lag behind, so it asks again."""
     size = listed
     if listed != volume.size:
-        found = target.stat(VOLUMES + volume.name)
+        found = backend.stat(VOLUMES + volume.name)
         size = found.size if found else None
     if size is None:
         return "missing"
@@ -72,46 +72,53 @@ def _kind_by_size(target: Backend, volume: Volume, listed: int | None) -> str:
 
 
 def _kinds_by_content(
-    target: Backend, volumes: Sequence[Volume], folder: Path, moved: Callable[[int], None], abreast: int
+    backend: Backend, volumes: Sequence[Volume], folder: Path, moved: Callable[[int], None], abreast: int
 ) -> dict[str, str]:
     kinds: dict[str, str] = {}
     done, lock = 0, Lock()
 
-    def look(volume: Volume, stop: Stop) -> None:
+    def check(volume: Volume, stop: Stop) -> None:
         nonlocal done
         stop.check()
-        kind = "" if _is_whole(target, volume, folder) else _kind_by_size(target, volume, None) or "damaged"
+        kind = "" if _is_whole(backend, volume, folder) else _kind_by_size(backend, volume, None) or "damaged"
         with lock:
             kinds[volume.name] = kind
             done += volume.size
             moved(done)
 
-    run_side_by_side(look, volumes, abreast)
+    run_side_by_side(check, volumes, abreast)
     return kinds
 
 
-def _is_whole(target: Backend, volume: Volume, folder: Path) -> bool:
-    """Whether one of two looks finds it whole. Where the target answers but for this object, the object is damaged."""
-    if target.spool is not None:
-        return any(_is_whole_here(target.spool / volume.name, volume) for _ in range(2))
-    for is_last in (False, True):
-        try:
-            fetch_volumes(target, (volume,), folder)
+def _is_whole(backend: Backend, volume: Volume, folder: Path) -> bool:
+    """Whether one of two reads finds it whole. Where the target answers, but not for this object, it is damaged."""
+    if backend.spool is not None:
+        path = backend.spool / volume.name
+        return _is_whole_file(path, volume) or _is_whole_file(path, volume)
+    with contextlib.suppress(TargetUnreachable):
+        if _is_download_whole(backend, volume, folder):
             return True
-        except TargetDamaged:
-            continue
-        except TargetUnreachable:
-            if is_last:
-                target.stat(VOLUMES + volume.name)
-        finally:
-            (folder / volume.name).unlink(missing_ok=True)
-    return False
-
-
-def _is_whole_here(path: Path, volume: Volume) -> bool:
-    """The same of a file, where it lies. One that cannot be read to its end is not whole."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as stream:
+        return _is_download_whole(backend, volume, folder)
+    except TargetUnreachable:
+        backend.stat(VOLUMES + volume.name)  # raises where the target does not answer at all
+        return False
+
+
+def _is_download_whole(backend: Backend, volume: Volume, folder: Path) -> bool:
+    try:
+        download_volume(backend, volume, folder)
+        return True
+    except TargetDamaged:
+        return False
+    finally:
+        (folder / volume.name).unlink(missing_ok=True)
+
+
+def _is_whole_file(path: Path, volume: Volume) -> bool:
+    """Whether a file of this machine is the whole volume. One that cannot be read to its end is not."""
+    try:
+        with open_plain(path) as stream:
             return os.fstat(stream.fileno()).st_size == volume.size and file_sha256(stream) == volume.sha256
     except OSError as exc:
         if exc.errno in (errno.EACCES, errno.EPERM):

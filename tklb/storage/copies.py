@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tklb.base.fs import fresh_folder
@@ -10,8 +11,8 @@ from tklb.errors import TargetDamaged
 from tklb.model.snapshot import Volume
 from tklb.storage.backend import Backend
 from tklb.storage.check import ObjectProblem, check_objects
-from tklb.storage.transfer import copy_checked, fetch_volumes
-from tklb.storage.upload import upload
+from tklb.storage.transfer import copy_volume, download_volume
+from tklb.storage.upload import upload_volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,38 +26,50 @@ class CopySources:
 
 
 def repair_chain(
-    target: Backend, volumes: Iterable[Volume], folders: tuple[Path, ...], work: Path
+    backend: Backend, volumes: Iterable[Volume], folders: tuple[Path, ...], work: Path
 ) -> tuple[ObjectProblem, ...]:
-    """Put back what a listing shows to be missing or of another size and `folders` have whole; give what remains.
+    """Upload again what is missing, or has another size, and is whole in `folders`. Gives the problems that remain.
 
-    `work` must be a folder that is not there, or of ours. Raises what the target raises.
+    `work` must be a folder that is not there, or of ours. Raises what the backend raises.
     """
     wanted = {volume.name: volume for volume in volumes}
-    for problem in (found := check_objects(target, wanted.values())):
-        with open_copy(wanted[problem.volume], CopySources(folders), work) as (folder, where):
-            if where:
-                upload(target, folder, (wanted[problem.volume],), 1)
-    return check_objects(target, wanted.values()) if found else ()
+    problems = check_objects(backend, wanted.values())
+    for problem in problems:
+        _repair_volume(backend, wanted[problem.volume], CopySources(folders), work)
+    return check_objects(backend, wanted.values()) if problems else ()
 
 
 @contextmanager
 def open_copy(volume: Volume, copies: CopySources, work: Path) -> Iterator[tuple[Path, str]]:
-    """A folder with a checked copy of a volume, and where that came from; "" where there is none."""
+    """Give a folder with a checked copy of a volume, and where the copy was; "" where there is none."""
     with fresh_folder(work) as folder:
-        for place in copies.folders:
-            try:
-                copy_checked(place / volume.name, folder / volume.name, volume)
-            except TargetDamaged:
-                (folder / volume.name).unlink(missing_ok=True)
-                continue
-            yield folder, str(place / volume.name)
-            return
-        for other in copies.targets:
-            try:
-                fetch_volumes(other, (volume,), folder)
-            except TargetDamaged:
-                (folder / volume.name).unlink(missing_ok=True)
-                continue
-            yield folder, other.address
-            return
-        yield folder, ""
+        yield folder, _copy_from_any(volume, copies, folder)
+
+
+def _repair_volume(backend: Backend, volume: Volume, copies: CopySources, work: Path) -> None:
+    with open_copy(volume, copies, work) as (folder, where):
+        if where:
+            upload_volumes(backend, folder, (volume,), 1)
+
+
+def _copy_from_any(volume: Volume, copies: CopySources, folder: Path) -> str:
+    """Copy a volume into `folder` from the first place that has it whole. Gives that place, "" for none."""
+    destination = folder / volume.name
+    for place in copies.folders:
+        source = place / volume.name
+        if _is_copied(partial(copy_volume, source, destination, volume), destination):
+            return str(source)
+    for other in copies.targets:
+        if _is_copied(partial(download_volume, other, volume, folder), destination):
+            return other.address
+    return ""
+
+
+def _is_copied(copy: partial[None], destination: Path) -> bool:
+    """Whether `copy` gave a whole volume."""
+    try:
+        copy()
+    except TargetDamaged:
+        destination.unlink(missing_ok=True)
+        return False
+    return True

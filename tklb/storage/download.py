@@ -1,7 +1,7 @@
-"""From a target into a private folder: sealed volumes, several at a time, each compared with its seal.
+"""Volumes from a target into a private folder: several at a time, each compared with the ledger.
 
-Takes what a record names; nothing is given on that differs from the seal in a single bit. What arrives broken is asked
-for once more: a byte that flipped on the way is no damage.
+Takes the volumes that a ledger entry names. A volume whose SHA-256 differs never reaches the folder. One that arrives
+broken is downloaded a second time, since a bit that flips on the way is no damage.
 """
 
 import contextlib
@@ -13,62 +13,62 @@ from tklb.base.concurrency import Stop, run_side_by_side
 from tklb.base.fs import fresh_folder
 from tklb.errors import TargetDamaged
 from tklb.model.snapshot import Volume
-from tklb.model.volume_names import decoding_order
+from tklb.model.volume_names import volume_sort_key
 from tklb.storage.backend import Backend
-from tklb.storage.transfer import Total, fetch_volumes
+from tklb.storage.transfer import ByteTotal, download_volume
 
 _A_MOMENT = 0.2  # seconds between two looks for Ctrl-C
 _GRACE = 5.0  # seconds that a download gets to end by itself
 
 
-def download(
-    target: Backend,
+def download_volumes(
+    backend: Backend,
     volumes: Iterable[Volume],
     folder: Path,
     count: int,
     moved: Callable[[int], object] = lambda _: None,
     check: Callable[[], object] = lambda: None,
 ) -> None:
-    """Bring volumes into an empty private folder, `count` at a time; `moved` is told the bytes of those that are there.
+    """Download volumes into an empty private folder, `count` at a time.
 
-    They come in the order in which they are decoded, and appear when they are checked, by a rename. `check` is called
-    now and then, and may raise an end. Raises TargetDamaged at the first that is missing or differs, and what the
-    target raises.
+    They start in the order in which the engine decodes them. Each appears in the folder by a rename, after its check.
+    `moved` gets the bytes of all volumes that are there. `check` is called now and then, and may raise to end the
+    download. Raises TargetDamaged at the first volume that is missing or differs, and what the backend raises.
     """
-    total = Total(moved)
+    total = ByteTotal(moved)
 
-    def fetch(volume: Volume, stop: Stop) -> None:
-        def go_on() -> None:
+    def download(volume: Volume, stop: Stop) -> None:
+        def check_both() -> None:
             stop.check()
             check()
 
         try:
-            fetch_volumes(target, (volume,), arriving, go_on)
+            download_volume(backend, volume, arriving, check_both)
         except TargetDamaged:
             (arriving / volume.name).unlink(missing_ok=True)
-            fetch_volumes(target, (volume,), arriving, go_on)
-        go_on()
+            download_volume(backend, volume, arriving, check_both)
+        check_both()
         (arriving / volume.name).rename(folder / volume.name)
         total.add(volume.size)
 
     with fresh_folder(folder.with_name(f"{folder.name}-arriving")) as arriving:
-        run_side_by_side(fetch, sorted(volumes, key=lambda volume: decoding_order(volume.name)), count)
+        run_side_by_side(download, sorted(volumes, key=lambda volume: volume_sort_key(volume.name)), count)
 
 
 @contextlib.contextmanager
 def download_in_background(
-    target: Backend, volumes: Iterable[Volume], folder: Path, count: int, moved: Callable[[int], object]
+    backend: Backend, volumes: Iterable[Volume], folder: Path, count: int, moved: Callable[[int], object]
 ) -> Iterator[Callable[[], None]]:
-    """Do as download() does while the block runs, and after it until all is there.
+    """Run download_volumes() while the block runs. The end of the block waits until all volumes are there.
 
-    What is given is to be called now and then: it raises the failure of the download where there is one.
+    Gives a function that the block calls now and then: it raises the failure of the download, if there is one.
     """
     failures: list[BaseException] = []
     stop = Stop()
 
     def run() -> None:
         try:
-            download(target, volumes, folder, count, moved, stop.check)
+            download_volumes(backend, volumes, folder, count, moved, stop.check)
         except BaseException as exc:  # noqa: BLE001 - raised where the block is
             failures.append(exc)
 

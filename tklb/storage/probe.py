@@ -1,7 +1,7 @@
-"""Find out early whether a target can be used: write, look, read back, delete, and compare the clocks.
+"""Find out early whether a target works: upload, stat, read back, delete, and compare the clocks.
 
-Takes a target, the clock and chance; leaves nothing there. A small object `ledger/probe-…` is what it works with,
-which no reader of the ledger takes for an entry.
+Takes a backend, the clock and chance; leaves nothing there. It works with a small object `ledger/probe-…`. No reader of
+the ledger takes that for an entry.
 """
 
 import hashlib
@@ -18,32 +18,32 @@ _FORGOTTEN = timedelta(hours=1)  # a probe that is older was left by a run that 
 TOLERATED_SKEW = timedelta(minutes=1)
 
 
-def probe(target: Backend, work: Path, clock: Callable[[], datetime], chance: Callable[[int], bytes]) -> timedelta:
-    """Use the target once in every way; `work` is a private folder. Gives how far its clock is ahead of ours; a
-    folder of this machine has no other.
+def probe(backend: Backend, work: Path, clock: Callable[[], datetime], chance: Callable[[int], bytes]) -> timedelta:
+    """Use a target once in every way; `work` is a private folder. Gives how far its clock is ahead of ours.
 
-    Raises what the target raises, TargetDamaged where it does not give back what it was given.
+    A folder of this machine has the same clock. Raises what the backend raises, and TargetDamaged where the target does
+    not give back what was uploaded.
     """
     name, content = f"{_PREFIX}{chance(8).hex()}", chance(64)
     source = work / "probe"
     source.write_bytes(content)
     began = clock()
-    target.put(name, source, hashlib.sha256(content).hexdigest())
+    backend.upload(name, source, hashlib.sha256(content).hexdigest())
     ended = clock()
     try:
-        known = target.stat(name)
-        if known is None or known.size != len(content) or target.read(name, _LONGEST) != content:
-            raise TargetDamaged(address=target.address, reason="what was written there did not come back")
+        known = backend.stat(name)
+        if known is None or known.size != len(content) or backend.read(name, _LONGEST) != content:
+            raise TargetDamaged(address=backend.address, reason="what was written there did not come back")
     finally:
-        target.delete(name)
-    if target.stat(name) is not None:
-        raise TargetDamaged(address=target.address, reason="what was deleted there is still there")
-    _forget_others(target, ended)
-    return _skew(known.modified, began, ended) if target.spool is None else timedelta(0)
+        backend.delete(name)
+    if backend.stat(name) is not None:
+        raise TargetDamaged(address=backend.address, reason="what was deleted there is still there")
+    _delete_old_probes(backend, ended)
+    return _skew(known.modified, began, ended) if backend.spool is None else timedelta(0)
 
 
 def describe_skew(skew: timedelta) -> str:
-    """What to say of it; "" where it is small."""
+    """The warning about a difference of clocks; "" where it is small."""
     if abs(skew) <= TOLERATED_SKEW:
         return ""
     seconds = round(abs(skew).total_seconds())
@@ -51,15 +51,15 @@ def describe_skew(skew: timedelta) -> str:
 
 
 def _skew(modified: datetime | None, began: datetime, ended: datetime) -> timedelta:
-    """Zero where the object can have been written in between."""
+    """Zero where the target may have written the object between `began` and `ended`."""
     if modified is None or began - timedelta(seconds=1) <= modified <= ended:
         return timedelta(0)
     return modified - began if modified < began else modified - ended
 
 
-def _forget_others(target: Backend, now: datetime) -> None:
-    for name, _ in target.list(LEDGER):
-        if name.startswith(_PREFIX) and is_name(name):  # a listing is the server's word
-            known = target.stat(name)
-            if known and known.modified and now - known.modified > _FORGOTTEN:
-                target.delete(name)
+def _delete_old_probes(backend: Backend, now: datetime) -> None:
+    names = [name for name, _ in backend.list(LEDGER) if name.startswith(_PREFIX) and is_name(name)]
+    for name in names:
+        known = backend.stat(name)
+        if known and known.modified and now - known.modified > _FORGOTTEN:
+            backend.delete(name)

@@ -1,6 +1,6 @@
-"""Sessions with a target, one for each thread that is busy there; one that is not used is kept for the next.
+"""Open connections to a target: one for each thread that is busy there. An idle one is kept for the next thread.
 
-Takes a way to begin one; gives them out. Touches nothing itself.
+Takes a way to open one; gives them out. Touches nothing itself.
 """
 
 import contextlib
@@ -10,30 +10,30 @@ from typing import Generic, Protocol, TypeVar
 
 
 class BackendSession(Protocol):
-    """What can be kept open."""
+    """A connection that can be kept open."""
 
     @property
     def is_alive(self) -> bool: ...
     def close(self) -> None:
-        """End it, whoever is using it; may be called twice."""
+        """End it, even while a thread uses it. A second call is fine."""
 
 
-Kept = TypeVar("Kept", bound=BackendSession)
+OpenSession = TypeVar("OpenSession", bound=BackendSession)
 
 
-class SessionPool(Generic[Kept]):
-    """Those that are open, in use or not."""
+class SessionPool(Generic[OpenSession]):
+    """All open sessions, in use or idle. Several threads may use the pool at once."""
 
-    def __init__(self, begin: Callable[[], Kept]) -> None:
-        self._begin = begin
+    def __init__(self, open_session: Callable[[], OpenSession]) -> None:
+        self._open_session = open_session
         self._lock = threading.Lock()
-        self._free: list[Kept] = []
-        self._all: set[Kept] = set()
+        self._idle: list[OpenSession] = []
+        self._all: set[OpenSession] = set()
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[Kept]:
-        """A session for this thread alone. One that anything failed on is ended: what is still under way is lost."""
-        session = self._taken() or self._begun()
+    def one(self) -> Iterator[OpenSession]:
+        """Give a session for this thread alone. After any failure it is closed: its requests may still be under way."""
+        session = self._reuse() or self._open()
         try:
             yield session
         except BaseException:
@@ -41,32 +41,32 @@ class SessionPool(Generic[Kept]):
             raise
         with self._lock:
             if session in self._all:
-                self._free.append(session)
+                self._idle.append(session)
 
     def close(self) -> None:
-        """End all of them, those in use too."""
+        """Close all sessions, those in use too."""
         with self._lock:
             ended = list(self._all)
             self._all.clear()
-            self._free.clear()
+            self._idle.clear()
         for session in ended:
             session.close()
 
-    def _taken(self) -> Kept | None:
+    def _reuse(self) -> OpenSession | None:
         while True:
             with self._lock:
-                session = self._free.pop() if self._free else None
+                session = self._idle.pop() if self._idle else None
             if session is None or session.is_alive:
                 return session
             self._end(session)
 
-    def _begun(self) -> Kept:
-        session = self._begin()
+    def _open(self) -> OpenSession:
+        session = self._open_session()
         with self._lock:
             self._all.add(session)
         return session
 
-    def _end(self, session: Kept) -> None:
+    def _end(self, session: OpenSession) -> None:
         with self._lock:
             self._all.discard(session)
         session.close()

@@ -1,10 +1,10 @@
-"""Addresses of targets: what kind of target one means, and where that is. Text in, a value out; touches nothing.
+"""Addresses of targets: the kind of target and its place. Text in, a value out; touches nothing.
 
 file:///FOLDER                          a folder of this machine
 s3://BUCKET[/PREFIX]                    S3; endpoint and region as configured
 s3+https://HOST[:PORT]/BUCKET[/PREFIX]  S3 at another service than Amazon's, or s3+http://
 sftp://[USER@]HOST[:PORT]/[/]FOLDER     SSH; two slashes for an absolute folder, one for one below the home
-SCHEME://...                            whatever else duplicity has a back end for
+SCHEME://...                            any other that duplicity has a backend for
 """
 
 import re
@@ -22,10 +22,10 @@ _ALIASES = {"boto3+s3": "s3", "paramiko+sftp": "sftp"}
 
 
 def parse_url(text: str) -> TargetUrl:
-    """Read an address. Raises UsageWrong, which says what to write, and never repeats a password."""
+    """Parse an address. Raises UsageWrong, which says what to write and never repeats a password."""
     found = _SCHEME.fullmatch(text)
     if not found:
-        raise UsageWrong(reason=f"`{_masked(text)}` is no target address: {_EXAMPLE}")
+        raise UsageWrong(reason=f"`{_mask(text)}` is no target address: {_EXAMPLE}")
     _refuse_credentials(text, found[2])
     if not text.isprintable():
         raise UsageWrong(reason=f"a target address has printable characters only: {_EXAMPLE}")
@@ -33,35 +33,35 @@ def parse_url(text: str) -> TargetUrl:
     if scheme == "file":
         return TargetUrl("file", text, path=local_path(text))
     if scheme in ("s3", "s3+http", "s3+https"):
-        return _s3(text, scheme, found[2])
-    return _sftp(text, found[2]) if scheme == "sftp" else _other(text, found[2])
+        return _parse_s3(text, scheme, found[2])
+    return _parse_sftp(text, found[2]) if scheme == "sftp" else _parse_other(text, scheme, found[2])
 
 
 def local_path(address: str) -> str:
-    """The folder a `file:///…` address means. Raises UsageWrong for anything else."""
+    """The folder of a `file:///…` address. Raises UsageWrong for anything else."""
     rest = address[len("file://") :]
     if address[: len("file://")].lower() != "file://" or not rest.startswith("/"):
-        raise UsageWrong(reason=f"`{_masked(address)}` names no absolute path (three slashes): {_EXAMPLE}")
+        raise UsageWrong(reason=f"`{_mask(address)}` names no absolute path (three slashes): {_EXAMPLE}")
     path = unquote_to_bytes(rest).decode("utf-8", "surrogateescape")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or ".." in parts or "\0" in path:
-        raise UsageWrong(reason=f"`{_masked(address)}` names no folder of its own: {_EXAMPLE}")
+        raise UsageWrong(reason=f"`{_mask(address)}` names no folder of its own: {_EXAMPLE}")
     return "/" + "/".join(parts)
 
 
 def _refuse_credentials(text: str, rest: str) -> None:
-    """A password in an address ends in process lists, logs and configuration that others may read."""
+    """Raise UsageWrong for a password: others read addresses in process lists, logs and configuration."""
     authority = rest.partition("/")[0]
     name, at, _ = authority.rpartition("@")
     has_odd_port = re.search(r":[^:\]]*[^0-9:\]][^:\]]*$", authority) and "@" in rest  # a slash in the password
     if (at and ":" in name) or has_odd_port:
         raise UsageWrong(
-            reason=f"`{_masked(text)}` has a password in it; others see addresses: keep it in a file of mode 0600"
+            reason=f"`{_mask(text)}` has a password in it; others see addresses: keep it in a file of mode 0600"
             " (tklb.toml(5) says which key names it for this kind of target)"
         )
 
 
-def _s3(text: str, scheme: str, rest: str) -> TargetUrl:
+def _parse_s3(text: str, scheme: str, rest: str) -> TargetUrl:
     endpoint = ""
     if scheme != "s3":
         host, _, rest = rest.partition("/")
@@ -69,29 +69,29 @@ def _s3(text: str, scheme: str, rest: str) -> TargetUrl:
     bucket, _, prefix = rest.partition("/")
     is_odd = not _BUCKET.fullmatch(bucket) or "@" in endpoint or endpoint.endswith("//")
     if is_odd or ".." in prefix.split("/"):
-        raise UsageWrong(reason=f"`{_masked(text)}` is no S3 address: {_EXAMPLE}")
+        raise UsageWrong(reason=f"`{_mask(text)}` is no S3 address: {_EXAMPLE}")
     path = "/".join(part for part in prefix.split("/") if part)
     return TargetUrl("s3", text, path=path, bucket=bucket, endpoint=endpoint)
 
 
-def _sftp(text: str, rest: str) -> TargetUrl:
+def _parse_sftp(text: str, rest: str) -> TargetUrl:
     found = _AUTHORITY.fullmatch(rest)
     if not found or not found[2] or found[2].startswith("-") or (found[1] and not _USER.fullmatch(found[1])):
-        raise UsageWrong(reason=f"`{_masked(text)}` is no SFTP address: {_EXAMPLE}")
+        raise UsageWrong(reason=f"`{_mask(text)}` is no SFTP address: {_EXAMPLE}")
     path = unquote_to_bytes((found[4] or "/")[1:]).decode("utf-8", "surrogateescape")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     port = int(found[3] or 0)
     if not parts or ".." in parts or "\0" in path or port > 65535:
-        raise UsageWrong(reason=f"`{_masked(text)}` names no folder of its own: {_EXAMPLE}")
+        raise UsageWrong(reason=f"`{_mask(text)}` names no folder of its own: {_EXAMPLE}")
     folder = ("/" if path.startswith("/") else "") + "/".join(parts)
     return TargetUrl("sftp", text, path=folder, user=found[1] or "", host=found[2].strip("[]"), port=port)
 
 
-def _other(text: str, rest: str) -> TargetUrl:
+def _parse_other(text: str, scheme: str, rest: str) -> TargetUrl:
     if not rest.strip("/") or any(character.isspace() for character in text):
-        raise UsageWrong(reason=f"`{_masked(text)}` is no target address: {_EXAMPLE}")
-    return TargetUrl("other", text.rstrip("/"))
+        raise UsageWrong(reason=f"`{_mask(text)}` is no target address: {_EXAMPLE}")
+    return TargetUrl(scheme, text.rstrip("/"))
 
 
-def _masked(text: str) -> str:
+def _mask(text: str) -> str:
     return re.sub(r"(:(?://)?[^/@:]*:).*@", r"\1***@", text, flags=re.DOTALL)

@@ -24,10 +24,10 @@ from tklb.engine.set_contents import Index, Span, State, parse_manifest, read_si
 from tklb.errors import TargetDamaged
 from tklb.ledger.read import Ledger
 from tklb.model.snapshot import LedgerEntry, Volume
-from tklb.model.volume_names import Named, SetName, parse_name
+from tklb.model.volume_names import SetName, VolumeNameParts, parse_name
 from tklb.storage.backend import Backend
 from tklb.storage.check import ObjectProblem
-from tklb.storage.transfer import fetch_volumes
+from tklb.storage.transfer import download_volume
 from tklb.verify.problem import LostFile, Problem
 
 log = logging.getLogger(__name__)
@@ -248,15 +248,15 @@ class SetReader:
     @contextmanager
     def open_volume(self, one: SetName, part: str) -> Iterator[IO[bytes]]:
         """Open the decrypted content of one part of a set. Raises TargetDamaged where it is not what was sealed."""
-        volume = self._find_volume(Named(one, part))
+        volume = self._find_volume(VolumeNameParts(one, part))
         secret = self.ledger.secrets[self.entry.key]
         with fresh_folder(self.work / "set") as folder, fresh_folder(self.work / "gpg") as home:
-            fetch_volumes(self.target, (volume,), folder)
+            download_volume(self.target, volume, folder)
             decrypt_file(folder / volume.name, secret, home, folder / "opened")
             with open(folder / "opened", "rb") as stream:
                 yield stream
 
-    def _find_volume(self, wanted: Named) -> Volume:
+    def _find_volume(self, wanted: VolumeNameParts) -> Volume:
         for volume in self.entry.volumes:
             if volume.name not in self.bad and parse_name(volume.name) == wanted:
                 return volume

@@ -18,7 +18,7 @@ from tklb.ledger.memory import list_copies, read_newest
 from tklb.ledger.read import Ledger
 from tklb.model.volume_names import VOLUME_NAME, parse_name
 from tklb.storage.backend import KEY, LEDGER, Backend
-from tklb.storage.check import sizes_of
+from tklb.storage.check import list_sizes
 from tklb.verify.problem import Problem
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ def _find_missing(there: Iterable[str], evidence: EntryEvidence) -> Iterator[Pro
 
 def _collect_snapshots(target: Backend, ledger: Ledger, copies: Iterable[str]) -> frozenset[str]:
     """The snapshots that the names of volumes, and of the entries kept here, show."""
-    found = (snapshot_of_volume(name) for name in (*ledger.volumes, *sizes_of(target)))
+    found = (snapshot_of_volume(name) for name in (*ledger.volumes, *list_sizes(target)))
     return frozenset(snapshot for snapshot in (*found, *map(_snapshot, copies)) if snapshot)
 
 

@@ -15,7 +15,7 @@ from tklb.restore.select import LATEST, choose
 from tklb.session import TargetSession
 from tklb.storage.backend import Backend
 from tklb.storage.copies import CopySources
-from tklb.storage.open import open_backend
+from tklb.storage.kinds import open_backend
 from tklb.verify.result import Depth, VerifyRequest
 
 

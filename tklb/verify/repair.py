@@ -16,7 +16,7 @@ from tklb.ledger.read import Ledger
 from tklb.model.secret import Secret
 from tklb.storage.backend import KEY, LEDGER, Backend
 from tklb.storage.copies import CopySources, open_copy
-from tklb.storage.upload import put_checked, upload
+from tklb.storage.upload import upload_object, upload_volumes
 from tklb.verify.problem import Problem
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Repairer:
             return problem
         with open_copy(volume, self.copies, self.work) as (folder, place):
             if place and self.put:
-                upload(self.target, folder, (volume,), 1)
+                upload_volumes(self.target, folder, (volume,), 1)
             return replace(problem, copy=place, is_repaired=bool(place) and self.put)
 
     def _repair_key(self, problem: Problem) -> Problem:
@@ -75,7 +75,7 @@ class Repairer:
         if key_file is None or not key_file.exists():
             return problem
         if self.put:
-            put_checked(self.target, KEY, key_file)
+            upload_object(self.target, KEY, key_file)
         return replace(problem, copy=str(key_file), is_repaired=self.put)
 
     def _repair_entry(self, problem: Problem) -> Problem:
@@ -86,7 +86,7 @@ class Repairer:
         if self.put:
             with fresh_folder(self.work) as folder:
                 (folder / "entry").write_bytes(copy.content)
-                put_checked(self.target, copy.name, folder / "entry")
+                upload_object(self.target, copy.name, folder / "entry")
         return replace(problem, volume=copy.name, copy=copy.place, is_repaired=self.put)
 
     def _find_entry_copies(self, name: str) -> Iterator[EntryCopy]:

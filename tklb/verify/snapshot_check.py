@@ -15,7 +15,7 @@ from tklb.restore.decode import decode
 from tklb.restore.dumps import place_copies
 from tklb.restore.open import SnapshotSource
 from tklb.storage.backend import VOLUMES, Backend
-from tklb.storage.download import download
+from tklb.storage.download import download_volumes
 from tklb.storage.local import LocalBackend
 from tklb.verify.contents import check_contents
 from tklb.verify.open_target import Verification
@@ -64,5 +64,7 @@ def _download_chain(verification: Verification, entry: LedgerEntry) -> Backend:
     missing = [volume for volume in select_restore_volumes(entry.volumes) if near.stat(VOLUMES + volume.name) is None]
     report = partial(session.progress, "downloading")
     total = sum(volume.size for volume in missing)
-    download(verification.target, missing, folder / VOLUMES, session.config.uploads, lambda done: report(done, total))
+    download_volumes(
+        verification.target, missing, folder / VOLUMES, session.config.uploads, lambda done: report(done, total)
+    )
     return near

@@ -9,7 +9,7 @@ from tklb.cli.output.text import format_age, format_time, table
 from tklb.commands.key import PassphraseChange, Rotation
 from tklb.commands.key_kit import Kit
 from tklb.commands.key_show import KeyState, OlderKey
-from tklb.crypto.key_copies import Copy
+from tklb.crypto.key_copies import KeyCopy
 from tklb.errors import TklbError
 from tklb.model.secret import Secret
 
@@ -43,7 +43,7 @@ def passphrase_lines(change: PassphraseChange, made: Secret | None) -> Iterator[
         yield f"The snapshots on {change.address} are of an older key; the next backup uploads the key file."
 
 
-def copy_json(copy: Copy) -> Json:
+def copy_json(copy: KeyCopy) -> Json:
     return {
         "where": copy.where,
         "kind": copy.kind,
@@ -53,11 +53,11 @@ def copy_json(copy: Copy) -> Json:
     }
 
 
-def escrow_json(copy: Copy, made: Secret | None) -> Json:
+def escrow_json(copy: KeyCopy, made: Secret | None) -> Json:
     return {"file": copy.where, **copy_json(copy), **_made_json(made)}
 
 
-def escrow_lines(copy: Copy, made: Secret | None) -> Iterator[str]:
+def escrow_lines(copy: KeyCopy, made: Secret | None) -> Iterator[str]:
     yield from _made_lines(made)
     yield f"key {copy.fingerprint} written to {copy.where}, opened by {_OPENED_BY[copy.kind]}"
     yield "Keep it away from this machine, in a place that few people can reach."

@@ -214,12 +214,12 @@ class _Taking:
         try:
             while block := self._hear(moment):
                 splitter.feed(block)
-            status = program.ended(60)
+            status = program.wait(60)
         finally:
             self._close()
         self._is_finished = splitter.is_finished and status >= 0
         if status or not splitter.is_finished:
-            said = program.complaint() or f"exit status {status}"
+            said = program.last_errors() or f"exit status {status}"
             end = "" if splitter.is_finished else ", and its end did not come"
             self.said.notes.append(f"{program.program} said: {printable(said)}{end}")
 

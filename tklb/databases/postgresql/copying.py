@@ -66,7 +66,7 @@ class Stream:
 
     def _judge(self, words: list[bytes]) -> None:
         if words[1:] != [b"false", b"00000"]:
-            raise Refused(self._spoken.complaint().rpartition("ERROR: ")[2].strip(), words[-1].decode())
+            raise Refused(self._spoken.last_errors().rpartition("ERROR: ")[2].strip(), words[-1].decode())
 
     def _heard(self, seconds: float | None) -> bytes:
         try:
@@ -74,7 +74,7 @@ class Stream:
         except ProgramFailed as exc:
             raise Refused(str(exc)) from exc
         if not block:
-            raise Refused(f"psql ended: {self._spoken.complaint() or 'it said nothing'}")
+            raise Refused(f"psql ended: {self._spoken.last_errors() or 'it said nothing'}")
         return block
 
 

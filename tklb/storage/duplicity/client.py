@@ -1,7 +1,7 @@
-"""The near side of courier.py: a process that has duplicity's back ends, asked and watched while it is busy.
+"""Start a helper process (helper.py), send it requests and watch it while it works.
 
-Takes an address and what the back ends are told by their environment; gives answers. Touches the process, what proc(5)
-says of it and of the programs it runs, and a private folder for what they leave behind.
+Takes an address and the environment of duplicity's backends; gives answers. Touches the process, the entries in proc(5)
+of it and of the programs that it runs, and a private folder for the files that they leave behind.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _LONGEST_ANSWER = 64 << 20
 
 
 class HelperFailed(Exception):
-    """What a courier says of a request that failed; it tells the kinds."""
+    """A request that the helper could not carry out; helper.py lists the kinds."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(kind, reason)
@@ -33,16 +33,17 @@ class HelperFailed(Exception):
 
 
 class HelperProcess:
-    """A process that has the back ends, spoken to by one thread at a time. `patience` is in seconds.
+    """A process with duplicity's backends, for one thread at a time; close() may be called by any.
 
-    Raises Failed, ConnectionError at its end, TimeoutError where it does nothing any more.
+    `patience` is in seconds. Raises HelperFailed, ConnectionError where the process ended, and TimeoutError where
+    nothing in it has moved for so long.
     """
 
     def __init__(self, address: str, environment: Mapping[str, Secret], patience: float = PATIENCE) -> None:
         self._patience = patience
         self._stack = contextlib.ExitStack()
         self._received = b""
-        self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tklb-courier-")))
+        self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tklb-helper-")))
         words: dict[str, str | Secret] = {**environment, "TMPDIR": str(self.folder)}
         try:
             self._talk = self._stack.enter_context(
@@ -60,31 +61,31 @@ class HelperProcess:
     def ask(
         self, request: Mapping[str, str], moved: Moved = ignore_moved, look: Callable[[], int] = int
     ) -> dict[str, Any]:
-        """The answer to a request. `moved` is told what it or `look` says that moved, and 0 at other signs of life."""
+        """Send a request and give its answer. `moved` gets the bytes that the helper or `look` reports, else 0."""
         self._say(request)
-        life, seen = self._life(), time.monotonic()
-        while True:
-            line = self._line()
-            if line is None:
-                moving, now = look(), self._life()
-                if moving or now != life:
-                    moved(moving)
-                    life, seen = now, time.monotonic()
-                if time.monotonic() - seen > self._patience:
-                    raise TimeoutError
-                continue
-            answer = _parsed(line)
-            if "moved" not in answer:
-                break
+        answer = self._wait_for_answer(moved, look)
+        while "moved" in answer:
             moved(int(answer["moved"]))
-            seen = time.monotonic()
             self._say({})
+            answer = self._wait_for_answer(moved, look)
         if "failed" in answer:
             raise HelperFailed(str(answer["failed"]), str(answer["reason"]))
         return answer
 
     def close(self) -> None:
         self._stack.close()
+
+    def _wait_for_answer(self, moved: Moved, look: Callable[[], int]) -> dict[str, Any]:
+        """The next line of the helper. Raises TimeoutError where nothing has moved for the patience."""
+        life, seen = self._life(), time.monotonic()
+        while (line := self._line()) is None:
+            moving, now = look(), self._life()
+            if moving or now != life:
+                moved(moving)
+                life, seen = now, time.monotonic()
+            if time.monotonic() - seen > self._patience:
+                raise TimeoutError
+        return _parse(line)
 
     def _say(self, request: Mapping[str, str]) -> None:
         try:
@@ -102,7 +103,7 @@ class HelperProcess:
             except (OSError, ValueError) as exc:  # closed meanwhile
                 raise ConnectionResetError(str(exc)) from exc
             if not said or len(self._received) > _LONGEST_ANSWER:
-                raise ConnectionResetError(self._talk.complaint() or "it ended")
+                raise ConnectionResetError(self._talk.last_errors() or "it ended")
             self._received += said
         line, mark, rest = self._received.partition(b"\n")
         if not mark:
@@ -111,11 +112,11 @@ class HelperProcess:
         return line
 
     def _life(self) -> tuple[bytes, ...]:
-        """All that the courier and the programs it runs have read and written, as proc(5) counts it."""
+        """The bytes that the helper and the programs it runs have read and written, as proc(5) counts them."""
         return tuple(_content(f"/proc/{pid}/io") for pid in self.programs(own=True))
 
     def programs(self, *, own: bool = False) -> tuple[str, ...]:
-        """The processes of its group, itself only if it is its `own` that is asked for."""
+        """The processes of its group; with `own` the helper itself too."""
         leader = str(self._talk.pid)
         found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -126,7 +127,7 @@ class HelperProcess:
 
 
 class UploadWatch:
-    """Called: by how many bytes a folder grew since."""
+    """Called: the bytes by which a folder grew since the last call."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._size = folder, 0
@@ -137,13 +138,13 @@ class UploadWatch:
 
 
 class DownloadWatch:
-    """Called: how many bytes of a file were read since by the programs that a courier runs."""
+    """Called: the bytes of a file that the programs of a helper read since the last call."""
 
-    def __init__(self, courier: HelperProcess, file: Path) -> None:
-        self._courier, self._file, self._at = courier, str(file), 0
+    def __init__(self, helper: HelperProcess, file: Path) -> None:
+        self._helper, self._file, self._at = helper, str(file), 0
 
     def __call__(self) -> int:
-        before, self._at = self._at, max([self._at, *map(self._read_by, self._courier.programs())])
+        before, self._at = self._at, max([self._at, *map(self._read_by, self._helper.programs())])
         return self._at - before
 
     def _read_by(self, pid: str) -> int:
@@ -164,11 +165,11 @@ def size_below(folder: Path) -> int:
     return total
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def _parse(line: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(line)
     except ValueError as exc:
-        raise ConnectionResetError("it answered in no words of ours") from exc
+        raise ConnectionResetError("its answer is no JSON") from exc
     return answer if isinstance(answer, dict) else {}
 
 

@@ -1,6 +1,6 @@
-"""What duplicity's own back ends are told by their environment: NAME=VALUE lines of a private file, secrets among them.
+"""The environment of duplicity's backends: NAME=VALUE lines of a private file, secrets among them.
 
-Takes a file that only its owner can read; gives names and values. Hostile until parsed, and never given to a shell.
+Takes a file that only its owner can read; gives names and values. It is hostile until parsed; no shell ever reads it.
 """
 
 import os
@@ -8,6 +8,7 @@ import re
 import stat
 from pathlib import Path
 
+from tklb.base.fs import is_plain
 from tklb.errors import AccessRefused, ConfigInvalid
 from tklb.model.secret import Secret
 
@@ -19,7 +20,7 @@ def read_environment(file: Path) -> dict[str, Secret]:
     try:
         with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
             status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            if not is_plain(status) or status.st_uid != os.geteuid():
                 raise AccessRefused(address=file, reason="it must be a plain file of one's own")
             if status.st_mode & 0o077:
                 mode = f"{stat.S_IMODE(status.st_mode):04o}"
@@ -31,7 +32,7 @@ def read_environment(file: Path) -> dict[str, Secret]:
 
 
 def parse_environment(file: str, content: bytes) -> dict[str, Secret]:
-    """Lines of NAME=VALUE: no quotes, no shell; empty ones and those that begin with `#` say nothing.
+    """Parse lines of NAME=VALUE: no quotes, no shell; empty lines and those that begin with `#` are ignored.
 
     Raises ConfigInvalid.
     """

@@ -1,19 +1,19 @@
-"""duplicity's own back ends in a process of its own: any address that duplicity can reach.
+"""The helper process: duplicity's backends, which reach any address that duplicity can reach.
 
-Takes requests as lines of JSON on its standard input, gives answers as lines of JSON on what was its standard output;
-what duplicity and the programs it runs print there goes to stderr. Touches the address and the folders it is told of.
+Takes requests as lines of JSON on its standard input; gives answers as lines of JSON on its standard output. Text that
+duplicity and its programs print there goes to stderr. Touches the address, and the folders that a request names.
 
     {"do": "open", "address": TEXT}                       {}
     {"do": "make", "folder": TEXT}                        {}
     {"do": "list", "folder": TEXT}                        {"sizes": {NAME: BYTES}}
     {"do": "stat", "folder": TEXT, "name": NAME}          {"size": BYTES or null}
-    {"do": "put" or "get", …, "file": PATH}               any number of {"moved": BYTES}, each waiting for {}; then {}
+    {"do": "upload" or "download", …, "file": PATH}       {"moved": BYTES}, any number, each answered by {}; then {}
     {"do": "delete", "folder": TEXT, "name": NAME}        {}
     anything, where it failed                             {"failed": KIND, "reason": TEXT}
 
-KIND is scheme (there is no such back end), unusable (it lacks a library or program), password (it wants one), missing,
-denied, full or other. Where a back end knows no sizes, objects are fetched to find out. A request is tried once: who
-asks tries again. The process ends, with all it started, when its standard input does.
+KIND is scheme (there is no such backend), unusable (it lacks a library or program), password (it wants one), missing,
+denied, full or other. Where a backend reports no sizes, the helper downloads the objects to find out. It tries a
+request once. The process ends, with all programs that it started, when its standard input ends.
 """
 
 import errno
@@ -30,18 +30,19 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.dom import minidom
 
-from tklb.storage.duplicity.version import VERSION
+from tklb.storage.duplicity import VERSION
 
 _SILENCE = 60  # seconds after which a server that says nothing is given up
 _PROBE = b"tklb-was-here"
 _SLICE = 1 << 16
 _TELL_EVERY = 1 << 18
 _LONGEST_LISTING = 64 << 20
-_OPTIONAL = "/usr/lib/python3/dist-packages"  # where Debian's packages put libraries that some back ends want
+_OPTIONAL = "/usr/lib/python3/dist-packages"  # where Debian's packages put libraries that some backends want
 _WORDS = {
     "missing": re.compile(r"\b404\b|\b409\b.*conflict|no such (file|object|key)|not found", re.IGNORECASE),
     "denied": re.compile(
@@ -68,10 +69,10 @@ class RequestFailed(Exception):
 
 
 class Helper:
-    """The back ends of one address, and who is told what moved."""
+    """The backends of one address. `report` gets the bytes that move."""
 
-    def __init__(self, told: Callable[[int], None]) -> None:
-        self._told = told
+    def __init__(self, report: Callable[[int], None]) -> None:
+        self._report = report
         self._address = ""
         self._open: dict[str, Untyped] = {}
         self._moved = 0
@@ -85,33 +86,33 @@ class Helper:
             case "make":
                 self._make(request["folder"])
             case "list":
-                return {"sizes": self._listed(request["folder"])}
+                return {"sizes": self._list(request["folder"])}
             case "stat":
                 return {"size": self._size(request["folder"], request["name"])}
-            case "put":
-                self._put(request)
-            case "get":
-                self._get(request)
+            case "upload":
+                self._upload(request)
+            case "download":
+                self._download(request)
             case "delete":
                 self._end(request["folder"]).delete([os.fsencode(request["name"])])
         return {}
 
-    def sent(self, count: int) -> None:
-        """Called for what goes out by HTTP."""
+    def count_sent(self, count: int) -> None:
+        """Called for bytes that go out by HTTP."""
         self._moved += count
         if self._counts and self._moved >= _TELL_EVERY:
-            self._told(self._moved)
+            self._report(self._moved)
             self._moved = 0
 
     def _end(self, folder: str) -> Untyped:
-        """duplicity's back end for a folder of the address."""
+        """duplicity's backend for a folder of the address."""
         if folder not in self._open:
             base, mark, query = self._address.partition("?")
-            self._open[folder] = _opened(f"{base}/{folder}{mark}{query}" if folder else self._address)
+            self._open[folder] = _open_backend(f"{base}/{folder}{mark}{query}" if folder else self._address)
         return self._open[folder]
 
     def _make(self, folder: str) -> None:
-        """Most back ends make a folder when it is listed, the others when something is put there."""
+        """Most backends make a folder when it is listed, the others when something is put there."""
         end = self._end(folder)
         try:
             end.list()
@@ -120,29 +121,29 @@ class Helper:
                 end.put(_path(empty.name), _PROBE)
             end.delete([_PROBE])
 
-    def _put(self, request: Request) -> None:
+    def _upload(self, request: Request) -> None:
         self._moved, self._counts = 0, True
         try:
             self._end(request["folder"]).put(_path(request["file"]), os.fsencode(request["name"]))
         finally:
             self._counts = False
 
-    def _get(self, request: Request) -> None:
+    def _download(self, request: Request) -> None:
         end, name = self._end(request["folder"]), request["name"]
         end.get(os.fsencode(name), _path(request["file"]))
-        size, told = os.stat(request["file"]).st_size, _told_size(end, name)
-        if told not in (None, size):  # not every back end notices that it was cut off
+        size, told = os.stat(request["file"]).st_size, _report_size(end, name)
+        if told not in (None, size):  # not every backend notices that it was cut off
             raise RequestFailed("other", f"{size} of {told} bytes came")
 
-    def _listed(self, folder: str) -> dict[str, int]:
+    def _list(self, folder: str) -> dict[str, int]:
         end = self._end(folder)
         return {name: size for name, size in _sizes(end) if size >= 0}
 
     def _size(self, folder: str, name: str) -> int | None:
         end = self._end(folder)
-        size = _told_size(end, name)
+        size = _report_size(end, name)
         if size is None:
-            size = _measured(end, name)
+            size = _measure(end, name)
         return size if size >= 0 else None
 
 
@@ -153,11 +154,11 @@ def _sizes(end: Untyped) -> list[tuple[str, int]]:
     names = [os.fsdecode(name) for name in end.list()]
     known = end.query_info([os.fsencode(name) for name in names])
     sizes = ((name, known[os.fsencode(name)]["size"]) for name in names)
-    return [(name, _measured(end, name) if size is None else size) for name, size in sizes]
+    return [(name, _measure(end, name) if size is None else size) for name, size in sizes]
 
 
-def _told_size(end: Untyped, name: str) -> int | None:
-    """The size of an object, -1 where it is missing; None where the back end cannot tell."""
+def _report_size(end: Untyped, name: str) -> int | None:
+    """The size of an object, -1 where it is missing; None where the backend cannot tell."""
     size: int | None = end.query_info([os.fsencode(name)])[os.fsencode(name)]["size"]
     if size is None:
         sizes = _quick_sizes(end, name)
@@ -166,7 +167,7 @@ def _told_size(end: Untyped, name: str) -> int | None:
 
 
 def _quick_sizes(end: Untyped, name: str = "") -> dict[str, int] | None:
-    """All sizes, that of `name` at least, by one question that a back end could ask and does not; None for others."""
+    """All sizes, that of `name` at least, by one request that duplicity does not make; None for other backends."""
     match type(end.backend).__name__:
         case "WebDAVBackend":
             return _webdav_sizes(end.backend, name)
@@ -200,7 +201,7 @@ def _webdav_sizes(backend: Untyped, name: str) -> dict[str, int]:
 
 
 def rsync_sizes(listing: str) -> dict[str, int]:
-    """What rsync lists: mode, size with commas, date, time, name. Plain files only."""
+    """Parse a listing of rsync: mode, size with commas, date, time, name. Plain files only."""
     fields = (line.split(None, 4) for line in listing.splitlines() if line.startswith("-"))
     return {each[4]: int(each[1].replace(",", "")) for each in fields if len(each) == 5}
 
@@ -212,8 +213,8 @@ def _lftp_sizes(backend: Untyped) -> dict[str, int]:
     return {each[1]: int(each[0]) for each in fields if len(each) == 2 and each[0].isdecimal()}
 
 
-def _measured(end: Untyped, name: str) -> int:
-    """The size of an object by fetching it; -1 where it is missing."""
+def _measure(end: Untyped, name: str) -> int:
+    """The size of an object by a download; -1 where it is missing."""
     if os.fsencode(name) not in end.list():
         return -1
     with tempfile.TemporaryDirectory() as folder:
@@ -227,7 +228,7 @@ def _path(file: str) -> Untyped:
     return path.Path(os.fsencode(file))
 
 
-def _opened(address: str) -> Untyped:
+def _open_backend(address: str) -> Untyped:
     from duplicity import backend, errors
 
     try:
@@ -237,18 +238,18 @@ def _opened(address: str) -> Untyped:
     except EOFError as exc:
         raise RequestFailed("password", "it wants a password") from exc
     except (errors.FatalError, errors.BackendException, NameError) as exc:
-        kind = "unusable" if isinstance(exc, NameError) or _UNUSABLE.search(str(exc)) else kind_of_backend(exc)
+        kind = "unusable" if isinstance(exc, NameError) or _UNUSABLE.search(str(exc)) else kind_of_failure(exc)
         raise RequestFailed(kind, str(exc)) from exc
 
 
-def kind_of_backend(exc: BaseException) -> str:
-    """What a failure of a back end means, by duplicity's code, the system's number, or its words: they all differ."""
+def kind_of_failure(exc: BaseException) -> str:
+    """The kind of a failure, by duplicity's code, the number of the system, or its words: the backends differ."""
     kind = _CODES.get(getattr(exc, "code", 0)) or _NUMBERS.get(getattr(exc, "errno", 0) or 0)
     return kind or next((kind for kind, words in _WORDS.items() if words.search(str(exc))), "other")
 
 
 def _count_http(sent: Callable[[int], None]) -> None:
-    """Send what goes by HTTP in slices, and tell of each: some back ends hand over a whole volume at once."""
+    """Send by HTTP in slices, and count each: some backends hand over a whole volume at once."""
     plain = http.client.HTTPConnection.send
 
     def send(connection: http.client.HTTPConnection, content: Untyped) -> None:
@@ -263,8 +264,9 @@ def _count_http(sent: Callable[[int], None]) -> None:
     http.client.HTTPConnection.send = send  # type: ignore[method-assign, assignment]
 
 
+@cache
 def _load() -> None:
-    """duplicity as a library: quick to give up, and never asking anybody."""
+    """Load duplicity as a library that gives up quickly and never asks a question."""
     import duplicity
 
     if duplicity.__version__ != VERSION:
@@ -286,7 +288,7 @@ def _listen(descriptor: int, requests: queue.SimpleQueue[bytes]) -> None:
     with open(descriptor, "rb") as stream:
         for line in stream:
             requests.put(line)
-    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)  # whoever started us did not live to do so
+    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)  # our parent did not live to remove it
     os.killpg(0, signal.SIGKILL)
 
 
@@ -305,21 +307,21 @@ def main(_arguments: Sequence[str]) -> int:
     def say(answer: Request) -> None:
         os.write(answers, json.dumps(answer).encode() + b"\n")
 
-    def told(count: int) -> None:
+    def report(count: int) -> None:
         say({"moved": count})
         requests.get()
 
-    courier = Helper(told)
-    _count_http(courier.sent)
-    is_loaded = False
+    helper = Helper(report)
+    _count_http(helper.count_sent)
     while True:
-        request = json.loads(requests.get())
-        try:
-            if not is_loaded:
-                _load()
-                is_loaded = True
-            say(courier.answer(request))
-        except RequestFailed as exc:
-            say({"failed": exc.kind, "reason": exc.reason})
-        except Exception as exc:  # noqa: BLE001 - back ends raise what they like
-            say({"failed": kind_of_backend(exc), "reason": str(exc) or type(exc).__name__})
+        say(_answer_or_explain(helper, json.loads(requests.get())))
+
+
+def _answer_or_explain(helper: Helper, request: Request) -> Request:
+    try:
+        _load()
+        return helper.answer(request)
+    except RequestFailed as exc:
+        return {"failed": exc.kind, "reason": exc.reason}
+    except Exception as exc:  # noqa: BLE001 - backends raise what they like
+        return {"failed": kind_of_failure(exc), "reason": str(exc) or type(exc).__name__}

@@ -1,7 +1,7 @@
-"""What an S3 service's refusals mean. Code and status in, a failure out; touches nothing.
+"""The meaning of what an S3 service refuses. Code and status in, a failure out; touches nothing.
 
-Nothing a service says is repeated but its code: it may echo what was sent to it. Codes: "Error responses" of the
-Amazon S3 API reference; those of other services are beside them.
+A message repeats only the code of an answer, because a service may echo secrets that it got. Codes: "Error responses"
+of the Amazon S3 API reference, and those of other services.
 """
 
 import re
@@ -38,7 +38,7 @@ _ELSEWHERE = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintExceptio
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What a service answered instead of doing it. Times are empty where it tells none."""
+    """The answer of a service that refuses a request. Times are empty where it gives none."""
 
     code: str
     status: int
@@ -49,7 +49,7 @@ class Refusal:
 
     @classmethod
     def read(cls, response: Mapping[str, Any]) -> Self:
-        """From what botocore made of the answer, which may hold anything."""
+        """Parse what botocore made of the answer. It may hold anything."""
         error, facts = response.get("Error", {}), response.get("ResponseMetadata", {})
         headers = facts.get("HTTPHeaders", {})
         status = facts.get("HTTPStatusCode", 0)
@@ -68,12 +68,12 @@ class Refusal:
 
     @property
     def is_bare(self) -> bool:
-        """Whether it says no more than a status: an answer to HEAD has no content."""
+        """Whether it has no code: an answer to HEAD has no content."""
         return not self.code or self.code.isdigit()
 
 
 def explain_refusal(refusal: Refusal, address: str, bucket: str, name: str) -> TklbError:
-    """What a refusal means for the target, and for the object `name` that was asked for ("": for none)."""
+    """The failure that a refusal means; `name` is the object of the request ("" for none)."""
     code, status = refusal.code, refusal.status
     if code == "NoSuchKey" or (status == 404 and name and refusal.is_bare):
         return TargetDamaged(address=address, reason=f"{name or 'what was asked for'} is missing")
@@ -86,35 +86,35 @@ def explain_refusal(refusal: Refusal, address: str, bucket: str, name: str) -> T
     if code == "NoSuchBucket" or (status == 404 and not name):
         reason = f"there is no bucket {bucket}: `tklb init` makes it"
         return TargetUnreachable(address=address, reason=reason, is_missing=True)
-    return _refused(refusal, address, bucket, name)
+    return _explain_lasting(refusal, address, bucket, name)
 
 
-def _refused(refusal: Refusal, address: str, bucket: str, name: str) -> TklbError:
-    """What no other try would change."""
+def _explain_lasting(refusal: Refusal, address: str, bucket: str, name: str) -> TklbError:
+    """A failure that no other try would change."""
     code, status = refusal.code, refusal.status
     if code == "RequestTimeTooSkewed":
-        return AccessRefused(address=address, reason=_skew(refusal))
+        return AccessRefused(address=address, reason=_explain_skew(refusal))
     if code in _REFUSED:
         return AccessRefused(address=address, reason=_REFUSED[code].format(bucket=bucket))
     if code == "InvalidObjectState":
         reason = f"{name or 'an object'} lies in an archive class: have the service restore it there first"
         return TargetUnreachable(address=address, reason=reason)
     if code in _ELSEWHERE or status in (301, 307):
-        return TargetUnreachable(address=address, reason=_elsewhere(refusal, bucket))
+        return TargetUnreachable(address=address, reason=_explain_region(refusal, bucket))
     if status in (401, 403):
         return AccessRefused(address=address, reason=f"the service answered {code or status}")
     return TargetUnreachable(address=address, reason=f"the service answered {code or status or 'what is no S3'}")
 
 
-def _elsewhere(refusal: Refusal, bucket: str) -> str:
+def _explain_region(refusal: Refusal, bucket: str) -> str:
     region = refusal.region if _REGION.fullmatch(refusal.region) else ""
     where = f"region {region}" if region else "another region"
-    return f"bucket {bucket} is in {where}: say so as s3.region in tklb.toml"
+    return f"bucket {bucket} is in {where}: set s3.region in tklb.toml"
 
 
-def _skew(refusal: Refusal) -> str:
-    """By how much two clocks differ, as far as the service told."""
-    ours, its = _time(refusal.our_time), _time(refusal.its_time)
+def _explain_skew(refusal: Refusal) -> str:
+    """The difference of the two clocks, where the service gave its time."""
+    ours, its = _parse_time(refusal.our_time), _parse_time(refusal.its_time)
     if ours is None or its is None:
         return "the clock of this machine is wrong: set it, then repeat the command"
     seconds = round((ours - its).total_seconds())
@@ -123,7 +123,7 @@ def _skew(refusal: Refusal) -> str:
     )
 
 
-def _time(text: str) -> datetime | None:
+def _parse_time(text: str) -> datetime | None:
     """RFC 2616, ISO 8601 or the basic form that requests are signed with."""
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:

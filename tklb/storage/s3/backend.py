@@ -1,7 +1,7 @@
-"""A target that is a bucket of an S3 service, Amazon's or any other.
+"""The backend for a bucket of an S3 service, of Amazon or any other.
 
-Takes and gives objects through s3_client.py. Facts of the protocol: the Amazon S3 API reference, "PutObject",
-"Checking object integrity" and "Multipart upload".
+It sends its requests through client.py. Facts of the protocol: the Amazon S3 API reference, "PutObject", "Checking
+object integrity" and "Multipart upload".
 """
 
 import base64
@@ -14,13 +14,14 @@ from datetime import UTC
 from pathlib import Path
 from typing import IO, Any
 
+from tklb.base.fs import open_plain
 from tklb.config.schema import S3Config
 from tklb.errors import AccessRefused, TargetDamaged, TargetUnreachable, TklbError
 from tklb.model.target import TargetUrl
 from tklb.storage.backend import ListedObject, Moved, StoredObject, check_name, ignore_moved, is_name
-from tklb.storage.local import opened, private_file
-from tklb.storage.s3.body import Body, Changed, digest_of_stretch
-from tklb.storage.s3.client import Answer, Service
+from tklb.storage.local import create_private
+from tklb.storage.s3.body import FileChanged, UploadBody, digest_stretch
+from tklb.storage.s3.client import Answer, S3Service
 
 log = logging.getLogger(__name__)
 
@@ -33,20 +34,20 @@ _OTHER_CONTENT = "the service confirmed another content than it was sent"
 
 
 class S3Backend:
-    """See Target. Asks nobody before it is used."""
+    """See Backend. Its constructor sends no request."""
 
     spool: Path | None = None
 
     def __init__(self, address: TargetUrl, config: S3Config) -> None:
         self._address = address
-        self._service = Service(address, config)
+        self._service = S3Service(address, config)
         self._root = f"{address.path}/" if address.path else ""
         kept = (
             ("ServerSideEncryption", config.encryption),
             ("SSEKMSKeyId", config.kms_key),
             ("StorageClass", config.storage_class),
         )
-        self._kept = {key: value for key, value in kept if value}
+        self._stored_with = {key: value for key, value in kept if value}
         self._wants_hashes = True  # while the service was not seen to confirm checksums by itself
 
     @property
@@ -61,30 +62,30 @@ class S3Backend:
             if not exc.facts.get("is_missing"):
                 raise
             region = self._service.region
-            placed = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-            self._service.ask("create_bucket", placed, fine=("BucketAlreadyOwnedByYou",))
+            place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+            self._service.ask("create_bucket", place, accept=("BucketAlreadyOwnedByYou",))
 
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+    def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         key = self._key(name)
-        with self._service.told(name), opened(source) as origin:
+        with self._service.explain(name), open_plain(source) as origin:
             size = os.fstat(origin.fileno()).st_size
-            put = self._put_whole if size <= WHOLE else self._put_parts
+            upload = self._upload_whole if size <= WHOLE else self._upload_in_parts
             try:
-                is_confirmed = put(key, origin, sha256, moved)
-            except Changed as exc:
+                is_confirmed = upload(key, origin, sha256, moved)
+            except FileChanged as exc:
                 raise self._unreachable(f"{name} changed while it was stored") from exc
         return StoredObject(size, sha256 if is_confirmed else None)
 
-    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
+    def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         key = self._key(name)
-        with self._service.told(name), private_file(destination) as copy, self._content(key, name) as content:
+        with self._service.explain(name), create_private(destination) as copy, self._content(key, name) as content:
             while block := content.read(_BLOCK):
                 copy.write(block)
                 moved(len(block))
 
     def read(self, name: str, limit: int) -> bytes:
         key, found = self._key(name), bytearray()
-        with self._service.told(name), self._content(key, name) as content:
+        with self._service.explain(name), self._content(key, name) as content:
             while len(found) <= limit and (block := content.read(limit + 1 - len(found))):
                 found += block
         if len(found) > limit:
@@ -92,8 +93,8 @@ class S3Backend:
         return bytes(found)
 
     def list(self, prefix: str) -> tuple[ListedObject, ...]:
-        entries = self._pages("list_objects_v2", "Contents", self._root + prefix, _after_listing)
-        with self._service.told():
+        entries = self._pages("list_objects_v2", "Contents", self._root + prefix, _listing_place)
+        with self._service.explain():
             listed = [ListedObject(str(entry["Key"]).removeprefix(self._root), int(entry["Size"])) for entry in entries]
         return tuple(sorted(entry for entry in listed if entry.name != prefix))  # a "folder", as some tools make them
 
@@ -103,86 +104,86 @@ class S3Backend:
         except TargetDamaged:
             return None
         modified = answer.get("LastModified")
-        with self._service.told():
+        with self._service.explain():
             return StoredObject(
                 int(answer["ContentLength"]), _whole_digest(answer), modified and modified.astimezone(UTC)
             )
 
     def delete(self, name: str) -> None:
-        self._service.ask("delete_object", {"Key": self._key(name)}, fine=("NoSuchKey",))
+        self._service.ask("delete_object", {"Key": self._key(name)}, accept=("NoSuchKey",))
 
     def tidy(self) -> None:
-        """Abort uploads in parts: what they left takes up paid space, and no listing shows it.
+        """Abort uploads in parts: their parts take up paid space, and no listing of objects shows them.
 
-        Who may not list them has them aborted by a rule of the bucket, if at all.
+        Where the credentials may not list them, only a rule of the bucket can abort them.
         """
         try:
             self._abort_all()
         except AccessRefused as exc:
-            log.info("uploads in parts that were cut off are not looked for: %s", exc)
+            log.info("cannot look for interrupted uploads in parts: %s", exc)
 
     def _abort_all(self) -> None:
-        with self._service.told():
-            for entry in tuple(self._pages("list_multipart_uploads", "Uploads", self._root, _after_uploads)):
+        with self._service.explain():
+            for entry in tuple(self._pages("list_multipart_uploads", "Uploads", self._root, _uploads_place)):
                 if is_name(str(entry["Key"]).removeprefix(self._root)):
                     self._abort({"Key": entry["Key"], "UploadId": entry["UploadId"]})
 
     def close(self) -> None:
         self._service.close()
 
-    def _put_whole(self, key: str, origin: IO[bytes], sha256: str, moved: Moved) -> bool:
+    def _upload_whole(self, key: str, origin: IO[bytes], sha256: str, moved: Moved) -> bool:
         size = os.fstat(origin.fileno()).st_size
-        body = Body(origin, 0, size, moved, hashed=self._wants_hashes)
+        body = UploadBody(origin, 0, size, moved, hashed=self._wants_hashes)
         digest = bytes.fromhex(sha256)
-        answer = self._send("put_object", body, digest, {"Key": key, "ContentLength": size, **self._kept})
+        answer = self._send("put_object", body, digest, {"Key": key, "ContentLength": size, **self._stored_with})
         return self._is_confirmed(answer, body, digest)
 
-    def _put_parts(self, key: str, origin: IO[bytes], sha256: str, moved: Moved) -> bool:
-        wishes = {"Key": key, "ChecksumAlgorithm": "SHA256", **self._kept}
-        upload = {"Key": key, "UploadId": self._service.ask("create_multipart_upload", wishes)["UploadId"]}
+    def _upload_in_parts(self, key: str, origin: IO[bytes], sha256: str, moved: Moved) -> bool:
+        parameters = {"Key": key, "ChecksumAlgorithm": "SHA256", **self._stored_with}
+        upload = {"Key": key, "UploadId": self._service.ask("create_multipart_upload", parameters)["UploadId"]}
         try:
-            return self._fill(upload, origin, sha256, moved)
+            return self._upload_parts(upload, origin, sha256, moved)
         except BaseException:  # Ctrl-C too: parts that nobody completes are kept, and paid, for ever
             with contextlib.suppress(TklbError):
                 self._abort(upload)
             raise
 
     def _abort(self, upload: Mapping[str, str]) -> None:
-        self._service.ask("abort_multipart_upload", upload, fine=("NoSuchUpload",))
+        self._service.ask("abort_multipart_upload", upload, accept=("NoSuchUpload",))
 
-    def _fill(self, upload: Mapping[str, str], origin: IO[bytes], sha256: str, moved: Moved) -> bool:
+    def _upload_parts(self, upload: Mapping[str, str], origin: IO[bytes], sha256: str, moved: Moved) -> bool:
         size, whole = os.fstat(origin.fileno()).st_size, hashlib.sha256()
         parts, digests, are_confirmed = [], [], True
         for number, start in enumerate(range(0, size, PART), 1):
             length = min(PART, size - start)
-            digest = digest_of_stretch(origin, start, length, whole.update)
-            body = Body(origin, start, length, moved, hashed=self._wants_hashes)
-            wishes = {"PartNumber": number, "ContentLength": length, **upload}
-            answer = self._send("upload_part", body, digest, wishes)
+            digest = digest_stretch(origin, start, length, whole.update)
+            body = UploadBody(origin, start, length, moved, hashed=self._wants_hashes)
+            parameters = {"PartNumber": number, "ContentLength": length, **upload}
+            answer = self._send("upload_part", body, digest, parameters)
             are_confirmed &= self._is_confirmed(answer, body, digest)
             echoed = {key: answer[key] for key in ("ETag", "ChecksumSHA256") if key in answer}
             parts.append({"PartNumber": number, **echoed})
             digests.append(digest)
         if whole.hexdigest() != sha256:
-            raise Changed
+            raise FileChanged
         answer = self._service.ask("complete_multipart_upload", {"MultipartUpload": {"Parts": parts}, **upload})
         etags = b"".join(_etag_bytes(part.get("ETag", "")) for part in parts)
         md5 = hashlib.md5(etags, usedforsecurity=False).hexdigest()
         return self._is_whole(answer, b"".join(digests), f"{md5}-{len(parts)}") and are_confirmed
 
-    def _send(self, operation: str, body: Body, digest: bytes, wishes: Answer) -> Answer:
-        """Send content. What was raised while it was read is raised as it was."""
+    def _send(self, operation: str, body: UploadBody, digest: bytes, parameters: Answer) -> Answer:
+        """Send content. Raises what the reading of the content raised, unchanged."""
         told = base64.b64encode(digest).decode()
         checked = {"Body": body, "ChecksumSHA256": told, "ChecksumAlgorithm": "SHA256"}
         try:
-            return self._service.ask(operation, {**wishes, **checked})
+            return self._service.ask(operation, {**parameters, **checked})
         except TklbError:
             if body.failure is not None:
                 raise body.failure from None
             raise
 
-    def _is_confirmed(self, answer: Answer, body: Body, digest: bytes) -> bool:
-        """Whether the service told a checksum of what it holds, and the right one."""
+    def _is_confirmed(self, answer: Answer, body: UploadBody, digest: bytes) -> bool:
+        """Whether the service confirmed the content that it holds. Raises TargetUnreachable for another content."""
         told = answer.get("ChecksumSHA256")
         self._wants_hashes = told is None
         if told is not None:
@@ -192,11 +193,11 @@ class S3Backend:
         if not body.is_hashed or str(answer.get("ETag", "")).strip('"') != body.md5.hexdigest():
             return False
         if body.sha256.digest() != digest:
-            raise Changed
+            raise FileChanged
         return True
 
     def _is_whole(self, answer: Answer, digests: bytes, etag: str) -> bool:
-        """Whether the service put the parts together rightly: it tells a checksum of their checksums, or an ETag."""
+        """Whether the service confirmed the whole of the parts, by a checksum of their checksums or by an ETag."""
         told = answer.get("ChecksumSHA256")
         if told is None:
             return str(answer.get("ETag", "")).strip('"') == etag
@@ -211,19 +212,19 @@ class S3Backend:
             yield content
 
     def _pages(
-        self, operation: str, kind: str, prefix: str, after: Callable[[Answer], dict[str, Any]]
+        self, operation: str, kind: str, prefix: str, find_next: Callable[[Answer], dict[str, Any]]
     ) -> Iterator[Answer]:
-        """The entries of a listing, page after page. `after` says where the next one begins."""
+        """The entries of a listing, page after page. `find_next` gives the place where the next page begins."""
         place: dict[str, Any] = {}
         count = 0
         while True:
             # rclone knows no list of uploads for a bucket that never had one
-            page = self._service.ask(operation, {"Prefix": prefix, **place}, fine=("NoSuchUpload",))
+            page = self._service.ask(operation, {"Prefix": prefix, **place}, accept=("NoSuchUpload",))
             yield from page.get(kind, ())
             count += len(page.get(kind, ()))
             if not page.get("IsTruncated"):
                 return
-            if (beyond := after(page)) == place or not page.get(kind) or count > MOST_LISTED:
+            if (beyond := find_next(page)) == place or not page.get(kind) or count > MOST_LISTED:
                 raise self._unreachable("its listing has no end")
             place = beyond
 
@@ -235,7 +236,7 @@ class S3Backend:
 
 
 def _whole_digest(answer: Mapping[str, Any]) -> str | None:
-    """SHA-256 of an object in hex, where the service has that of the whole and not of parts."""
+    """SHA-256 of an object in hex, None where the service has none of the whole object."""
     if answer.get("ChecksumType") != "FULL_OBJECT":  # not told: it may be the client's own claim, or one of parts
         return None
     with contextlib.suppress(ValueError):
@@ -250,9 +251,9 @@ def _etag_bytes(etag: str) -> bytes:
     return b""
 
 
-def _after_listing(page: Mapping[str, Any]) -> dict[str, Any]:
+def _listing_place(page: Mapping[str, Any]) -> dict[str, Any]:
     return {"ContinuationToken": page.get("NextContinuationToken", "")}
 
 
-def _after_uploads(page: Mapping[str, Any]) -> dict[str, Any]:
+def _uploads_place(page: Mapping[str, Any]) -> dict[str, Any]:
     return {"KeyMarker": page.get("NextKeyMarker", ""), "UploadIdMarker": page.get("NextUploadIdMarker", "")}

@@ -1,6 +1,6 @@
-"""What an S3 service is sent, as a stream: a stretch of a file, read as the connection takes it.
+"""The body of an S3 request: a stretch of a file, read as fast as the connection takes it.
 
-Takes an open file; gives what an HTTP client reads. Touches nothing but that file.
+Takes an open file; gives a stream for an HTTP client. Touches nothing but that file.
 """
 
 import hashlib
@@ -13,15 +13,15 @@ from tklb.storage.backend import Moved
 _BLOCK = 1 << 20
 
 
-class Changed(Exception):
-    """The file is not as long as it was."""
+class FileChanged(Exception):
+    """The file changed during the upload."""
 
 
-class Body:
-    """`size` bytes of a file from `start` on. `moved` is told what was taken.
+class UploadBody:
+    """`size` bytes of a file from `start` on. `moved` gets the bytes that the client takes.
 
-    An HTTP client makes a failure of its own of whatever is raised while it reads: the true one is in `failure`.
-    With `hashed` the digests of what was sent last are in `md5` and `sha256`.
+    An HTTP client replaces any exception of its body by one of its own: the true one is in `failure`. With `hashed`,
+    `md5` and `sha256` are the digests of the bytes taken since the last seek to the start.
     """
 
     def __init__(self, file: IO[bytes], start: int, size: int, moved: Moved, *, hashed: bool) -> None:
@@ -48,7 +48,7 @@ class Body:
         return block
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place. Only from the start on are digests right."""
+        """Go to a place. The digests are right only from the start on."""
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position if whence else 0, os.SEEK_END: self._size}[whence]
         self._position = min(max(origin + offset, 0), self._size)
         if self._position == 0:
@@ -60,13 +60,13 @@ class Body:
         return self._position
 
 
-def digest_of_stretch(file: IO[bytes], start: int, size: int, tell: Callable[[bytes], object]) -> bytes:
-    """SHA-256 of a stretch of a file, whose blocks `tell` gets too. Raises Changed where the file ends early."""
+def digest_stretch(file: IO[bytes], start: int, size: int, take: Callable[[bytes], object]) -> bytes:
+    """SHA-256 of a stretch of a file; `take` gets every block too. Raises FileChanged where the file ends early."""
     digest, position = hashlib.sha256(), start
     while position < start + size:
         block = _stretch(file, position, min(_BLOCK, start + size - position))
         digest.update(block)
-        tell(block)
+        take(block)
         position += len(block)
     return digest.digest()
 
@@ -74,5 +74,5 @@ def digest_of_stretch(file: IO[bytes], start: int, size: int, tell: Callable[[by
 def _stretch(file: IO[bytes], position: int, size: int) -> bytes:
     block = os.pread(file.fileno(), size, position)
     if size and not block:
-        raise Changed
+        raise FileChanged
     return block

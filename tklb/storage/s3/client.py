@@ -1,7 +1,7 @@
-"""Asks an S3 service through botocore, which does requests, signatures and the search for credentials.
+"""Ask an S3 service through boto3, which does requests, signatures and the search for credentials.
 
-Takes an operation of the S3 API and what it wants; gives the answer, or a failure by its name. Touches the network, and
-the files that credentials are in. Botocore's own retries are off, and nothing it says of requests reaches a log.
+Takes an operation of the S3 API and its parameters; gives the answer, or raises the failure it means. Touches the
+network, and the files that hold credentials. The retries of boto3 are off, and none of its messages reaches a log.
 """
 
 import base64
@@ -14,10 +14,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import boto3
 import botocore.auth
 import botocore.config
-import botocore.exceptions as lack
 from botocore import UNSIGNED
+from botocore import exceptions as errors
 from botocore.awsrequest import AWSRequest
 from botocore.client import BaseClient
 from botocore.parsers import ResponseParserError
@@ -38,15 +39,15 @@ _SYSTEM_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _SIGNER = "tklb-s3v4"
 _MEASURED, _MEASURED_SECONDS = 3, 3
 
-for _library in ("botocore", "urllib3"):  # headers and signatures are not for a log
+for _library in ("boto3", "botocore", "s3transfer", "urllib3"):  # headers and signatures are not for a log
     logging.getLogger(_library).propagate = False
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 
 class _KnownDigest(botocore.auth.S3SigV4Auth):  # type: ignore[misc]
-    """Signs with the digest of the content that a request has already, where botocore would read it all for that.
+    """Signs with the digest that a request has already. botocore would read the whole content again for that.
 
-    So a service that checks signatures refuses any other content, with or without TLS.
+    A service that checks signatures then refuses any other content, with or without TLS.
     """
 
     def payload(self, request: AWSRequest) -> str:
@@ -57,8 +58,8 @@ class _KnownDigest(botocore.auth.S3SigV4Auth):  # type: ignore[misc]
 botocore.auth.AUTH_TYPE_MAPS[_SIGNER] = _KnownDigest
 
 
-class Service:
-    """A bucket's service. Connects when it is first asked; any number of threads may ask."""
+class S3Service:
+    """The service of one bucket. It connects with the first request. Several threads may use it at once."""
 
     def __init__(self, address: TargetUrl, config: S3Config) -> None:
         self._address, self._config = address, config
@@ -67,29 +68,30 @@ class Service:
 
     @property
     def region(self) -> str:
-        with self.told():
-            return str(self._opened().meta.region_name)
+        with self.explain():
+            return str(self._client_or_connect().meta.region_name)
 
-    def ask(self, operation: str, wishes: Answer, *, about: str = "", fine: tuple[str, ...] = ()) -> Answer:
-        """One request. An answer whose code is in `fine` is none; `about` is the object that may be missing.
+    def ask(self, operation: str, parameters: Answer, *, about: str = "", accept: tuple[str, ...] = ()) -> Answer:
+        """Send one request and give its answer; an empty one where the service refuses with a code in `accept`.
 
-        Raises TargetDamaged for that, TargetUnreachable, AccessRefused, TargetFull.
+        `about` is the object of the request: TargetDamaged says that it is missing. Raises TargetUnreachable,
+        AccessRefused and TargetFull too.
         """
-        with self.told(about):
-            client = self._opened()
+        with self.explain(about):
+            client = self._client_or_connect()
             try:
-                answer: Answer = getattr(client, operation)(Bucket=self._address.bucket, **wishes)
-            except lack.ClientError as exc:
+                answer: Answer = getattr(client, operation)(Bucket=self._address.bucket, **parameters)
+            except errors.ClientError as exc:
                 refusal = Refusal.read(exc.response)
-                if refusal.code in fine:
+                if refusal.code in accept:
                     return {}
                 if operation.startswith("head_") and refusal.is_bare and refusal.status < 500:
-                    self._explain(client)
+                    self._ask_for_reason(client)
                 raise
         return answer
 
-    def _explain(self, client: BaseClient) -> None:
-        """Ask for what has an answer with content: one to HEAD has none, which would say why it refuses."""
+    def _ask_for_reason(self, client: BaseClient) -> None:
+        """Send a request whose refusal has content. The refusal of a HEAD has none, so it does not give the reason."""
         prefix = f"{self._address.path}/" if self._address.path else ""
         client.list_objects_v2(Bucket=self._address.bucket, Prefix=prefix, MaxKeys=1)
 
@@ -100,42 +102,42 @@ class Service:
             client.close()
 
     @contextlib.contextmanager
-    def told(self, name: str = "") -> Iterator[None]:
-        """Give a failure of the service, the network or the system its name."""
+    def explain(self, name: str = "") -> Iterator[None]:
+        """Turn a failure of the service, the network or the system into one of the target."""
         try:
             yield
-        except lack.ClientError as exc:
+        except errors.ClientError as exc:
             refusal = Refusal.read(exc.response)
             if refusal.is_expiry:
                 self.close()  # the next try reads new credentials
             raise explain_refusal(refusal, self._address.text, self._address.bucket, name) from exc
-        except (lack.BotoCoreError, HTTPError, ResponseParserError, OSError, ValueError, KeyError) as exc:
+        except (errors.BotoCoreError, HTTPError, ResponseParserError, OSError, ValueError, KeyError) as exc:
             raise _failure_of_connection(exc, self._address.text, self._config.profile) from exc
 
-    def _opened(self) -> BaseClient:
+    def _client_or_connect(self) -> BaseClient:
         with self._lock:
             if self._client is None:
                 self._client = _connect(self._address, self._config)
             return self._client
 
 
-def measured(address: TargetUrl, config: S3Config, clock: Callable[[], float]) -> float:
-    """Seconds that a service takes for a small answer, whatever it answers: the median of three, connected before.
+def measure_answer(address: TargetUrl, config: S3Config, clock: Callable[[], float]) -> float:
+    """Seconds that a service takes for a small answer over an open connection: the median of three.
 
-    Nothing is signed, so it needs no credentials. Raises TargetUnreachable.
+    The requests are not signed, so they need no credentials; a refusal counts as an answer. Raises TargetUnreachable.
     """
-    taken = []
-    with Service(address, config).told(), contextlib.closing(_connect(address, config, is_signed=False)) as client:
+    seconds = []
+    with S3Service(address, config).explain(), contextlib.closing(_connect(address, config, is_signed=False)) as client:
         for _ in range(_MEASURED + 1):
             begun = clock()
-            with contextlib.suppress(lack.ClientError):
+            with contextlib.suppress(errors.ClientError):
                 client.head_bucket(Bucket=address.bucket)
-            taken.append(clock() - begun)
-    return statistics.median(taken[1:])
+            seconds.append(clock() - begun)
+    return statistics.median(seconds[1:])
 
 
 def _connect(address: TargetUrl, config: S3Config, *, is_signed: bool = True) -> BaseClient:
-    """A client of botocore, which connects when it is used."""
+    """A client of boto3, which connects when it is used."""
     session = Session(profile=config.profile or None)
     if is_signed:
         _choose_credentials(session, config)
@@ -154,7 +156,7 @@ def _connect(address: TargetUrl, config: S3Config, *, is_signed: bool = True) ->
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    client = session.create_client(
+    client = boto3.Session(botocore_session=session).client(
         "s3",
         region_name=config.region or session.get_config_variable("region") or "us-east-1",
         endpoint_url=endpoint,
@@ -167,7 +169,7 @@ def _connect(address: TargetUrl, config: S3Config, *, is_signed: bool = True) ->
 
 
 def _stay_here(context: dict[str, Any], **_: object) -> None:
-    """Follow no redirect to another region: botocore asks for its name on and on where each answer is a redirect."""
+    """Follow no redirect to another region: botocore never stops where each answer is a redirect."""
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
@@ -176,7 +178,7 @@ def _choose_signer(signature_version: object, context: Answer, **_: object) -> s
 
 
 def _choose_credentials(session: Session, config: S3Config) -> None:
-    """Let botocore's own search begin with our file; nothing of the environment stands before it."""
+    """Let botocore search our file for credentials first, before the environment."""
     own = own_credentials(config)
     if own is not None:
         session.set_config_variable("credentials_file", os.fspath(own))
@@ -186,7 +188,7 @@ def _choose_credentials(session: Session, config: S3Config) -> None:
 
 
 def _certificates(session: Session, config: S3Config) -> str | None:
-    """The authorities to trust: those that were said, else those that this machine trusts."""
+    """The file of authorities to trust: the configured one, else that of this machine."""
     if config.ca_file:
         try:
             ssl.create_default_context(cafile=config.ca_file)
@@ -197,19 +199,19 @@ def _certificates(session: Session, config: S3Config) -> str | None:
 
 
 def _failure_of_connection(exc: Exception, address: str, profile: str) -> TklbError:
-    """What it means that there was no answer, or nobody to ask it for."""
+    """The failure that a missing answer, or missing credentials, means."""
     match exc:
-        case lack.NoCredentialsError():
+        case errors.NoCredentialsError():
             reason = "there are no credentials: tklb.toml(5) says where they may be, /etc/tklb/credentials for one"
-        case lack.ProfileNotFound():
+        case errors.ProfileNotFound():
             reason = f"there is no profile {profile or 'of that name'} in the credentials file"
-        case lack.PartialCredentialsError():
+        case errors.PartialCredentialsError():
             reason = f"the credentials lack {exc.kwargs.get('cred_var')}"
-        case lack.ConfigParseError():
+        case errors.ConfigParseError():
             reason = f"{exc.kwargs.get('path')} is no credentials file"
-        case lack.CredentialRetrievalError() | lack.MetadataRetrievalError() | lack.TokenRetrievalError():
+        case errors.CredentialRetrievalError() | errors.MetadataRetrievalError() | errors.TokenRetrievalError():
             reason = f"no credentials came from {exc.kwargs.get('provider', 'their source')}: run it by hand to see why"
-        case lack.SSOError() | lack.LoginError() | lack.NoAuthTokenError():
+        case errors.SSOError() | errors.LoginError() | errors.NoAuthTokenError():
             reason = "the login that the credentials come from has ended: log in again"
         case _:
             return _unreachable(exc, address)
@@ -225,13 +227,13 @@ def _unreachable(exc: Exception, address: str) -> TargetUnreachable:
             return TargetUnreachable(address=address, reason="certificate refused: it is that of another host")
     told = next((one.strerror for one in causes if isinstance(one, OSError) and one.strerror), "the connection broke")
     match exc:
-        case lack.ConnectTimeoutError() | lack.ReadTimeoutError():
+        case errors.ConnectTimeoutError() | errors.ReadTimeoutError():
             told = "no answer in time"
-        case lack.ProxyConnectionError():
+        case errors.ProxyConnectionError():
             told = f"the proxy does not let through: {told}"
-        case lack.ConnectionError() | lack.HTTPClientError() | lack.IncompleteReadError() | HTTPError():
+        case errors.ConnectionError() | errors.HTTPClientError() | errors.IncompleteReadError() | HTTPError():
             pass
-        case ResponseParserError() | ValueError() | KeyError() if not isinstance(exc, lack.BotoCoreError):
+        case ResponseParserError() | ValueError() | KeyError() if not isinstance(exc, errors.BotoCoreError):
             told = "the service answered what is no S3"
         case OSError():
             return TargetUnreachable(address=address, reason=told)
@@ -241,11 +243,10 @@ def _unreachable(exc: Exception, address: str) -> TargetUnreachable:
 
 
 def _causes(exc: BaseException) -> list[BaseException]:
-    """A failure and those below the layers that wrapped it, the outermost first."""
+    """A failure and those that caused it, the outermost first."""
     found: list[BaseException] = [exc]
     for above in found:  # which grows meanwhile
         wrapped = getattr(above, "kwargs", {}).get("error"), getattr(above, "reason", None)
-        for below in (*wrapped, *above.args, above.__cause__, above.__context__):
-            if isinstance(below, BaseException) and below not in found:
-                found.append(below)
+        below = (*wrapped, *above.args, above.__cause__, above.__context__)
+        found += [one for one in below if isinstance(one, BaseException) and one not in found]
     return found

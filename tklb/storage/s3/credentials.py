@@ -1,12 +1,13 @@
-"""The files that keys of an S3 service are in, and whether nobody else may read them.
+"""The files that hold the keys of an S3 service. tklb refuses those that others can read.
 
-Takes paths; gives the file to be used. Touches nothing but their status.
+Takes paths; gives the file to use. Touches nothing but their status.
 """
 
 import os
 import stat
 from pathlib import Path
 
+from tklb.base.fs import is_plain
 from tklb.config.paths import Paths
 from tklb.config.schema import S3Config
 from tklb.errors import AccessRefused
@@ -15,7 +16,7 @@ _READ_OR_WRITTEN, _WRITTEN = 0o077, 0o022
 
 
 def own_credentials(config: S3Config) -> Path | None:
-    """The file that was said, or that of tklb where there is one. Raises AccessRefused for one that others can read."""
+    """The configured file, or that of tklb if there is one. Raises AccessRefused for one that others can read."""
     said = Path(config.credentials_file) if config.credentials_file else None
     path = said or Paths().config / "credentials"
     if said is None and not os.path.lexists(path):
@@ -25,7 +26,7 @@ def own_credentials(config: S3Config) -> Path | None:
 
 
 def check_boto_files(credentials: str | None, config: str) -> None:
-    """Hold the files that botocore reads of itself to the same; in its configuration a command may stand, not a key."""
+    """Raise AccessRefused for files of AWS that others can read, or for a configuration that others can write."""
     for name, forbidden in ((credentials, _READ_OR_WRITTEN), (config, _WRITTEN)):
         if name and os.path.exists(path := os.path.expanduser(name)):
             _check(Path(os.path.realpath(path)), forbidden)
@@ -36,7 +37,7 @@ def _check(path: Path, forbidden: int) -> None:
         status = os.lstat(path)
     except OSError as exc:
         raise AccessRefused(address=str(path), reason=exc.strerror) from exc
-    if not stat.S_ISREG(status.st_mode):
+    if not is_plain(status):
         raise AccessRefused(address=str(path), reason="it is no plain file")
     if status.st_uid not in (0, os.geteuid()):
         raise AccessRefused(address=str(path), reason=f"it belongs to uid {status.st_uid}, not to root")

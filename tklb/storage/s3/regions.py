@@ -1,18 +1,19 @@
-"""Which of several regions a target is in: the one that was said, or the nearest, measured once and kept.
+"""Which of several regions a target is in: the configured one, or the nearest, measured once and remembered.
 
-Takes an address and the configuration with their `{region}`; gives both without. Touches the file that keeps choices:
-a chain is in one region, so what was chosen is not asked again.
+Takes an address and the configuration with their `{region}`; gives both with a region in its place. Touches the file
+that remembers choices. A chain is in one region, so tklb measures a target only once.
 """
 
 import json
 import logging
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from tklb.base.fs import private_folder, write_atomic
+from tklb.base.concurrency import Stop, map_side_by_side
+from tklb.base.fs import private_folder
+from tklb.base.json import write_state
 from tklb.config.schema import S3Config
 from tklb.errors import ConfigInvalid, TargetUnreachable, TklbError
 from tklb.model.target import TargetUrl
@@ -36,7 +37,7 @@ def choose_region(
     if config.region != NEAREST:
         if PLACE in address.text + config.endpoint and not config.region:
             raise ConfigInvalid(file="tklb.toml", reason=f"`{PLACE}` stands for `s3.region`, which is not said")
-        return placed(address, config, config.region)
+        return fill_region(address, config, config.region)
     for name in config.candidates:
         if not _REGION.fullmatch(name):
             raise ConfigInvalid(file="tklb.toml", reason=f"`{name}` in `s3.candidates` is no name of a region")
@@ -48,30 +49,35 @@ def choose_region(
         region = _nearest(address, config, measure)
         if choices is not None:
             private_folder(choices.parent)
-            write_atomic(choices, json.dumps({**kept, address.text: region}, sort_keys=True).encode() + b"\n")
-    return placed(address, config, region)
+            write_state(choices, dict(sorted({**kept, address.text: region}.items())))
+    return fill_region(address, config, region)
 
 
-def placed(address: TargetUrl, config: S3Config, region: str) -> tuple[TargetUrl, S3Config]:
-    """The same in a region."""
+def fill_region(address: TargetUrl, config: S3Config, region: str) -> tuple[TargetUrl, S3Config]:
+    """The same address and configuration with `region` in place of `{region}`."""
     parts = ("text", "path", "bucket", "endpoint")
     said = {part: getattr(address, part).replace(PLACE, region) for part in parts}
     return replace(address, **said), replace(config, region=region, endpoint=config.endpoint.replace(PLACE, region))
 
 
 def _nearest(address: TargetUrl, config: S3Config, measure: Measure) -> str:
-    """The candidate that answers first; of equals, the one that was named first."""
-    with ThreadPoolExecutor(len(config.candidates)) as pool:
-        asked = [(name, pool.submit(measure, *placed(address, config, name))) for name in config.candidates]
-    taken: dict[str, float] = {}
-    silent: list[str] = []
-    for name, answer in asked:
+    """The candidate that answers fastest; of equals, the first in the list."""
+
+    def ask(name: str, _stop: Stop) -> float | TklbError:
         try:
-            taken[name] = answer.result()
+            return measure(*fill_region(address, config, name))
         except TklbError as exc:
-            silent.append(f"{name} ({exc.facts.get('reason')})")
-            log.warning("region %s is left out: %s", name, exc)
+            return exc
+
+    answers = dict(
+        zip(config.candidates, map_side_by_side(ask, config.candidates, len(config.candidates)), strict=True)
+    )
+    taken = {name: answer for name, answer in answers.items() if not isinstance(answer, TklbError)}
+    failures = {name: answer for name, answer in answers.items() if isinstance(answer, TklbError)}
+    for name, failure in failures.items():
+        log.warning("region %s is left out: %s", name, failure)
     if not taken:
+        silent = [f"{name} ({failure.facts.get('reason')})" for name, failure in failures.items()]
         reason = f"none of the candidates answers: {', '.join(silent)}"
         raise TargetUnreachable(address=address.text, reason=reason, may_pass=True)
     nearest = min(taken, key=lambda name: taken[name])

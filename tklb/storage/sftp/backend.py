@@ -1,7 +1,7 @@
-"""A target that is a folder of an SSH server.
+"""The backend for a folder of an SSH server.
 
-Takes and gives objects as files, mode 0600 in folders 0700, written beside, synced and renamed. Touches that folder.
-Every thread has a connection of its own; one that is not used is kept for the next.
+Objects are files of mode 0600 in folders of mode 0700. It writes each beside its place, syncs and renames it. Touches
+that folder. Each busy thread has a connection of its own; an idle one is kept for the next thread.
 """
 
 import contextlib
@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from tklb.base.fs import PRIVATE_FILE, PRIVATE_FOLDER
+from tklb.base.fs import PRIVATE_FILE, PRIVATE_FOLDER, open_plain
 from tklb.config.schema import SftpConfig
 from tklb.errors import AccessRefused, TargetDamaged, TargetFull, TargetUnreachable, TklbError
 from tklb.model.target import TargetUrl
 from tklb.storage.backend import LEDGER, VOLUMES, ListedObject, Moved, StoredObject, check_name, ignore_moved, is_name
-from tklb.storage.local import opened, private_file
+from tklb.storage.local import create_private
 from tklb.storage.sessions import SessionPool
 from tklb.storage.sftp.ssh import Connection, connect
 from tklb.storage.sftp.wire import (
@@ -30,7 +30,7 @@ from tklb.storage.sftp.wire import (
     Attributes,
     Disk,
     Garbled,
-    Refused,
+    RequestRefused,
     Wire,
 )
 
@@ -39,7 +39,7 @@ _LEAST_ROOM = 1 << 20  # bytes; where less is left, a write failed because of it
 
 
 class SftpSession:
-    """A connection and what is said on it."""
+    """A connection and the SFTP protocol on it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection, self.wire = connection, Wire(connection)
@@ -53,14 +53,14 @@ class SftpSession:
 
 
 class SftpBackend:
-    """See tklb.storage.open.Distant."""
+    """See Backend and DistantBackend. Its constructor sends nothing."""
 
     spool = None
 
     def __init__(self, address: TargetUrl, config: SftpConfig) -> None:
         self._address, self._config = address, config
         self._folder = address.path.encode("utf-8", "surrogateescape")
-        self._sessions = SessionPool(self._begin)
+        self._sessions = SessionPool(self._open_session)
 
     @property
     def address(self) -> str:
@@ -69,45 +69,54 @@ class SftpBackend:
     def make(self) -> None:
         parts = self._folder.split(b"/")
         above = [b"/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-        with self._told() as wire:
+        with self._session() as wire:
             for folder in (*filter(None, above), self._path(VOLUMES[:-1]), self._path(LEDGER[:-1])):
                 self._make_folder(wire, folder)
 
-    def put(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
+    def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         path = self._path(check_name(name))
         beside = path + _BESIDE.encode()
-        with opened(source) as origin, self._told(name) as wire, _undone(wire, beside), self._room_known(wire, name):
+        with (
+            open_plain(source) as origin,
+            self._session(name) as wire,
+            _remove_on_failure(wire, beside),
+            self._explain_full_disk(wire, name),
+        ):
             wire.remove(beside)
             size = self._write(wire, beside, origin, sha256, moved)
             wire.replace(beside, path)
         return StoredObject(size)
 
-    def get(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
-        with self._told(name) as wire, self._object(wire, name) as (handle, size), private_file(destination) as copy:
+    def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
+        with (
+            self._session(name) as wire,
+            self._object(wire, name) as (handle, size),
+            create_private(destination) as copy,
+        ):
 
             def take(block: bytes) -> None:
                 copy.write(block)
                 moved(len(block))
 
             if wire.read(handle, size, take) != size:
-                raise self._damaged(name, "was cut off while it was read")
+                raise self._damage(name, "was cut off while it was read")
 
     def read(self, name: str, limit: int) -> bytes:
         content = bytearray()
-        with self._told(name) as wire, self._object(wire, name) as (handle, size):
+        with self._session(name) as wire, self._object(wire, name) as (handle, size):
             if size > limit:
-                raise self._damaged(name, f"is longer than {limit} bytes")
+                raise self._damage(name, f"is longer than {limit} bytes")
             if wire.read(handle, size, content.extend) != size:
-                raise self._damaged(name, "was cut off while it was read")
+                raise self._damage(name, "was cut off while it was read")
         return bytes(content)
 
     def list(self, prefix: str) -> tuple[ListedObject, ...]:
-        with self._told() as wire:
+        with self._session() as wire:
             found = [ListedObject(name, attributes.size or 0) for name, attributes in self._files(wire, prefix)]
         return tuple(sorted(one for one in found if is_name(one.name) and not one.name.endswith(_BESIDE)))
 
     def stat(self, name: str) -> StoredObject | None:
-        with self._told(name) as wire:
+        with self._session(name) as wire:
             known = wire.lstat(self._path(check_name(name)))
         if known is None or not known.is_file or known.size is None:
             return None
@@ -115,20 +124,20 @@ class SftpBackend:
         return StoredObject(known.size, modified=modified)
 
     def delete(self, name: str) -> None:
-        with self._told(name) as wire:
+        with self._session(name) as wire:
             wire.remove(self._path(check_name(name)))
 
     def tidy(self) -> None:
-        with self._told() as wire:
+        with self._session() as wire:
             for prefix in (VOLUMES, LEDGER, ""):
-                for name, _ in self._files(wire, prefix):
-                    if name.endswith(_BESIDE) and is_name(name.removesuffix(_BESIDE)):
-                        wire.remove(self._path(name))
+                names = [name for name, _ in self._files(wire, prefix) if name.endswith(_BESIDE)]
+                for name in filter(lambda name: is_name(name.removesuffix(_BESIDE)), names):
+                    wire.remove(self._path(name))
 
     def close(self) -> None:
         self._sessions.close()
 
-    def _begin(self) -> SftpSession:
+    def _open_session(self) -> SftpSession:
         connection = connect(self._address, self._config)
         try:
             return SftpSession(connection)
@@ -142,17 +151,17 @@ class SftpBackend:
     def _make_folder(self, wire: Wire, folder: bytes) -> None:
         try:
             wire.make_folder(folder, PRIVATE_FOLDER)
-        except Refused as exc:  # there is one, as a rule: version 3 has no word for that
+        except RequestRefused as exc:  # as a rule there is one: version 3 has no code for that
             try:
                 is_folder = wire.stat(folder).is_folder
-            except Refused:
+            except RequestRefused:
                 raise exc from None
             if not is_folder:
                 reason = f"{folder.decode('utf-8', 'backslashreplace')} is there, and no folder"
                 raise TargetUnreachable(address=self.address, reason=reason) from exc
 
     def _write(self, wire: Wire, beside: bytes, origin: IO[bytes], sha256: str, moved: Moved) -> int:
-        """Write a new file durably, of the content that was meant. Gives its size."""
+        """Write a new file durably, and compare its content with `sha256`. Gives its size."""
         digest = hashlib.sha256()
 
         def read(size: int) -> bytes:
@@ -173,13 +182,13 @@ class SftpBackend:
 
     @contextlib.contextmanager
     def _object(self, wire: Wire, name: str) -> Iterator[tuple[bytes, int]]:
-        """An object opened: its handle and size. Nothing but a plain file is one."""
+        """Open an object; give its handle and size. Only a plain file is one."""
         path = self._path(check_name(name))
         known = wire.lstat(path)
         if known is None and wire.lstat(posixpath.dirname(path)) is None:
-            raise self._no_target()
+            raise self._miss_target()
         if known is None or not known.is_file:
-            raise self._damaged(name, "is missing")
+            raise self._damage(name, "is missing")
         handle = wire.open(path, READ)
         size = wire.fstat(handle).size
         if size is None:
@@ -188,7 +197,7 @@ class SftpBackend:
         wire.close(handle)
 
     def _files(self, wire: Wire, prefix: str) -> Iterator[tuple[str, Attributes]]:
-        """The plain files of a folder with names as they may be ours."""
+        """The plain files of a folder whose names are ASCII, as ours are."""
         folder = self._path(prefix).rstrip(b"/")
         for name, attributes in list(wire.names(folder)):
             known = attributes
@@ -198,21 +207,21 @@ class SftpBackend:
                 yield prefix + name.decode(), known
 
     @contextlib.contextmanager
-    def _room_known(self, wire: Wire, name: str) -> Iterator[None]:
-        """Tell a full disk from other failures: version 3 has no word for that either."""
+    def _explain_full_disk(self, wire: Wire, name: str) -> Iterator[None]:
+        """Tell a full disk from other failures: version 3 of the protocol has no code for that."""
         try:
             yield
-        except Refused as exc:
+        except RequestRefused as exc:
             if exc.code in FULL:
                 raise TargetFull(address=self.address) from exc
             if exc.code != FAILURE:
                 raise
             disk = None
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(RequestRefused):
                 disk = wire.disk(posixpath.dirname(self._path(name)))
-            raise self._cannot_write(name, exc, disk) from exc
+            raise self._explain_write(name, exc, disk) from exc
 
-    def _cannot_write(self, name: str, exc: Refused, disk: Disk | None) -> TklbError:
+    def _explain_write(self, name: str, exc: RequestRefused, disk: Disk | None) -> TklbError:
         if disk and disk.is_read_only:
             return AccessRefused(address=self.address, reason="its file system is read-only")
         if disk and disk.room < _LEAST_ROOM:
@@ -221,45 +230,45 @@ class SftpBackend:
         return TargetUnreachable(address=self.address, reason=reason)
 
     @contextlib.contextmanager
-    def _told(self, name: str = "") -> Iterator[Wire]:
-        """Give a session, and what fails on it its name."""
+    def _session(self, name: str = "") -> Iterator[Wire]:
+        """Give a session, and turn its failures into those of the target."""
         try:
             with self._sessions.one() as session:
                 yield session.wire
-        except Refused as exc:
-            raise self._failure_of(exc, name) from exc
+        except RequestRefused as exc:
+            raise self._explain_refusal(exc, name) from exc
         except Garbled as exc:
             raise TargetUnreachable(address=self.address, reason=f"it is no SFTP server: {exc}") from exc
         except TimeoutError as exc:
-            raise self._lost("it does not answer any more") from exc
+            raise self._lose("it does not answer any more") from exc
         except ConnectionError as exc:
-            raise self._lost("the connection was lost") from exc
+            raise self._lose("the connection was lost") from exc
 
-    def _failure_of(self, exc: Refused, name: str) -> TklbError:
+    def _explain_refusal(self, exc: RequestRefused, name: str) -> TklbError:
         if exc.code == NO_SUCH_FILE:
-            return self._no_target()
+            return self._miss_target()
         if exc.code == DENIED:
             return AccessRefused(address=self.address, reason=f"{name}: {exc.text}" if name else exc.text)
         return TargetUnreachable(address=self.address, reason=f"{name}: {exc.text}" if name else exc.text)
 
-    def _lost(self, reason: str) -> TargetUnreachable:
+    def _lose(self, reason: str) -> TargetUnreachable:
         return TargetUnreachable(address=self.address, reason=reason, may_pass=True)
 
-    def _no_target(self) -> TargetUnreachable:
+    def _miss_target(self) -> TargetUnreachable:
         return TargetUnreachable(address=self.address, reason="there is no tklb target")
 
-    def _damaged(self, name: str, reason: str) -> TargetDamaged:
+    def _damage(self, name: str, reason: str) -> TargetDamaged:
         return TargetDamaged(address=self.address, reason=f"{name} {reason}")
 
 
 @contextlib.contextmanager
-def _undone(wire: Wire, beside: bytes) -> Iterator[None]:
-    """Take away what was written beside, where the block fails and the server still listens."""
+def _remove_on_failure(wire: Wire, beside: bytes) -> Iterator[None]:
+    """Remove the file beside, if the block fails and the server still answers."""
     try:
         yield
     except (ConnectionError, TimeoutError, Garbled):
         raise
     except BaseException:
-        with contextlib.suppress(Refused, Garbled, ConnectionError, TimeoutError):
+        with contextlib.suppress(RequestRefused, Garbled, ConnectionError, TimeoutError):
             wire.remove(beside)
         raise

@@ -1,7 +1,7 @@
-"""Who may be spoken to by SSH, and as whom: host keys that are known, keys that are private, and nothing else.
+"""Connect by SSH: only to servers with a known host key, and only with a private key that nobody else can read.
 
-Takes an address and where keys and known hosts are; gives a connection that both sides have proven. Touches these
-files and the network. No passwords, no questions, and ~/.ssh/config is not read.
+Takes an address and the files of keys and known hosts; gives a connection that both sides have authenticated. Touches
+these files and the network. It takes no password, asks nothing, and does not read ~/.ssh/config.
 """
 
 import base64
@@ -23,6 +23,7 @@ from typing import Any
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from tklb.base.fs import is_plain
 from tklb.config.schema import SftpConfig
 from tklb.errors import AccessRefused, TargetUnreachable
 from tklb.model.target import TargetUrl
@@ -43,7 +44,7 @@ Untyped = Any  # what paramiko makes: it has no types
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A line of known_hosts about the host in question. `algorithm` and `blob` are the key's."""
+    """A line of known_hosts for one host. `algorithm` and `blob` are those of the key."""
 
     algorithm: str
     blob: bytes
@@ -52,7 +53,10 @@ class KnownKey:
 
 
 class Connection:
-    """A proven connection to an SFTP server. Sending and receiving raise ConnectionError and TimeoutError."""
+    """An authenticated connection to an SFTP server, for one thread at a time; close() may be called by any.
+
+    Sending and receiving raise ConnectionError and TimeoutError.
+    """
 
     def __init__(self, transport: Untyped) -> None:
         self._transport = transport
@@ -65,11 +69,11 @@ class Connection:
         return bool(self._transport.is_active()) and not self._channel.closed
 
     def sendall(self, data: bytes) -> None:
-        with _lost():
+        with _explain_loss():
             self._channel.sendall(data)
 
     def recv(self, size: int) -> bytes:
-        with _lost():
+        with _explain_loss():
             return bytes(self._channel.recv(size))
 
     def close(self) -> None:
@@ -77,17 +81,17 @@ class Connection:
 
 
 def connect(address: TargetUrl, config: SftpConfig, *, home: Path | None = None) -> Connection:
-    """A connection to the server of an address. Raises TargetUnreachable, AccessRefused.
+    """Connect to the server of an address. Raises TargetUnreachable, AccessRefused.
 
-    `home` is where `.ssh` is looked for: the account's own, unless told.
+    `home` is the folder that holds `.ssh`; by default that of this account.
     """
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it prints the failures that it raises
     account = pwd.getpwuid(os.geteuid())
     folder = (home or Path(account.pw_dir)) / ".ssh"
     keys = tuple(_identities(config, folder))
     files = (Path(config.known_hosts),) if config.known_hosts else (folder / "known_hosts", _KNOWN_HOSTS)
-    known = known_keys(files, host_name(address))
-    with _named(address):
+    known = find_known_keys(files, host_name(address))
+    with _explain_connect(address):
         stream = socket.create_connection((address.host, address.port or PORT), timeout=_CONNECTING)
         transport: Untyped = None
         try:
@@ -103,13 +107,13 @@ def connect(address: TargetUrl, config: SftpConfig, *, home: Path | None = None)
 
 
 def host_name(address: TargetUrl) -> str:
-    """The server as known_hosts names it."""
+    """The name of the server in known_hosts."""
     host = address.host.lower()
     return host if (address.port or PORT) == PORT else f"[{host}]:{address.port}"
 
 
-def known_keys(files: Iterable[Path], name: str) -> tuple[KnownKey, ...]:
-    """What known_hosts files, as sshd(8) tells of them, say of a host. Odd lines are no lines, as for ssh.
+def find_known_keys(files: Iterable[Path], name: str) -> tuple[KnownKey, ...]:
+    """The keys of a host in known_hosts files (sshd(8)). Lines of another form are ignored, as ssh does.
 
     Raises AccessRefused for a file that cannot be read.
     """
@@ -126,7 +130,11 @@ def known_keys(files: Iterable[Path], name: str) -> tuple[KnownKey, ...]:
 
 
 def _known_key(fields: list[str], name: str, file: str) -> KnownKey | None:
-    marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
+    marker, *rest = fields if fields and fields[0].startswith("@") else ["", *fields]
+    return _parse_known_key(marker, rest, name, file)
+
+
+def _parse_known_key(marker: str, fields: list[str], name: str, file: str) -> KnownKey | None:
     if len(fields) < 3 or fields[0].startswith("#") or marker not in ("", "@revoked"):
         return None
     try:
@@ -138,7 +146,7 @@ def _known_key(fields: list[str], name: str, file: str) -> KnownKey | None:
 
 
 def _is_meant(patterns: str, name: str) -> bool:
-    """Whether the first field of a line means a host; a pattern with `!` that does rules the line out."""
+    """Whether the first field of a line means a host; a matching pattern with `!` excludes the line."""
     if patterns.startswith("|1|"):
         salt, digest = (base64.b64decode(part, validate=True) for part in patterns[3:].split("|"))
         return hmac.compare_digest(hmac.digest(salt, name.encode(), "sha1"), digest)
@@ -153,12 +161,12 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def fingerprint(blob: bytes) -> str:
-    """A key as `ssh-keygen -l` shows it."""
+    """The fingerprint of a key, as `ssh-keygen -l` shows it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def _identities(config: SftpConfig, folder: Path) -> Iterator[Untyped]:
-    """The private keys to try. Raises AccessRefused for one that is not private, or of no use."""
+    """The private keys to try. Raises AccessRefused for one that others can read, or that is unusable."""
     if config.identity_file:
         yield _private_key(Path(config.identity_file))
         return
@@ -168,7 +176,7 @@ def _identities(config: SftpConfig, folder: Path) -> Iterator[Untyped]:
 def _private_key(path: Path) -> Untyped:
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
+        if not is_plain(status):
             raise AccessRefused(address=path, reason="it is no plain file")
         if status.st_uid != os.geteuid():
             raise AccessRefused(
@@ -190,7 +198,7 @@ def _private_key(path: Path) -> Untyped:
 
 
 def _agree(transport: Untyped, known: tuple[KnownKey, ...]) -> None:
-    """Make the connection secret; the server is asked for a key that is known, where it has several."""
+    """Agree on encryption. Prefer a host key that is known, where the server has several."""
     options = transport.get_security_options()
     algorithms = {name for key in known for name in _signatures(key.algorithm)}
     options.key_types = sorted(options.key_types, key=lambda name: name not in algorithms)
@@ -232,24 +240,30 @@ def _log_in(address: TargetUrl, transport: Untyped, user: str, keys: tuple[Untyp
         offered = agent.get_keys()[:_MOST_AGENT_KEYS] if agent else ()
         for key in (*keys, *offered):
             tried.append(f"{key.get_name()} {fingerprint(key.asbytes())}")
-            try:
-                more = transport.auth_publickey(user, key)
-            except paramiko.AuthenticationException:
-                if not transport.is_active():
-                    break
-                continue
-            if not more:
+            if _is_accepted(address, transport, user, key):
                 return
-            raise AccessRefused(address=address.text, reason=f"it wants more of {user} than a key: {', '.join(more)}")
+            if not transport.is_active():
+                break
     reason = (
         f"it takes none of the keys for {user}: {', '.join(tried)}" if tried else "there is no private key to show it"
     )
     raise AccessRefused(address=address.text, reason=reason)
 
 
+def _is_accepted(address: TargetUrl, transport: Untyped, user: str, key: Untyped) -> bool:
+    """Whether the server accepts a key. Raises AccessRefused where it wants more than one."""
+    try:
+        more = transport.auth_publickey(user, key)
+    except paramiko.AuthenticationException:
+        return False
+    if more:
+        raise AccessRefused(address=address.text, reason=f"it wants more of {user} than a key: {', '.join(more)}")
+    return True
+
+
 @contextlib.contextmanager
-def _lost() -> Iterator[None]:
-    """Tell a connection that broke from the failures of files, which are OSErrors too."""
+def _explain_loss() -> Iterator[None]:
+    """Tell a broken connection from failures of files, which are OSErrors too."""
     try:
         yield
     except TimeoutError:
@@ -259,8 +273,8 @@ def _lost() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _named(address: TargetUrl) -> Iterator[None]:
-    """Give a failure to connect its name."""
+def _explain_connect(address: TargetUrl) -> Iterator[None]:
+    """Turn a failure to connect into one of the target."""
     try:
         yield
     except socket.gaierror as exc:

@@ -1,7 +1,7 @@
-"""The SFTP protocol, version 3 (draft-ietf-secsh-filexfer-02), as far as a target needs it, with OpenSSH's extensions.
+"""The SFTP protocol, version 3 (draft-ietf-secsh-filexfer-02), with extensions of OpenSSH: what a backend needs of it.
 
-Takes a channel with an SFTP server at its other end; gives attributes, names and content. Many requests are under way
-at a time, which is what makes it fast where the way is long. What the server says is hostile until parsed.
+Takes a channel to an SFTP server; gives attributes, names and content. It sends many requests before the first answer
+comes, which makes it fast over long distances. Every answer is hostile until it is parsed.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ _MOST_NAMES = 1 << 20  # in one folder
 
 
 class Channel(Protocol):
-    """What is needed of a connection. Raises ConnectionError, and TimeoutError where nothing comes."""
+    """A connection to the server. Raises ConnectionError, and TimeoutError where nothing comes."""
 
     def sendall(self, data: bytes) -> None: ...
     def recv(self, size: int) -> bytes: ...
 
 
-class Refused(Exception):
-    """The server answered that it will not; `code` as the protocol numbers it."""
+class RequestRefused(Exception):
+    """The server refused a request; `code` is a number of the protocol."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(code, text)
@@ -44,12 +44,12 @@ class Refused(Exception):
 
 
 class Garbled(Exception):
-    """The server does not keep to the protocol."""
+    """The server violates the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """Size in bytes, mode with the kind of file, time of change in seconds; None where the server does not say."""
+    """Size in bytes, mode with the kind of file, time of change in seconds; None where the server gives none."""
 
     size: int | None = None
     mode: int | None = None
@@ -77,7 +77,7 @@ class Disk(NamedTuple):
 
 
 class Wire:
-    """One session. Not for several threads at once, and not to be used for anything else after a failure.
+    """One session, for one thread at a time. After a failure the caller must close it.
 
     All methods raise Refused, Garbled, and what the channel does: ConnectionError, TimeoutError.
     """
@@ -94,13 +94,13 @@ class Wire:
         if kind != _VERSION or fields.number() < 3:
             raise Garbled("it speaks no SFTP of version 3")
         self._offers: dict[bytes, bytes] = {}
-        while fields.left:
+        while fields.remaining:
             name = fields.text()
             self._offers[name] = fields.text()
-        self._block = self._agreed_block()
+        self._block = self._block_size()
 
     def lstat(self, path: bytes) -> Attributes | None:
-        """What a name stands for, a link for itself; None for nothing."""
+        """The attributes of a name, of a link itself; None where there is none."""
         with contextlib.suppress(_Missing):
             return self._ask(_ATTRS, _LSTAT, _text(path)).attributes()
         return None
@@ -115,12 +115,12 @@ class Wire:
         self._ask(_STATUS, _MKDIR, _text(path), _mode(mode))
 
     def remove(self, path: bytes) -> None:
-        """Take a name away; a missing one is fine."""
+        """Remove a name. A missing one is no failure."""
         with contextlib.suppress(_Missing):
             self._ask(_STATUS, _REMOVE, _text(path))
 
     def replace(self, path: bytes, other: bytes) -> None:
-        """Rename, over what is there: at once where the server can."""
+        """Rename `path` to `other` and replace that; in one step where the server can."""
         if self._offers.get(b"posix-rename@openssh.com") == b"1":
             self._ask(_STATUS, _EXTENDED, _text(b"posix-rename@openssh.com"), _text(path), _text(other))
         else:
@@ -128,7 +128,7 @@ class Wire:
             self._ask(_STATUS, _RENAME, _text(path), _text(other))
 
     def disk(self, path: bytes) -> Disk | None:
-        """The file system a name is on; None where the server does not say."""
+        """The file system of a name; None where the server gives none."""
         if b"statvfs@openssh.com" not in self._offers:
             return None
         fields = self._ask(_EXTENDED_REPLY, _EXTENDED, _text(b"statvfs@openssh.com"), _text(path))
@@ -136,12 +136,12 @@ class Wire:
         return Disk(fragment * available, bool(flags & 1))
 
     def sync(self, handle: bytes) -> None:
-        """Make the content durable, where the server can."""
+        """Make the content durable, if the server can."""
         if b"fsync@openssh.com" in self._offers:
             self._ask(_STATUS, _EXTENDED, _text(b"fsync@openssh.com"), _text(handle))
 
     def names(self, folder: bytes) -> Iterator[ListedName]:
-        """All in a folder, in no order, `.` and `..` left out."""
+        """All names in a folder except `.` and `..`, in no order."""
         handle = self._ask(_HANDLE, _OPENDIR, _text(folder)).text()
         left = _MOST_NAMES
         while left > 0:
@@ -162,8 +162,8 @@ class Wire:
     def close(self, handle: bytes) -> None:
         self._ask(_STATUS, _CLOSE, _text(handle))
 
-    def write(self, handle: bytes, read: Callable[[int], bytes], told: Callable[[bytes], object]) -> int:
-        """Write what `read` gives, up to its end; `told` gets every block that the server took. Gives the size."""
+    def write(self, handle: bytes, read: Callable[[int], bytes], count: Callable[[bytes], object]) -> int:
+        """Write what `read` gives until its end. `count` gets every block that the server confirmed. Gives the size."""
         offset, under_way = 0, deque[tuple[int, bytes]]()
         most = 2  # and more as they are answered: where the line is slow, nobody would hear of it for minutes
         while block := read(self._block):
@@ -171,14 +171,14 @@ class Wire:
             under_way.append((self._send(_WRITE, *fields), block))
             offset += len(block)
             if len(under_way) >= most:
-                self._taken(*under_way.popleft(), told)
+                self._confirm(*under_way.popleft(), count)
                 most = min(most + 1, _UNDER_WAY // self._block)
         while under_way:
-            self._taken(*under_way.popleft(), told)
+            self._confirm(*under_way.popleft(), count)
         return offset
 
     def read(self, handle: bytes, size: int, take: Callable[[bytes], object]) -> int:
-        """Read up to `size` bytes from the start; `take` gets them in order. Gives how many there were."""
+        """Read up to `size` bytes from the start; `take` gets them in order. Gives their number."""
         under_way = deque[tuple[int, int, int]]()
         asked = got = 0
         while asked < size or under_way:
@@ -212,11 +212,11 @@ class Wire:
     def _send_read(self, handle: bytes, offset: int, length: int) -> int:
         return self._send(_READ, _text(handle), struct.pack(">QI", offset, length))
 
-    def _taken(self, number: int, block: bytes, told: Callable[[bytes], object]) -> None:
+    def _confirm(self, number: int, block: bytes, count: Callable[[bytes], object]) -> None:
         self._answer(number, _STATUS)
-        told(block)
+        count(block)
 
-    def _agreed_block(self) -> int:
+    def _block_size(self) -> int:
         if self._offers.get(b"limits@openssh.com") != b"1":
             return _SMALLEST_BLOCK
         fields = self._ask(_EXTENDED_REPLY, _EXTENDED, _text(b"limits@openssh.com"))
@@ -270,22 +270,22 @@ class Wire:
         return taken
 
 
-class _Missing(Refused):
-    """There is nothing of that name."""
+class _Missing(RequestRefused):
+    """The server has no such name."""
 
 
 class _Fields:
-    """The fields of a packet, one after the other. Raises Garbled where it ends too early."""
+    """The fields of a packet, one after the other. Raises Garbled where the packet ends too early."""
 
     def __init__(self, content: bytes) -> None:
         self._content, self._at = content, 0
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         return len(self._content) - self._at
 
     def _take(self, size: int) -> bytes:
-        if size > self.left:
+        if size > self.remaining:
             raise Garbled("it sent a packet that is cut off")
         self._at += size
         return self._content[self._at - size : self._at]
@@ -322,8 +322,8 @@ def _check(fields: _Fields) -> None:
         return
     if code == _EOF:
         raise EOFError
-    said = fields.text().decode("utf-8", "backslashreplace") if fields.left else ""
-    raise (_Missing if code == NO_SUCH_FILE else Refused)(code, said)
+    said = fields.text().decode("utf-8", "backslashreplace") if fields.remaining else ""
+    raise (_Missing if code == NO_SUCH_FILE else RequestRefused)(code, said)
 
 
 def _packet(kind: int, *fields: bytes) -> bytes:

@@ -24,7 +24,7 @@ _ANY_STATUS = range(-64, 256)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReportLine:
     """One line of the report; worker.py tells the kinds."""
 
     kind: bytes
@@ -34,13 +34,13 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """`deed` is PUSH or PULL, `names` and `forced` are lists for the worker. What comes out is in `destination`.
+class WorkerJob:
+    """`task` is ENCODE or DECODE, `names` and `forced` are lists for the worker. What comes out is in `destination`.
 
     `patience` is in seconds.
     """
 
-    deed: str
+    task: str
     folders: Folders
     destination: Path
     arguments: Sequence[bytes]
@@ -51,7 +51,7 @@ class Job:
     forced: Path | None = None
 
 
-def run_duplicity(job: Job) -> tuple[Line, ...]:
+def run_duplicity(job: WorkerJob) -> tuple[ReportLine, ...]:
     """Run one job to its end, and give what it reported, but for its progress.
 
     Any complaint of duplicity that is not known to be harmless is a failure.
@@ -61,7 +61,7 @@ def run_duplicity(job: Job) -> tuple[Line, ...]:
     with open(os.memfd_create("report"), "r+b") as report, open(os.memfd_create("log"), "r+b") as log:
         argv: list[str | bytes] = [
             *python_argv(_WORKER),
-            *(str(report.fileno()), str(os.getpid()), job.deed, str(job.names), str(job.forced or "")),
+            *(str(report.fileno()), str(os.getpid()), job.task, str(job.names), str(job.forced or "")),
             f"--log-fd={log.fileno()}",
             *job.arguments,
         ]
@@ -73,27 +73,29 @@ def run_duplicity(job: Job) -> tuple[Line, ...]:
             watch=_LifeWatch(report.fileno(), log.fileno(), job),
         )
         log.seek(0)
-        complaints = duplicity_cli.complaints(duplicity_cli.parse_log(log.read().decode("utf-8", "backslashreplace")))
+        complaints = duplicity_cli.select_problems(
+            duplicity_cli.parse_log(log.read().decode("utf-8", "backslashreplace"))
+        )
         if result.status or complaints or result.stderr:
             raise _failure(job, result, complaints)
         report.seek(0)
         return tuple(line for line in parse_report(report.read()) if line.kind != b"moved")
 
 
-def parse_report(content: bytes) -> Iterator[Line]:
+def parse_report(content: bytes) -> Iterator[ReportLine]:
     """Read what the worker wrote; a torn last line, of a worker that was killed, is left out."""
     for line in content.split(b"\0")[:-1]:
         kind, first, *rest = line.split(b"\t", 3)
         if kind == b"failed":
-            yield Line(kind, 0, first.decode(), rest[1])
+            yield ReportLine(kind, 0, first.decode(), rest[1])
         else:
-            yield Line(kind, int(first), rest[0].decode() if rest else "", rest[1] if rest else b"")
+            yield ReportLine(kind, int(first), rest[0].decode() if rest else "", rest[1] if rest else b"")
 
 
 class _LifeWatch:
     """Called twice a second: tells how much was read, and ends a run in which nothing moves any more."""
 
-    def __init__(self, report: int, log: int, job: Job) -> None:
+    def __init__(self, report: int, log: int, job: WorkerJob) -> None:
         self._report, self._log, self._job = report, log, job
         self._offset = self._moved = 0
         self._seen: object = None
@@ -128,7 +130,7 @@ def _traffic(worker: int) -> bytes:
         return b""
 
 
-def _failure(job: Job, result: ProcessResult, complaints: Sequence[LogEntry]) -> TklbError:
+def _failure(job: WorkerJob, result: ProcessResult, complaints: Sequence[LogEntry]) -> TklbError:
     if any(duplicity_cli.is_about_space(entry) for entry in complaints):
         return _full(job)
     said = result.stderr.decode("utf-8", "backslashreplace").strip().split("\n")[-1]
@@ -137,11 +139,11 @@ def _failure(job: Job, result: ProcessResult, complaints: Sequence[LogEntry]) ->
     return ProgramFailed(program="duplicity", reason=f"{reason} ({ending})")
 
 
-def _full(job: Job) -> TklbError:
+def _full(job: WorkerJob) -> TklbError:
     """Which disk is full: the one that has less room left, of the destination's and the cache's."""
     archive, destination = job.folders.archive, job.destination
     if os.statvfs(archive).f_bavail < os.statvfs(destination).f_bavail:
         return NoSpace(path=archive, reason="its file system is full")
-    if job.deed == duplicity_cli.PULL:
+    if job.task == duplicity_cli.DECODE:
         return NoSpace(path=destination, reason="its file system is full")
     return TargetFull(address=destination)
