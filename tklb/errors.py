@@ -1,4 +1,4 @@
-"""Every failure: its exit code, one clear line and the next step.
+"""Every failure of tklb: an exit status, a message of one line and a hint for the next step.
 
     TklbError
     ├── set-up 10-19    NotInitialised Locked ProfileInvalid ConfigInvalid NotRoot AlreadyInitialised
@@ -9,8 +9,8 @@
     ├── restore 60-69   RestoreRefused
     └── UsageWrong 2, InternalError 1, Interrupted 130
 
-`message` is a format string; the keyword arguments of the constructor fill it. Exit status 3 is no error:
-the work is done, and its report names what was skipped.
+`message` is a format string that the keyword arguments of the constructor fill. A new class needs a code of its own, a
+hint and an entry in tklb(1). Exit status 3 is no error: the work is done, and the report lists the skipped items.
 """
 
 from typing import ClassVar
@@ -20,7 +20,7 @@ INCOMPLETE = 3
 
 
 class TklbError(Exception):
-    """A failure as a fact and a next step. `code` is the exit status."""
+    """A failure with its facts and a next step. `code` is the exit status."""
 
     code: ClassVar[int] = 1
     message: ClassVar[str] = "{reason}"
@@ -32,7 +32,7 @@ class TklbError(Exception):
 
     @property
     def name(self) -> str:
-        """The class name: stable, for machines."""
+        """The name of the class. It never changes, so scripts may rely on it."""
         return type(self).__name__
 
     @property
@@ -42,7 +42,7 @@ class TklbError(Exception):
 
 
 def printable(name: bytes | str) -> str:
-    """A name as one line of printable text; what is not UTF-8 or not printable is escaped."""
+    """Give a name as one line of printable text. Bytes that are not UTF-8 and other odd characters are escaped."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
     if text.isprintable():
         return text
@@ -55,7 +55,7 @@ def _printable_fact(value: object) -> object:
 
 class InternalError(TklbError):
     code, message = 1, "unexpected failure: {reason}"
-    hint = "this is a bug of tklb: please report it with the log file of this run"
+    hint = "this is a bug in tklb: please report it with the log file of this run"
 
 
 class UsageWrong(TklbError):
@@ -69,17 +69,17 @@ class NotInitialised(TklbError):
 
 
 class Locked(TklbError):
-    code, message = 11, "another tklb run holds the lock: {holder}"
-    hint = "wait until it has ended; a lock left by a dead process is taken over by itself"
+    code, message = 11, "another run holds the lock: {holder}"
+    hint = "wait until it ends; tklb takes over the lock of a dead process"
 
 
 class ProfileInvalid(TklbError):
     code, message = 12, "profile {profile}: {reason}"
-    hint = "see `tklb profile list` and `tklb profile lint DIR`"
+    hint = "`tklb profile list` shows the shipped profiles; `tklb profile lint DIR` checks a folder"
 
 
 class ConfigInvalid(TklbError):
-    code, message = 13, "{file}: {reason}"
+    code, message = 13, "invalid configuration in {file}: {reason}"
     hint = "correct the file (tklb.toml(5) lists every key), then repeat the command"
 
 
@@ -89,13 +89,13 @@ class NotRoot(TklbError):
 
 
 class AlreadyInitialised(TklbError):
-    code, message = 15, "this machine is set up for tklb already: there is {file}"
-    hint = "`tklb init --force` writes it anew; the key stays"
+    code, message = 15, "this machine is already set up for tklb: {file} exists"
+    hint = "`tklb init --force` writes the configuration again; the key stays"
 
 
 class ProgramMissing(TklbError):
     code, message = 20, "the program {program} is not installed"
-    hint = "run `scripts/install`, which brings all that tklb needs"
+    hint = "run `scripts/install`, which installs everything that tklb needs"
 
 
 class ProgramFailed(TklbError):
@@ -105,7 +105,7 @@ class ProgramFailed(TklbError):
 
 class TargetUnreachable(TklbError):
     code, message = 30, "cannot reach {address}: {reason}"
-    hint = "check that the address is right and there, then repeat the command"
+    hint = "check that the address is right and the storage is online, then repeat the command"
 
 
 class TargetFull(TklbError):
@@ -115,17 +115,17 @@ class TargetFull(TklbError):
 
 class SnapshotUnknown(TklbError):
     code, message = 32, "no snapshot {snapshot} on {address}"
-    hint = "`tklb list` shows the snapshots there are"
+    hint = "`tklb list` shows the existing snapshots"
 
 
 class TargetDamaged(TklbError):
     code, message = 33, "{address} is damaged or was tampered with: {reason}"
-    hint = "do not delete anything there; restore an older snapshot or from another copy"
+    hint = "delete nothing there; `tklb verify` shows the cost; restore an older snapshot, or from another copy"
 
 
 class AccessRefused(TklbError):
     code, message = 34, "access to {address} was refused: {reason}"
-    hint = "check owner, mode or credentials, then repeat the command"
+    hint = "check the owner, the mode or the credentials, then repeat the command"
 
 
 class TargetForeign(TklbError):
@@ -135,7 +135,7 @@ class TargetForeign(TklbError):
 
 class WrongPassphrase(TklbError):
     code, message = 40, "wrong passphrase: {reason}"
-    hint = "try again: a letter's case and every blank count; another key file may have another passphrase"
+    hint = "try again: upper and lower case and every blank count; another key file may have another passphrase"
 
 
 class KeyUnusable(TklbError):
@@ -145,12 +145,12 @@ class KeyUnusable(TklbError):
 
 class DatabaseFailed(TklbError):
     code, message = 50, "database {item}: {reason}"
-    hint = "see that its server runs and lets its administrator in (tklb.toml(5)), then repeat the command"
+    hint = "check that its server runs and accepts its administrator (tklb.toml(5)), then repeat the command"
 
 
 class PackagesFailed(TklbError):
-    code, message = 51, "the package manager is not usable: {reason}"
-    hint = "fix it (`dpkg --configure -a`, `apt-get -f install`), then repeat the command"
+    code, message = 51, "cannot install or remove packages: {reason}"
+    hint = "repair the package manager (`dpkg --configure -a`, `apt-get -f install`), then repeat the command"
 
 
 class NoSpace(TklbError):
@@ -160,7 +160,7 @@ class NoSpace(TklbError):
 
 class RestoreRefused(TklbError):
     code, message = 60, "restore refused: {reason}"
-    hint = "look at the plan with --dry-run; --yes confirms it where no terminal can be asked"
+    hint = "show the plan with --dry-run; --yes confirms it without a terminal"
 
 
 class Interrupted(TklbError):
