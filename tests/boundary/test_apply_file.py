@@ -117,7 +117,7 @@ def test_every_kind_of_node_stands_as_recorded(anywhere: Ground, entry: FileEntr
         for _ in "once more":
             assert applier.write(entry) == ()
         if entry.kind == "dir":
-            assert applier.folder_time(entry.path, MOMENT) == ()
+            assert applier.set_folder_time(entry.path, MOMENT) == ()
     assert_stands(anywhere, entry)
 
 
@@ -183,7 +183,7 @@ def test_the_root_folder_itself_takes_metadata(ground: Ground) -> None:
     with ground.applier() as applier:
         for deed in (applier.write, applier.metadata):
             assert deed(FileEntry(b"/", "dir", 0o1750, 3, 4, xattrs=((b"user.note", b"x"),))) == ()
-        assert applier.folder_time(b"/", MOMENT) == ()
+        assert applier.set_folder_time(b"/", MOMENT) == ()
     status = ground.root.stat()
     assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_mtime_ns) == (0o1750, 3, MOMENT)
 
@@ -277,7 +277,7 @@ def test_an_immutable_file_is_skipped_and_the_next_one_written(ground: Ground) -
     try:
         with ground.applier() as applier:
             (skipped,) = applier.write(ground.staged(b"/stubborn", b"new"))
-            assert applier.metadata(FileEntry(b"/stubborn", "file", 0o600, 1, 1))
+            assert applier.set_metadata(FileEntry(b"/stubborn", "file", 0o600, 1, 1))
             assert applier.delete(b"/stubborn", FileEntry(b"/stubborn", "file"))
             assert applier.write(ground.staged(b"/next", b"new")) == ()
     finally:
@@ -464,7 +464,7 @@ def test_metadata_takes_away_what_is_not_recorded(ground: Ground) -> None:
     os.setxattr(place, CAPABILITY, CHOWN_CAPABILITY)
     want = FileEntry(b"/x", "file", 0o4755, 5, 6, size=1, mtime_ns=MOMENT, xattrs=((b"user.new", b"2"),))
     with ground.applier() as applier:
-        assert applier.metadata(want) == ()
+        assert applier.set_metadata(want) == ()
     assert_stands(ground, want)
 
 
@@ -473,14 +473,14 @@ def test_metadata_that_the_record_is_silent_about_stays(ground: Ground) -> None:
     place.write_bytes(b"x")
     os.setxattr(place, "user.old", b"1")
     with ground.applier() as applier:
-        assert applier.metadata(FileEntry(b"/x", "file")) == ()
+        assert applier.set_metadata(FileEntry(b"/x", "file")) == ()
     assert os.getxattr(place, "user.old") == b"1"
 
 
 def test_metadata_of_another_kind_is_refused(ground: Ground) -> None:
     (ground.root / "x").symlink_to(ground.outside)
     with ground.applier() as applier:
-        (skipped,) = applier.metadata(FileEntry(b"/x", "dir", 0o777, 5, 5))
+        (skipped,) = applier.set_metadata(FileEntry(b"/x", "dir", 0o777, 5, 5))
     assert "link and no dir" in skipped.reason
 
 
@@ -489,7 +489,7 @@ def test_metadata_of_a_file_that_has_got_another_name_is_refused(ground: Ground)
     was = ground.entry(b"/x")
     os.link(ground.root / "x", ground.root / "secret")
     with ground.applier() as applier:
-        (skipped,) = applier.metadata(FileEntry(b"/x", "file", 0o666, 1000, 1000), was)
+        (skipped,) = applier.set_metadata(FileEntry(b"/x", "file", 0o666, 1000, 1000), was)
     assert "another name" in skipped.reason
     assert (ground.root / "secret").stat().st_uid == 0
 
@@ -546,7 +546,7 @@ def test_large_files_among_small_ones_are_put_in_place_each_as_it_was_recorded(g
     before = len(os.listdir("/proc/self/fd"))
     skipped = []
     with ground.applier() as applier:
-        for entry in applier.ahead(entries, lambda entry: entry):
+        for entry in applier.prepare_ahead(entries, lambda entry: entry):
             skipped += applier.write(entry)
     assert len(os.listdir("/proc/self/fd")) == before
     assert [(item.item, item.reason) for item in skipped] == [
@@ -565,7 +565,7 @@ def test_large_files_go_to_another_file_system_whole(anywhere: Ground) -> None:
     contents = {b"/%03d" % number: os.urandom(10_000 * number + 250_000) for number in range(3)}
     entries = [anywhere.staged(path, content) for path, content in contents.items()]
     with anywhere.applier() as applier:
-        for entry in applier.ahead(entries, lambda entry: entry):
+        for entry in applier.prepare_ahead(entries, lambda entry: entry):
             assert applier.write(entry) == ()
     for path, content in contents.items():
         assert Path(os.fsdecode(os.fsencode(anywhere.root) + path)).read_bytes() == content
@@ -573,7 +573,7 @@ def test_large_files_go_to_another_file_system_whole(anywhere: Ground) -> None:
 
 def left_in_the_middle(ground: Ground, entries: list[FileEntry]) -> None:
     with ground.applier() as applier:
-        next(applier.ahead(entries, lambda entry: entry))
+        next(applier.prepare_ahead(entries, lambda entry: entry))
         raise KeyboardInterrupt
 
 

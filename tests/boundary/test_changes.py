@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.boundary import nasty
-from tklb.diff.listing import compare_listings, listing
+from tklb.diff.listing import compare_listings, format_listing
 from tklb.diff.rules import Rule, Rules
 from tklb.host.files.scan_records import scan_records
 
@@ -96,7 +96,7 @@ def tree(tmp_path: Path) -> bytes:
 
 def write_listing(tree: bytes, to: Path, *, digest: bool) -> Path:
     with to.open("wb") as stream:
-        stream.writelines(listing(scan_records(tree, ALL, skipped=[], digest=digest)))
+        stream.writelines(format_listing(scan_records(tree, ALL, skipped=[], digest=digest)))
     return to
 
 

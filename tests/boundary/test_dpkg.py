@@ -9,12 +9,12 @@ import pytest
 
 from tests.boundary import repository
 from tklb.host.dpkg import (
-    base_packages,
+    find_owner,
+    list_base_packages,
     list_installed,
     list_shipped_by,
     list_unfinished,
     listed_files,
-    owner_of,
     package_files,
 )
 from tklb.model.files import FileEntry
@@ -113,16 +113,16 @@ def test_a_diverted_file_is_where_it_was_diverted_to(root: Path) -> None:
     found = files(root)
     assert found[b"/usr/bin/tool.p"].md5 == "0cc175b9c0f1b6a831c399e269772661"
     assert found[b"/usr/bin/tool"].md5 == "92eb5ffee6ae2fec3ad71c777531578f"
-    assert owner_of(os.fsencode(root), b"/usr/bin/tool.p") == "p"
-    assert owner_of(os.fsencode(root), b"/usr/bin/tool") == "other"
+    assert find_owner(os.fsencode(root), b"/usr/bin/tool.p") == "p"
+    assert find_owner(os.fsencode(root), b"/usr/bin/tool") == "other"
 
 
 def test_a_file_shipped_below_bin_lies_below_usr(root: Path) -> None:
     put(root, "p", files={"/bin/tool": "a"})
     found = files(root, b"/usr")
     assert found[b"/usr/bin/tool"].md5
-    assert owner_of(os.fsencode(root), b"/usr/bin/tool") == "p"
-    assert owner_of(os.fsencode(root), b"/bin/tool") is None
+    assert find_owner(os.fsencode(root), b"/usr/bin/tool") == "p"
+    assert find_owner(os.fsencode(root), b"/bin/tool") is None
     assert list_shipped_by(os.fsencode(root), (b"/usr/bin/tool",)) == {b"/usr/bin/tool": ("p",)}
 
 
@@ -169,13 +169,13 @@ def test_what_every_debian_has_is_found_with_what_it_depends_on(root: Path) -> N
     put(root, "mta", fields="Provides: mail-transport-agent\n")
     put(root, "base", fields="Essential: yes\nPre-Depends: lib (>= 1)\nDepends: exim | mail-transport-agent\n")
     put(root, "extra")
-    assert [package.name for package in base_packages(os.fsencode(root))] == ["base", "lib", "mta"]
+    assert [package.name for package in list_base_packages(os.fsencode(root))] == ["base", "lib", "mta"]
 
 
 def test_an_absent_database_is_an_empty_one(tmp_path: Path) -> None:
     assert list_installed(os.fsencode(tmp_path)) == ()
     assert list(package_files(os.fsencode(tmp_path))) == []
-    assert owner_of(os.fsencode(tmp_path), b"/bin/sh") is None
+    assert find_owner(os.fsencode(tmp_path), b"/bin/sh") is None
 
 
 def test_this_machine_is_read_as_dpkg_and_apt_read_it() -> None:

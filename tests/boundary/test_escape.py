@@ -88,11 +88,11 @@ ATTEMPTS: dict[str, Attempt] = {
     **{f"write below {path!r}": lambda a, path=path: a.write(file(path + b"/new")) for path in OUTWARD},
     **{f"folder below {path!r}": lambda a, path=path: a.write(node(path + b"/n/m", "dir")) for path in OUTWARD},
     **{f"delete below {path!r}": lambda a, path=path: a.delete(path + b"/secret") for path in OUTWARD},
-    **{f"metadata below {path!r}": lambda a, path=path: a.metadata(file(path + b"/secret")) for path in OUTWARD},
-    **{f"metadata of {path!r}": lambda a, path=path: a.metadata(file(path)) for path in FINAL},
+    **{f"metadata below {path!r}": lambda a, path=path: a.set_metadata(file(path + b"/secret")) for path in OUTWARD},
+    **{f"metadata of {path!r}": lambda a, path=path: a.set_metadata(file(path)) for path in FINAL},
     **{f"folder over {path!r}": lambda a, path=path: a.write(node(path, "dir")) for path in FINAL},
-    **{f"time of {path!r}": lambda a, path=path: a.folder_time(path, 1) for path in (*OUTWARD, *FINAL)},
-    "time of a folder in an outward one": lambda a: a.folder_time(b"/absolute/folder", 1),
+    **{f"time of {path!r}": lambda a, path=path: a.set_folder_time(path, 1) for path in (*OUTWARD, *FINAL)},
+    "time of a folder in an outward one": lambda a: a.set_folder_time(b"/absolute/folder", 1),
     "link below an outward folder": lambda a: a.link(file(b"/absolute/new"), b"/etc/x"),
     "hard link to what a link leads to": lambda a: a.link(file(b"/etc/x"), b"/same"),
     "hard link through an outward folder": lambda a: a.link(file(b"/etc/x"), b"/absolute/same"),
@@ -148,8 +148,8 @@ def test_the_view_for_the_plan_never_looks_through_a_link(tmp_path: Path) -> Non
         assert files.head(b"/same", 6) == b""
         assert files.head(b"/pipe", 6) == b""
         assert files.head(b"/etc/plain", 5) == b"plain"
-        assert files.blocked(b"/absolute/folder/x") == b"/absolute"
-        assert files.blocked(b"/etc/missing/x") is None
+        assert files.find_barrier(b"/absolute/folder/x") == b"/absolute"
+        assert files.find_barrier(b"/etc/missing/x") is None
         entry = files.entry(b"/absolute")
         assert entry is not None
         assert entry.kind == "link"
@@ -193,9 +193,9 @@ def one_round(trap: Trap) -> set[bool]:
         (trap.stage / "home/eve/secret").write_bytes(CONTENT)
         with trap.applier() as applier:  # anew each time, so that no folder is open yet
             done.add(applier.write(file(b"/home/eve/secret", sparse=sparse)) == ())
-            applier.metadata(file(b"/home/eve/secret"))
+            applier.set_metadata(file(b"/home/eve/secret"))
             applier.write(node(b"/home/eve/folder", "dir"))
-            applier.folder_time(b"/home/eve/folder", 1)
+            applier.set_folder_time(b"/home/eve/folder", 1)
             applier.link(file(b"/home/eve/same"), b"/home/eve/secret")
             applier.write(node(b"/home/eve/new", "fifo"))
             for name in (b"new", b"same", b"secret", b"folder"):
@@ -230,7 +230,7 @@ def test_a_race_of_swapped_names_never_changes_what_they_point_to(tmp_path: Path
     try:
         with trap.applier() as applier:
             for number in range(100_000):
-                outcomes.add(applier.metadata(file(b"/home/eve/x")) == ())
+                outcomes.add(applier.set_metadata(file(b"/home/eve/x")) == ())
                 if number > 3000 and len(outcomes) == 2:
                     break
     finally:

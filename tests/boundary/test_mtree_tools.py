@@ -12,7 +12,7 @@ import pytest
 
 from tests.boundary import nasty
 from tklb.diff.files import compare
-from tklb.diff.listing import listing, records
+from tklb.diff.listing import format_listing, read_records
 from tklb.diff.mtree import format_entry, parse
 from tklb.diff.rules import Rule, Rules
 from tklb.host.files.scan import scan
@@ -35,7 +35,7 @@ def tree(tmp_path: Path) -> bytes:
 
 def write_listing(tree: bytes, to: Path, rules: Rules = ALL) -> Path:
     with to.open("wb") as stream:
-        stream.writelines(listing(scan_records(tree, rules, skipped=[], digest=True)))
+        stream.writelines(format_listing(scan_records(tree, rules, skipped=[], digest=True)))
     return to
 
 
@@ -160,4 +160,4 @@ def test_a_change_is_seen_against_a_foreign_listing(tree: bytes) -> None:
 
 def test_records_of_our_listing_are_those_that_were_scanned(tree: bytes, tmp_path: Path) -> None:
     with write_listing(tree, tmp_path / "ours").open("rb") as stream:
-        assert list(records(stream)) == list(scan_records(tree, ALL, skipped=[], digest=True))
+        assert list(read_records(stream)) == list(scan_records(tree, ALL, skipped=[], digest=True))

@@ -13,7 +13,7 @@ import pytest
 
 from tests.boundary import nasty
 from tests.boundary.test_scan import ALL, entries
-from tklb.diff.listing import Record, listing, record_of, records
+from tklb.diff.listing import Record, format_listing, read_records, record_of
 from tklb.host.files import digest as digest_module
 from tklb.host.files.digest import ContentChanged, digest_with_status, file_digest
 from tklb.host.files.scan import scan
@@ -46,7 +46,7 @@ def known_of(tree: bytes) -> tuple[list[FileEntry], list[Record]]:
         entry._replace(sha256="ab" * 32 if entry.kind == "file" else None, xattrs=((b"user.known", b"1"),))
         for entry in entries(tree).values()
     ]
-    return known, list(records(io.BytesIO(b"".join(listing(map(record_of, known))))))
+    return known, list(read_records(io.BytesIO(b"".join(format_listing(map(record_of, known))))))
 
 
 def both_scans(tree: bytes, known: tuple[list[FileEntry], list[Record]], *, digest: bool) -> list[FileEntry]:

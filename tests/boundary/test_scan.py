@@ -20,7 +20,7 @@ from tests.boundary import nasty
 from tklb.diff.files import compare
 from tklb.diff.listing import record_of
 from tklb.diff.rules import Rule, Rules
-from tklb.host.files.scan import read_names, scan
+from tklb.host.files.scan import read_owner_names, scan
 from tklb.host.files.scan_records import scan_records
 from tklb.model.files import FileEntry
 from tklb.model.report import Skipped
@@ -141,7 +141,7 @@ def test_owners_are_named_by_the_files_of_the_root(tree: bytes) -> None:
     nasty.write(tree + b"/etc/group", b"people:x:77:a,b\n+::::\n")
     nasty.write(tree + b"/file")
     os.chown(tree + b"/file", 1234, 77)
-    assert read_names(tree).users == {1234: b"first", 7: b"\xff\xfe"}
+    assert read_owner_names(tree).users == {1234: b"first", 7: b"\xff\xfe"}
     entry = entries(tree)[b"/file"]
     assert (entry.uname, entry.gname) == (b"first", b"people")
     assert (entries(tree)[b"/"].uname, entries(tree)[b"/"].gname) == (None, None)
@@ -156,7 +156,7 @@ def test_nothing_outside_the_root_is_seen_through_links(tree: bytes, tmp_path: P
     nasty.write(outside + b"/etc/passwd", b"outsider:x:0:0:::\n")
     for name, target in ((b"etc", outside + b"/etc"), (b"up", b".."), (b"root", b"/")):
         os.symlink(target, tree + b"/" + name)
-    assert read_names(tree).users == {}
+    assert read_owner_names(tree).users == {}
     looking = rules((True, b"/etc/passwd"), (True, b"/up/outside"), (True, b"/root/etc"))
     assert entries(tree, looking) == {}
     assert {path: entry.kind for path, entry in entries(tree).items()} == {
@@ -165,7 +165,7 @@ def test_nothing_outside_the_root_is_seen_through_links(tree: bytes, tmp_path: P
     os.unlink(tree + b"/etc")
     os.mkdir(tree + b"/etc")
     os.symlink(outside + b"/etc/passwd", tree + b"/etc/passwd")
-    assert read_names(tree).users == {}
+    assert read_owner_names(tree).users == {}
 
 
 def test_only_what_rules_take_in_is_given_without_its_parents(tree: bytes) -> None:
@@ -267,7 +267,7 @@ def test_what_vanishes_meanwhile_is_named(tree: bytes) -> None:
     subprocess.run(["rm", "-r", tree + b"/d"], check=True)
     seen += [entry.path for entry in walk]
     assert seen == [b"/", b"/a", b"/c"]
-    assert skipped == [Skipped(path, "vanished while being looked at") for path in (b"/b", b"/d")]
+    assert skipped == [Skipped(path, "vanished while tklb read it") for path in (b"/b", b"/d")]
 
 
 def test_a_folder_swapped_for_a_link_is_not_followed(tree: bytes, tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_folders_above_that_moved_are_named(tree: bytes) -> None:
     os.mkdir(tree + b"/elsewhere")
     os.rename(tree + b"/d" * 25, tree + b"/elsewhere/d")
     assert b"/z" not in [entry.path for entry in walk]
-    assert Skipped(b"/", "moved while being looked at") in skipped
+    assert Skipped(b"/", "moved while tklb read it") in skipped
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def delta(
 ) -> dict[str, str]:
     """Path -> change, as `tklb delta` has it."""
     top = os.fsencode(place)
-    rules = profile.rules_with(dpkg.listed_files(top, local)).with_overrides(overrides)
+    rules = profile.rules_with(dpkg.listed_files(top, local)).add_overrides(overrides)
     skipped: list[Skipped] = []
 
     def digest(entry: FileEntry, algorithm: str) -> str:

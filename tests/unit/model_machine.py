@@ -10,7 +10,7 @@ from itertools import count
 
 from tklb.model.files import FileEntry
 from tklb.model.plan import Plan, Step, StepKind
-from tklb.restore.plan.files import join, parent_of
+from tklb.restore.plan.files import parent_of
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Tree:
 
     def entry(self, path: bytes) -> FileEntry | None:
         number = self.names.get(path)
-        if number is None or self.blocked(path):
+        if number is None or self.find_barrier(path):
             return None
         inode = self.inodes[number]
         links = sum(1 for other in self.names.values() if other == number)
@@ -83,9 +83,9 @@ class Tree:
 
     def head(self, path: bytes, count: int) -> bytes:
         number = self.names.get(path)
-        return b"" if number is None or self.blocked(path) else self.inodes[number].content[:count]
+        return b"" if number is None or self.find_barrier(path) else self.inodes[number].content[:count]
 
-    def blocked(self, path: bytes) -> bytes | None:
+    def find_barrier(self, path: bytes) -> bytes | None:
         parts = path.split(b"/")
         for depth in range(2, len(parts)):
             above = b"/".join(parts[:depth])
@@ -108,7 +108,7 @@ class Tree:
     def _do(self, step: Step, contents: dict[str, bytes]) -> None:
         path = step.item
         here = self.entry(path)
-        assert self.blocked(path) is None
+        assert self.find_barrier(path) is None
         if parent_of(path) not in self.names:
             assert step.entry is not None
             self.put(parent_of(path), "dir")
@@ -156,7 +156,8 @@ class View:
     """What a plan gets to see of a tree."""
 
     def __init__(self, tree: Tree) -> None:
-        self.entry, self.names, self.digest, self.blocked = tree.entry, tree.names_of, tree.digest, tree.blocked
+        self.entry, self.names, self.digest = tree.entry, tree.names_of, tree.digest
+        self.find_barrier = tree.find_barrier
         self.head = tree.head
 
 
@@ -194,4 +195,4 @@ def _facts(entry: FileEntry) -> FileEntry:
     return entry._replace(mtime_ns=mtime_ns, size=None, ino=None, dev=None, nlink=None)
 
 
-__all__ = ["Tree", "View", "contents_of", "delta_of", "groups_of", "join"]
+__all__ = ["Tree", "View", "contents_of", "delta_of", "groups_of"]

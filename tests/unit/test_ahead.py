@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tklb.errors import Interrupted
 from tklb.host.files import readahead
-from tklb.host.files.readahead import Reader, read_in_turn
+from tklb.host.files.readahead import BackgroundReader, read_in_turn
 
 
 @given(st.lists(st.booleans(), max_size=300), st.integers(1, 5), st.integers(1, 20))
@@ -47,7 +47,7 @@ def test_nothing_is_held_up_where_nothing_is_being_read() -> None:
 
 
 def test_closed_reader_ends_what_reads_and_begins_nothing_that_waits() -> None:
-    reader = Reader()
+    reader = BackgroundReader()
     started = threading.Event()
     begun: list[int] = []
 
@@ -56,8 +56,8 @@ def test_closed_reader_ends_what_reads_and_begins_nothing_that_waits() -> None:
         while True:
             reader.check()
 
-    running = reader.begin(read)
-    waiting = [reader.begin(begun.append, number) for number in range(20)]
+    running = reader.start(read)
+    waiting = [reader.start(begun.append, number) for number in range(20)]
     started.wait()
     reader.close()
     assert isinstance(running.exception(), Interrupted)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.entries import PATHS
 from tklb.diff.files import compare
-from tklb.diff.listing import compare_listings, listing, record_of
+from tklb.diff.listing import compare_listings, format_listing, record_of
 from tklb.model.files import Change, FileChange, FileEntry
 from tklb.model.report import Skipped
 
@@ -117,7 +117,7 @@ def test_listings_compare_as_entries_do(
     history: tuple[list[FileEntry], list[FileEntry], list[tuple[bytes, str]]],
 ) -> None:
     base, now, _ = history
-    old, new = (io.BytesIO(b"".join(listing(map(record_of, some)))) for some in (base, now))
+    old, new = (io.BytesIO(b"".join(format_listing(map(record_of, some)))) for some in (base, now))
     assert list(compare_listings(old, new)) == list(compare(base, now))
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tklb.diff.accounts.id_map import RANGES, IdMap, map_ids
-from tklb.diff.accounts.lines import PASSWD, AccountTable, members, number, parse, read_loosely
+from tklb.diff.accounts.lines import PASSWD, AccountTable, parse, parse_id, read_loosely, split_members
 
 NONE: frozenset[int] = frozenset()
 
@@ -13,7 +13,7 @@ def table(**ids: int) -> AccountTable:
 
 
 def mapped(old: AccountTable, new: AccountTable, reserved: frozenset[int] = NONE) -> IdMap:
-    return map_ids("uid", old, new, new.claimed, reserved)
+    return map_ids("uid", old, new, new.claimed_ids, reserved)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_number_no_name_had_keeps_its_value() -> None:
     ],
 )
 def test_ids_are_plain_decimal(field: bytes, value: int | None) -> None:
-    assert number(field) == value
+    assert parse_id(field) == value
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_odd_lines_are_read_as_the_c_library_would(line: bytes, reading: tuple[b
 
 
 def test_members_come_once_and_in_order() -> None:
-    assert members(b"b,a,,b,c,") == (b"b", b"a", b"c")
+    assert split_members(b"b,a,,b,c,") == (b"b", b"a", b"c")

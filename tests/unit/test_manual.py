@@ -61,7 +61,7 @@ def rows() -> list[list[str]]:
 
 @pytest.mark.parametrize(("profile", "overrides", "path", "verdict"), rows())
 def test_table_of_rules_tells_what_the_rules_do(profile: str, overrides: str, path: str, verdict: str) -> None:
-    rules = Rules(read(profile)).with_overrides(read(overrides))
+    rules = Rules(read(profile)).add_overrides(read(overrides))
     assert rules.decide(path.encode()).included == (verdict == "in")
 
 

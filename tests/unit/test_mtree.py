@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.entries import ENTRIES
-from tklb.diff.listing import listing, record_of, records
+from tklb.diff.listing import format_listing, read_records, record_of
 from tklb.diff.mtree import HEADER, escape, format_entry, format_parent, parse, unescape
 from tklb.model.files import FileEntry
 
@@ -38,7 +38,7 @@ def test_an_escaped_name_has_no_sign_with_a_meaning_and_comes_back(name: bytes) 
 ])).map(b" ".join))  # fmt: skip
 @example(b"./a type=file\n#+ xattr.\xff=\xff")
 def test_no_bytes_make_the_parser_do_more_than_refuse(text: bytes) -> None:
-    for reading in (read, lambda raw: list(records(io.BytesIO(raw)))):
+    for reading in (read, lambda raw: list(read_records(io.BytesIO(raw)))):
         with contextlib.suppress(ValueError):
             reading(text)
 
@@ -48,16 +48,16 @@ def test_records_are_the_entries_whatever_parents_are_named_between(
     entries: list[FileEntry], data: st.DataObject
 ) -> None:
     entries.sort()
-    text = b"".join(listing(map(record_of, entries)))
+    text = b"".join(format_listing(map(record_of, entries)))
     assert read(text) == entries
-    assert list(records(io.BytesIO(text))) == list(map(record_of, entries))
+    assert list(read_records(io.BytesIO(text))) == list(map(record_of, entries))
 
 
 @given(st.lists(ENTRIES, max_size=6, unique_by=lambda entry: entry.path))
 def test_every_folder_above_an_entry_is_named_before_it(entries: list[FileEntry]) -> None:
     entries = [entry._replace(kind="dir") for entry in sorted(entries)]
     named = set()
-    for line in b"".join(listing(map(record_of, entries))).splitlines():
+    for line in b"".join(format_listing(map(record_of, entries))).splitlines():
         if line.startswith(b"."):
             path = unescape(line.split(b" ")[0][1:])
             assert not path or path[: path.rindex(b"/")] in named

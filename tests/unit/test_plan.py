@@ -13,8 +13,8 @@ from tklb.model.files import FileEntry
 from tklb.model.packages import Package, SourceFile
 from tklb.model.plan import Plan, Role
 from tklb.model.snapshot_metadata import PARTS, MachineFacts
-from tklb.restore.plan.filter import RestoreFilter, accounts_for
-from tklb.restore.plan.owners import nameless_ids
+from tklb.restore.plan.filter import RestoreFilter, select_accounts
+from tklb.restore.plan.owners import find_nameless_ids
 from tklb.restore.plan.plan import CurrentMachine, SnapshotContents, make_plan
 
 NGINX, VIM, KERNEL = (Package(name, "1", "amd64") for name in ("nginx", "vim", "linux-image-6.1"))
@@ -267,7 +267,7 @@ def test_members_of_groups_are_only_those_this_machine_has_or_gets() -> None:
     merged = replace(users(carol=1000, bob=1001), group=(b"root:x:0:", b"adm:x:4:alice,bob,carol", b"team:x:99:alice"))
     here = replace(HERE, group=(b"root:x:0:", b"adm:x:4:carol"))
     wish = RestoreFilter(limit=(parse_override("user:bob"),))
-    assert accounts_for(wish, merged, here).group == (b"root:x:0:", b"adm:x:4:bob,carol")
+    assert select_accounts(wish, merged, here).group == (b"root:x:0:", b"adm:x:4:bob,carol")
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_numbers_without_a_name_are_collected_from_files_and_acls() -> None:
         FileEntry(b"/d", "file", uid=0, gid=0, xattrs=((b"system.posix_acl_access", acl), (b"user.x", b""))),
         FileEntry(b"/e", "file", xattrs=((b"system.posix_acl_access", b"junk"),)),
     ]
-    assert nameless_ids(entries, THERE) == ({2000, 3000}, {2001, 3001})
+    assert find_nameless_ids(entries, THERE) == ({2000, 3000}, {2001, 3001})
 
 
 def test_a_number_without_a_name_that_has_one_here_is_said() -> None:

@@ -6,7 +6,7 @@ from tklb.diff.rules import parse_override
 from tklb.errors import UsageWrong
 from tklb.model.databases import Database, SavedDatabase, SavedServer, SavedTable, ServerFeatures
 from tklb.model.plan import StepKind
-from tklb.restore.plan.databases import DatabasePlan, items_of, plan_databases
+from tklb.restore.plan.databases import DatabasePlan, list_items, plan_databases
 from tklb.restore.plan.filter import Rename, RestoreFilter, parse_rename
 
 SHOP = SavedDatabase(
@@ -122,7 +122,7 @@ def test_server_that_does_not_answer_is_named() -> None:
 
 def test_every_way_to_spell_an_item_is_known() -> None:
     assert {b"mysql:shop", b"mysql:shop/orders", b"pgsql:gis/roads", b"pgsql:gis/old.roads"} <= set(
-        items_of((MYSQL, PGSQL))
+        list_items((MYSQL, PGSQL))
     )
 
 

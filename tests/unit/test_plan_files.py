@@ -267,7 +267,7 @@ def test_nothing_is_looked_for_below_a_folder_that_is_not_there() -> None:
         return lambda path, *more: (asked.append(path), look(path, *more))[1]
 
     view = View(here)
-    view.entry, view.blocked, view.head = asking(view.entry), asking(view.blocked), asking(view.head)
+    view.entry, view.find_barrier, view.head = asking(view.entry), asking(view.find_barrier), asking(view.head)
     plan = make_plan(saved(base_tree(), there), CurrentMachine(MACHINE, ROOT, (), view), RestoreFilter(own=OWN))
     assert len(plan.steps) == 8
     assert {path for path in asked if path.startswith(b"/srv/new")} == {b"/srv/new"}
@@ -563,7 +563,7 @@ Deeds = list[tuple[str, bytes, bytes, dict[str, object]]]
 def changed(tree: Tree, deeds: Deeds) -> Tree:
     tree = tree.copy()
     for kind, path, what, facts in deeds:
-        if tree.blocked(path) or path == b"/":
+        if tree.find_barrier(path) or path == b"/":
             continue
         if kind == "remove":
             tree.remove(path)

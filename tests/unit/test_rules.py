@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tklb.diff.rules import Override, Rule, Rules, Selection, components, parse_override
+from tklb.diff.rules import Override, Rule, Rules, Selection, parse_override, split_path
 from tklb.errors import UsageWrong
 
 PARTS = st.sampled_from([b"a", b"b", b"ab", b"a*", b"?", b"[ab]", b"*", b"**", b"[!a]"])
@@ -60,7 +60,7 @@ def test_the_order_of_rules_never_matters(both: tuple[list[Rule], list[Rule]], p
 @given(RULES, PATHS)
 def test_nothing_included_lies_where_no_scan_would_look(rules: list[Rule], path: bytes) -> None:
     folder = Rules(rules).root()
-    for name in components(path):
+    for name in split_path(path):
         if Rules(rules).decide(path).included:
             assert folder.may_hold
             assert folder.only_names is None or name in folder.only_names
@@ -125,7 +125,7 @@ def test_at_equal_depth_override_then_exact_path_then_exclusion_win() -> None:
 
 
 def test_an_override_reaches_into_an_excluded_folder() -> None:
-    rules = Rules([Rule(True, b"/srv"), Rule(False, b"/srv/cache")]).with_overrides(
+    rules = Rules([Rule(True, b"/srv"), Rule(False, b"/srv/cache")]).add_overrides(
         [Rule(True, b"/srv/cache/keep/this")]
     )
     assert rules.decide(b"/srv/cache/keep/this/x").included

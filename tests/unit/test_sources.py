@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tklb.diff.apt_sources import PackageSource, extra_sources, fits, plan_sources, stanzas
+from tklb.diff.apt_sources import PackageSource, extra_sources, is_for_release, parse_stanzas, plan_sources
 from tklb.model.packages import SourceFile
 
 OWN = b"deb http://ftp.xy.debian.org/debian bookworm main\n"
@@ -49,7 +49,7 @@ def test_more_components_and_backports_are_the_owners() -> None:
     )
     (carried,) = extra_sources([file(stanza, b"sources.list.d/debian.sources")], "debian-12")
     assert carried.path.endswith(b"tklb-restored.sources")
-    offers = {(offer.suite, offer.component) for part in stanzas(carried) for offer in part.offers}
+    offers = {(offer.suite, offer.component) for part in parse_stanzas(carried) for offer in part.offers}
     assert offers == {("bookworm", "contrib"), ("bookworm-backports", "main"), ("bookworm-backports", "contrib")}
 
 
@@ -63,12 +63,12 @@ def test_what_only_looks_like_debian_is_the_owners() -> None:
 
 def test_a_source_that_is_switched_off_travels_and_offers_nothing() -> None:
     source = file(STANZA + b"Enabled: no\n", b"sources.list.d/shop.sources")
-    assert stanzas(source) == ()
+    assert parse_stanzas(source) == ()
     assert extra_sources([source], "debian-12") == (source,)
 
 
 def test_an_embedded_key_names_no_file_and_stays_in_the_stanza() -> None:
-    (stanza,) = stanzas(file(STANZA, b"sources.list.d/shop.sources"))
+    (stanza,) = parse_stanzas(file(STANZA, b"sources.list.d/shop.sources"))
     assert stanza.keyrings == ()
     assert "\n mQENBE" in stanza.text()
     assert stanza.offers == {
@@ -78,8 +78,8 @@ def test_an_embedded_key_names_no_file_and_stays_in_the_stanza() -> None:
 
 
 def test_keyrings_are_found_in_both_forms() -> None:
-    (line,) = stanzas(file(DOCKER))
-    (block,) = stanzas(
+    (line,) = parse_stanzas(file(DOCKER))
+    (block,) = parse_stanzas(
         file(
             b"Types: deb\nURIs: https://a.example\nSuites: x\nComponents: y\nSigned-By: /a/b.gpg /c.gpg\n",
             b"sources.list.d/a.sources",
@@ -105,7 +105,7 @@ def test_keyrings_are_found_in_both_forms() -> None:
     ],
 )
 def test_a_suite_fits_where_it_names_this_release_or_none(suite: str, place: str, is_fit: bool) -> None:
-    assert fits(PackageSource("deb", place, suite, "main"), "debian-12") is is_fit
+    assert is_for_release(PackageSource("deb", place, suite, "main"), "debian-12") is is_fit
 
 
 def test_sources_of_another_release_stay_away_and_are_named() -> None:

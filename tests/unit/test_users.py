@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tklb.diff.accounts.id_map import IMMOVABLE, RANGES
 from tklb.diff.accounts.lines import GROUP, PASSWD, SHADOW, Form, parse, split_lines
 from tklb.diff.accounts.merge import diff_accounts, merge_accounts, merge_users_json
-from tklb.diff.accounts.subordinate import _read
+from tklb.diff.accounts.subordinate import _parse_range
 from tklb.model.accounts import AccountDelta, AccountMerge, Accounts
 from tklb.model.plan import Role
 
@@ -155,7 +155,7 @@ def test_every_name_is_there_with_the_right_id(old: Accounts, new: Accounts, uid
             followed = any(a.ids.get(other) == number for other in b.ids)
             same_class = any(number in ids and goes in ids for ids in RANGES) or number == goes
             assert followed or same_class
-            assert followed or goes == number or goes not in nameless | a.claimed | b.claimed
+            assert followed or goes == number or goes not in nameless | a.claimed_ids | b.claimed_ids
 
 
 @many
@@ -229,8 +229,8 @@ def test_added_ranges_overlap_none_of_this_machines(old: Accounts, new: Accounts
     ids = parse(PASSWD, found.passwd).ids
     for file in ("subuid", "subgid"):
         mine, all_lines = getattr(new, file), getattr(found, file)
-        here = [read for line in mine if (read := _read(line, ids))]
-        added = [read for line in all_lines[len(mine) :] if (read := _read(line, ids))]
+        here = [read for line in mine if (read := _parse_range(line, ids))]
+        added = [read for line in all_lines[len(mine) :] if (read := _parse_range(line, ids))]
         assert not any(one.overlaps(other) for one in added for other in here)
 
 

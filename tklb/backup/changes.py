@@ -10,7 +10,7 @@ from typing import IO
 
 from tklb.base.fs import report_full_disk
 from tklb.base.measure import format_size
-from tklb.diff.listing import compare_records, records, size_in
+from tklb.diff.listing import compare_records, read_records, size_in
 from tklb.model.files import Change, FileChange
 from tklb.snapshot import metadata
 
@@ -58,11 +58,11 @@ def compare_with_last(last: Path | None, folder: Path, work: Path, uncertain: fr
 def _count_all(edited: Path, folder: Path) -> Difference:
     count = size = dumps = 0
     with metadata.open_manifest(folder) as manifest:
-        for _, raw in records(manifest):
+        for _, raw in read_records(manifest):
             count += 1
             size += size_in(raw)
     with metadata.open_manifest(folder, metadata.DUMPS_LISTING) as listing:
-        for _, raw in records(listing):
+        for _, raw in read_records(listing):
             dumps += 1
             size += size_in(raw)
     return Difference(edited, changed=count, size=size, has_other_dumps=dumps > 0)
@@ -99,14 +99,14 @@ def _note_changes(changes: Iterable[FileChange], top: bytes, stream: IO[bytes]) 
 
 def _compare_files(last: Path, folder: Path, uncertain: frozenset[bytes]) -> Iterator[FileChange]:
     with metadata.open_manifest(last) as base, metadata.open_manifest(folder) as now:
-        known = (record for record in records(base) if record[0] not in uncertain)
-        yield from (change for change in compare_records(known, records(now)) if not _is_renumbered(change))
+        known = (record for record in read_records(base) if record[0] not in uncertain)
+        yield from (change for change in compare_records(known, read_records(now)) if not _is_renumbered(change))
 
 
 def _compare_dumps(last: Path, folder: Path) -> Iterator[FileChange]:
     listing = metadata.DUMPS_LISTING
     with metadata.open_manifest(last, listing) as base, metadata.open_manifest(folder, listing) as now:
-        yield from compare_records(records(base), records(now))
+        yield from compare_records(read_records(base), read_records(now))
 
 
 def _is_renumbered(change: FileChange) -> bool:

@@ -75,7 +75,7 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
     )
     return MachineState(
         overrides=tuple(wanted),
-        rules=session.profile.rules_with(local_files).with_overrides(
+        rules=session.profile.rules_with(local_files).add_overrides(
             override.rule for override in wanted if override.kind == "path"
         ),
         installed=here,

@@ -17,7 +17,7 @@ from tklb.backup.chain import Chain
 from tklb.backup.changes import Difference
 from tklb.base.fs import private_folder, report_full_disk
 from tklb.base.measure import Stopwatch, format_count, format_size, format_transfer
-from tklb.diff.listing import has_word, records
+from tklb.diff.listing import has_word, read_records
 from tklb.engine.duplicity import EncodedSet, EncodeOrder, Engine, count_shards, encode_all, shard_prefix
 from tklb.errors import NoSpace, TargetFull
 from tklb.model.report import Skipped
@@ -185,8 +185,8 @@ def _list_dumps_and_files(folder: Path) -> Iterator[bytes]:
     top = os.fsencode(folder)
     copied = {path for path, _ in metadata.read_copies(folder)}
     with metadata.open_manifest(folder, metadata.DUMPS_LISTING) as dumps, metadata.open_manifest(folder) as manifest:
-        yield from (top + path for path, _ in records(dumps))
-        yield from (path for path, _ in records(manifest) if path not in copied)
+        yield from (top + path for path, _ in read_records(dumps))
+        yield from (path for path, _ in read_records(manifest) if path not in copied)
 
 
 def check_what_was_read(job: EncodeJob, sets: Iterable[EncodedSet]) -> ReadCheck:
@@ -199,7 +199,7 @@ def check_what_was_read(job: EncodeJob, sets: Iterable[EncodedSet]) -> ReadCheck
     copied = {path for path, _ in metadata.read_copies(job.folder)}
     changed, replaced = {}, []
     with metadata.open_manifest(job.folder) as manifest:
-        for path, raw in (record for record in records(manifest) if record[0] not in copied):
+        for path, raw in (record for record in read_records(manifest) if record[0] not in copied):
             if path in read and not has_word(raw, b"sha256digest=" + read[path].encode()):
                 changed[path] = read[path]
             elif path not in read and (not job.base or path in expected) and has_word(raw, b"type=file"):

@@ -24,7 +24,7 @@ from tklb.host.apt_sources import read_source_files
 from tklb.host.dpkg import list_installed
 from tklb.host.files.live_files import LiveFiles
 from tklb.host.files.write_entry import FileWriter
-from tklb.host.release import os_release
+from tklb.host.release import read_os_release
 from tklb.model.files import FileEntry
 from tklb.model.plan import Plan, Role
 from tklb.model.report import Report, Skipped
@@ -93,7 +93,7 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
         def carried_out() -> Report:
             loader = DatabaseLoader(lambda engine: find_server(engine, session.config.databases), dumps.folders)
             report = apply_plan(plan, saved, Executor((*folders, copies), loader, session.progress), planned)
-            if choice.part("files"):
+            if choice.wants_part("files"):
                 _add_local_files(paths, (path for path in saved.contents.local_files if choice.allows("path", path)))
             if takes_over:
                 take_over(paths, source, records)
@@ -165,7 +165,7 @@ def _put_all(applier: FileWriter, saved: SnapshotContents) -> Iterator[Skipped]:
     groups = {path: group for group in saved.contents.hard_links for path in group}
     first: dict[tuple[bytes, ...], bytes] = {}
     times = []
-    for listed in applier.ahead(saved.manifest(), lambda entry: entry):
+    for listed in applier.prepare_ahead(saved.manifest(), lambda entry: entry):
         amended = saved.amended.get(listed.path)
         entry = listed._replace(sha256=amended, size=None) if amended else listed
         group = groups.get(entry.path, (entry.path,))
@@ -174,7 +174,7 @@ def _put_all(applier: FileWriter, saved: SnapshotContents) -> Iterator[Skipped]:
         if entry.kind == "dir" and entry.mtime_ns is not None:
             times.append((entry.path, entry.mtime_ns))
     for path, mtime_ns in times:
-        yield from applier.folder_time(path, mtime_ns)
+        yield from applier.set_folder_time(path, mtime_ns)
 
 
 def take_over(paths: Paths, source: SnapshotSource, records: Path) -> None:
@@ -182,7 +182,7 @@ def take_over(paths: Paths, source: SnapshotSource, records: Path) -> None:
 
     On another release the install state is another: there this machine's own profile is used.
     """
-    is_same = source.record.release == os_release(ROOT)
+    is_same = source.record.release == read_os_release(ROOT)
     adopt_profile(paths, records / metadata.PROFILE if is_same else detect_profile(ROOT, paths.profiles).folder)
     keep_metadata(paths, records)
     for older in source.older:

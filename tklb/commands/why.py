@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from tklb.backup.collect import MachineState, collect_state, digest_of
 from tklb.config.paths import ROOT
-from tklb.diff.files import changes_of_pair
+from tklb.diff.files import compare_pair
 from tklb.diff.rules import Decision, Rule, Rules
 from tklb.errors import printable
-from tklb.host.dpkg import owner_of
+from tklb.host.dpkg import find_owner
 from tklb.host.files.scan import scan
 from tklb.model.files import FileEntry
 from tklb.model.report import SkippedItems
@@ -28,13 +28,13 @@ def explain(setting: Session, path: bytes) -> Explanation:
     seen = collect_state(setting)
     decision = seen.rules.decide(path)
     reasons = [_of_rule(decision)]
-    package = owner_of(ROOT, path)
+    package = find_owner(ROOT, path)
     if package:
         reasons.append(f"package {package} brings it")
     if not decision.included:
         return Explanation(path, False, tuple(reasons))
     base, now = _installed(setting, seen, path), _present(path)
-    changes = [change.change for change in changes_of_pair(base, now, digest_of, ())] if base or now else []
+    changes = [change.change for change in compare_pair(base, now, digest_of, ())] if base or now else []
     reasons.append("the install state has it" if base else "the install state does not have it")
     reasons.append("it is not there now" if now is None else f"it is there now, a {now.kind}")
     reasons += [f"compared: {change}" for change in changes] or ["compared: no difference"]

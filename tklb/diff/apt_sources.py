@@ -63,7 +63,7 @@ class Stanza:
 
     @property
     def offers(self) -> frozenset[PackageSource]:
-        places = {_archive(uri) if self.is_debian else uri.rstrip("/") for uri in self.words("uris")}
+        places = {_name_archive(uri) if self.is_debian else uri.rstrip("/") for uri in self.words("uris")}
         return frozenset(
             PackageSource(kind, place, suite, component)
             for kind in self.words("types")
@@ -77,7 +77,7 @@ class Stanza:
         """The files named in Signed-By."""
         return tuple(word.encode() for word in self.words("signed-by") if word.startswith("/"))
 
-    def limited(self, suites: Iterable[str], components: Iterable[str]) -> "Stanza":
+    def limit_to(self, suites: Iterable[str], components: Iterable[str]) -> "Stanza":
         changed = {"suites": " ".join(suites), "components": " ".join(components)}
         return replace(self, fields={**self.fields, **changed})
 
@@ -89,21 +89,21 @@ class Stanza:
         return " ".join([self.fields["types"], *filter(None, parts)]) + "\n"
 
 
-def _archive(uri: str) -> str:
+def _name_archive(uri: str) -> str:
     return "debian-security" if uri.rstrip("/").endswith("debian-security") else "debian"
 
 
-def stanzas(source: SourceFile) -> tuple[Stanza, ...]:
+def parse_stanzas(source: SourceFile) -> tuple[Stanza, ...]:
     """What a source file asks for; switched off, commented and malformed parts, and CDs, ask for nothing."""
     text = source.content.decode("utf-8", "replace")
     if source.path.endswith(b".sources"):
-        found = map(_deb822, re.split(r"\n\s*\n", re.sub(r"^#.*\n?", "", text, flags=re.MULTILINE)))
+        found = map(_parse_deb822, re.split(r"\n\s*\n", re.sub(r"^#.*\n?", "", text, flags=re.MULTILINE)))
     else:
-        found = map(_one_line, text.split("\n"))
+        found = map(_parse_line, text.split("\n"))
     return tuple(stanza for stanza in found if stanza is not None and "cdrom:" not in stanza.fields["uris"])
 
 
-def _one_line(line: str) -> Stanza | None:
+def _parse_line(line: str) -> Stanza | None:
     match = _ONE_LINE.fullmatch(line.strip())
     if not match:
         return None
@@ -114,7 +114,7 @@ def _one_line(line: str) -> Stanza | None:
     return Stanza({**fields, "signed-by": signed, "options": (options or "").strip()}, is_line=True)
 
 
-def _deb822(text: str) -> Stanza | None:
+def _parse_deb822(text: str) -> Stanza | None:
     fields: dict[str, str] = {}
     name = ""
     for line in text.split("\n"):
@@ -146,8 +146,8 @@ def extra_sources(files: Iterable[SourceFile], release: str) -> tuple[SourceFile
     codename = CODENAMES.get(release, "")
     carried, lines, blocks = [], [], []
     for source in files:
-        every = stanzas(source)
-        extra = [part for stanza in every for part in _beyond(stanza, codename)]
+        every = parse_stanzas(source)
+        extra = [part for stanza in every for part in _select_extra(stanza, codename)]
         if extra == list(every) and source.path != SOURCES:  # one that is switched off, too
             carried.append(source)
         else:
@@ -159,7 +159,7 @@ def extra_sources(files: Iterable[SourceFile], release: str) -> tuple[SourceFile
     return tuple(sorted(carried, key=lambda source: source.path))
 
 
-def _beyond(stanza: Stanza, codename: str) -> Iterator[Stanza]:
+def _select_extra(stanza: Stanza, codename: str) -> Iterator[Stanza]:
     """The part that is not Debian's `main` of the machine's own release."""
     if not stanza.is_debian:
         yield stanza
@@ -169,11 +169,11 @@ def _beyond(stanza: Stanza, codename: str) -> Iterator[Stanza]:
     other = [suite for suite in stanza.words("suites") if suite not in own]
     components = stanza.words("components")
     if usual and (more := [name for name in components if name != "main"]):
-        yield stanza.limited(usual, more)
+        yield stanza.limit_to(usual, more)
     if other and not usual:
         yield stanza
     elif other:
-        yield stanza.limited(other, components)
+        yield stanza.limit_to(other, components)
 
 
 # ---------------------------------------------------------------- the way back
@@ -192,11 +192,13 @@ def plan_sources(carried: Iterable[SourceFile], present: Iterable[SourceFile], r
     Keyrings, preferences and logins come along where they are not there yet.
     """
     here = {source.path: source for source in present}
-    offered = frozenset[PackageSource]().union(*(part.offers for source in here.values() for part in _parts(source)))
+    offered = frozenset[PackageSource]().union(
+        *(part.offers for source in here.values() for part in _parse_parts(source))
+    )
     add, skipped = [], []
     for source in carried:
-        wanted = frozenset[PackageSource]().union(*(part.offers for part in _parts(source)))
-        foreign = sorted({offer.suite for offer in wanted if not fits(offer, release)})
+        wanted = frozenset[PackageSource]().union(*(part.offers for part in _parse_parts(source)))
+        foreign = sorted({offer.suite for offer in wanted if not is_for_release(offer, release)})
         if foreign:
             skipped.append(Skipped(source.path, f"a package source for another release: {' '.join(foreign)}"))
         elif here.get(source.path) != source and not (wanted and wanted <= offered):
@@ -204,11 +206,11 @@ def plan_sources(carried: Iterable[SourceFile], present: Iterable[SourceFile], r
     return SourcePlan(tuple(add), tuple(skipped))
 
 
-def _parts(source: SourceFile) -> tuple[Stanza, ...]:
-    return stanzas(source) if is_source(source.path) else ()
+def _parse_parts(source: SourceFile) -> tuple[Stanza, ...]:
+    return parse_stanzas(source) if is_source(source.path) else ()
 
 
-def fits(offer: PackageSource, release: str) -> bool:
+def is_for_release(offer: PackageSource, release: str) -> bool:
     """Whether a suite is for a release: it names that one's codename, or none at all."""
     name = re.split(r"[-/]", offer.suite)[0]
     if offer.place in ("debian", "debian-security") and name in _MOVING:

@@ -40,11 +40,11 @@ def compare(
     could not see: what is missing at and below these paths is not called deleted. Raises ValueError when an input is
     out of order.
     """
-    for old, new in merge(base, now, itemgetter(0)):
-        yield from changes_of_pair(old, new, digest, unseen)
+    for old, new in pair_by_path(base, now, itemgetter(0)):
+        yield from compare_pair(old, new, digest, unseen)
 
 
-def merge(
+def pair_by_path(
     base: Iterable[Row], now: Iterable[Row], path_of: Callable[[Row], bytes]
 ) -> Iterator[tuple[Row | None, Row | None]]:
     """Pair the rows of two listings by path, and pass over those that are equal.
@@ -77,7 +77,7 @@ def _next_path(last: Row | None, row: Row, path_of: Callable[[Row], bytes], name
     return path
 
 
-def changes_of_pair(
+def compare_pair(
     old: FileEntry | None, new: FileEntry | None, digest: Digest | None, unseen: Iterable[Skipped]
 ) -> Iterator[FileChange]:
     """Give the changes, none to two, of one path."""

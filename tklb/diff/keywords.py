@@ -25,19 +25,19 @@ _DEVICE_FORMATS = frozenset((b"native", b"linux", b"386bsd", b"4bsd", b"freebsd"
 
 def escape(name: bytes) -> bytes:
     """Write all but plain letters, digits and a few signs as octal: a glob sign or `#` means something to mtree(8)."""
-    return _UNSAFE.sub(_octal, name) if _UNSAFE.search(name) else name
+    return _UNSAFE.sub(_escape_match, name) if _UNSAFE.search(name) else name
 
 
 def unescape(text: bytes) -> bytes:
     """Undo escape(), and vis(3) in the C style that NetBSD writes. Raises ValueError on a lone backslash at the end."""
-    return _ESCAPE.sub(_unescaped, text) if b"\\" in text else text
+    return _ESCAPE.sub(_unescape_match, text) if b"\\" in text else text
 
 
-def _octal(match: re.Match[bytes]) -> bytes:
+def _escape_match(match: re.Match[bytes]) -> bytes:
     return b"\\%03o" % match[0][0]
 
 
-def _unescaped(match: re.Match[bytes]) -> bytes:
+def _unescape_match(match: re.Match[bytes]) -> bytes:
     octal, meta, control, high, letter = match.groups()
     if octal:
         return bytes((int(octal, 8),))
@@ -55,7 +55,7 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
 # ---------------------------------------------------------------- values as text
 
 
-def _plain(form: bytes) -> Callable[[object], bytes]:
+def _make_writer(form: bytes) -> Callable[[object], bytes]:
     return lambda value: form % value
 
 
@@ -127,7 +127,7 @@ def _read_device_number(value: bytes) -> int:
     return (minor & 0xFF) | (major & 0xFFF) << 8 | (minor & ~0xFF) << 12 | (major & ~0xFFF) << 32
 
 
-def _read_digest(length: int) -> Callable[[bytes], str]:
+def _make_digest_reader(length: int) -> Callable[[bytes], str]:
     pattern = re.compile(rb"(?:0x)?([0-9a-fA-F]{%d})" % length)
 
     def read(value: bytes) -> str:
@@ -170,28 +170,28 @@ def _keyword(name: bytes, field: str, write: Callable[[object], bytes], read: Ca
 # In the order they are written: what a change of the file moves comes first, digests last.
 WRITTEN = (
     _keyword(b"type", "kind", _write_word, _read_kind),
-    _keyword(b"mode", "mode", _plain(b"%04o"), _read_mode),
-    _keyword(b"uid", "uid", _plain(b"%d"), read_count),
-    _keyword(b"gid", "gid", _plain(b"%d"), read_count),
+    _keyword(b"mode", "mode", _make_writer(b"%04o"), _read_mode),
+    _keyword(b"uid", "uid", _make_writer(b"%d"), read_count),
+    _keyword(b"gid", "gid", _make_writer(b"%d"), read_count),
     _keyword(b"uname", "uname", _write_text, _read_text),
     _keyword(b"gname", "gname", _write_text, _read_text),
-    _keyword(b"size", "size", _plain(b"%d"), read_count),
+    _keyword(b"size", "size", _make_writer(b"%d"), read_count),
     _keyword(b"time", "mtime_ns", _write_time, _read_time),
-    _keyword(b"nlink", "nlink", _plain(b"%d"), read_count),
+    _keyword(b"nlink", "nlink", _make_writer(b"%d"), read_count),
     _keyword(b"link", "link", _write_text, _read_text),
-    _keyword(b"device", "device", _plain(b"native,%d,%d"), _read_device),
-    _keyword(b"sha256digest", "sha256", _write_word, _read_digest(64)),
-    _keyword(b"md5digest", "md5", _write_word, _read_digest(32)),
+    _keyword(b"device", "device", _make_writer(b"native,%d,%d"), _read_device),
+    _keyword(b"sha256digest", "sha256", _write_word, _make_digest_reader(64)),
+    _keyword(b"md5digest", "md5", _write_word, _make_digest_reader(32)),
 )
 # On our comment line: mtree(8) of NetBSD refuses a listing with a keyword that it does not know.
 WRITTEN_BESIDE = (
     _keyword(b"ctime", "ctime_ns", _write_time, _read_time),
-    _keyword(b"dev", "dev", _plain(b"%d"), read_count),
-    _keyword(b"inode", "ino", _plain(b"%d"), read_count),
+    _keyword(b"dev", "dev", _make_writer(b"%d"), read_count),
+    _keyword(b"inode", "ino", _make_writer(b"%d"), read_count),
 )
 _FOREIGN = (
     WRITTEN_BESIDE[2],
-    _keyword(b"resdevice", "dev", _plain(b"%d"), _read_device_number),
+    _keyword(b"resdevice", "dev", _make_writer(b"%d"), _read_device_number),
     WRITTEN[11]._replace(name=b"sha256"),
     WRITTEN[12]._replace(name=b"md5"),
 )

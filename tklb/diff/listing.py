@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import BinaryIO
 
-from tklb.diff.files import changes_of_pair, merge
+from tklb.diff.files import compare_pair, pair_by_path
 from tklb.diff.mtree import HEADER, PARENT, format_entry, format_parent, parse, unescape
 from tklb.model.files import FileChange, FileEntry
 from tklb.model.report import Skipped
@@ -20,7 +20,7 @@ _STARTS = (b"./", b". ")
 _BLOCK = 1 << 18
 
 
-def listing(of: Iterable[Record]) -> Iterator[bytes]:
+def format_listing(of: Iterable[Record]) -> Iterator[bytes]:
     """Give the text of a listing, from sorted records.
 
     mtree(8) wants every folder above an entry named before it, so folders that are no entries get a line of their own,
@@ -51,9 +51,9 @@ def _unnamed(path: bytes, named: set[bytes]) -> Iterator[bytes]:
         end = path.find(b"/", end + 1)
 
 
-def records(stream: BinaryIO) -> Iterator[Record]:
+def read_records(stream: BinaryIO) -> Iterator[Record]:
     """Give the records of a listing, sorted by path. Raises ValueError where it is none."""
-    for piece in _pieces(stream):
+    for piece in _read_pieces(stream):
         yield _path_of(piece), b"." + piece + b"\n"
 
 
@@ -85,17 +85,17 @@ def compare_records(
     base: Iterable[Record], now: Iterable[Record], unseen: Iterable[Skipped] = ()
 ) -> Iterator[FileChange]:
     """Do as files.compare() does, without digests of its own."""
-    for old, new in merge(base, now, itemgetter(0)):
-        yield from changes_of_pair(old and entry_of(old), new and entry_of(new), None, unseen)
+    for old, new in pair_by_path(base, now, itemgetter(0)):
+        yield from compare_pair(old and entry_of(old), new and entry_of(new), None, unseen)
 
 
 def compare_listings(base: BinaryIO, now: BinaryIO) -> Iterator[FileChange]:
     """Compare two listings, sorted by path. Raises ValueError where one is no listing, or ours and not sorted."""
-    for old, new in merge(_pieces(base), _pieces(now), _path_of):
-        yield from changes_of_pair(_entry_of(old), _entry_of(new), None, ())
+    for old, new in pair_by_path(_read_pieces(base), _read_pieces(now), _path_of):
+        yield from compare_pair(_entry_of(old), _entry_of(new), None, ())
 
 
-def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+def _read_pieces(stream: BinaryIO) -> Iterator[bytes]:
     """Give the records of a listing, sorted by path, without the dot they start with and the newline at their end.
 
     A listing with our HEADER is sorted, and streamed; one that goes on with a record has nothing but records. Any
@@ -103,14 +103,14 @@ def _pieces(stream: BinaryIO) -> Iterator[bytes]:
     """
     first, second = stream.readline(), stream.readline()
     if first == HEADER and (not second or second.startswith(_STARTS)):
-        return _split(second, stream)
+        return _split_records(second, stream)
     entries = parse(itertools.chain((first, second), stream))
     if first != HEADER:
         entries = iter(sorted(entries, key=itemgetter(0)))
     return (format_entry(entry)[1:-1] for entry in entries)
 
 
-def _split(start: bytes, stream: BinaryIO) -> Iterator[bytes]:
+def _split_records(start: bytes, stream: BinaryIO) -> Iterator[bytes]:
     rest, block = b"\n" + start, b"more"
     while block:
         block = stream.read(_BLOCK)

@@ -68,7 +68,7 @@ def parse(lines: Iterable[bytes]) -> Iterator[FileEntry]:
     Raises ValueError naming the line.
     """
     reader = _Reader()
-    for number, line in _logical(lines):
+    for number, line in _join_continued(lines):
         try:
             entry = reader.take(line)
         except ValueError as exc:
@@ -87,7 +87,7 @@ def _words(entry: FileEntry, table: Iterable[Keyword], keywords: frozenset[str] 
             yield name + b"=" + write(value)
 
 
-def _logical(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+def _join_continued(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     """Join continued lines; leave out empty ones and comments that are not ours."""
     start, held = 0, b""
     for number, raw in enumerate(lines, 1):

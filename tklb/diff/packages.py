@@ -51,10 +51,10 @@ def is_bound_to_machine(name: str) -> str | None:
 
 def format_packages(packages: Iterable[Package]) -> bytes:
     """One package a line, sorted: `name version architecture auto|manual [hold]`, separated by tabs."""
-    return b"".join(_format(package) for package in sorted(packages))
+    return b"".join(_format_package(package) for package in sorted(packages))
 
 
-def _format(package: Package) -> bytes:
+def _format_package(package: Package) -> bytes:
     words = [package.name, package.version, package.architecture, "auto" if package.auto else "manual"]
     return "\t".join([*words, "hold"] if package.held else words).encode() + b"\n"
 
@@ -69,7 +69,7 @@ def parse_packages(text: bytes) -> tuple[Package, ...]:
         if not line.strip():
             continue
         try:
-            package = _parse(line.decode("ascii").split())
+            package = _parse_package(line.decode("ascii").split())
         except ValueError as exc:
             reason = "not ASCII" if isinstance(exc, UnicodeDecodeError) else exc
             raise ValueError(f"line {number}: {reason}") from exc
@@ -78,7 +78,7 @@ def parse_packages(text: bytes) -> tuple[Package, ...]:
     return tuple(sorted(found.values()))
 
 
-def _parse(words: list[str]) -> Package:
+def _parse_package(words: list[str]) -> Package:
     if not 4 <= len(words) <= 5:
         raise ValueError("want `name version architecture auto|manual [hold]`")
     name, version, architecture, mark = words[:4]
@@ -184,7 +184,7 @@ def plan_packages(
     `unavailable` are labels no source offered there; their files travel as files.
     """
     here = {label(package, native_architecture(present) or native): package for package in present}
-    wanted = {label(package, native): package for package in _as_left(delta)}
+    wanted = {label(package, native): package for package in _list_owner_choices(delta)}
     added = {label(package, native) for package in delta.added}
     bound = {name: why for name, package in wanted.items() if (why := is_bound_to_machine(package.name))}
     install = sorted((added & wanted.keys()) - here.keys() - bound.keys() - unavailable)
@@ -205,7 +205,7 @@ def plan_packages(
     )
 
 
-def _as_left(delta: PackageDelta) -> Iterable[Package]:
+def _list_owner_choices(delta: PackageDelta) -> Iterable[Package]:
     """The packages whose marks the owner answers for: added ones, and those whose marks were changed."""
     yield from delta.added
     yield from (now for base, now in (*delta.upgraded, *delta.marked) if _marks(base) != _marks(now))

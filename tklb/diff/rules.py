@@ -90,7 +90,7 @@ class Folder:
             return self if self.is_uniform else Folder(self.decision, ())
         best: _Lead | None = None
         further = []
-        for lead in self._matching(name):
+        for lead in self._match(name):
             if lead.rest:
                 further.append(lead)
             elif best is None or lead.rank > best.rank:
@@ -103,7 +103,7 @@ class Folder:
             yield from leads
         yield from self._globs
 
-    def _matching(self, name: bytes) -> Iterator[_Lead]:
+    def _match(self, name: bytes) -> Iterator[_Lead]:
         """Give the leads that go on behind `name`; those whose pattern ends there have no rest."""
         for lead in self._names.get(name, ()):
             yield lead._replace(rest=lead.rest[1:])
@@ -111,7 +111,7 @@ class Folder:
             return
         text = name.decode("utf-8", "surrogateescape")
         for lead in self._globs:
-            yield from _step(lead, name, text)
+            yield from _match_component(lead, name, text)
 
 
 class Rules:
@@ -121,7 +121,7 @@ class Rules:
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self.rules = tuple(sorted(set(rules)))
-        leads = [lead for rule in self.rules for lead in _leads_of(rule)]
+        leads = [lead for rule in self.rules for lead in _read_leads(rule)]
         own = [lead for lead in leads if not lead.rest]
         best = max(own, key=lambda lead: lead.rank, default=None)
         decision = Decision(False, None) if best is None else Decision(best.rule.include, best.rule)
@@ -136,10 +136,10 @@ class Rules:
         """Say whether an absolute path counts, and by which rule."""
         parent, slash, name = path.rpartition(b"/")
         if not slash or not name:
-            return self.at(path).decision
+            return self.find_folder(path).decision
         folder = self._folders.get(parent)
         if folder is None:
-            folder = self.at(parent or b"/")
+            folder = self.find_folder(parent or b"/")
             if len(self._folders) >= _MOST_FOLDERS:
                 self._folders.clear()
             self._folders[parent] = folder
@@ -147,20 +147,20 @@ class Rules:
 
     def may_hold(self, path: bytes) -> bool:
         """Say whether the folder `path`, or anything below it, may count."""
-        return self.at(path).may_hold
+        return self.find_folder(path).may_hold
 
-    def at(self, path: bytes) -> Folder:
+    def find_folder(self, path: bytes) -> Folder:
         folder = self._root
-        for name in components(path):
+        for name in split_path(path):
             folder = folder.enter(name)
         return folder
 
-    def with_overrides(self, overrides: Iterable[Rule]) -> Self:
+    def add_overrides(self, overrides: Iterable[Rule]) -> Self:
         """Give these rules with `overrides` added as such."""
         return type(self)((*self.rules, *(rule._replace(is_override=True) for rule in overrides)))
 
 
-def components(path: bytes) -> tuple[bytes, ...]:
+def split_path(path: bytes) -> tuple[bytes, ...]:
     """Split an absolute path; doubled or closing slashes do not count. Raises ValueError for any other path."""
     parts = tuple(part for part in path.split(b"/") if part)
     if not path.startswith(b"/") or b"\0" in path or b"." in parts or b".." in parts:
@@ -168,40 +168,40 @@ def components(path: bytes) -> tuple[bytes, ...]:
     return parts
 
 
-def translate(glob: bytes) -> re.Pattern[str]:
+def translate_glob(glob: bytes) -> re.Pattern[str]:
     """Give the expression of one component. `?` is one character of UTF-8, or one byte that is none."""
     text = glob.decode("utf-8", "surrogateescape")
-    return re.compile(fnmatch.translate(_BACKSLASHED.sub(_as_class, text)))
+    return re.compile(fnmatch.translate(_BACKSLASHED.sub(_escape_glob_sign, text)))
 
 
-def _as_class(match: re.Match[str]) -> str:
+def _escape_glob_sign(match: re.Match[str]) -> str:
     sign = match[1]
     return f"[{sign}]" if sign in "*?[\\" else sign
 
 
-def _leads_of(rule: Rule) -> Iterator[_Lead]:
+def _read_leads(rule: Rule) -> Iterator[_Lead]:
     """Give the ways to read a pattern: as the path it spells, and as a glob where it has signs of one."""
-    names = components(rule.pattern)
+    names = split_path(rule.pattern)
     yield _Lead(names, (rule.is_override, True, not rule.include), rule)
     if rule.is_literal or not _GLOB_SIGNS.search(rule.pattern):
         return
     if names[-1] == b"**":  # a rule holds for all below anyhow, so this is what is in the folder
         names = (*names[:-1], b"*")
-    yield _Lead(tuple(map(_component, names)), (rule.is_override, False, not rule.include), rule)
+    yield _Lead(tuple(map(_parse_component, names)), (rule.is_override, False, not rule.include), rule)
 
 
-def _component(part: bytes) -> Component:
+def _parse_component(part: bytes) -> Component:
     if part == b"**":
         return None
-    return translate(part) if _GLOB_SIGNS.search(part) else part
+    return translate_glob(part) if _GLOB_SIGNS.search(part) else part
 
 
-def _step(lead: _Lead, name: bytes, text: str) -> Iterator[_Lead]:
+def _match_component(lead: _Lead, name: bytes, text: str) -> Iterator[_Lead]:
     """Match one name against the head of a pattern; `**` may take it, or leave it to what follows."""
     head, rest = lead.rest[0], lead.rest[1:]
     if head is None:
         yield lead
-        yield from _step(lead._replace(rest=rest), name, text)
+        yield from _match_component(lead._replace(rest=rest), name, text)
     elif head == name if isinstance(head, bytes) else head.fullmatch(text):
         yield lead._replace(rest=rest)
 
@@ -239,7 +239,7 @@ def parse_override(text: str | bytes) -> Override:
     include, body = not raw.startswith(b"-"), raw.removeprefix(b"-")
     if body.startswith(b"/"):
         try:
-            return Override("path", include, b"/" + b"/".join(components(body)))
+            return Override("path", include, b"/" + b"/".join(split_path(body)))
         except ValueError as exc:
             raise UsageWrong(reason=str(exc)) from None
     kind, _, value = body.decode("utf-8", "surrogateescape").partition(":")

@@ -28,8 +28,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 def read_accounts(root: bytes = b"/") -> Accounts:
     """Read all that is there; a missing file is empty. Raises AccessRefused for links, non-files and no permission."""
-    with _etc(root) as folder:
-        return Accounts(**{name: split_lines(_read(folder, name) or b"") for name in FILES})
+    with _open_etc(root) as folder:
+        return Accounts(**{name: split_lines(_read_file(folder, name) or b"") for name in FILES})
 
 
 def write_accounts(root: bytes, accounts: Accounts, wait: float = LOCK_SECONDS) -> tuple[str, ...]:
@@ -41,8 +41,8 @@ def write_accounts(root: bytes, accounts: Accounts, wait: float = LOCK_SECONDS) 
     root_entry = parse(PASSWD, accounts.passwd).entries.get(b"root")
     if root_entry is None or root_entry.id != 0:
         raise RestoreRefused(reason="the accounts to be written have no root with uid 0")
-    with _etc(root) as folder, _locked(folder, wait):
-        found = {name: _read(folder, name) for name in FILES}
+    with _open_etc(root) as folder, _hold_lock(folder, wait):
+        found = {name: _read_file(folder, name) for name in FILES}
         differ = [name for name in FILES if split_lines(found[name] or b"") != getattr(accounts, name)]
         for name in differ:
             _replace(folder, name, found[name], accounts)
@@ -50,7 +50,7 @@ def write_accounts(root: bytes, accounts: Accounts, wait: float = LOCK_SECONDS) 
 
 
 @contextlib.contextmanager
-def _etc(root: bytes) -> Iterator[int]:
+def _open_etc(root: bytes) -> Iterator[int]:
     top = os.open(root, _FOLDER)
     try:
         folder = os.open("etc", _FOLDER | os.O_NOFOLLOW, dir_fd=top)
@@ -64,7 +64,7 @@ def _etc(root: bytes) -> Iterator[int]:
         os.close(folder)
 
 
-def _read(folder: int, name: str) -> bytes | None:
+def _read_file(folder: int, name: str) -> bytes | None:
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except FileNotFoundError:
@@ -78,20 +78,20 @@ def _read(folder: int, name: str) -> bytes | None:
 
 
 @contextlib.contextmanager
-def _locked(folder: int, wait: float) -> Iterator[None]:
+def _hold_lock(folder: int, wait: float) -> Iterator[None]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(LOCK, flags, 0o600, dir_fd=folder)
     except OSError as exc:
         raise AccessRefused(address=f"/etc/{LOCK}", reason=exc.strerror) from exc
     try:
-        _take(descriptor, time.monotonic() + wait)
+        _wait_for_lock(descriptor, time.monotonic() + wait)
         yield
     finally:
         os.close(descriptor)  # frees it
 
 
-def _take(descriptor: int, deadline: float) -> None:
+def _wait_for_lock(descriptor: int, deadline: float) -> None:
     while True:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,8 +109,8 @@ def _replace(folder: int, name: str, former: bytes | None, accounts: Accounts) -
     owner, group, mode = _ownership(folder, name, accounts)
     try:
         if former is not None:
-            _put(folder, name + "-", former, (owner, group, mode))
-        _put(folder, name, content, (owner, group, mode))
+            _write_file(folder, name + "-", former, (owner, group, mode))
+        _write_file(folder, name, content, (owner, group, mode))
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(path=f"/etc/{name}", reason=exc.strerror) from exc
@@ -127,7 +127,7 @@ def _ownership(folder: int, name: str, accounts: Accounts) -> tuple[int, int, in
     return 0, 0, 0o644
 
 
-def _put(folder: int, name: str, content: bytes, ownership: tuple[int, int, int]) -> None:
+def _write_file(folder: int, name: str, content: bytes, ownership: tuple[int, int, int]) -> None:
     """Replace one file, durably and whole or not at all."""
     owner, group, mode = ownership
     beside = name.rstrip("-") + "+"  # the name shadow-utils uses: the lock makes it ours

@@ -56,9 +56,9 @@ def local_packages(root: bytes, delta: PackageDelta, cache: Path | None = None) 
     labels = sorted(label(package, native) for package in delta.added)
     if not labels:
         return frozenset()
-    key = sha256(json.dumps([labels, [*_lists(root), *_source_states(root)]]).encode()).hexdigest()
+    key = sha256(json.dumps([labels, [*_list_states(root), *_source_states(root)]]).encode()).hexdigest()
     remembered = cache / "offers.json" if cache is not None else None
-    if remembered is not None and (answer := _remembered(remembered, key)) is not None:
+    if remembered is not None and (answer := _read_answer(remembered, key)) is not None:
         return answer
     found = list_offered(root, [*labels, "dpkg"])
     missing = frozenset(labels) - found if "dpkg" in found else frozenset()
@@ -79,7 +79,7 @@ def list_offered(root: bytes, labels: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name in names if name in found or name.partition(":")[0] in found)
 
 
-def _remembered(file: Path, key: str) -> frozenset[str] | None:
+def _read_answer(file: Path, key: str) -> frozenset[str] | None:
     try:
         kept = json.loads(file.read_bytes())
         return frozenset(kept["local"]) if kept["key"] == key else None
@@ -87,7 +87,7 @@ def _remembered(file: Path, key: str) -> frozenset[str] | None:
         return None
 
 
-def _lists(root: bytes) -> list[tuple[str, int, int]]:
+def _list_states(root: bytes) -> list[tuple[str, int, int]]:
     folder = os.path.join(root, b"var/lib/apt/lists")
     return [state for state in _states(folder) if "Packages" in state[0]]
 
@@ -123,19 +123,19 @@ def install(labels: Sequence[str], root: bytes = b"/", watch: Watch | None = Non
     result, with the reason. Raises PackagesFailed where dpkg was left in the middle of something before.
     """
     ensure_usable(root)
-    missing = _absent(root, labels)
+    missing = _find_absent(root, labels)
     known = list_offered(root, missing)
     reasons = {name: "no package source offers it" for name in missing if name not in known}
     wanted = [name for name in missing if name in known]
     unfinished: dict[str, str] = {}
     with deny_service_starts(root):
-        if wanted and _install(root, wanted, watch):
+        if wanted and _try_install(root, wanted, watch):
             _configure(root)
-            for name in _absent(root, wanted):
-                if reason := _install(root, [name], watch):
+            for name in _find_absent(root, wanted):
+                if reason := _try_install(root, [name], watch):
                     reasons[name] = reason
             unfinished = _configure(root)
-    absent = set(_absent(root, labels))
+    absent = set(_find_absent(root, labels))
     left = [Skipped(f"package:{name}".encode(), reasons.get(name, "apt-get left it out")) for name in sorted(absent)]
     broken = [name for name in dpkg.list_unfinished(root) if name not in absent]
     said = {name: f"it is not fully installed{unfinished.get(name, '')}" for name in broken}
@@ -148,14 +148,14 @@ def remove(labels: Sequence[str], root: bytes = b"/", watch: Watch | None = None
     named = [name for name in labels if NAME.fullmatch(name)]
     skipped = []
     with deny_service_starts(root):
-        for name in sorted(set(labels) - set(_absent(root, labels))):
+        for name in sorted(set(labels) - set(_find_absent(root, labels))):
             said = _apt(root, ["apt-get", "-q", "-s", *_OPTIONS, "remove", "--", name], accept=(0, 100)).stdout
             gone = {word.decode().partition(":")[0] for word in re.findall(rb"^Remv (\S+)", said, re.MULTILINE)}
             others = sorted(gone - {label.partition(":")[0] for label in named})
             reason = f"others would go with it: {' '.join(others)}" if others else ""
             if not reason:
-                reason = _failure(root, ["apt-get", "-qy", *_OPTIONS, "remove", "--", name], watch)
-            if reason and not _absent(root, [name]):
+                reason = _try_command(root, ["apt-get", "-qy", *_OPTIONS, "remove", "--", name], watch)
+            if reason and not _find_absent(root, [name]):
                 skipped.append(Skipped(f"package:{name}".encode(), reason))
     return tuple(skipped)
 
@@ -163,7 +163,7 @@ def remove(labels: Sequence[str], root: bytes = b"/", watch: Watch | None = None
 def mark(marks: Iterable[tuple[str, bool, bool]], root: bytes = b"/") -> tuple[Skipped, ...]:
     """Mark installed packages: (label, automatically installed, held). Absent ones are passed over."""
     wanted = {name: (auto, held) for name, auto, held in marks if NAME.fullmatch(name)}
-    for name in _absent(root, wanted):
+    for name in _find_absent(root, wanted):
         del wanted[name]
     skipped = []
     for word, names in (
@@ -172,7 +172,7 @@ def mark(marks: Iterable[tuple[str, bool, bool]], root: bytes = b"/") -> tuple[S
         ("hold", [name for name, (_, held) in wanted.items() if held]),
         ("unhold", [name for name, (_, held) in wanted.items() if not held]),
     ):
-        if names and (reason := _failure(root, ["apt-mark", word, "--", *sorted(names)], None)):
+        if names and (reason := _try_command(root, ["apt-mark", word, "--", *sorted(names)], None)):
             skipped += [Skipped(f"package:{name}".encode(), f"not marked {word}: {reason}") for name in sorted(names)]
     return tuple(skipped)
 
@@ -186,10 +186,10 @@ def ensure_usable(root: bytes = b"/") -> None:
         raise PackagesFailed(reason="dpkg was interrupted")
 
 
-def _install(root: bytes, names: Sequence[str], watch: Watch | None) -> str:
+def _try_install(root: bytes, names: Sequence[str], watch: Watch | None) -> str:
     """Give the reason of a failure, or ""."""
     options = ["-qy", "--no-remove", "--no-install-recommends", *_OPTIONS]
-    return _failure(root, ["apt-get", *options, "install", "--", *names], watch)
+    return _try_command(root, ["apt-get", *options, "install", "--", *names], watch)
 
 
 def _configure(root: bytes) -> dict[str, str]:
@@ -204,7 +204,7 @@ def _configure(root: bytes) -> dict[str, str]:
     return {name: f": {reason}" for name, reason in _NOT_CONFIGURED.findall(said)}
 
 
-def _failure(root: bytes, argv: Sequence[str], watch: Watch | None) -> str:
+def _try_command(root: bytes, argv: Sequence[str], watch: Watch | None) -> str:
     try:
         result = _apt(root, argv, accept=range(256), watch=watch)
     except ProgramMissing:
@@ -218,7 +218,7 @@ def _failure(root: bytes, argv: Sequence[str], watch: Watch | None) -> str:
     return " / ".join(errors[-3:]) or f"{argv[0]} ended with {result.status}"
 
 
-def _absent(root: bytes, labels: Iterable[str]) -> list[str]:
+def _find_absent(root: bytes, labels: Iterable[str]) -> list[str]:
     """The labels of packages that are not installed here, malformed ones among them. Sorted."""
     packages = dpkg.list_installed(root)
     native = native_architecture(packages)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tklb.base.fs import write_atomic
 from tklb.diff import apt_sources as source_lines
 from tklb.host import dpkg
-from tklb.host.release import os_release
+from tklb.host.release import read_os_release
 from tklb.model.packages import SourceFile
 from tklb.model.report import Skipped
 
@@ -36,7 +36,7 @@ def read_extra_sources(root: bytes = b"/") -> tuple[SourceFile, ...]:
     """
     files = read_source_files(root)
     lists = [file for file in files if source_lines.is_source(file.path)]
-    carried = source_lines.extra_sources(lists, os_release(root))
+    carried = source_lines.extra_sources(lists, read_os_release(root))
     named = _keyrings(carried)
     rest = [file for file in files if file not in lists and b"/debian-archive-" not in file.path]
     shipped = {entry.path: entry.md5 for entry in dpkg.package_files(root, below=[file.path for file in rest])}
@@ -66,7 +66,7 @@ def add_sources(root: bytes, files: Iterable[SourceFile]) -> tuple[Skipped, ...]
 
 def _keyrings(files: Iterable[SourceFile]) -> set[bytes]:
     lists = (file for file in files if source_lines.is_source(file.path))
-    return {path for file in lists for stanza in source_lines.stanzas(file) for path in stanza.keyrings}
+    return {path for file in lists for stanza in source_lines.parse_stanzas(file) for path in stanza.keyrings}
 
 
 def _read_all(root: bytes, paths: Iterable[bytes]) -> dict[bytes, SourceFile]:

@@ -31,13 +31,13 @@ class DpkgRecord(NamedTuple):
 
 def list_installed(root: bytes = b"/") -> tuple[Package, ...]:
     """The packages that are there: held ones too, but not those of which only configuration is left. Sorted."""
-    return tuple(sorted(record.package for record in records(root)))
+    return tuple(sorted(record.package for record in read_status(root)))
 
 
-def records(root: bytes = b"/") -> Iterator[DpkgRecord]:
+def read_status(root: bytes = b"/") -> Iterator[DpkgRecord]:
     """What the status file has of each installed package, in its order."""
-    automatic = _automatic(root)
-    for stanza in _status(root).split(b"\n\n"):
+    automatic = _read_automatic(root)
+    for stanza in _read_status_file(root).split(b"\n\n"):
         want, _, state = _field(stanza, b"Status").partition(b" ")
         if not state or state.split()[-1] in _GONE:
             continue
@@ -50,15 +50,15 @@ def records(root: bytes = b"/") -> Iterator[DpkgRecord]:
             or _field(stanza, b"Essential") == b"yes",
             b",".join(filter(None, (_field(stanza, key) for key in (b"Pre-Depends", b"Depends")))),
             _field(stanza, b"Provides"),
-            tuple(_conffiles(stanza)),
+            tuple(_parse_conffiles(stanza)),
         )
 
 
-def _status(root: bytes) -> bytes:
+def _read_status_file(root: bytes) -> bytes:
     return _read(root, b"var/lib/dpkg/status")
 
 
-def _automatic(root: bytes) -> dict[str, set[str]]:
+def _read_automatic(root: bytes) -> dict[str, set[str]]:
     """Names marked as automatically installed, by architecture; under "all" those of every one.
 
     apt files a package of architecture `all` under the native architecture.
@@ -72,7 +72,7 @@ def _automatic(root: bytes) -> dict[str, set[str]]:
     return marked
 
 
-def _conffiles(stanza: bytes) -> Iterator[tuple[bytes, str, bool]]:
+def _parse_conffiles(stanza: bytes) -> Iterator[tuple[bytes, str, bool]]:
     start = stanza.find(b"\nConffiles:\n")
     if start < 0:
         return
@@ -91,17 +91,19 @@ def _conffiles(stanza: bytes) -> Iterator[tuple[bytes, str, bool]]:
 def list_unfinished(root: bytes = b"/") -> tuple[str, ...]:
     """Names of packages that dpkg has begun and not ended to install, configure or remove. Sorted."""
     found = re.findall(
-        rb"^Package: (\S+)\n(?:.+\n)*?Status: \S+ (?:\S+ (?:half-|unpacked)|reinstreq )", _status(root), re.MULTILINE
+        rb"^Package: (\S+)\n(?:.+\n)*?Status: \S+ (?:\S+ (?:half-|unpacked)|reinstreq )",
+        _read_status_file(root),
+        re.MULTILINE,
     )
     return tuple(sorted(name.decode("ascii", "replace") for name in found))
 
 
-def base_packages(root: bytes = b"/") -> tuple[Package, ...]:
+def list_base_packages(root: bytes = b"/") -> tuple[Package, ...]:
     """Those that every Debian has: required, important and standard ones, and what these depend on. Sorted."""
-    every = tuple(records(root))
+    every = tuple(read_status(root))
     providers = {record.package.name.encode(): record for record in every}
     for record in every:
-        for name in _names(record.provides):
+        for name in _parse_names(record.provides):
             providers.setdefault(name, record)
     reached: dict[Package, None] = {}
     waiting = [record for record in every if record.base]
@@ -109,19 +111,19 @@ def base_packages(root: bytes = b"/") -> tuple[Package, ...]:
         record = waiting.pop()
         if record.package not in reached:
             reached[record.package] = None
-            waiting += _met(record.relations, providers)
+            waiting += _find_providers(record.relations, providers)
     return tuple(sorted(reached))
 
 
-def _met(relations: bytes, providers: dict[bytes, DpkgRecord]) -> Iterator[DpkgRecord]:
+def _find_providers(relations: bytes, providers: dict[bytes, DpkgRecord]) -> Iterator[DpkgRecord]:
     """For each relation the package that meets it: the first one named that is there."""
     for alternatives in relations.split(b","):
-        name = next((name for name in _names(alternatives) if name in providers), None)
+        name = next((name for name in _parse_names(alternatives) if name in providers), None)
         if name is not None:
             yield providers[name]
 
 
-def _names(relations: bytes) -> Iterator[bytes]:
+def _parse_names(relations: bytes) -> Iterator[bytes]:
     """The package names in a relation field, of all alternatives."""
     for word in relations.replace(b"|", b",").split(b","):
         yield word.strip().partition(b" ")[0].partition(b":")[0].partition(b"(")[0]
@@ -130,14 +132,14 @@ def _names(relations: bytes) -> Iterator[bytes]:
 def listed_files(root: bytes, labels: Iterable[str]) -> tuple[bytes, ...]:
     """What is there of the files, links and the like of some packages (`name` or `name:architecture`). Sorted."""
     chosen = set(labels)
-    whereabouts = _Whereabouts(root)
+    translator = _PathTranslator(root)
     found = set()
-    for record in records(root):
+    for record in read_status(root):
         package = record.package
         if package.name in chosen or f"{package.name}:{package.architecture}" in chosen:
             for path in _read(_stem(root, package) + b".list").split(b"\n"):
-                here = whereabouts.of(path, package.name)
-                if path[:1] == b"/" and _is_no_folder(_below(root, here)):
+                here = translator.locate(path, package.name)
+                if path[:1] == b"/" and _is_no_folder(_join_root(root, here)):
                     found.add(here)
     return tuple(sorted(found))
 
@@ -159,38 +161,38 @@ def package_files(
     (it does not record where links lead) that is younger than the package.
     """
     chosen = None if packages is None else {(package.name, package.architecture) for package in packages}
-    whereabouts = _Whereabouts(root)
-    search = _Search(whereabouts, below)
+    translator = _PathTranslator(root)
+    search = _FileSearch(translator, below)
     lines: list[bytes] = []
-    for record in records(root):
+    for record in read_status(root):
         if chosen is None or (record.package.name, record.package.architecture) in chosen:
-            shipped = search.shipped(root, record)
+            shipped = search.find(root, record)
             lines += (path + b"\0" + known for path, known in shipped if wanted(path))
     lines.sort()
-    yield from _entries(root, lines)
+    yield from _make_entries(root, lines)
 
 
 def list_shipped_by(root: bytes, below: Iterable[bytes] = (b"/",)) -> dict[bytes, tuple[str, ...]]:
     """Path -> names of the packages that shipped it, for all paths in `below`. Sorted names."""
-    search = _Search(_Whereabouts(root), below)
+    search = _FileSearch(_PathTranslator(root), below)
     found: dict[bytes, set[str]] = {}
-    for record in records(root):
-        for path, _ in search.shipped(root, record):
+    for record in read_status(root):
+        for path, _ in search.find(root, record):
             found.setdefault(path, set()).add(record.package.name)
     return {path: tuple(sorted(names)) for path, names in found.items()}
 
 
-class _Search:
+class _FileSearch:
     """Finds the paths of interest in dpkg's lists: by pattern, as most of a hundred thousand lines are of none."""
 
-    def __init__(self, whereabouts: "_Whereabouts", below: Iterable[bytes]) -> None:
-        self._whereabouts = whereabouts
-        names = sorted({name.strip(b"/") for path in below for name in whereabouts.shipped_as(path)})
+    def __init__(self, translator: "_PathTranslator", below: Iterable[bytes]) -> None:
+        self._translator = translator
+        names = sorted({name.strip(b"/") for path in below for name in translator.list_names(path)})
         chosen = b"(?:%s)" % b"|".join(b"%s(?:/.*)?" % re.escape(name) if name else b".+" for name in names)
         self._listed = re.compile(b"^/" + chosen + b"$", re.MULTILINE)
         self._summed = re.compile(rb"^([0-9a-f]{32})  (?:\./)?(" + chosen + b")$", re.MULTILINE)
 
-    def shipped(self, root: bytes, record: DpkgRecord) -> Iterator[tuple[bytes, bytes]]:
+    def find(self, root: bytes, record: DpkgRecord) -> Iterator[tuple[bytes, bytes]]:
         """Path and what is known: the MD5, or else when the package came (ns)."""
         stem = _stem(root, record.package)
         paths = [path for path in self._listed.findall(_read(stem + b".list")) if path != b"/."]
@@ -203,32 +205,32 @@ class _Search:
             digests = {b"/" + path: digest for digest, path in summed} | digests
         obsolete = {path for path, _, is_obsolete in record.conffiles if is_obsolete}
         for path in paths:
-            here = self._whereabouts.of(path, record.package.name)
-            if path not in obsolete or os.path.lexists(_below(root, here)):
+            here = self._translator.locate(path, record.package.name)
+            if path not in obsolete or os.path.lexists(_join_root(root, here)):
                 yield here, digests.get(path, born)
 
 
-def _entries(root: bytes, lines: list[bytes]) -> Iterator[FileEntry]:
+def _make_entries(root: bytes, lines: list[bytes]) -> Iterator[FileEntry]:
     """The lines are `path NUL known`: compact, as there may be a million, and in the order of their paths."""
-    overrides = _statoverrides(root)
+    overrides = _read_statoverrides(root)
     folders = {line[: line.index(b"\0")].rpartition(b"/")[0] for line in lines}
     last = b""
     for line in lines:
         path, _, known = line.partition(b"\0")
         if path == last:
             continue
-        kind, digest = ("dir", None) if path in folders else _kind(root, path, known)
+        kind, digest = ("dir", None) if path in folders else _find_kind(root, path, known)
         if kind:
             last = path
             mode, uname, gname = overrides.get(path, (None, None, None))
             yield FileEntry(path, kind, mode=mode, uname=uname, gname=gname, md5=digest)
 
 
-def _kind(root: bytes, path: bytes, known: bytes) -> tuple[str, str | None]:
+def _find_kind(root: bytes, path: bytes, known: bytes) -> tuple[str, str | None]:
     if len(known) == 32:
         return "file", known.decode()
     try:
-        found = os.lstat(_below(root, path))
+        found = os.lstat(_join_root(root, path))
     except OSError:
         return "", None
     if stat.S_ISDIR(found.st_mode):
@@ -237,21 +239,21 @@ def _kind(root: bytes, path: bytes, known: bytes) -> tuple[str, str | None]:
     return ("link", None) if is_as_shipped else ("", None)
 
 
-def owner_of(root: bytes, path: bytes) -> str | None:
+def find_owner(root: bytes, path: bytes) -> str | None:
     """The name of the package that shipped `path` (of a shared folder the first one), or None."""
-    whereabouts = _Whereabouts(root)
-    names = [b"\n" + name + b"\n" for name in whereabouts.shipped_as(path)]
+    translator = _PathTranslator(root)
+    names = [b"\n" + name + b"\n" for name in translator.list_names(path)]
     folder = os.path.join(root, b"var/lib/dpkg/info")
     for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
         if file.endswith(b".list"):
             owner = file[: -len(b".list")].partition(b":")[0].decode()
             listed = b"\n" + _read(folder, file)
-            if any(name in listed and whereabouts.of(name[1:-1], owner) == path for name in names):
+            if any(name in listed and translator.locate(name[1:-1], owner) == path for name in names):
                 return owner
     return None
 
 
-class _Whereabouts:
+class _PathTranslator:
     """Where a shipped path really lies: diverted, or behind a merged /usr."""
 
     def __init__(self, root: bytes) -> None:
@@ -261,12 +263,12 @@ class _Whereabouts:
         }
         self._merged = tuple(b"/" + name + b"/" for name in _MERGED if _leads_into_usr(root, name))
 
-    def of(self, path: bytes, package: str) -> bytes:
+    def locate(self, path: bytes, package: str) -> bytes:
         target, by = self._diverted.get(path, (path, package))
         path = path if by == package else target
         return b"/usr" + path if path.startswith(self._merged) else path
 
-    def shipped_as(self, path: bytes) -> Iterator[bytes]:
+    def list_names(self, path: bytes) -> Iterator[bytes]:
         """The names under which packages may have shipped what lies at or below `path`."""
         yield path
         below = path.rstrip(b"/") + b"/"
@@ -287,7 +289,7 @@ def _leads_into_usr(root: bytes, name: bytes) -> bool:
         return False
 
 
-def _statoverrides(root: bytes) -> dict[bytes, tuple[int, bytes, bytes]]:
+def _read_statoverrides(root: bytes) -> dict[bytes, tuple[int, bytes, bytes]]:
     found = {}
     for line in _read(root, b"var/lib/dpkg/statoverride").split(b"\n"):
         words = line.split(b" ", 3)
@@ -312,7 +314,7 @@ def _field(stanza: bytes, name: bytes) -> bytes:
     return stanza[at + len(name) + 2 : end if end >= 0 else None].strip()
 
 
-def _below(root: bytes, path: bytes) -> bytes:
+def _join_root(root: bytes, path: bytes) -> bytes:
     return os.path.join(root, path.lstrip(b"/"))
 
 

@@ -6,7 +6,7 @@ import re
 _LINE = re.compile(r"""^(ID|VERSION_ID)=["']?([A-Za-z0-9._-]*)["']?$""", re.MULTILINE)
 
 
-def os_release(root: bytes = b"/") -> str:
+def read_os_release(root: bytes = b"/") -> str:
     """`ID-VERSION_ID`, such as debian-12; just `ID` where a release has no number; "" where nothing says."""
     for name in (b"etc/os-release", b"usr/lib/os-release"):
         try:

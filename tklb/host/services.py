@@ -30,7 +30,7 @@ def deny_service_starts(root: bytes = b"/") -> Iterator[None]:
     """
     policy = Path(os.fsdecode(root).rstrip("/") + _POLICY_PLACE)
     kept = policy.with_name("policy-rc.d.tklb-kept")
-    _give_back(policy, kept)
+    _restore_policy(policy, kept)
     if os.path.lexists(policy):
         policy.rename(kept)
     policy.parent.mkdir(parents=True, exist_ok=True)
@@ -38,10 +38,10 @@ def deny_service_starts(root: bytes = b"/") -> Iterator[None]:
     try:
         yield
     finally:
-        _give_back(policy, kept)
+        _restore_policy(policy, kept)
 
 
-def _give_back(policy: Path, kept: Path) -> None:
+def _restore_policy(policy: Path, kept: Path) -> None:
     with contextlib.suppress(OSError):
         if not policy.is_symlink() and policy.read_bytes() == _POLICY:
             policy.unlink()
@@ -54,8 +54,8 @@ def restart(names: Iterable[str]) -> tuple[Skipped, ...]:
 
     One that is masked or disabled stays as it is. Without systemd only what runs is restarted.
     """
-    restart_one = _by_systemd if os.path.isdir("/run/systemd/system") else _by_script
-    if restart_one is _by_systemd:
+    restart_one = _restart_by_systemd if os.path.isdir("/run/systemd/system") else _restart_by_script
+    if restart_one is _restart_by_systemd:
         with contextlib.suppress(ProgramFailed):
             run(["systemctl", "daemon-reload"], timeout=_SECONDS)
     skipped = []
@@ -66,17 +66,17 @@ def restart(names: Iterable[str]) -> tuple[Skipped, ...]:
     return tuple(skipped)
 
 
-def _by_systemd(name: str) -> str:
+def _restart_by_systemd(name: str) -> str:
     unit = name if "." in name else f"{name}.service"
     state = run(["systemctl", "is-enabled", "--", unit], accept=range(256), timeout=_SECONDS).stdout.decode().strip()
     if state in ("", "not-found"):
         return "there is no such service"
     if state in ("disabled", "masked"):  # as the owner of the snapshot left it
         return ""
-    return _failure(["systemctl", "reload-or-restart", "--", unit])
+    return _try_command(["systemctl", "reload-or-restart", "--", unit])
 
 
-def _by_script(name: str) -> str:
+def _restart_by_script(name: str) -> str:
     """Without systemd, as in a container: the init script.
 
     invoke-rc.d(8) would do nothing and call it success where nobody knows the runlevel, so its two questions are asked
@@ -92,14 +92,14 @@ def _by_script(name: str) -> str:
         allowed = run([_POLICY_PLACE, name, "restart"], accept=range(256), timeout=_SECONDS).status
         if allowed == _FORBIDDEN:
             return "policy-rc.d forbids it"
-    return _failure(["service", name, "restart"])
+    return _try_command(["service", name, "restart"])
 
 
 def _names(folder: str) -> list[str]:
     return os.listdir(folder) if os.path.isdir(folder) else []
 
 
-def _failure(argv: list[str]) -> str:
+def _try_command(argv: list[str]) -> str:
     try:
         result = run(argv, accept=range(256), timeout=_SECONDS)
     except (ProgramMissing, ProgramFailed) as exc:

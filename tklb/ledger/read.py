@@ -19,15 +19,7 @@ from tklb.ledger.entry import (
     parse_volumes,
 )
 from tklb.ledger.memory import NewestEntry, copy_path, decrypt_once, keep_copies, read_newest, remember_newest
-from tklb.ledger.order import (
-    EntryOrder,
-    OpenedLedger,
-    count_later,
-    find_torn,
-    list_broken,
-    open_entries,
-    order_entries,
-)
+from tklb.ledger.order import EntryOrder, OpenedLedger, count_later, find_torn, list_broken, open_entries, order_entries
 from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry, Volume
 from tklb.storage.backend import LEDGER, Backend

@@ -15,11 +15,11 @@ from tklb.errors import ProfileInvalid
 from tklb.host import dpkg
 from tklb.host.files.digest import file_digest
 from tklb.host.files.scan import scan
-from tklb.host.release import os_release
+from tklb.host.release import read_os_release
 from tklb.model.files import FileEntry
 from tklb.model.report import Skipped, SkippedItems
-from tklb.profile.folder import Profile, load_profile, tagged
-from tklb.profile.generated import ucf_owners
+from tklb.profile.folder import Profile, add_tags, load_profile
+from tklb.profile.generated import read_ucf_owners
 from tklb.profile.recipe import Recipe, parse_recipe
 
 _KEYWORDS = frozenset(
@@ -41,7 +41,7 @@ def build_profile(root: bytes, recipe: Path, out: Path | None = None) -> Profile
         parsed = parse_recipe(text)
     except ValueError as exc:
         raise ProfileInvalid(profile=recipe, reason=exc) from exc
-    signs = tuple(_signs_of_life(root, parsed, text))
+    signs = tuple(_find_signs_of_use(root, parsed, text))
     if signs:
         more = f" and {len(signs) - _SHOWN} more" if len(signs) > _SHOWN else ""
         raise ProfileInvalid(profile=parsed.id, reason=f"the root is not clean: {'; '.join(signs[:_SHOWN])}{more}")
@@ -50,24 +50,24 @@ def build_profile(root: bytes, recipe: Path, out: Path | None = None) -> Profile
     contents = {
         "profile.toml": text,
         "packages": format_packages(dpkg.list_installed(root)),
-        "passwd": _content(root, b"etc/passwd"),
-        "group": _content(root, b"etc/group"),
+        "passwd": _read_content(root, b"etc/passwd"),
+        "group": _read_content(root, b"etc/group"),
     }
     for name, content in contents.items():
         write_atomic(folder / name, content, 0o644)
     write_atomic(folder / "files.mtree", mtree.HEADER + _DEFAULTS, 0o644)
     profile = load_profile(folder)
-    write_atomic(folder / "files.mtree", b"".join(_listing(root, profile)), 0o644)
+    write_atomic(folder / "files.mtree", b"".join(_format_files(root, profile)), 0o644)
     return load_profile(folder)
 
 
-def _listing(root: bytes, profile: Profile) -> Iterator[bytes]:
+def _format_files(root: bytes, profile: Profile) -> Iterator[bytes]:
     skipped = SkippedItems()
     entries = list(scan(root, profile.rules, skipped=skipped, digest=True))
     nameless = [Skipped(entry.path, "no name owns it") for entry in entries if None in (entry.uname, entry.gname)]
     for item in (*skipped, *nameless):
         raise ProfileInvalid(profile=profile.id, reason=f"{os.fsdecode(item.item)}: {item.reason}")
-    owners = _owners(root, entries)
+    owners = _find_owners(root, entries)
     yield mtree.HEADER
     yield _DEFAULTS
     for entry in entries:
@@ -76,13 +76,13 @@ def _listing(root: bytes, profile: Profile) -> Iterator[bytes]:
             bare = bare._replace(uid=None, uname=None)
         if entry.gid == 0 and entry.gname == b"root":
             bare = bare._replace(gid=None, gname=None)
-        yield tagged(mtree.format_entry(bare, _KEYWORDS), owners.get(entry.path, ()))
+        yield add_tags(mtree.format_entry(bare, _KEYWORDS), owners.get(entry.path, ()))
 
 
-def _owners(root: bytes, entries: list[FileEntry]) -> dict[bytes, set[str]]:
+def _find_owners(root: bytes, entries: list[FileEntry]) -> dict[bytes, set[str]]:
     """Which packages an entry goes with: those that ship it, that made it, that a link leads to, or all in a folder."""
     found = {path: set(names) for path, names in dpkg.list_shipped_by(root).items()}
-    for path, name in ucf_owners(root).items():
+    for path, name in read_ucf_owners(root).items():
         found.setdefault(path, {name})
     children: dict[bytes, list[bytes]] = {}
     for entry in reversed(entries):
@@ -101,41 +101,41 @@ def _owners(root: bytes, entries: list[FileEntry]) -> dict[bytes, set[str]]:
     return {path: names for path, names in found.items() if len(names) <= _MOST_OWNERS}
 
 
-def _signs_of_life(root: bytes, recipe: Recipe, text: bytes) -> Iterator[str]:
+def _find_signs_of_use(root: bytes, recipe: Recipe, text: bytes) -> Iterator[str]:
     present = {package.name for package in dpkg.list_installed(root)}
     if not present:
         yield "it is no Debian root file system"
         return
-    if recipe.release and os_release(root) != recipe.release:
-        yield f"it is {os_release(root) or 'of no known release'}, not {recipe.release}"
+    if recipe.release and read_os_release(root) != recipe.release:
+        yield f"it is {read_os_release(root) or 'of no known release'}, not {recipe.release}"
     yield from (f"package {name} is not installed" for name in recipe.packages if name not in present)
     yield from (f"package {name} is not fully installed" for name in dpkg.list_unfinished(root))
     for pattern in _BORN_LATER:
-        yield from (f"/{found} is there" for found in _present(root, pattern))
-    if _content(root, b"etc/machine-id").strip():
+        yield from (f"/{found} is there" for found in _find_present(root, pattern))
+    if _read_content(root, b"etc/machine-id").strip():
         yield "/etc/machine-id is set"
-    for line in _content(root, b"etc/passwd").splitlines():
+    for line in _read_content(root, b"etc/passwd").splitlines():
         fields = line.split(b":")
         if len(fields) == 7 and fields[2].isdigit() and 1000 <= int(fields[2]) < 60000:
             yield f"there is a user {os.fsdecode(fields[0])}"
     for entry in dpkg.package_files(root, below=(b"/etc",)):
-        if entry.md5 and entry.path not in text and _differs(root, entry):
+        if entry.md5 and entry.path not in text and _is_edited(root, entry):
             yield f"{os.fsdecode(entry.path)} was edited"
 
 
-def _present(root: bytes, pattern: str) -> Iterator[PurePosixPath]:
+def _find_present(root: bytes, pattern: str) -> Iterator[PurePosixPath]:
     top = Path(os.fsdecode(root))
     yield from (PurePosixPath(found.relative_to(top)) for found in sorted(top.glob(pattern)))
 
 
-def _differs(root: bytes, entry: FileEntry) -> bool:
+def _is_edited(root: bytes, entry: FileEntry) -> bool:
     try:
         return file_digest(os.path.join(root, entry.path.lstrip(b"/")), "md5") != entry.md5
     except OSError:
         return True
 
 
-def _content(root: bytes, path: bytes) -> bytes:
+def _read_content(root: bytes, path: bytes) -> bytes:
     try:
         return Path(os.fsdecode(os.path.join(root, path))).read_bytes()
     except OSError:

@@ -52,10 +52,10 @@ def derive_install_state(
         while parent and parent not in found and wanted(parent):
             found[parent] = FileEntry(parent, "dir")
             parent = parent.rpartition(b"/")[0]
-    return (_with_metadata(root, found[path]) for path in sorted(found))
+    return (_add_metadata(root, found[path]) for path in sorted(found))
 
 
-def _with_metadata(root: bytes, entry: FileEntry) -> FileEntry:
+def _add_metadata(root: bytes, entry: FileEntry) -> FileEntry:
     """dpkg-statoverride's word, else what is usual for the path, else what is usual."""
     if entry.mode is not None:
         return entry._replace(xattrs=())

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tklb.host.dpkg import list_installed
-from tklb.host.release import os_release
+from tklb.host.release import read_os_release
 from tklb.model.packages import Package
 from tklb.profile.folder import LAST_RESORT, Profile, find_profile, list_shipped
 
@@ -12,7 +12,7 @@ _MOST_MISSING = 1 / 3  # of a profile's packages: with more missing it describes
 
 def detect_profile(root: bytes = b"/", folder: Path | None = None) -> Profile:
     """The shipped profile that fits best; where none does, that of last resort. Raises ProfileInvalid."""
-    release = os_release(root)
+    release = read_os_release(root)
     present = {package.name for package in list_installed(root)}
     best: tuple[int, str, Profile] | None = None
     for profile in list_shipped(folder):

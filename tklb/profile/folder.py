@@ -71,20 +71,20 @@ class Profile:
     def recorded_packages(self) -> tuple[Package, ...]:
         """The packages whose files files.mtree has. Raises ProfileInvalid."""
         try:
-            return parse_packages(_read(self.folder, "packages"))
+            return parse_packages(_read_file(self.folder, "packages"))
         except ValueError as exc:
             raise ProfileInvalid(profile=self.id, reason=f"packages: {exc}") from exc
 
     def packages(self, root: bytes = b"/") -> tuple[Package, ...]:
         """The packages of the install state. Without a built one: those that every Debian has, and what they need."""
-        return dpkg.base_packages(root) if self.recipe.derived else self.recorded_packages()
+        return dpkg.list_base_packages(root) if self.recipe.derived else self.recorded_packages()
 
     def accounts(self, root: bytes = b"/") -> Accounts:
         """The accounts of the install state. Without a built one: those that every Debian is born with."""
         if self.recipe.derived:
             masters = os.path.join(root, b"usr/share/base-passwd")
-            return Accounts(_shadowed(masters, "passwd.master"), _shadowed(masters, "group.master"))
-        return Accounts(_lines(self.folder, "passwd"), _lines(self.folder, "group"))
+            return Accounts(_read_shadowed(masters, "passwd.master"), _read_shadowed(masters, "group.master"))
+        return Accounts(_read_lines(self.folder, "passwd"), _read_lines(self.folder, "group"))
 
     def entries(self) -> Iterator[FileEntry]:
         """What files.mtree has, sorted; where it names no extended attributes there are none. Raises ProfileInvalid."""
@@ -97,7 +97,7 @@ class Profile:
 
     def owners(self) -> dict[bytes, frozenset[str]]:
         """Path -> names of the packages it came with, where they are known."""
-        text = _read(self.folder, "files.mtree")
+        text = _read_file(self.folder, "files.mtree")
         return {
             mtree.unescape(name[1:]): frozenset(
                 tag.removeprefix(_OWNER).decode("ascii", "replace")
@@ -108,7 +108,7 @@ class Profile:
         }
 
 
-def tagged(line: bytes, owners: Iterable[str]) -> bytes:
+def add_tags(line: bytes, owners: Iterable[str]) -> bytes:
     """A record of files.mtree with its owners, as a keyword that mtree(8) knows."""
     tags = b",".join(_OWNER + name.encode() for name in sorted(owners))
     return line[:-1] + b" tags=" + tags + b"\n" if tags else line
@@ -118,10 +118,10 @@ def load_profile(folder: Path) -> Profile:
     """Read a profile; its listing is read later, when it is needed. Raises ProfileInvalid."""
     digest = hashlib.sha256()
     for name in LIMITS:
-        content = _read(folder, name)
+        content = _read_file(folder, name)
         digest.update(f"{name} {len(content)}\n".encode() + content)
     try:
-        recipe = parse_recipe(_read(folder, "profile.toml"))
+        recipe = parse_recipe(_read_file(folder, "profile.toml"))
     except ValueError as exc:
         raise ProfileInvalid(profile=folder, reason=f"profile.toml: {exc}") from exc
     return Profile(recipe, folder, digest.hexdigest())
@@ -151,7 +151,7 @@ def find_profile(folder: Path | None, name: str) -> Profile:
     raise ProfileInvalid(profile=name, reason="there is none of that name")
 
 
-def _read(folder: Path, name: str) -> bytes:
+def _read_file(folder: Path, name: str) -> bytes:
     """A file of the profile: a plain one, not a link, not too large. Raises ProfileInvalid."""
     try:
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -166,9 +166,9 @@ def _read(folder: Path, name: str) -> bytes:
     return content
 
 
-def _lines(folder: Path | bytes, name: str) -> tuple[bytes, ...]:
+def _read_lines(folder: Path | bytes, name: str) -> tuple[bytes, ...]:
     if isinstance(folder, Path):
-        return tuple(_read(folder, name).splitlines())
+        return tuple(_read_file(folder, name).splitlines())
     try:
         with open(os.path.join(folder, name.encode()), "rb") as stream:
             return tuple(stream.read().splitlines())
@@ -176,6 +176,6 @@ def _lines(folder: Path | bytes, name: str) -> tuple[bytes, ...]:
         return ()
 
 
-def _shadowed(folder: bytes, name: str) -> tuple[bytes, ...]:
+def _read_shadowed(folder: bytes, name: str) -> tuple[bytes, ...]:
     """The lines as they are once passwords are shadowed, which base-passwd's postinst sees to (shadowconfig(8))."""
-    return tuple(line.replace(b":*:", b":x:", 1) for line in _lines(folder, name))
+    return tuple(line.replace(b":*:", b":x:", 1) for line in _read_lines(folder, name))

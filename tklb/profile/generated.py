@@ -55,43 +55,43 @@ def list_generated(root: bytes) -> Iterator[FileEntry]:
         if _exists(root, b"/usr/lib/systemd/system/" + unit):
             yield FileEntry(path, "link", link=_unit_file(root, path, b"system", unit))
     for path, content in _WRITTEN:
-        if _exists(root, path) and _link(root, path) is None:
+        if _exists(root, path) and _read_link(root, path) is None:
             yield FileEntry(path, "file", sha256=hashlib.sha256(content).hexdigest())
     for copy, template in _COPIES:
         if content := _read(root, template):
             yield FileEntry(copy, "file", sha256=hashlib.sha256(content).hexdigest())
-    for profile in _names(root, b"/etc/apparmor.d/local"):
+    for profile in _list_names(root, b"/etc/apparmor.d/local"):
         if _exists(root, b"/etc/apparmor.d/" + profile):
             path = b"/etc/apparmor.d/local/" + profile
             yield FileEntry(path, "file", sha256=hashlib.sha256(b"").hexdigest())
-    yield from _registered(root)
-    yield from _alternatives(root)
-    yield from _enabled_units(root)
-    yield from _masked_units(root)
-    yield from _apache_links(root)
-    yield from _php_links(root)
-    yield from _certificates(root)
-    yield from _runlevel_links(root)
+    yield from _list_ucf_files(root)
+    yield from _list_alternatives(root)
+    yield from _list_enabled_units(root)
+    yield from _list_masked_units(root)
+    yield from _list_apache_links(root)
+    yield from _list_php_links(root)
+    yield from _list_certificates(root)
+    yield from _list_runlevel_links(root)
 
 
-def ucf_owners(root: bytes) -> dict[bytes, str]:
+def read_ucf_owners(root: bytes) -> dict[bytes, str]:
     """Which package registered a configuration file with ucf."""
-    lines = (line.split(None, 1) for line in _lines(root, b"/var/lib/ucf/registry"))
+    lines = (line.split(None, 1) for line in _read_lines(root, b"/var/lib/ucf/registry"))
     return {words[1].strip(): words[0].decode("ascii", "replace") for words in lines if len(words) == 2}
 
 
-def _registered(root: bytes) -> Iterator[FileEntry]:
+def _list_ucf_files(root: bytes) -> Iterator[FileEntry]:
     """ucf's hash file has the MD5 of what the maintainer last offered."""
-    for line in _lines(root, b"/var/lib/ucf/hashfile"):
+    for line in _read_lines(root, b"/var/lib/ucf/hashfile"):
         if re.match(rb"[0-9a-f]{32}  /", line) and _exists(root, line[34:]):
             yield FileEntry(line[34:], "file", md5=line[:32].decode())
 
 
-def _alternatives(root: bytes) -> Iterator[FileEntry]:
+def _list_alternatives(root: bytes) -> Iterator[FileEntry]:
     """The best choice of each group in automatic mode. Format: admindir files of update-alternatives(1)."""
     folder = b"/var/lib/dpkg/alternatives"
-    for group in _names(root, folder):
-        lines = _lines(root, folder + b"/" + group)
+    for group in _list_names(root, folder):
+        lines = _read_lines(root, folder + b"/" + group)
         if len(lines) < 3 or lines[0] != b"auto":
             continue
         end = lines.index(b"", 2)
@@ -99,13 +99,13 @@ def _alternatives(root: bytes) -> Iterator[FileEntry]:
         for (name, place), choice in zip(links, _best_choice(lines[end + 1 :], len(links) - 1), strict=False):
             if choice and _exists(root, choice):
                 yield FileEntry(b"/etc/alternatives/" + name, "link", link=choice)
-                yield FileEntry(_merged(root, place), "link", link=b"/etc/alternatives/" + name)
+                yield FileEntry(_follow_usr_merge(root, place), "link", link=b"/etc/alternatives/" + name)
 
 
-def _merged(root: bytes, path: bytes) -> bytes:
+def _follow_usr_merge(root: bytes, path: bytes) -> bytes:
     """Where a path really lies when /bin, /sbin or /lib is a link into /usr."""
     top = b"/" + path.split(b"/", 2)[1]
-    return b"/usr" + path if (_link(root, top) or b"").lstrip(b"/") == b"usr" + top else path
+    return b"/usr" + path if (_read_link(root, top) or b"").lstrip(b"/") == b"usr" + top else path
 
 
 def _best_choice(lines: Sequence[bytes], slaves: int) -> Sequence[bytes]:
@@ -121,12 +121,12 @@ def _best_choice(lines: Sequence[bytes], slaves: int) -> Sequence[bytes]:
     return best
 
 
-def _enabled_units(root: bytes) -> Iterator[FileEntry]:
+def _list_enabled_units(root: bytes) -> Iterator[FileEntry]:
     for scope, helper in ((b"system", b"deb-systemd-helper-enabled"), (b"user", b"deb-systemd-user-helper-enabled")):
         registry, folder = b"/var/lib/systemd/" + helper, b"/etc/systemd/" + scope + b"/"
-        for name in _names(root, registry):
+        for name in _list_names(root, registry):
             unit = name.removesuffix(b".dsh-also")
-            places = _lines(root, registry + b"/" + name) if unit != name else []
+            places = _read_lines(root, registry + b"/" + name) if unit != name else []
             for place in places:
                 if place.startswith(folder) and _exists(root, registry + b"/" + place.removeprefix(folder)):
                     yield FileEntry(place, "link", link=_unit_file(root, place, scope, unit))
@@ -135,22 +135,22 @@ def _enabled_units(root: bytes) -> Iterator[FileEntry]:
 def _unit_file(root: bytes, place: bytes, scope: bytes, unit: bytes) -> bytes:
     """Where the link to a shipped unit leads: both spellings of a merged /usr are as good."""
     spellings = [top + b"/systemd/" + scope + b"/" + unit for top in (b"/lib", b"/usr/lib")]
-    found = _link(root, place)
+    found = _read_link(root, place)
     return found if found in spellings else spellings[1]
 
 
-def _masked_units(root: bytes) -> Iterator[FileEntry]:
-    for name in _names(root, b"/var/lib/systemd/deb-systemd-helper-masked"):
+def _list_masked_units(root: bytes) -> Iterator[FileEntry]:
+    for name in _list_names(root, b"/var/lib/systemd/deb-systemd-helper-masked"):
         yield FileEntry(b"/etc/systemd/system/" + name, "link", link=b"/dev/null")
 
 
-def _apache_links(root: bytes) -> Iterator[FileEntry]:
+def _list_apache_links(root: bytes) -> Iterator[FileEntry]:
     for kind, short, ends in (
         (b"module", b"mods", (b".load", b".conf")),
         (b"conf", b"conf", (b".conf",)),
         (b"site", b"sites", (b".conf",)),
     ):
-        names = _names(root, b"/var/lib/apache2/" + kind + b"/enabled_by_maint")
+        names = _list_names(root, b"/var/lib/apache2/" + kind + b"/enabled_by_maint")
         if kind == b"site":  # the package's script enables it as an administrator would
             names += [b"000-default"]
         for file in (name + end for name in names for end in ends):
@@ -159,23 +159,23 @@ def _apache_links(root: bytes) -> Iterator[FileEntry]:
                 yield FileEntry(b"/etc/apache2/" + short + b"-enabled/" + file, "link", link=target)
 
 
-def _php_links(root: bytes) -> Iterator[FileEntry]:
+def _list_php_links(root: bytes) -> Iterator[FileEntry]:
     registry = b"/var/lib/php/modules"
-    for version in _names(root, registry):
-        for interface in _names(root, registry + b"/" + version):
-            modules = {*_names(root, b"/".join((registry, version, interface, b"enabled_by_maint")))}
+    for version in _list_names(root, registry):
+        for interface in _list_names(root, registry + b"/" + version):
+            modules = {*_list_names(root, b"/".join((registry, version, interface, b"enabled_by_maint")))}
             folder = b"/etc/php/%s/%s/conf.d" % (version, interface)
-            for name in _names(root, folder):
+            for name in _list_names(root, folder):
                 module = name.removesuffix(b".ini").partition(b"-")[2]
                 if module in modules:
                     target = b"/etc/php/%s/mods-available/%s.ini" % (version, module)
                     yield FileEntry(folder + b"/" + name, "link", link=target)
 
 
-def _certificates(root: bytes) -> Iterator[FileEntry]:
+def _list_certificates(root: bytes) -> Iterator[FileEntry]:
     """Links to all packaged authorities, and the bundle of them; what an administrator left out or added differs."""
     shipped, etc = b"/usr/share/ca-certificates/", b"/etc/ssl/certs/"
-    configuration = _lines(root, b"/etc/ca-certificates.conf")
+    configuration = _read_lines(root, b"/etc/ca-certificates.conf")
     listed = [line.removeprefix(b"!") for line in configuration if line[:1] not in (b"#", b"")]
     contents = [_read(root, shipped + name) for name in listed]
     if not listed or not all(contents):
@@ -189,28 +189,28 @@ def _certificates(root: bytes) -> Iterator[FileEntry]:
         name = certificate.rpartition(b"/")[2].removesuffix(b".crt").translate(bytes.maketrans(b" (),", b"_==_"))
         names[name + b".pem"] = shipped + certificate
     yield from (FileEntry(etc + name, "link", link=target) for name, target in names.items())
-    for name in _names(root, etc):
-        if re.fullmatch(rb"[0-9a-f]{8}\.[0-9]+", name) and (target := _link(root, etc + name)) in names:
+    for name in _list_names(root, etc):
+        if re.fullmatch(rb"[0-9a-f]{8}\.[0-9]+", name) and (target := _read_link(root, etc + name)) in names:
             yield FileEntry(etc + name, "link", link=target)
 
 
-def _runlevel_links(root: bytes) -> Iterator[FileEntry]:
+def _list_runlevel_links(root: bytes) -> Iterator[FileEntry]:
     """Links as the header of the script says (`Default-Start: 2 3 4 5`); insserv's numbers are as they are."""
     headers: dict[bytes, tuple[bytes, bytes]] = {}
     for level in b"0123456S":
         folder = b"/etc/rc%c.d" % level
-        for name in _names(root, folder):
-            target = _link(root, folder + b"/" + name) or b""
+        for name in _list_names(root, folder):
+            target = _read_link(root, folder + b"/" + name) or b""
             script = target.removeprefix(b"../init.d/")
             if script == target:
                 continue
             if script not in headers:
-                headers[script] = _levels(_read(root, b"/etc/init.d/" + script))
+                headers[script] = _read_levels(_read(root, b"/etc/init.d/" + script))
             if level in headers[script][name[:1] == b"K"]:
                 yield FileEntry(folder + b"/" + name, "link", link=target)
 
 
-def _levels(script: bytes) -> tuple[bytes, bytes]:
+def _read_levels(script: bytes) -> tuple[bytes, bytes]:
     start, stop = (re.search(rb"^#\s*Default-%s:(.*)$" % key, script, re.MULTILINE) for key in (b"Start", b"Stop"))
     return start[1] if start else b"", stop[1] if stop else b""
 
@@ -218,35 +218,35 @@ def _levels(script: bytes) -> tuple[bytes, bytes]:
 # ---------------------------------------------------------------- reading below a root
 
 
-def _below(root: bytes, path: bytes) -> bytes:
+def _join_root(root: bytes, path: bytes) -> bytes:
     return os.path.join(root, path.lstrip(b"/"))
 
 
 def _exists(root: bytes, path: bytes) -> bool:
-    return os.path.lexists(_below(root, path))
+    return os.path.lexists(_join_root(root, path))
 
 
-def _link(root: bytes, path: bytes) -> bytes | None:
+def _read_link(root: bytes, path: bytes) -> bytes | None:
     try:
-        return os.readlink(_below(root, path))
+        return os.readlink(_join_root(root, path))
     except OSError:
         return None
 
 
-def _names(root: bytes, folder: bytes) -> list[bytes]:
+def _list_names(root: bytes, folder: bytes) -> list[bytes]:
     try:
-        return sorted(os.listdir(_below(root, folder)))
+        return sorted(os.listdir(_join_root(root, folder)))
     except OSError:
         return []
 
 
 def _read(root: bytes, path: bytes) -> bytes:
     try:
-        with open(_below(root, path), "rb") as stream:
+        with open(_join_root(root, path), "rb") as stream:
             return stream.read()
     except OSError:
         return b""
 
 
-def _lines(root: bytes, path: bytes) -> list[bytes]:
+def _read_lines(root: bytes, path: bytes) -> list[bytes]:
     return _read(root, path).split(b"\n")

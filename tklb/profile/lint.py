@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tklb.diff.rules import components
+from tklb.diff.rules import split_path
 from tklb.errors import ProfileInvalid
 from tklb.profile.folder import LIMITS, Profile, load_profile
 
@@ -22,7 +22,7 @@ def lint_profile(folder: Path) -> tuple[str, ...]:
         profile = load_profile(folder)
     except ProfileInvalid as exc:
         return (str(exc),)
-    problems = [*_strangers(folder), *_files(profile), *_packages(profile), *_accounts(profile)]
+    problems = [*_find_strangers(folder), *_check_files(profile), *_check_packages(profile), *_check_accounts(profile)]
     return tuple(problems)
 
 
@@ -43,13 +43,13 @@ def describe_profile(profile: Profile) -> Mapping[str, object]:
     }
 
 
-def _strangers(folder: Path) -> Iterator[str]:
+def _find_strangers(folder: Path) -> Iterator[str]:
     for item in sorted(folder.iterdir()):
         if item.name not in _ALLOWED or item.is_symlink() or not item.is_file():
             yield f"{item.name}: not part of a profile"
 
 
-def _files(profile: Profile) -> Iterator[str]:
+def _check_files(profile: Profile) -> Iterator[str]:
     rules, last, count = profile.rules, b"", 0
     try:
         for entry in profile.entries():
@@ -57,7 +57,7 @@ def _files(profile: Profile) -> Iterator[str]:
             if count == _MOST_NAMED:
                 yield "files.mtree: more problems are not named"
                 return
-            components(entry.path)
+            split_path(entry.path)
             for problem in (
                 "not in the order of paths" if entry.path <= last else "",
                 "left out by the rules" if not rules.decide(entry.path).included else "",
@@ -75,7 +75,7 @@ def _files(profile: Profile) -> Iterator[str]:
         yield str(exc)
 
 
-def _packages(profile: Profile) -> Iterator[str]:
+def _check_packages(profile: Profile) -> Iterator[str]:
     try:
         recorded = {package.name for package in profile.recorded_packages()}
     except ProfileInvalid as exc:
@@ -85,7 +85,7 @@ def _packages(profile: Profile) -> Iterator[str]:
         yield from (f"packages: {name} is missing" for name in profile.recipe.packages if name not in recorded)
 
 
-def _accounts(profile: Profile) -> Iterator[str]:
+def _check_accounts(profile: Profile) -> Iterator[str]:
     accounts = {name: (profile.folder / name).read_bytes().splitlines() for name in _ACCOUNT}
     for name, lines in accounts.items():
         for number, line in enumerate(lines, 1):

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tklb.diff.rules import Rule, Rules, components
+from tklb.diff.rules import Rule, Rules, split_path
 from tklb.profile.builtin import NEVER
 
 LIMIT = 256 * 1024  # bytes of a profile.toml
@@ -55,14 +55,14 @@ def parse_recipe(text: bytes) -> Recipe:
         raise ValueError(f"no TOML: {exc}") from exc
     _check_keys(parsed)
     recipe = Recipe(
-        id=_word(parsed, "id"),
-        summary=_line(parsed.get("summary", "")),
-        release=_word(parsed, "release") if parsed.get("release") else "",
-        include=_paths(parsed, "include"),
-        exclude=_paths(parsed, "exclude"),
-        services=_words(parsed, "services", "restart", _SERVICE),
-        engines=_words(parsed, "databases", "engines", re.compile("|".join(_ENGINES))),
-        packages=_words(parsed, "root", "packages", _WORD),
+        id=_read_word(parsed, "id"),
+        summary=_read_line(parsed.get("summary", "")),
+        release=_read_word(parsed, "release") if parsed.get("release") else "",
+        include=_read_paths(parsed, "include"),
+        exclude=_read_paths(parsed, "exclude"),
+        services=_read_words(parsed, "services", "restart", _SERVICE),
+        engines=_read_words(parsed, "databases", "engines", re.compile("|".join(_ENGINES))),
+        packages=_read_words(parsed, "root", "packages", _WORD),
         derived=parsed.get("derived", False),
     )
     _check_rules(recipe)
@@ -91,39 +91,39 @@ def _holds_text(value: object) -> bool:
     return not isinstance(value, list) or all(isinstance(item, str) for item in value)
 
 
-def _word(parsed: Mapping[str, object], key: str) -> str:
+def _read_word(parsed: Mapping[str, object], key: str) -> str:
     value = str(parsed.get(key, ""))
     if not _WORD.fullmatch(value):
         raise ValueError(f"`{key}` must be a word of a-z, 0-9, `.`, `+`, `-`")
     return value
 
 
-def _line(value: object) -> str:
+def _read_line(value: object) -> str:
     text = str(value)
     if len(text) > 200 or not text.isprintable():
         raise ValueError("`summary` must be one line of at most 200 characters")
     return text
 
 
-def _words(parsed: Mapping[str, object], table: str, key: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
-    values = _list(parsed, table, key)
+def _read_words(parsed: Mapping[str, object], table: str, key: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
+    values = _read_list(parsed, table, key)
     for value in values:
         if not pattern.fullmatch(value):
             raise ValueError(f"`{table}.{key}`: {value!r} is not allowed")
     return values
 
 
-def _paths(parsed: Mapping[str, object], key: str) -> tuple[bytes, ...]:
-    values = tuple(value.encode() for value in _list(parsed, "files", key))
+def _read_paths(parsed: Mapping[str, object], key: str) -> tuple[bytes, ...]:
+    values = tuple(value.encode() for value in _read_list(parsed, "files", key))
     for value in values:
         try:
-            components(value)
+            split_path(value)
         except ValueError as exc:
             raise ValueError(f"`files.{key}`: {exc}") from exc
     return values
 
 
-def _list(parsed: Mapping[str, object], table: str, key: str) -> tuple[str, ...]:
+def _read_list(parsed: Mapping[str, object], table: str, key: str) -> tuple[str, ...]:
     content = parsed.get(table, {})
     assert isinstance(content, dict)
     return tuple(content.get(key, ()))

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 
 from tklb.diff.packages import label, native_architecture
-from tklb.diff.rules import Rules, components
+from tklb.diff.rules import Rules, split_path
 from tklb.errors import ProfileInvalid, printable
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package
@@ -37,18 +37,18 @@ def read_install_state(
     offered = tuple(package for package in packages if label(package, native) not in local)
     fresh = tuple(package for package in offered if _identity(package) not in recorded)
     changed = {name for name, _, _ in recorded.symmetric_difference(map(_identity, packages))}
-    known = {} if not changed else _by_path(root, fresh, profile.recipe.include, profile.rules)
+    known = {} if not changed else _derive_entries(root, fresh, profile.recipe.include, profile.rules)
     known |= {
         path: FileEntry(path, "dir", 0o755, 0, 0, b"root", b"root") for path in OUR_FOLDERS if _exists(root, path)
     }
     if rules is not None:
-        known |= _beyond(root, profile, rules, offered)
+        known |= _derive_for_overrides(root, profile, rules, offered)
     if not changed and not known:
-        return _recorded(profile)
-    return _merged(root, profile, known, changed)
+        return _read_recorded(profile)
+    return _merge(root, profile, known, changed)
 
 
-def _recorded(profile: Profile) -> Iterator[FileEntry]:
+def _read_recorded(profile: Profile) -> Iterator[FileEntry]:
     last = b""
     for entry in profile.entries():
         if entry.path <= last:
@@ -61,41 +61,45 @@ def _identity(package: Package) -> tuple[str, str, str]:
     return package.name, package.version, package.architecture
 
 
-def _by_path(root: bytes, packages: Iterable[Package], below: Iterable[bytes], rules: Rules) -> dict[bytes, FileEntry]:
-    found = derive_install_state(root, packages, map(plain_part, below), _wanted(rules))
+def _derive_entries(
+    root: bytes, packages: Iterable[Package], below: Iterable[bytes], rules: Rules
+) -> dict[bytes, FileEntry]:
+    found = derive_install_state(root, packages, map(plain_part, below), _make_filter(rules))
     return {entry.path: entry for entry in found}
 
 
-def _beyond(root: bytes, profile: Profile, rules: Rules, packages: tuple[Package, ...]) -> dict[bytes, FileEntry]:
+def _derive_for_overrides(
+    root: bytes, profile: Profile, rules: Rules, packages: tuple[Package, ...]
+) -> dict[bytes, FileEntry]:
     """What packages put where only an override looks."""
     below = [rule.pattern for rule in rules.rules if rule.include and rule.is_override]
     if not below:
         return {}
     own = profile.rules
-    found = _by_path(root, packages, below, rules)
+    found = _derive_entries(root, packages, below, rules)
     return {path: entry for path, entry in found.items() if not own.decide(path).included}
 
 
-def _wanted(rules: Rules) -> Callable[[bytes], bool]:
+def _make_filter(rules: Rules) -> Callable[[bytes], bool]:
     return lambda path: rules.decide(path).included
 
 
 def plain_part(pattern: bytes) -> bytes:
     """The leading components of a pattern that have no sign in them."""
     plain = []
-    for part in components(pattern):
+    for part in split_path(pattern):
         if any(sign in part for sign in (b"*", b"?", b"[", b"\\")):
             break
         plain.append(part)
     return b"/" + b"/".join(plain)
 
 
-def _merged(root: bytes, profile: Profile, known: dict[bytes, FileEntry], changed: set[str]) -> Iterator[FileEntry]:
+def _merge(root: bytes, profile: Profile, known: dict[bytes, FileEntry], changed: set[str]) -> Iterator[FileEntry]:
     """Both in one order. A recorded path whose package went or changed, and that is gone, went with its package."""
     owners = profile.owners() if changed else {}
     waiting = iter(sorted(known))
     upcoming = next(waiting, None)
-    for entry in _recorded(profile):
+    for entry in _read_recorded(profile):
         while upcoming is not None and upcoming < entry.path:
             yield known[upcoming]
             upcoming = next(waiting, None)
@@ -105,7 +109,7 @@ def _merged(root: bytes, profile: Profile, known: dict[bytes, FileEntry], change
         packages = owners.get(entry.path, frozenset())
         is_chosen = bool(changed) and entry.path.startswith(_CHOSEN)
         if newer is not None and (packages & changed or is_chosen):
-            yield _replaced(entry, newer)
+            yield _replace_content(entry, newer)
         elif not (is_chosen or (packages and packages <= changed)) or _exists(root, entry.path):
             yield entry
     while upcoming is not None:
@@ -117,7 +121,7 @@ def _exists(root: bytes, path: bytes) -> bool:
     return os.path.lexists(os.path.join(root, path.lstrip(b"/")))
 
 
-def _replaced(recorded: FileEntry, newer: FileEntry) -> FileEntry:
+def _replace_content(recorded: FileEntry, newer: FileEntry) -> FileEntry:
     """The package manager knows the newer content, the profile mode and owner."""
     if recorded.kind != newer.kind:
         return newer

@@ -121,7 +121,7 @@ class _Run:
 
     def _do_files(self, batch: list[Step]) -> Sequence[Skipped]:
         skipped: list[Skipped] = []
-        for number, step in enumerate(self.applier.ahead(batch, _written)):
+        for number, step in enumerate(self.applier.prepare_ahead(batch, _written)):
             if number % _EVERY == 0:
                 self.means.progress("putting files in place", number, len(batch))
             skipped += apply_file(self.applier, step)
@@ -131,7 +131,7 @@ class _Run:
         missed = {item.item for item in self.skipped}
         for path, mtime_ns in self.plan.folder_times:
             if path not in missed:
-                self.skipped += self.applier.folder_time(path, mtime_ns)
+                self.skipped += self.applier.set_folder_time(path, mtime_ns)
 
     def report(self, shown_plan: Plan) -> Report:
         said = (
@@ -152,7 +152,7 @@ def apply_file(applier: FileWriter, step: Step) -> tuple[Skipped, ...]:
         case Step(kind=StepKind.LINK, entry=entry, partner=partner) if entry and partner:
             return applier.link(entry, partner, step.was)
         case Step(kind=StepKind.METADATA, entry=entry) if entry:
-            return applier.metadata(entry, step.was)
+            return applier.set_metadata(entry, step.was)
         case Step(entry=entry) if entry:
             return applier.write(entry, step.was)
     raise ValueError(f"a step without an entry: {step.kind}")

@@ -4,7 +4,7 @@ import platform
 import socket
 
 from tklb.config.paths import ROOT
-from tklb.host.release import os_release
+from tklb.host.release import read_os_release
 from tklb.model.snapshot_metadata import MachineFacts
 
 
@@ -13,7 +13,7 @@ def this_machine(host: str, profile: str, services: tuple[str, ...], parts: froz
     return MachineFacts(
         hostname=socket.gethostname(),
         host=host,
-        release=os_release(ROOT),
+        release=read_os_release(ROOT),
         architecture=platform.machine(),
         profile=profile,
         services=services,

@@ -19,7 +19,7 @@ def scan(output: Output, root: bytes, digest: bool, path: tuple[bytes, ...]) -> 
 
     A PATH that does not begin with / is relative to the current folder, or to the root if --root is given.
     """
-    from tklb.diff.listing import listing
+    from tklb.diff.listing import format_listing
     from tklb.diff.rules import Rule, Rules
     from tklb.host.files.scan_records import scan_records
     from tklb.model.report import Skipped, SkippedItems
@@ -29,6 +29,6 @@ def scan(output: Output, root: bytes, digest: bool, path: tuple[bytes, ...]) -> 
     absent = (name for name in tops if not os.path.lexists(root + name))
     skipped = SkippedItems(Skipped(name, "there is no such path") for name in absent)
     rules = Rules(tuple(Rule(True, name, is_literal=True) for name in tops))
-    sys.stdout.buffer.writelines(listing(scan_records(root, rules, digest=digest, skipped=skipped)))
+    sys.stdout.buffer.writelines(format_listing(scan_records(root, rules, digest=digest, skipped=skipped)))
     sys.stdout.buffer.flush()
     return report_skipped(output, skipped)

@@ -64,11 +64,11 @@ def map_ids(kind: str, old: AccountTable, new: AccountTable, taken: frozenset[in
     """
     here = new.ids
     owners = new.owners
-    free = _FreeIds(set(taken | reserved | old.claimed))
+    free = _FreeIds(set(taken | reserved | old.claimed_ids))
     ids: dict[int, int] = {}
     names: dict[bytes, int] = {}
     warnings: list[str] = []
-    for number, aliases in _aliases(old).items():
+    for number, aliases in _group_aliases(old).items():
         known = tuple(dict.fromkeys(here[name] for name in aliases if name in here))
         if number == ROOT:
             ids[number] = ROOT
@@ -79,29 +79,29 @@ def map_ids(kind: str, old: AccountTable, new: AccountTable, taken: frozenset[in
         else:
             ids[number] = free.take(kind, number)
         names |= {name: here.get(name, ids[number]) for name in aliases}
-        warnings += _warnings(kind, number, ids[number], known, aliases)
+        warnings += _warn_of_split_ids(kind, number, ids[number], known, aliases)
         if not known and ids[number] in owners:
-            warnings.append(f"{kind} {number} of {_list(aliases)} is also {printable(owners[number])}'s here")
+            warnings.append(f"{kind} {number} of {_join_names(aliases)} is also {printable(owners[number])}'s here")
     for entry in old.later:
         ids.setdefault(entry.id, names[entry.name])
-    return IdMap(ids, names, (*warnings, *_joined(kind, ids)))
+    return IdMap(ids, names, (*warnings, *_warn_of_joined_ids(kind, ids)))
 
 
-def _aliases(table: AccountTable) -> dict[int, list[bytes]]:
+def _group_aliases(table: AccountTable) -> dict[int, list[bytes]]:
     found: dict[int, list[bytes]] = {}
     for name, number in table.ids.items():
         found.setdefault(number, []).append(name)
     return found
 
 
-def _warnings(kind: str, number: int, goes: int, known: tuple[int, ...], aliases: list[bytes]) -> list[str]:
+def _warn_of_split_ids(kind: str, number: int, goes: int, known: tuple[int, ...], aliases: list[bytes]) -> list[str]:
     apart = [other for other in known if other != goes]
     if not apart:
         return []
-    return [f"{kind} {number} is {_list(aliases)}; here their {kind}s differ: what has {number} goes to {goes}"]
+    return [f"{kind} {number} is {_join_names(aliases)}; here their {kind}s differ: what has {number} goes to {goes}"]
 
 
-def _joined(kind: str, ids: Mapping[int, int]) -> list[str]:
+def _warn_of_joined_ids(kind: str, ids: Mapping[int, int]) -> list[str]:
     sources: dict[int, list[int]] = {}
     for number, goes in ids.items():
         sources.setdefault(goes, []).append(number)
@@ -112,5 +112,5 @@ def _joined(kind: str, ids: Mapping[int, int]) -> list[str]:
     ]
 
 
-def _list(names: list[bytes]) -> str:
+def _join_names(names: list[bytes]) -> str:
     return ", ".join(map(printable, names))

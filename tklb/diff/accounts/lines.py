@@ -66,7 +66,7 @@ class AccountTable:
         return found
 
     @property
-    def claimed(self) -> frozenset[int]:
+    def claimed_ids(self) -> frozenset[int]:
         """Every id that the machine may take for a name's, later and half-right lines among them."""
         loose = (read_loosely(self.form, self.lines[row]) for row in self.odd)
         strict = (entry.id for entry in (*self.entries.values(), *self.later))
@@ -86,7 +86,7 @@ def parse(form: Form, lines: Iterable[bytes]) -> AccountTable:
     odd: list[int] = []
     rows = tuple(lines)
     for row, line in enumerate(rows):
-        entry = _entry(form, line, row)
+        entry = _parse_line(form, line, row)
         if entry is None and line.strip():
             odd.append(row)
         elif entry and entry.name in entries:
@@ -96,17 +96,17 @@ def parse(form: Form, lines: Iterable[bytes]) -> AccountTable:
     return AccountTable(form, rows, entries, tuple(later), tuple(odd))
 
 
-def _entry(form: Form, line: bytes, row: int) -> AccountLine | None:
+def _parse_line(form: Form, line: bytes, row: int) -> AccountLine | None:
     fields = tuple(line.split(b":"))
     name = fields[0]
     if len(fields) not in form.counts or not name or name != name.strip() or b"\0" in line or is_special(line):
         return None
-    if any(number(fields[index]) is None for index in form.numbers):
+    if any(parse_id(fields[index]) is None for index in form.numbers):
         return None
     return AccountLine(name, fields, row)
 
 
-def number(field: bytes) -> int | None:
+def parse_id(field: bytes) -> int | None:
     """An id in plain decimal digits, or None."""
     found = _NUMBER.fullmatch(field)
     return int(found[1]) if found and int(found[1]) <= MAX_ID else None
@@ -130,9 +130,9 @@ def read_loosely(form: Form, line: bytes) -> tuple[bytes, int] | None:
 
 def replace_id(field: bytes, wanted: int) -> bytes:
     """The text of an id field, left alone (leading zeros) where it says `wanted` already."""
-    return field if number(field) == wanted else b"%d" % wanted
+    return field if parse_id(field) == wanted else b"%d" % wanted
 
 
-def members(field: bytes) -> tuple[bytes, ...]:
+def split_members(field: bytes) -> tuple[bytes, ...]:
     """The names of a comma-separated list, each once, in order."""
     return tuple(dict.fromkeys(name for name in field.split(b",") if name))

@@ -13,10 +13,10 @@ from tklb.diff.accounts.lines import (
     SHADOW,
     AccountTable,
     Form,
-    members,
-    number,
     parse,
+    parse_id,
     split_lines,
+    split_members,
 )
 from tklb.diff.accounts.merge_lines import merge_group, merge_gshadow, merge_passwd, merge_shadow
 from tklb.diff.accounts.subordinate import merge_ranges
@@ -54,10 +54,10 @@ def _difference(base: Facts, now: Facts, base_secrets: Facts, now_secrets: Facts
         for name in base_secrets.keys() & now_secrets.keys() & base.keys() & now.keys()
         if base_secrets[name] != now_secrets[name]
     }
-    return _sorted(now.keys() - base.keys()), _sorted(changed), _sorted(base.keys() - now.keys())
+    return _sort(now.keys() - base.keys()), _sort(changed), _sort(base.keys() - now.keys())
 
 
-def _sorted(names: set[bytes]) -> Names:
+def _sort(names: set[bytes]) -> Names:
     return tuple(sorted(names))
 
 
@@ -72,7 +72,7 @@ def _users(accounts: Accounts) -> Facts:
 
 def _groups(accounts: Accounts) -> Facts:
     entries = parse(GROUP, accounts.group).entries
-    return {name: (entry.fields[1], frozenset(members(entry.fields[3]))) for name, entry in entries.items()}
+    return {name: (entry.fields[1], frozenset(split_members(entry.fields[3]))) for name, entry in entries.items()}
 
 
 def _secrets(form: Form, lines: tuple[bytes, ...]) -> Facts:
@@ -80,7 +80,7 @@ def _secrets(form: Form, lines: tuple[bytes, ...]) -> Facts:
     if form is SHADOW:
         return {name: (entry.fields[1], *entry.fields[3:]) for name, entry in entries.items()}
     return {
-        name: (entry.fields[1], *(frozenset(members(field)) for field in entry.fields[2:]))
+        name: (entry.fields[1], *(frozenset(split_members(field)) for field in entry.fields[2:]))
         for name, entry in entries.items()
     }
 
@@ -125,12 +125,12 @@ def merge_users_json(old_passwd: bytes, old_group: bytes, new_passwd: bytes, new
 def _merge(
     old: Accounts, new: Accounts, role: Role, nameless_uids: frozenset[int], nameless_gids: frozenset[int]
 ) -> AccountMerge:
-    old_users, new_users = _checked(PASSWD, old.passwd), _checked(PASSWD, new.passwd)
-    old_groups, new_groups = _checked(GROUP, old.group), _checked(GROUP, new.group)
-    nameless_uids = (nameless_uids | _numeric_owners(old)) - old_users.claimed
-    nameless_gids = (nameless_gids | _primary_gids(old_users)) - old_groups.claimed
-    uids = map_ids("uid", old_users, new_users, new_users.claimed, nameless_uids)
-    gids = map_ids("gid", old_groups, new_groups, new_groups.claimed | _primary_gids(new_users), nameless_gids)
+    old_users, new_users = _parse_with_root(PASSWD, old.passwd), _parse_with_root(PASSWD, new.passwd)
+    old_groups, new_groups = _parse_with_root(GROUP, old.group), _parse_with_root(GROUP, new.group)
+    nameless_uids = (nameless_uids | _numeric_owners(old)) - old_users.claimed_ids
+    nameless_gids = (nameless_gids | _primary_gids(old_users)) - old_groups.claimed_ids
+    uids = map_ids("uid", old_users, new_users, new_users.claimed_ids, nameless_uids)
+    gids = map_ids("gid", old_groups, new_groups, new_groups.claimed_ids | _primary_gids(new_users), nameless_gids)
 
     keeps = frozenset({ROOT_NAME}) if role is Role.CLONE else frozenset[bytes]()
     passwd = merge_passwd(old_users, new_users, uids, gids, keeps)
@@ -140,8 +140,8 @@ def _merge(
     shadow = merge_shadow(parse(SHADOW, old.shadow), parse(SHADOW, new.shadow), users, keeps)
     gshadow = merge_gshadow(parse(GSHADOW, old.gshadow), parse(GSHADOW, new.gshadow), groups)
     ids = users[2].ids
-    subuid = merge_ranges("subuid", old.subuid, new.subuid, uids, ids, users[2].claimed | nameless_uids)
-    subgid = merge_ranges("subgid", old.subgid, new.subgid, uids, ids, groups[2].claimed | nameless_gids)
+    subuid = merge_ranges("subuid", old.subuid, new.subuid, uids, ids, users[2].claimed_ids | nameless_uids)
+    subgid = merge_ranges("subgid", old.subgid, new.subgid, uids, ids, groups[2].claimed_ids | nameless_gids)
 
     files = passwd, group, shadow, gshadow, subuid, subgid
     told = [*uids.warnings, *gids.warnings]
@@ -150,7 +150,7 @@ def _merge(
     return AccountMerge(Accounts(*(file.lines for file in files)), uids.ids, gids.ids, tuple(told))
 
 
-def _checked(form: Form, lines: tuple[bytes, ...]) -> AccountTable:
+def _parse_with_root(form: Form, lines: tuple[bytes, ...]) -> AccountTable:
     table = parse(form, lines)
     root = table.entries.get(ROOT_NAME)
     if root and root.id != ROOT:
@@ -160,7 +160,7 @@ def _checked(form: Form, lines: tuple[bytes, ...]) -> AccountTable:
 
 def _numeric_owners(accounts: Accounts) -> frozenset[int]:
     """The uids that own ranges by number in subuid and subgid."""
-    owners = (number(line.split(b":", 1)[0]) for line in (*accounts.subuid, *accounts.subgid))
+    owners = (parse_id(line.split(b":", 1)[0]) for line in (*accounts.subuid, *accounts.subgid))
     return frozenset(owner for owner in owners if owner is not None)
 
 

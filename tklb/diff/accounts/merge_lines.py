@@ -9,12 +9,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tklb.diff.accounts.id_map import IdMap
-from tklb.diff.accounts.lines import AccountLine, AccountTable, is_special, members, parse, read_loosely, replace_id
+from tklb.diff.accounts.lines import (
+    AccountLine,
+    AccountTable,
+    is_special,
+    parse,
+    read_loosely,
+    replace_id,
+    split_members,
+)
 from tklb.errors import printable
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class MergedLines:
     """The lines of a merged file. Warnings name lines by number, never their content: it may hold a password."""
 
     lines: tuple[bytes, ...]
@@ -23,7 +31,7 @@ class Lines:
 
 def merge_passwd(
     old: AccountTable, new: AccountTable, uids: IdMap, gids: IdMap, keeps_password: frozenset[bytes]
-) -> Lines:
+) -> MergedLines:
     """Merge passwd(5). `keeps_password` names whose password field of this machine stays."""
 
     def merged(entry: AccountLine) -> bytes:
@@ -34,10 +42,10 @@ def merge_passwd(
         ids = replace_id(uid, uids.names[name]), replace_id(gid, gids(int(gid)))
         return b":".join((name, password, *ids, *rest))
 
-    return _with_aliases_in_order(_compose(old, new, merged), old, new)
+    return _order_aliases(_merge_names(old, new, merged), old, new)
 
 
-def merge_group(old: AccountTable, new: AccountTable, gids: IdMap) -> Lines:
+def merge_group(old: AccountTable, new: AccountTable, gids: IdMap) -> MergedLines:
     """Merge group(5): the members are the union."""
 
     def merged(entry: AccountLine) -> bytes:
@@ -45,7 +53,7 @@ def merge_group(old: AccountTable, new: AccountTable, gids: IdMap) -> Lines:
         joined = _union(entry, new.entries.get(name), 3)
         return b":".join((name, password, replace_id(gid, gids.names[name]), joined))
 
-    return _with_aliases_in_order(_compose(old, new, merged), old, new)
+    return _order_aliases(_merge_names(old, new, merged), old, new)
 
 
 def merge_shadow(
@@ -53,19 +61,19 @@ def merge_shadow(
     new: AccountTable,
     passwd: tuple[AccountTable, AccountTable, AccountTable],
     keeps: frozenset[bytes],
-) -> Lines:
+) -> MergedLines:
     """Merge shadow(5). `passwd` is that of old, new and merged; this machine's line stays for the names in `keeps`."""
 
     def locked(name: bytes) -> bytes:
         return name + b":!:::::::"
 
-    chosen = _chosen(old, new, passwd, keeps, lambda theirs, _: b":".join(theirs.fields))
-    return _beside(old, new, chosen, passwd, locked)
+    chosen = _choose_secrets(old, new, passwd, keeps, lambda theirs, _: b":".join(theirs.fields))
+    return _merge_secrets(old, new, chosen, passwd, locked)
 
 
 def merge_gshadow(
     old: AccountTable, new: AccountTable, group: tuple[AccountTable, AccountTable, AccountTable]
-) -> Lines:
+) -> MergedLines:
     """Merge gshadow(5): administrators and members are the union. `group` is that of old, new and merged."""
 
     def joined(theirs: AccountLine, ours: AccountLine | None) -> bytes:
@@ -74,10 +82,10 @@ def merge_gshadow(
     def locked(name: bytes) -> bytes:
         return name + b":!::" + group[2].entries[name].fields[3]
 
-    return _beside(old, new, _chosen(old, new, group, frozenset(), joined), group, locked)
+    return _merge_secrets(old, new, _choose_secrets(old, new, group, frozenset(), joined), group, locked)
 
 
-def _chosen(
+def _choose_secrets(
     old: AccountTable,
     new: AccountTable,
     names: tuple[AccountTable, AccountTable, AccountTable],
@@ -97,17 +105,17 @@ def _chosen(
     return chosen
 
 
-def _beside(
+def _merge_secrets(
     old: AccountTable,
     new: AccountTable,
     chosen: Mapping[bytes, bytes],
     names: tuple[AccountTable, AccountTable, AccountTable],
     locked: Callable[[bytes], bytes],
-) -> Lines:
+) -> MergedLines:
     """Merge a secret file beside the file of names that it follows."""
     form, merged = new.form, names[2]
     if not (old.lines or new.lines):
-        return Lines(())
+        return MergedLines(())
     unknown = [entry for name, entry in merged.entries.items() if name not in chosen]
     missing = [entry.name for entry in unknown if entry.fields[1] == b"x" or entry.name in new.entries]
     wanted = {**chosen, **{name: locked(name) for name in missing}}
@@ -123,16 +131,16 @@ def _beside(
         for name in table.entries
         if name not in own.entries
     ]
-    return _placed(lines, added, old, new, told)
+    return _place_lines(lines, added, old, new, told)
 
 
-def _compose(old: AccountTable, new: AccountTable, merged: Callable[[AccountLine], bytes]) -> Lines:
+def _merge_names(old: AccountTable, new: AccountTable, merged: Callable[[AccountLine], bytes]) -> MergedLines:
     lines = [
         merged(old.entries[entry.name]) if entry and entry.name in old.entries else new.lines[row]
         for row, entry in _rows(new)
     ]
     added = [merged(entry) for name, entry in old.entries.items() if name not in new.entries]
-    return _placed(lines, added, old, new, [])
+    return _place_lines(lines, added, old, new, [])
 
 
 def _rows(table: AccountTable) -> Iterable[tuple[int, AccountLine | None]]:
@@ -140,7 +148,9 @@ def _rows(table: AccountTable) -> Iterable[tuple[int, AccountLine | None]]:
     return ((row, entries.get(row)) for row in range(len(table.lines)))
 
 
-def _placed(lines: list[bytes], added: list[bytes], old: AccountTable, new: AccountTable, told: list[str]) -> Lines:
+def _place_lines(
+    lines: list[bytes], added: list[bytes], old: AccountTable, new: AccountTable, told: list[str]
+) -> MergedLines:
     """Add what this machine lacks: accounts and odd lines before its NIS compat lines, compat lines behind them."""
     known = frozenset(new.lines)
     foreign = dict.fromkeys(old.lines[row] for row in old.odd if old.lines[row] not in known)
@@ -150,7 +160,7 @@ def _placed(lines: list[bytes], added: list[bytes], old: AccountTable, new: Acco
     added = added + [line for line in kept if not _is_compat(line)]
     stop = next((row for row, line in enumerate(lines) if _is_compat(line)), len(lines))
     told = told + _odd_warnings(old, "the backed-up machine", refused) + _odd_warnings(new, "this machine", set())
-    return Lines((*lines[:stop], *added, *lines[stop:], *compat), tuple(told))
+    return MergedLines((*lines[:stop], *added, *lines[stop:], *compat), tuple(told))
 
 
 def _would_be_an_account(line: bytes, old: AccountTable, new: AccountTable) -> bool:
@@ -159,7 +169,7 @@ def _would_be_an_account(line: bytes, old: AccountTable, new: AccountTable) -> b
     if reading is None:
         return False
     name, number = reading
-    return name in old.entries or name in new.entries or number in new.claimed
+    return name in old.entries or name in new.entries or number in new.claimed_ids
 
 
 def _odd_warnings(table: AccountTable, whose: str, refused: set[bytes]) -> list[str]:
@@ -180,10 +190,10 @@ def _is_compat(line: bytes) -> bool:
 
 
 def _union(theirs: AccountLine, ours: AccountLine | None, index: int) -> bytes:
-    return b",".join(members(b",".join((theirs.fields[index], ours.fields[index] if ours else b""))))
+    return b",".join(split_members(b",".join((theirs.fields[index], ours.fields[index] if ours else b""))))
 
 
-def _with_aliases_in_order(merged: Lines, old: AccountTable, new: AccountTable) -> Lines:
+def _order_aliases(merged: MergedLines, old: AccountTable, new: AccountTable) -> MergedLines:
     """Let names that share an id stand in the old order, because the first of them is the owner that ls(1) shows."""
     table = parse(new.form, merged.lines)
     repeated = {entry.name for entry in new.later}
@@ -197,4 +207,4 @@ def _with_aliases_in_order(merged: Lines, old: AccountTable, new: AccountTable) 
             ordered = sorted(entries, key=lambda entry: rank.get(entry.name, len(rank)))
             for place, entry in zip(entries, ordered, strict=True):
                 lines[place.row] = merged.lines[entry.row]
-    return Lines(tuple(lines), merged.warnings)
+    return MergedLines(tuple(lines), merged.warnings)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tklb.diff.accounts.id_map import IdMap
-from tklb.diff.accounts.lines import MAX_ID, number
-from tklb.diff.accounts.merge_lines import Lines
+from tklb.diff.accounts.lines import MAX_ID, parse_id
+from tklb.diff.accounts.merge_lines import MergedLines
 from tklb.errors import printable
 
 FIRST = 100_000  # SUB_UID_MIN and SUB_GID_MIN of login.defs(5)
@@ -49,13 +49,13 @@ def merge_ranges(
     uids: IdMap,
     ids: Mapping[bytes, int],
     used: Iterable[int],
-) -> Lines:
+) -> MergedLines:
     """Merge one of the two files, whose name is `file`.
 
     `ids` are the uids of the merged passwd, `used` the ids that no moved range may hold.
     """
-    here = [found for line in new if (found := _read(line, ids))]
-    wanted = [found for line in old if (found := _read(_mapped(line, uids), ids))]
+    here = [found for line in new if (found := _parse_range(line, ids))]
+    wanted = [found for line in old if (found := _parse_range(_map_owner(line, uids), ids))]
     needed = [want for want in dict.fromkeys(wanted) if not any(want.is_within(have) for have in here)]
     asked = {want[1:] for want in wanted}
     spare = [have for have in here if have[1:] not in asked]
@@ -69,43 +69,43 @@ def merge_ranges(
         own = next((have for have in spare if (have.who, have.length) == (want.who, want.length)), None)
         if own:
             spare.remove(own)
-        goes = own or _free(want, busy)
+        goes = own or _find_free_range(want, busy)
         if goes and not own:
             added.append(goes)
             busy.append(goes)
-        told.append(_told(file, want, goes))
-    odd, odd_told = _odd(file, old, new, ids)
-    return Lines((*new, *(item.line for item in added), *odd), (*told, *odd_told))
+        told.append(_describe_move(file, want, goes))
+    odd, odd_told = _find_odd_lines(file, old, new, ids)
+    return MergedLines((*new, *(item.line for item in added), *odd), (*told, *odd_told))
 
 
-def _read(line: bytes, ids: Mapping[bytes, int]) -> Range | None:
+def _parse_range(line: bytes, ids: Mapping[bytes, int]) -> Range | None:
     owner, _, rest = line.partition(b":")
-    numbers = [number(text) for text in rest.split(b":")]
+    numbers = [parse_id(text) for text in rest.split(b":")]
     if not owner or line.startswith(b"#") or len(numbers) != 2:
         return None
     start, length = numbers
     if start is None or not length or start + length > MAX_ID + 1:
         return None
-    return Range(owner, start, length, _who(owner, ids))
+    return Range(owner, start, length, _find_owner(owner, ids))
 
 
-def _who(owner: bytes, ids: Mapping[bytes, int]) -> Owner:
+def _find_owner(owner: bytes, ids: Mapping[bytes, int]) -> Owner:
     if owner in ids:
         return ids[owner]
-    uid = number(owner)
+    uid = parse_id(owner)
     return owner if uid is None else uid
 
 
-def _mapped(line: bytes, uids: IdMap) -> bytes:
+def _map_owner(line: bytes, uids: IdMap) -> bytes:
     """The line with an owner given by number mapped; the owners of subgid, too, are users."""
     owner, _, rest = line.partition(b":")
-    uid = number(owner)
+    uid = parse_id(owner)
     if uid is None or uids(uid) == uid:
         return line
     return b"%d:%s" % (uids(uid), rest)
 
 
-def _free(want: Range, busy: list[Range]) -> Range | None:
+def _find_free_range(want: Range, busy: list[Range]) -> Range | None:
     """The lowest free range of that size, or None when there is none."""
     start = FIRST
     for other in sorted(busy, key=lambda taken: taken.start):
@@ -115,19 +115,21 @@ def _free(want: Range, busy: list[Range]) -> Range | None:
     return want._replace(start=start) if start + want.length <= MAX_ID else None
 
 
-def _told(file: str, want: Range, goes: Range | None) -> str:
+def _describe_move(file: str, want: Range, goes: Range | None) -> str:
     fate = f"moves to {goes.start}" if goes else "is left out, for there is no room"
     return f"/etc/{file}: the range {want.start} (length {want.length}) of {printable(want.owner)} is taken and {fate}"
 
 
-def _odd(
+def _find_odd_lines(
     file: str, old: tuple[bytes, ...], new: tuple[bytes, ...], ids: Mapping[bytes, int]
 ) -> tuple[list[bytes], list[str]]:
     """What is no range: kept, and told with its place."""
     told = []
     for lines, whose in ((old, "the backed-up machine"), (new, "this machine")):
         for row, line in enumerate(lines):
-            if line.strip() and not _read(line, ids):
+            if line.strip() and not _parse_range(line, ids):
                 told.append(f"/etc/{file} of {whose}, line {row + 1}: not a range, kept")
     known = frozenset(new)
-    return [line for line in dict.fromkeys(old) if line.strip() and line not in known and not _read(line, ids)], told
+    return [
+        line for line in dict.fromkeys(old) if line.strip() and line not in known and not _parse_range(line, ids)
+    ], told

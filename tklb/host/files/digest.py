@@ -1,4 +1,4 @@
-"""Digests of file contents. Takes a name and gives hex; reads the file once, without following a link."""
+"""Digests of file contents. Takes a name and gives hex digits. Reads the file once and follows no link."""
 
 import errno
 import hashlib
@@ -14,7 +14,7 @@ _TICK = 20_000_000  # nanoseconds; two changes of a file within one tick of the 
 
 
 class ContentChanged(OSError):
-    """A file that changed while it was being read, twice."""
+    """A file changed while it was read, twice in a row."""
 
     def __init__(self, path: bytes) -> None:
         super().__init__(errno.EBUSY, "changed while being read", path)
@@ -28,11 +28,10 @@ def file_digest(path: bytes, algorithm: str) -> str:
 def digest_with_status(
     name: bytes, algorithm: str, folder: int | None = None, check: Callable[[], object] = lambda: None
 ) -> tuple[str, os.stat_result]:
-    """Give the digest of a regular file and the status that goes with just this content: whoever writes to the file
-    later moves its ctime.
+    """Give the digest of a regular file and the status of exactly this content: a later write changes the ctime.
 
-    `folder` is the descriptor that `name` is relative to; `check` is called now and then and may raise an end. One
-    change while reading is forgiven. Raises OSError, ContentChanged.
+    `folder` is the descriptor that `name` is relative to. `check` is called between reads and may raise to end them.
+    If the file changes while it is read, this reads it once more. Raises OSError, ContentChanged.
     """
     for _ in range(_TRIES):
         descriptor = _open(name, folder)
@@ -40,28 +39,33 @@ def digest_with_status(
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", name)
-            if 0 <= time.time_ns() - before.st_ctime_ns < _TICK:
-                time.sleep(_TICK / 1e9)
-            content = hashlib.new(algorithm, usedforsecurity=False)
-            for chunk in _chunks(descriptor, min(before.st_size + 1, _MOST_AT_ONCE)):
-                content.update(chunk)
-                check()
+            digest = _digest(descriptor, algorithm, before, check)
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-        if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
-            after.st_size,
-            after.st_mtime_ns,
-            after.st_ctime_ns,
-        ):
-            return content.hexdigest(), after
+        if _version(before) == _version(after):
+            return digest, after
     raise ContentChanged(name)
+
+
+def _digest(descriptor: int, algorithm: str, status: os.stat_result, check: Callable[[], object]) -> str:
+    if 0 <= time.time_ns() - status.st_ctime_ns < _TICK:
+        time.sleep(_TICK / 1e9)
+    content = hashlib.new(algorithm, usedforsecurity=False)
+    for chunk in _chunks(descriptor, min(status.st_size + 1, _MOST_AT_ONCE)):
+        content.update(chunk)
+        check()
+    return content.hexdigest()
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _open(name: bytes, folder: int | None) -> int:
     try:
         return os.open(name, _OPEN | os.O_NOATIME, dir_fd=folder)
-    except PermissionError:  # only the owner and root may leave the time of access alone
+    except PermissionError:  # only root and the owner may read without a new access time
         return os.open(name, _OPEN, dir_fd=folder)
 
 

@@ -1,6 +1,6 @@
-"""What stands on this machine now: the view that a restore plans with.
+"""The files of this machine as they are now: the view that a restore plans with.
 
-Takes a root folder, gives entries, names and digests of what is beneath it; follows no link, changes nothing.
+Takes a root folder; gives entries, names and digests of the files below it. Follows no link, changes nothing.
 """
 
 import errno
@@ -9,15 +9,15 @@ import stat
 
 from tklb.base.fs import kind_of_mode
 from tklb.diff.xattrs import is_carried
-from tklb.host.files.openat import Beneath, NoFolder, by_descriptor
+from tklb.host.files.openat import NoFolder, RootedTree, descriptor_path
 from tklb.model.files import FileEntry
 
 
-class LiveFiles(Beneath):
-    """The files beneath a root as they are."""
+class LiveFiles(RootedTree):
+    """The files below a root as they are. A path that cannot be reached is absent; nothing here raises."""
 
     def entry(self, path: bytes) -> FileEntry | None:
-        """What stands at `path`, without digests; None where nothing can be reached there."""
+        """Give the entry at `path` without digests; None if there is none or it cannot be reached."""
         try:
             folder, name = self.place(path)
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -36,27 +36,27 @@ class LiveFiles(Beneath):
                 dev=status.st_dev,
                 ino=status.st_ino,
                 nlink=status.st_nlink,
-                xattrs=_xattrs(by_descriptor(folder, name)),
+                xattrs=_xattrs(descriptor_path(folder, name)),
             )
         except (OSError, ValueError):
             return None
 
     def names(self, path: bytes) -> tuple[bytes, ...]:
-        """The names in the folder `path`, sorted; none where it cannot be read."""
+        """Give the names in the folder `path`, sorted; none if it cannot be read."""
         try:
             return tuple(sorted(os.fsencode(name) for name in os.listdir(self.folder(path))))
         except (OSError, ValueError):
             return ()
 
     def digest(self, path: bytes, algorithm: str) -> str | None:
-        """The digest of the plain file `path`; None where it cannot be read."""
+        """Give the digest of the regular file `path`; None if it cannot be read."""
         try:
             return self.file_digest(path, algorithm)
         except (OSError, ValueError):
             return None
 
     def head(self, path: bytes, count: int) -> bytes:
-        """The first `count` bytes of the plain file `path`; none where it cannot be read."""
+        """Give the first `count` bytes of the regular file `path`; none if it cannot be read."""
         try:
             descriptor = self.open_file(path)
         except (OSError, ValueError):
@@ -68,8 +68,8 @@ class LiveFiles(Beneath):
         finally:
             os.close(descriptor)
 
-    def blocked(self, path: bytes) -> bytes | None:
-        """The nearest parent of `path` that is there and is no folder (a symbolic link, a file), or None."""
+    def find_barrier(self, path: bytes) -> bytes | None:
+        """Give the topmost parent of `path` that is not a folder but a link or a file, or None."""
         try:
             self.place(path)
         except NoFolder as exc:

@@ -1,8 +1,8 @@
-"""Reach what lies beneath a folder, name by name, never through a symbolic link.
+"""Open paths below a root folder, name by name, and never through a symbolic link.
 
-Takes absolute paths as they are inside a root, gives the open folder they lie in and their last name. Every component
-is opened from the one above it with O_NOFOLLOW, so that a link planted or swapped in at any moment is an error and no
-way out. Opens folders; changes nothing.
+Takes absolute paths inside a root. Gives the open folder of a path, and the last name of the path in it. Each component
+is opened from the one above it with O_NOFOLLOW, so a link that somebody plants at any moment is an error and leads
+nowhere. Opens folders; changes nothing.
 """
 
 import errno
@@ -24,15 +24,15 @@ Place = tuple[int, bytes]  # descriptor of a folder, a name in it
 
 
 class NoFolder(OSError):
-    """A parent of a path is there and is no folder: a link, a file. `barrier` is that parent."""
+    """A parent of a path is not a folder but a link or a file. `barrier` is that parent."""
 
     def __init__(self, barrier: bytes) -> None:
         super().__init__(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         self.barrier = barrier
 
 
-class Beneath:
-    """The folders beneath `root`. Keeps the last ones open; close it when done."""
+class RootedTree:
+    """The tree below `root`. Keeps the last folders open; use it in a with block. It is for one thread at a time."""
 
     def __init__(self, root: bytes) -> None:
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -48,10 +48,10 @@ class Beneath:
         os.close(self._root)
 
     def place(self, path: bytes) -> Place:
-        """The open folder `path` lies in, and its name there; valid until the next call.
+        """Give the open folder that holds `path`, and the name in it. The descriptor is valid until the next call.
 
-        Raises ValueError for what is no plain absolute path, NoFolder where a parent is a link or a file, and
-        FileNotFoundError where one is missing.
+        Raises ValueError for a path that is not plain and absolute, NoFolder if a parent is a link or a file, and
+        FileNotFoundError if one is missing.
         """
         names = names_of(path)
         if not names:
@@ -59,20 +59,20 @@ class Beneath:
         return self._folder(names[:-1]), names[-1]
 
     def folder(self, path: bytes) -> int:
-        """The open folder `path`; raises as place() does."""
+        """Give the open folder `path`. Raises as place() does."""
         return self._folder(names_of(path))
 
     def open_file(self, path: bytes) -> int:
-        """A new descriptor to read the plain file `path`; raises as place() does, OSError (EINVAL) for other kinds."""
+        """Open the regular file `path` for reading. Raises as place() does, and OSError (EINVAL) for other kinds."""
         folder, name = self.place(path)
         descriptor = os.open(name, _FILE, dir_fd=folder)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "not a plain file")
+            raise OSError(errno.EINVAL, "not a regular file")
         return descriptor
 
     def file_digest(self, path: bytes, algorithm: str) -> str:
-        """The digest of the plain file `path`, in lowercase hex."""
+        """Give the digest of the regular file `path` in lowercase hex. Raises as open_file() does."""
         descriptor = self.open_file(path)
         try:
             return digest_of(descriptor, algorithm)
@@ -80,7 +80,7 @@ class Beneath:
             os.close(descriptor)
 
     def forget(self, path: bytes = b"/") -> None:
-        """Close what is kept open of the folder `path` and those in it, because it was removed or replaced."""
+        """Close the folder `path` and those in it, because it was removed or replaced."""
         names = names_of(path)
         for known in [known for known in self._open if known[: len(names)] == names]:
             os.close(self._open.pop(known))
@@ -104,18 +104,23 @@ class Beneath:
         for end in range(depth + 1, len(names) + 1):
             above = here
             try:
-                here = os.open(names[end - 1], _FOLDER, dir_fd=above)
-            except OSError as exc:
-                if exc.errno in (errno.ENOTDIR, errno.ELOOP):
-                    raise NoFolder(b"/" + b"/".join(names[:end])) from exc
-                raise
+                here = _enter(above, names, end)
             finally:
                 os.close(above)
         return here
 
 
+def _enter(above: int, names: tuple[bytes, ...], end: int) -> int:
+    try:
+        return os.open(names[end - 1], _FOLDER, dir_fd=above)
+    except OSError as exc:
+        if exc.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise NoFolder(b"/" + b"/".join(names[:end])) from exc
+        raise
+
+
 def names_of(path: bytes) -> tuple[bytes, ...]:
-    """The names a plain absolute path is made of. Raises ValueError for `..`, empty names, NUL, relative paths."""
+    """Split a plain absolute path. Raises ValueError for `..`, empty names, NUL and relative paths."""
     if path == b"/":
         return ()
     names = tuple(path[1:].split(b"/"))
@@ -125,7 +130,7 @@ def names_of(path: bytes) -> tuple[bytes, ...]:
 
 
 def digest_of(descriptor: int, algorithm: str, check: Callable[[], object] = lambda: None) -> str:
-    """The digest of what is left to read, in lowercase hex; `check` is called now and then and may raise an end."""
+    """Give the digest of the rest of a file in lowercase hex. `check` is called between reads and may raise."""
     content = hashlib.new(algorithm, usedforsecurity=False)
     while chunk := os.read(descriptor, _CHUNK):
         content.update(chunk)
@@ -133,10 +138,11 @@ def digest_of(descriptor: int, algorithm: str, check: Callable[[], object] = lam
     return content.hexdigest()
 
 
-def by_descriptor(descriptor: int, name: bytes | None = None) -> bytes:
-    """A path of what a descriptor stands for (or a name in that folder), for calls that take no descriptor.
+def descriptor_path(descriptor: int, name: bytes | None = None) -> bytes:
+    """Give a path to an open object, or to a name in an open folder, for calls that take no descriptor.
 
-    Through it chmod, chown, utime and xattr calls reach links, fifos and devices too, and nothing can come between.
+    Through it chmod, chown, utime and xattr calls also reach links, fifos and devices, and no swapped parent can
+    redirect them.
     """
     path = b"/proc/self/fd/%d" % descriptor
     return path if name is None else path + b"/" + name

@@ -1,6 +1,6 @@
-"""Large files read in other threads before their turn, so that more than one core has work; what comes keeps its order.
+"""Read large files in other threads before their turn, so that more than one core has work. The order stays.
 
-Takes functions that read; gives what they give. Touches nothing itself.
+Takes functions that read and gives their results. Touches nothing itself.
 """
 
 import os
@@ -15,51 +15,53 @@ from tklb.model.files import FileEntry
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_LARGE = 1 << 18  # bytes; for less, a word to another thread costs more than it saves
-_MOST_THREADS = 2  # more would have a disk that turns seek
-_MOST_BEGUN, _MOST_HELD = 64, 4096
+_LARGE = 1 << 18  # bytes; below this, a call to another thread costs more than it saves
+_MOST_THREADS = 2  # more threads would make a disk with heads seek
+_MOST_STARTED, _MOST_HELD = 64, 4096
 
 
-class Reader:
-    """The threads. Whoever reads for long calls `check` now and then; close it when done."""
+class BackgroundReader:
+    """Threads that read. A long read must call `check` now and then. Close it when done."""
 
     def __init__(self) -> None:
         self._stop = Event()
         self._threads = ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), _MOST_THREADS), "reader")
 
-    def begin(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Call `read` soon, in another thread."""
+    def start(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call `read` soon in another thread. Safe to call from any thread."""
         return self._threads.submit(read, *args, **kwargs)
 
     def check(self) -> None:
-        """Raise Interrupted where nobody wants what is read any more."""
+        """Raise Interrupted if close() was called: nobody wants the result any more."""
         if self._stop.is_set():
             raise Interrupted
 
     def close(self) -> None:
-        """End all that was begun."""
+        """End all reads, started or waiting."""
         self._stop.set()
         self._threads.shutdown(cancel_futures=True)
 
 
 def is_large(entry: FileEntry) -> bool:
-    """Whether it is worth another thread to read a file."""
+    """Whether reading the file in another thread is worth it."""
     return entry.kind == "file" and (entry.size or 0) >= _LARGE
 
 
-def read_in_turn(items: Iterable[T], is_begun: Callable[[T], bool]) -> Iterator[T]:
-    """Give `items` as they come; once one `is_begun`, which means being read, the next ones are asked for before it
-    is given, up to a bounded number: those among them that are large are begun by that.
+def read_in_turn(items: Iterable[T], is_started: Callable[[T], bool]) -> Iterator[T]:
+    """Give `items` in their order.
+
+    Once an item `is_started`, which means that a thread reads it, this asks for the next items before it gives that
+    one. Asking starts the large ones among them. The number of items that wait is bounded.
     """
-    held, begun = deque[T](), 0
+    held, started = deque[T](), 0
     for item in items:
-        if not held and not is_begun(item):
+        if not held and not is_started(item):
             yield item
             continue
         held.append(item)
-        begun += is_begun(item)
-        while begun > _MOST_BEGUN or len(held) > _MOST_HELD:
+        started += is_started(item)
+        while started > _MOST_STARTED or len(held) > _MOST_HELD:
             first = held.popleft()
-            begun -= is_begun(first)
+            started -= is_started(first)
             yield first
     yield from held

@@ -1,7 +1,8 @@
-"""What is there: a tree as sorted entries, or as the text of a listing.
+"""Scan a tree: give every path that the rules include as a sorted entry with its metadata.
 
-Takes a root, rules and, where there is one, the listing of an earlier scan; reads statuses, names of owners, link
-targets, extended attributes and, when asked, contents. Touches nothing. What cannot be seen is named, never fatal.
+Takes a root, rules and perhaps the listing of an earlier scan. Reads statuses, names of owners, link targets and
+extended attributes, and contents where a digest is wanted; changes nothing. A path that cannot be read is skipped and
+reported; it never ends the scan.
 """
 
 import contextlib
@@ -16,20 +17,20 @@ from tklb.base.fs import kind_of_mode
 from tklb.diff.rules import Rules
 from tklb.diff.xattrs import is_carried
 from tklb.host.files.digest import digest_with_status
-from tklb.host.files.readahead import Reader, is_large, read_in_turn
+from tklb.host.files.readahead import BackgroundReader, is_large, read_in_turn
 from tklb.host.files.walk import Seen, walk
 from tklb.model.files import FileEntry
 from tklb.model.report import Skipped, SkippedItems
 
 Digest = Callable[[], tuple[str, os.stat_result]]
-# Fields of an entry: what a status says (the names of owners are only looked up), and then what must be read.
+# Fields of an entry that come from its status; the names of owners are only looked up.
 _UP_TO_NAMES = slice(FileEntry._fields.index("uname"))
 _STATUS = slice(FileEntry._fields.index("size"), FileEntry._fields.index("sha256"))
 
 
 @dataclass(frozen=True, slots=True)
-class NameTable:
-    """Who owns an id, by the account files of the scanned root; the first name of an id counts, as in getpwuid(3)."""
+class OwnerNames:
+    """Names by id, from the account files of the scanned root. The first name of an id counts, as in getpwuid(3)."""
 
     users: dict[int, bytes]
     groups: dict[int, bytes]
@@ -44,35 +45,35 @@ def scan(
     own: tuple[bytes, ...] = (),
     digest: bool = False,
 ) -> Iterator[FileEntry]:
-    """Give all below `root` that `rules` take in, in plain byte order of the paths inside the root.
+    """Give all entries below `root` that `rules` include, in plain byte order of the paths inside the root.
 
-    `own` are paths inside the root that are passed over, as kernel file systems are. `known` is the sorted listing of
-    an earlier scan: where the status is still the same, digests and extended attributes come from there. `digest` adds
-    the SHA-256 of every file. What cannot be read is appended to `skipped`. Raises OSError where `root` is no folder.
+    `own` are paths inside the root to leave out; kernel file systems are always left out. `known` is the sorted listing
+    of an earlier scan: where the status is the same, digests and extended attributes come from there. `digest` adds
+    the SHA-256 of every file. `skipped` collects what cannot be read. Raises OSError if `root` is no folder.
     """
-    earlier = _Earlier(known)
+    earlier = _EarlierScan(known)
     with (
-        contextlib.closing(Examiner(root, skipped, digest=digest)) as examiner,
-        contextlib.closing(_Readings(examiner)) as readings,
+        contextlib.closing(EntryReader(root, skipped, digest=digest)) as reader,
+        contextlib.closing(_PendingEntries(reader)) as pending,
     ):
 
-        def found() -> Iterator[FileEntry | _Reading]:
+        def read_entries() -> Iterator[FileEntry | _PendingEntry]:
             for seen in walk(root, rules, own, skipped):
-                bare = examiner.bare(seen)
+                bare = reader.read_status(seen)
                 if bare is None:
                     continue
-                if entry := earlier.completed(bare, digest=digest):
+                if entry := earlier.complete(bare, digest=digest):
                     yield entry
                 else:
-                    yield readings.begin(bare, seen) if digest and is_large(bare) else examiner.completed(bare, seen)
+                    yield pending.start(bare, seen) if digest and is_large(bare) else reader.complete(bare, seen)
 
-        for item in read_in_turn(found(), lambda item: isinstance(item, _Reading)):
-            yield readings.completed(item) if isinstance(item, _Reading) else item
+        for item in read_in_turn(read_entries(), lambda item: isinstance(item, _PendingEntry)):
+            yield pending.finish(item) if isinstance(item, _PendingEntry) else item
 
 
-def read_names(root: bytes) -> NameTable:
-    """Read the account files below `root`, never following a link; absent files name nobody."""
-    return NameTable(_names(root, b"passwd"), _names(root, b"group"))
+def read_owner_names(root: bytes) -> OwnerNames:
+    """Read the account files below `root`, and follow no link. A missing file names nobody."""
+    return OwnerNames(_names(root, b"passwd"), _names(root, b"group"))
 
 
 def _names(root: bytes, file: bytes) -> dict[int, bytes]:
@@ -99,15 +100,15 @@ def _read(root: bytes, file: bytes) -> bytes:
             return b""
 
 
-class _Earlier:
-    """The listing of an earlier scan, read along with the present one."""
+class _EarlierScan:
+    """The listing of an earlier scan, read in step with the present one."""
 
     def __init__(self, known: Iterable[FileEntry]) -> None:
         self._known = iter(known)
         self._next = next(self._known, None)
 
-    def completed(self, bare: FileEntry, *, digest: bool) -> FileEntry | None:
-        """Give `bare` with what the earlier scan knew of it; None where it knew another file, or not enough."""
+    def complete(self, bare: FileEntry, *, digest: bool) -> FileEntry | None:
+        """Add what the earlier scan read of the same file; None if the file has changed or something is missing."""
         while self._next is not None and self._next.path < bare.path:
             self._next = next(self._known, None)
         known = self._next
@@ -120,11 +121,11 @@ class _Earlier:
         return bare._replace(sha256=known.sha256, md5=known.md5, xattrs=known.xattrs)
 
 
-class Examiner:
-    """Turns a status into an entry. To be closed after use."""
+class EntryReader:
+    """Reads entries. Close it after use."""
 
     def __init__(self, root: bytes, skipped: SkippedItems, *, digest: bool) -> None:
-        self._names = read_names(root)
+        self._names = read_owner_names(root)
         self._skipped = skipped
         self._digest = digest
         self._home = os.open(".", os.O_PATH | os.O_CLOEXEC)
@@ -132,8 +133,8 @@ class Examiner:
     def close(self) -> None:
         os.close(self._home)
 
-    def bare(self, seen: Seen) -> FileEntry | None:
-        """Give what the status says; None for a socket, or where a link vanished."""
+    def read_status(self, seen: Seen) -> FileEntry | None:
+        """Make an entry of a status alone; None for a socket, or for a link that vanished."""
         path, status, folder, name = seen
         kind = kind_of_mode(status.st_mode)
         if kind == "socket":
@@ -147,8 +148,8 @@ class Examiner:
                 return None
         return self._entry(path, kind, status, link)
 
-    def completed(self, bare: FileEntry, seen: Seen, digest: Digest | None = None) -> FileEntry:
-        """Add what must be read: extended attributes and the digest, unless that was made already."""
+    def complete(self, bare: FileEntry, seen: Seen, digest: Digest | None = None) -> FileEntry:
+        """Add what must be read: extended attributes, and the digest unless `digest` gives it."""
         path, status, folder, name = seen
         entry = bare
         if self._digest and bare.kind == "file":
@@ -184,13 +185,14 @@ class Examiner:
     def xattrs(self, seen: Seen) -> tuple[tuple[bytes, bytes], ...] | None:
         """Read the extended attributes, sorted; None where they cannot be read.
 
-        listxattr(2) takes no folder's descriptor, so we go there and back: a way through /proc costs twice the time.
+        listxattr(2) takes no descriptor of a folder, so this enters the folder and returns. A path through /proc would
+        take twice the time.
         """
         path, _, folder, name = seen
         try:
             os.fchdir(folder)
             names = os.listxattr(name, follow_symlinks=False)
-            return tuple(sorted(self._values(name, names))) if names else ()
+            return tuple(sorted(_read_xattrs(name, names))) if names else ()
         except OSError as exc:
             if exc.errno == errno.EOPNOTSUPP:
                 return ()
@@ -199,47 +201,54 @@ class Examiner:
         finally:
             os.fchdir(self._home)
 
-    @staticmethod
-    def _values(file: bytes, names: list[str]) -> Iterator[tuple[bytes, bytes]]:
-        for name in filter(is_carried, map(os.fsencode, names)):
-            try:
-                yield name, os.getxattr(file, name, follow_symlinks=False)
-            except OSError as exc:
-                if exc.errno != errno.ENODATA:  # else it was taken away just now
-                    raise
-
     def _skip(self, path: bytes, exc: OSError) -> None:
-        reason = "vanished while being looked at" if exc.errno == errno.ENOENT else exc.strerror or str(exc)
+        reason = "vanished while tklb read it" if exc.errno == errno.ENOENT else exc.strerror or str(exc)
         self._skipped.append(Skipped(path, reason))
 
 
+def _read_xattrs(file: bytes, names: list[str]) -> Iterator[tuple[bytes, bytes]]:
+    for name in filter(is_carried, map(os.fsencode, names)):
+        value = _read_xattr(file, name)
+        if value is not None:
+            yield name, value
+
+
+def _read_xattr(file: bytes, name: bytes) -> bytes | None:
+    try:
+        return os.getxattr(file, name, follow_symlinks=False)
+    except OSError as exc:
+        if exc.errno == errno.ENODATA:  # it was removed just now
+            return None
+        raise
+
+
 @dataclass(frozen=True, slots=True)
-class _Reading:
-    """A file whose digest is being made. The folder in `seen` is a descriptor of its own."""
+class _PendingEntry:
+    """A file that another thread hashes. The folder in `seen` is a descriptor of its own."""
 
     bare: FileEntry
     seen: Seen
     digest: Future[tuple[str, os.stat_result]]
 
 
-class _Readings:
-    """Files that are read in other threads; close it when done."""
+class _PendingEntries:
+    """Files that other threads hash. Close it when done."""
 
-    def __init__(self, examiner: Examiner) -> None:
-        self._examiner = examiner
-        self._reader = Reader()
+    def __init__(self, reader: EntryReader) -> None:
+        self._entries = reader
+        self._reader = BackgroundReader()
         self._folders: set[int] = set()
 
-    def begin(self, bare: FileEntry, seen: Seen) -> _Reading:
+    def start(self, bare: FileEntry, seen: Seen) -> _PendingEntry:
         path, status, folder, name = seen
         own = os.dup(folder)
         self._folders.add(own)
-        digest = self._reader.begin(digest_with_status, name, "sha256", own, self._reader.check)
-        return _Reading(bare, (path, status, own, name), digest)
+        digest = self._reader.start(digest_with_status, name, "sha256", own, self._reader.check)
+        return _PendingEntry(bare, (path, status, own, name), digest)
 
-    def completed(self, reading: _Reading) -> FileEntry:
-        entry = self._examiner.completed(reading.bare, reading.seen, reading.digest.result)
-        own = reading.seen[2]
+    def finish(self, pending: _PendingEntry) -> FileEntry:
+        entry = self._entries.complete(pending.bare, pending.seen, pending.digest.result)
+        own = pending.seen[2]
         self._folders.remove(own)
         os.close(own)
         return entry

@@ -1,7 +1,7 @@
-"""What is there, straight as the records of a listing.
+"""Scan a tree straight into the records of a listing.
 
-Gives the very text that format_entry() would write for the entries of scan(), several times as fast: for a plain file
-no entry is built. Takes, reads and names what scan() does.
+Gives the same text as format_entry() for the entries of scan(), several times as fast: it builds no entry for a plain
+file. Arguments, reads and skipped items are those of scan().
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from tklb.diff.keywords import BILLION, escape, write_xattr
 from tklb.diff.listing import Record
 from tklb.diff.mtree import EXTRA, format_entry
 from tklb.diff.rules import Rules
-from tklb.host.files.scan import Examiner
+from tklb.host.files.scan import EntryReader
 from tklb.host.files.walk import Seen, walk
 from tklb.model.report import SkippedItems
 
@@ -29,44 +29,44 @@ def scan_records(
     own: tuple[bytes, ...] = (),
     digest: bool = False,
 ) -> Iterator[Record]:
-    """Give the records of all below `root` that `rules` take in; the arguments mean what they mean to scan()."""
+    """Give the records of all entries below `root` that `rules` include. The arguments are those of scan()."""
     earlier = _EarlierRecords(known, digest=digest)
-    with contextlib.closing(Examiner(root, skipped, digest=digest)) as examiner:
-        stems = _Stems(examiner)
+    with contextlib.closing(EntryReader(root, skipped, digest=digest)) as reader:
+        stems = _StemWriter(reader)
         for seen in walk(root, rules, own, skipped):
-            stem = stems.of(seen)
+            stem = stems.write(seen)
             if stem is not None:
                 path = seen[0]
-                yield path, earlier.record(path, stem) or _completed(stem, seen, examiner, digest=digest)
+                yield path, earlier.record(path, stem) or _complete_record(stem, seen, reader, digest=digest)
 
 
-def _completed(stem: bytes, seen: Seen, examiner: Examiner, *, digest: bool) -> bytes:
+def _complete_record(stem: bytes, seen: Seen, reader: EntryReader, *, digest: bool) -> bytes:
     """Add what must be read."""
     if digest and stat.S_ISREG(seen[1].st_mode):
-        bare = examiner.bare(seen)
+        bare = reader.read_status(seen)
         assert bare is not None
-        return format_entry(examiner.completed(bare, seen))
-    xattrs = examiner.xattrs(seen)
+        return format_entry(reader.complete(bare, seen))
+    xattrs = reader.xattrs(seen)
     if xattrs == ():
         return stem + b" xattr=none\n"
     return b" ".join([stem, *(write_xattr(name, value) for name, value in xattrs or ())]) + b"\n"
 
 
-class _Stems:
-    """Writes what the status of a file says: its record up to the attributes, without digests."""
+class _StemWriter:
+    """Writes the start of a record from a status alone: up to the extended attributes, without digests."""
 
-    def __init__(self, examiner: Examiner) -> None:
-        self._examiner = examiner
+    def __init__(self, reader: EntryReader) -> None:
+        self._reader = reader
         self._folder = self._escaped = b""
         self._owners: dict[tuple[int, int, int], bytes] = {}
 
-    def of(self, seen: Seen) -> bytes | None:
-        """Give the stem; None for what is not recorded."""
+    def write(self, seen: Seen) -> bytes | None:
+        """Give the stem; None for an object that has no record."""
         path, status, _, name = seen
         mode, inode, device, links, uid, gid, size = status[:7]
         changed, altered = status.st_mtime_ns, status.st_ctime_ns
         if not stat.S_ISREG(mode) or status.st_blocks * 512 < size or changed < BILLION or altered < BILLION:
-            bare = self._examiner.bare(seen)
+            bare = self._reader.read_status(seen)
             return None if bare is None else format_entry(bare)[:-1]
         folder = path[: -len(name)]
         if folder != self._folder:
@@ -80,8 +80,8 @@ class _Stems:
         return self._escaped + escape(name) + owner + words.encode()
 
     def _owner(self, key: tuple[int, int, int], seen: Seen) -> bytes:
-        """Give what all files with this mode and these owners have in common, up to the size."""
-        bare = self._examiner.bare(seen)
+        """Give the words that all files with this mode and these owners share, up to the size."""
+        bare = self._reader.read_status(seen)
         assert bare is not None
         record = format_entry(bare)
         end = record.index(b" size=") + len(b" size=")
@@ -90,7 +90,7 @@ class _Stems:
 
 
 class _EarlierRecords:
-    """The records of an earlier scan, read along with the present one."""
+    """The records of an earlier scan, read in step with the present one."""
 
     def __init__(self, known: Iterable[Record], *, digest: bool) -> None:
         self._known = iter(known)
@@ -98,7 +98,7 @@ class _EarlierRecords:
         self._wanted = b" sha256digest=" if digest else b""
 
     def record(self, path: bytes, stem: bytes) -> bytes | None:
-        """Give the earlier record of `path` where the status is the same and all that is wanted is there."""
+        """Give the earlier record of `path` if the status is the same and nothing that is wanted is missing."""
         while self._path < path and self._raw:
             self._path, self._raw = next(self._known, (b"", b""))
         raw = self._raw
@@ -109,7 +109,7 @@ class _EarlierRecords:
         return raw if self._has_stem(raw, stem) else None
 
     def _has_stem(self, raw: bytes, stem: bytes) -> bool:
-        """Compare without the digests, which stand at the end of the first line."""
+        """Compare without the digests, which are at the end of the first line."""
         head, _, tail = stem.partition(b"\n")
         line, _, extra = raw.partition(b"\n")
         digests = line[len(head) :]

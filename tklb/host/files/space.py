@@ -1,50 +1,52 @@
-"""Is there room for what is to be written? Asked before anything is touched.
+"""Check that there is room for the files of a restore, before anything is changed.
 
-Takes a root, the stage and the entries to write; raises NoSpace where a file system cannot hold them. Changes nothing.
+Takes a root, the stage and the entries to write. Raises NoSpace if a file system cannot hold them. Changes nothing.
 """
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from tklb.errors import NoSpace
-from tklb.host.files.openat import Beneath
+from tklb.host.files.openat import RootedTree
 from tklb.model.files import FileEntry
 
 _BLOCK = 4096
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Need:
-    """What one file system is to take in."""
+    """What a restore needs on one file system."""
 
     path: bytes  # a folder on it
     room: os.statvfs_result
     bytes: int = 0
     inodes: int = 0
 
+    def add(self, entries: Iterable[FileEntry]) -> "_Need":
+        sizes = [0 if entry.sparse else _round_up(entry.size or 0) for entry in entries]
+        return replace(self, bytes=self.bytes + sum(sizes), inodes=self.inodes + len(sizes))
+
 
 def ensure_room(root: bytes, stage: bytes, entries: Iterable[FileEntry]) -> None:
-    """Raise NoSpace where the new `entries` do not fit. What lies on the file system of the stage is only renamed."""
+    """Raise NoSpace if the new `entries` do not fit. Those on the file system of the stage are only renamed."""
     staged = os.stat(stage).st_dev
     needs: dict[int, _Need] = {}
-    with Beneath(root) as live:
+    with RootedTree(root) as live:
         for parent, inside in groupby(entries, key=lambda entry: entry.path.rpartition(b"/")[0] or b"/"):
-            folder = _nearest(live, parent)
+            folder = _open_nearest(live, parent)
             device = os.fstat(folder).st_dev
             if device == staged:
                 continue
-            need = needs.setdefault(device, _Need(parent, os.fstatvfs(folder)))
-            for entry in inside:
-                need.inodes += 1
-                need.bytes += 0 if entry.sparse else _rounded(entry.size or 0)
+            need = needs.get(device) or _Need(parent, os.fstatvfs(folder))
+            needs[device] = need.add(inside)
     for need in needs.values():
-        _check(need)
+        _check_need(need)
 
 
-def _nearest(live: Beneath, path: bytes) -> int:
-    """The open folder that `path` lies in or will lie in."""
+def _open_nearest(live: RootedTree, path: bytes) -> int:
+    """Give the open folder `path`, or the nearest folder above it that exists."""
     while True:
         try:
             return live.folder(path)
@@ -52,13 +54,14 @@ def _nearest(live: Beneath, path: bytes) -> int:
             path = path.rpartition(b"/")[0] or b"/"
 
 
-def _rounded(size: int) -> int:
+def _round_up(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
 
 
-def _check(need: _Need) -> None:
+def _check_need(need: _Need) -> None:
     free = need.room.f_bfree * need.room.f_frsize
     if need.bytes > free:
-        raise NoSpace(path=need.path, reason=f"{need.bytes} bytes are to be written, {free} are free")
+        raise NoSpace(path=need.path, reason=f"the restore writes {need.bytes} bytes, {free} are free")
     if need.room.f_files and need.inodes > need.room.f_ffree:
-        raise NoSpace(path=need.path, reason=f"{need.inodes} files are to be made, {need.room.f_ffree} inodes are free")
+        reason = f"the restore makes {need.inodes} files, {need.room.f_ffree} inodes are free"
+        raise NoSpace(path=need.path, reason=reason)

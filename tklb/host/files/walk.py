@@ -1,8 +1,8 @@
-"""Walk a tree: every path that counts, with its status, in plain byte order of whole paths.
+"""Walk a tree: give every path that the rules include, with its status, in plain byte order of whole paths.
 
-Takes a root, rules and what is barred; touches nothing. Folders are opened one from another and never through a link,
-so nothing that is swapped while we look leads out of the root, and no path is too long. Memory holds the names of the
-folders on the way down, never more.
+Takes a root, rules and paths to leave out; changes nothing. Each folder is opened from the one above it and never
+through a link, so no swapped folder leads out of the root, and no path is too long. Memory holds the names of the
+folders on the way down, and no more.
 """
 
 import contextlib
@@ -26,17 +26,17 @@ PSEUDO = frozenset((
 MOUNTS = "/proc/self/mountinfo"
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MOST_OPEN = 200  # descriptors; a deeper tree re-opens the upper folders on the way back
+_MOST_OPEN = 200  # descriptors; in a deeper tree the way back opens the upper folders again
 _SLASH = 0x2F
 _ENCODING = sys.getfilesystemencoding()
 
-# Path inside the root; status; descriptor of the folder it is in, open until the next one is asked for; name in there.
+# Path inside the root; status; descriptor of its folder, open until the next path is asked for; name in that folder.
 Seen = tuple[bytes, os.stat_result, int, bytes]
 
 
 @dataclass(slots=True)
-class _Frame:
-    """A folder on the way down. `keys` are the names still to come, those to descend into with a slash behind."""
+class _Frame:  # mutable: in a deep tree its descriptor is closed and opened again
+    """A folder on the way down. `keys` are the names still to come; a slash marks a folder to descend into."""
 
     descriptor: int
     path: bytes  # b"" for the root
@@ -51,16 +51,16 @@ class _Frame:
 
 
 def walk(root: bytes, rules: Rules, own: Iterable[bytes], skipped: SkippedItems) -> Iterator[Seen]:
-    """Give all below `root` that `rules` take in, but `own` (paths inside the root) and kernel file systems.
+    """Give all below `root` that `rules` include, except `own` (paths inside the root) and kernel file systems.
 
-    What cannot be read, or vanishes meanwhile, is appended to `skipped`. Raises OSError where `root` is no folder.
+    `skipped` collects what cannot be read or vanishes. Raises OSError if `root` is no folder.
     """
-    barred = _barred(root, own)
-    return iter(()) if b"/" in barred.get(b"", ()) else _Walker(skipped, barred).run(root, rules)
+    excluded = _find_excluded(root, own)
+    return iter(()) if b"/" in excluded.get(b"", ()) else _Walker(skipped, excluded).run(root, rules)
 
 
-def pseudo_mounts() -> tuple[bytes, ...]:
-    """Where kernel file systems are mounted, as seen from this process. Empty where that cannot be known."""
+def find_pseudo_mounts() -> tuple[bytes, ...]:
+    """List the mount points of kernel file systems, as this process sees them; none if that is not known."""
     try:
         with open(MOUNTS, "rb") as stream:
             lines = stream.read().splitlines()
@@ -73,23 +73,23 @@ def pseudo_mounts() -> tuple[bytes, ...]:
     return tuple(sorted(point for point, kind in kinds.items() if kind in PSEUDO))
 
 
-def _barred(root: bytes, own: Iterable[bytes]) -> Mapping[bytes, frozenset[bytes]]:
-    """Give the names not to look at, by the folder they are in. The root itself is named / in the folder b""."""
+def _find_excluded(root: bytes, own: Iterable[bytes]) -> Mapping[bytes, frozenset[bytes]]:
+    """Give the names to leave out, by their folder. The root itself is the name / in the folder b""."""
     real = os.path.realpath(root).rstrip(b"/")
-    inside = [point[len(real) :] or b"/" for point in pseudo_mounts() if (point + b"/").startswith(real + b"/")]
-    barred: dict[bytes, set[bytes]] = {}
+    inside = [point[len(real) :] or b"/" for point in find_pseudo_mounts() if (point + b"/").startswith(real + b"/")]
+    excluded: dict[bytes, set[bytes]] = {}
     for path in (*inside, *own):
         folder, _, name = path.rstrip(b"/").rpartition(b"/")
-        barred.setdefault(folder, set()).add(name or b"/")
-    return {folder: frozenset(names) for folder, names in barred.items()}
+        excluded.setdefault(folder, set()).add(name or b"/")
+    return {folder: frozenset(names) for folder, names in excluded.items()}
 
 
 class _Walker:
-    """The way down from the root to the folder we are in."""
+    """The way down from the root to the present folder."""
 
-    def __init__(self, skipped: SkippedItems, barred: Mapping[bytes, frozenset[bytes]]) -> None:
+    def __init__(self, skipped: SkippedItems, excluded: Mapping[bytes, frozenset[bytes]]) -> None:
         self._skipped = skipped
-        self._barred = barred
+        self._excluded = excluded
         self._frames: list[_Frame] = []
         self._last_skipped: Skipped | None = None
 
@@ -97,7 +97,7 @@ class _Walker:
         try:
             yield from self._enter_root(root, rules.root())
             while self._frames:
-                yield from self._things(self._frames[-1])
+                yield from self._list_frame(self._frames[-1])
         finally:
             for frame in self._frames:
                 frame.close()
@@ -108,13 +108,14 @@ class _Walker:
         if rules.decision.included:
             yield b"/", os.fstat(descriptor), descriptor, b"."
 
-    def _things(self, frame: _Frame) -> Iterator[Seen]:
-        """Give what is in the folder, up to the next one to descend into; then the way leads on from there."""
+    def _list_frame(self, frame: _Frame) -> Iterator[Seen]:
+        """Give the entries of the folder, up to the next folder to descend into. The walk continues from there."""
         prefix, descriptor = frame.path + b"/", frame.descriptor
         for key in frame.keys:
-            if key[-1] == _SLASH:
-                if self._descend(frame, key[:-1]):
-                    return
+            is_folder = key[-1] == _SLASH
+            if is_folder and self._descend(frame, key[:-1]):
+                return
+            if is_folder:
                 continue
             try:
                 status = os.lstat(key, dir_fd=descriptor)
@@ -125,7 +126,7 @@ class _Walker:
         self._leave()
 
     def _skip(self, path: bytes, exc: OSError) -> None:
-        reason = "vanished while being looked at" if exc.errno == errno.ENOENT else exc.strerror or str(exc)
+        reason = "vanished while tklb read it" if exc.errno == errno.ENOENT else exc.strerror or str(exc)
         item = Skipped(path, reason)
         if item != self._last_skipped:  # a folder comes twice: as an entry, and to descend into
             self._skipped.append(item)
@@ -160,7 +161,7 @@ class _Walker:
             left.close()
 
     def _reopen(self, left: _Frame) -> None:
-        """Open the folder above the one that was left; it must be the one we came through, or the way is lost."""
+        """Open the folder above the one that was left. If it is not the same one as before, the walk ends there."""
         upper = self._frames[-1]
         with contextlib.suppress(OSError):
             upper.descriptor = os.open(b"..", _OPEN_FOLDER, dir_fd=left.descriptor)
@@ -168,18 +169,18 @@ class _Walker:
                 return
             upper.close()
         while self._frames:
-            self._skipped.append(Skipped(self._frames.pop().path or b"/", "moved while being looked at"))
+            self._skipped.append(Skipped(self._frames.pop().path or b"/", "moved while tklb read it"))
 
     def _keys(self, frame: _Frame) -> list[bytes]:
-        """List a folder: names that count as they are, folders to descend into with a slash, in byte order.
+        """List a folder in byte order: included names as they are, folders to descend into with a slash.
 
-        What is in folder `a` has paths that begin with `a/`, so the slash sorts it among the siblings of `a`.
+        Paths in folder `a` begin with `a/`, so the slash sorts them among the siblings of `a`.
         """
         only = frame.rules.only_names
-        names, folders = _listed(frame.descriptor) if only is None else self._present(frame, only)
-        barred, rules = self._barred.get(frame.path, ()), frame.rules
-        if barred:
-            names, folders = [[name for name in some if name not in barred] for some in (names, folders)]
+        names, folders = _list_names(frame.descriptor) if only is None else self._list_only(frame, only)
+        excluded, rules = self._excluded.get(frame.path, ()), frame.rules
+        if excluded:
+            names, folders = [[name for name in some if name not in excluded] for some in (names, folders)]
         if not rules.is_uniform:
             names = [name for name in names if rules.enter(name).decision.included]
             folders = [name for name in folders if rules.enter(name).may_hold]
@@ -187,8 +188,8 @@ class _Walker:
         names.sort()
         return names
 
-    def _present(self, frame: _Frame, only: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
-        """Do what _listed() does for a folder that is left out: look only for the names that the rules take in."""
+    def _list_only(self, frame: _Frame, only: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """Do as _list_names() for an excluded folder: look only for the names that the rules include."""
         names, folders = [], []
         for name in only:
             try:
@@ -204,8 +205,8 @@ class _Walker:
         return names, folders
 
 
-def _listed(descriptor: int) -> tuple[list[bytes], list[bytes]]:
-    """Give all names of a folder, and those of folders among them."""
+def _list_names(descriptor: int) -> tuple[list[bytes], list[bytes]]:
+    """Give all names of a folder, and the folders among them."""
     names, folders = [], []
     with os.scandir(descriptor) as entries:
         for entry in entries:

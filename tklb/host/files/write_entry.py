@@ -1,12 +1,12 @@
-"""Put one entry in place, whole: content, owner, mode, attributes, times, links.
+"""Write one entry, whole: content, owner, mode, extended attributes, times and links.
 
-Takes entries as they shall stand (ids mapped) and stages that hold the contents; changes what is beneath a root and
-nothing else. No link is ever followed, contents are checked against their digest before they go live, and what goes
-live does so in one rename. Each deed may be repeated. What cannot be done comes back as Skipped; only a full disk is
-an error (NoSpace), and leaves nothing half-written.
+Takes entries in their final form (ids mapped) and stages that hold the contents. Changes files below a root and nothing
+else. It follows no link, checks every content against its digest, and puts it in place with one rename. Each action may
+be repeated. An entry that cannot be written comes back as Skipped. Only a full disk is an error (NoSpace), and leaves
+no half-written file.
 
-The order of dressing (owner, attributes, mode, capabilities, time) is forced: chown(2) takes setuid bits and
-capabilities away, and an ACL rewrites the mode of the group.
+The order of the metadata is fixed: owner, attributes, mode, capabilities, time. chown(2) removes setuid bits and
+capabilities, and an ACL changes the mode of the group.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self, TypeVar
@@ -22,8 +22,8 @@ from typing import Self, TypeVar
 from tklb.base.fs import kind_of_mode
 from tklb.diff.xattrs import CAPABILITY, is_carried
 from tklb.errors import NoSpace
-from tklb.host.files.openat import Beneath, NoFolder, Place, by_descriptor, names_of
-from tklb.host.files.staged_content import Content, StagedContents
+from tklb.host.files.openat import NoFolder, Place, RootedTree, descriptor_path, names_of
+from tklb.host.files.staged_content import StagedContent, StagedContents
 from tklb.model.files import FileEntry
 from tklb.model.report import Skipped
 
@@ -45,21 +45,22 @@ _WORDS = {
 }
 
 
-class _Unfit(Exception):
-    """An entry cannot be put in place; the text says why."""
+class _CannotWrite(Exception):
+    """An entry cannot be written; the text is the reason."""
 
 
 class FileWriter:
-    """Changes files beneath `root`; contents come from the `stages`, which it uses up.
+    """Changes files below `root`. Contents come from the `stages`: it moves them out. Use it in a with block.
 
-    `notes` collects what was done beside what was asked for.
+    Each method reports what it could not do, and raises NoSpace. `notes` collects what it did beside its task. It is
+    for one thread at a time.
     """
 
     def __init__(self, root: bytes, stages: Sequence[bytes]) -> None:
         self.notes: list[str] = []
         self._problems: list[Skipped] = []
         with ExitStack() as opened:
-            self._live = opened.enter_context(Beneath(root))
+            self._live = opened.enter_context(RootedTree(root))
             self._contents = opened.enter_context(contextlib.closing(StagedContents(stages)))
             self._opened = opened.pop_all()
 
@@ -71,40 +72,40 @@ class FileWriter:
     ) -> None:
         self._opened.close()
 
-    def ahead(self, items: Iterable[T], entry_of: Callable[[T], FileEntry | None]) -> Iterator[T]:
-        """Give `items` in their order, while contents of the next ones that will be written are made ready.
+    def prepare_ahead(self, items: Iterable[T], entry_of: Callable[[T], FileEntry | None]) -> Iterator[T]:
+        """Give `items` in their order, while threads hash the contents of the next ones.
 
-        `entry_of` an item is what it writes, None where it writes nothing.
+        `entry_of` an item is the entry that it writes, None if it writes none.
         """
-        return self._contents.ahead(items, entry_of)
+        return self._contents.prepare_ahead(items, entry_of)
 
     def write(self, entry: FileEntry, was: FileEntry | None = None) -> tuple[Skipped, ...]:
-        """Make `entry` stand at its path. `was` is what may be in its way: a folder only goes if it says so."""
+        """Write `entry` at its path. `was` is the object that it may replace; only then a folder goes."""
         return self._attempt(entry.path, lambda: self._put(entry, was))
 
     def link(self, entry: FileEntry, partner: bytes, was: FileEntry | None = None) -> tuple[Skipped, ...]:
-        """Make `entry` another name of `partner`; a file of its own where that cannot be, which is noted."""
+        """Make `entry` a hard link to `partner`; a file of its own, and a note, if that is not possible."""
         return self._attempt(entry.path, lambda: self._link(entry, partner, was))
 
-    def metadata(self, entry: FileEntry, was: FileEntry | None = None) -> tuple[Skipped, ...]:
-        """Give what stands there the metadata of `entry`; a folder's time apart."""
-        return self._attempt(entry.path, lambda: self._set_metadata(entry, was))
+    def set_metadata(self, entry: FileEntry, was: FileEntry | None = None) -> tuple[Skipped, ...]:
+        """Give the object at its path the metadata of `entry`, except the time of a folder."""
+        return self._attempt(entry.path, lambda: self._change_metadata(entry, was))
 
     def delete(self, path: bytes, was: FileEntry | None = None) -> tuple[Skipped, ...]:
-        """Remove what `was` there; a folder must be empty. Nothing there is fine."""
+        """Delete the object at `path` if it is of the kind of `was`. A folder must be empty. Absent is fine."""
         return self._attempt(path, lambda: self._delete(path, was))
 
-    def folder_time(self, path: bytes, mtime_ns: int) -> tuple[Skipped, ...]:
-        """Set the mtime of a folder, when all in it is done."""
-        return self._attempt(path, lambda: _set_time(by_descriptor(self._live.folder(path)), mtime_ns))
+    def set_folder_time(self, path: bytes, mtime_ns: int) -> tuple[Skipped, ...]:
+        """Set the mtime of a folder. Call it after all changes in the folder."""
+        return self._attempt(path, lambda: _set_time(descriptor_path(self._live.folder(path)), mtime_ns))
 
-    def _attempt(self, path: bytes, deed: Callable[[], None]) -> tuple[Skipped, ...]:
+    def _attempt(self, path: bytes, action: Callable[[], None]) -> tuple[Skipped, ...]:
         self._problems = []
         try:
-            deed()
+            action()
         except NoFolder as exc:
-            self._problem(path, f"{_shown(exc.barrier)} is no folder; links are not followed")
-        except (_Unfit, ValueError, OverflowError) as exc:
+            self._problem(path, f"{_decode(exc.barrier)} is not a folder; tklb follows no links")
+        except (_CannotWrite, ValueError, OverflowError) as exc:
             self._problem(path, str(exc))
         except OSError as exc:
             if exc.errno in _FULL:
@@ -116,8 +117,8 @@ class FileWriter:
         self._problems.append(Skipped(path, reason))
 
     def _put(self, entry: FileEntry, was: FileEntry | None) -> None:
-        deeds = {"dir": self._make_folder, "file": self._write_file}
-        deeds.get(entry.kind, self._make_node)(entry, was)
+        writers = {"dir": self._make_folder, "file": self._write_file}
+        writers.get(entry.kind, self._make_node)(entry, was)
 
     # ------------------------------------------------------------ folders and nodes
 
@@ -128,28 +129,28 @@ class FileWriter:
             if here not in (None, "dir") and was is not None and here == was.kind:
                 os.unlink(name, dir_fd=folder)
             elif here not in (None, "dir"):
-                raise _Unfit(f"a {here} is in the way")
+                raise _CannotWrite(f"a {here} is in the way")
             if here != "dir":
                 os.mkdir(name, 0o700, dir_fd=folder)
-        with _handle(folder, name, "dir") as handle:
-            self._dress(handle, entry)
+        with _open_handle(folder, name, "dir") as handle:
+            self._set_attributes(handle, entry)
 
     def _make_node(self, entry: FileEntry, was: FileEntry | None) -> None:
         folder, name = self._parent(entry.path)
-        with _temporary(folder, name) as beside:
+        with _hold_temporary(folder, name) as beside:
             if entry.kind == "link":
                 os.symlink(entry.link or b"", beside, dir_fd=folder)
             elif entry.kind in _NODES:
                 os.mknod(beside, _NODES[entry.kind] | 0o600, os.makedev(*(entry.device or (0, 0))), dir_fd=folder)
             else:
-                raise _Unfit(f"a {entry.kind} cannot be made")
-            with _handle(folder, beside, entry.kind) as handle:
-                self._dress(handle, entry)
+                raise _CannotWrite(f"cannot make a {entry.kind}")
+            with _open_handle(folder, beside, entry.kind) as handle:
+                self._set_attributes(handle, entry)
             self._clear(folder, name, was)
             os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
 
     def _parent(self, path: bytes) -> Place:
-        """The place of `path`; missing parents are made, root's and open to read."""
+        """Give the place of `path`. Missing parents are made for root, with mode 0755."""
         with contextlib.suppress(FileNotFoundError):
             return self._live.place(path)
         names = names_of(path)
@@ -161,12 +162,12 @@ class FileWriter:
         folder, name = self._live.place(path)
         if _kind_at(folder, name) is None:
             os.mkdir(name, 0o700, dir_fd=folder)
-            with _handle(folder, name, "dir") as handle:
-                os.chmod(by_descriptor(handle), _OPEN_TO_READ)
-            self.notes.append(f"made {_shown(path)}, a folder that the snapshot does not describe")
+            with _open_handle(folder, name, "dir") as handle:
+                os.chmod(descriptor_path(handle), _OPEN_TO_READ)
+            self.notes.append(f"made {_decode(path)}, a folder that the snapshot does not describe")
 
     def _clear(self, folder: int, name: bytes, was: FileEntry | None) -> None:
-        """Take the folder away that the plan found in the way; a rename replaces everything else."""
+        """Remove the folder that the plan wants to replace; a rename replaces everything else."""
         if was is not None and was.kind == "dir" and _kind_at(folder, name) == "dir":
             os.rmdir(name, dir_fd=folder)
             self._live.forget(was.path)
@@ -175,7 +176,7 @@ class FileWriter:
 
     def _write_file(self, entry: FileEntry, was: FileEntry | None) -> None:
         if entry.sha256 is None:
-            raise _Unfit("no digest of its content is recorded")
+            raise _CannotWrite("the snapshot has no digest of its content")
         place = self._parent(entry.path)
         content = self._contents.open(entry.path)
         if content is None:
@@ -190,22 +191,22 @@ class FileWriter:
             content.close()
 
     def _copy_live(self, entry: FileEntry, was: FileEntry | None) -> None:
-        """What no stage has may be in place already."""
+        """Take the content from its final place: a run before this one may have put it there."""
         try:
             source = self._live.open_file(entry.path)
         except FileNotFoundError as exc:
-            raise _Unfit("its content is not in the snapshot") from exc
+            raise _CannotWrite("its content is not in the snapshot") from exc
         try:
             self._copy(source, self._live.place(entry.path), entry, was)
         finally:
             os.close(source)
 
-    def _move(self, content: Content, place: Place, entry: FileEntry, was: FileEntry | None) -> bool:
-        """Dress the staged file and rename it into place; False where it lies on another file system."""
+    def _move(self, content: StagedContent, place: Place, entry: FileEntry, was: FileEntry | None) -> bool:
+        """Set the metadata of the staged file and rename it into place; False across file systems."""
         if os.fstat(content.descriptor).st_nlink != 1:
-            raise _Unfit("its content on the stage has a second name")
-        _must_match(content.sha256(), entry)
-        self._dress(content.descriptor, entry)
+            raise _CannotWrite("its content on the stage has a second name")
+        _check_digest(content.sha256(), entry)
+        self._set_attributes(content.descriptor, entry)
         staged, staged_name = content.stage.place(entry.path)
         folder, name = place
         self._clear(folder, name, was)
@@ -215,17 +216,17 @@ class FileWriter:
             if exc.errno != errno.EXDEV:
                 raise
             os.lseek(content.descriptor, 0, os.SEEK_SET)
-            self._problems.clear()  # the copy will tell
+            self._problems.clear()  # the copy reports them
             return False
         return True
 
     def _copy(self, source: int, place: Place, entry: FileEntry, was: FileEntry | None) -> None:
         folder, name = place
-        with _temporary(folder, name) as beside:
+        with _hold_temporary(folder, name) as beside:
             target = os.open(beside, _NEW, 0o600, dir_fd=folder)
             try:
-                _must_match(_copy_content(source, target, holes=entry.sparse), entry)
-                self._dress(target, entry)
+                _check_digest(_copy_content(source, target, holes=entry.sparse), entry)
+                self._set_attributes(target, entry)
             finally:
                 os.close(target)
             self._clear(folder, name, was)
@@ -236,20 +237,20 @@ class FileWriter:
         why = self._link_to(entry, partner, was)
         if why:
             self.notes.append(
-                f"{_shown(entry.path)} is a {entry.kind} of its own, no hard link to {_shown(partner)}: {why}"
+                f"{_decode(entry.path)} is a {entry.kind} of its own, no hard link to {_decode(partner)}: {why}"
             )
             self._put(entry, was)
 
     def _link_to(self, entry: FileEntry, partner: bytes, was: FileEntry | None) -> str | None:
-        """Link; say why not where `partner` is not the same file, or the file system refuses."""
+        """Make the link, or give the reason why not: `partner` is not the same file, or the file system refuses."""
         try:
             if not self._is_same(partner, entry):
-                return "that one is another here"
-            with _handle(*self._live.place(partner), entry.kind) as handle:
+                return "that file differs here"
+            with _open_handle(*self._live.place(partner), entry.kind) as handle:
                 folder, name = self._live.place(entry.path)
-                with _temporary(folder, name) as beside:
-                    os.link(by_descriptor(handle), beside, dst_dir_fd=folder, follow_symlinks=True)
-                    self._dress(handle, entry)
+                with _hold_temporary(folder, name) as beside:
+                    os.link(descriptor_path(handle), beside, dst_dir_fd=folder, follow_symlinks=True)
+                    self._set_attributes(handle, entry)
                     self._clear(folder, name, was)
                     os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as exc:
@@ -259,7 +260,7 @@ class FileWriter:
         return None
 
     def _is_same(self, path: bytes, entry: FileEntry) -> bool:
-        """Whether `path` is what `entry` says, metadata apart."""
+        """Whether the object at `path` is the same as `entry`, apart from its metadata."""
         if entry.kind == "file":
             return self._live.file_digest(path, "sha256") == entry.sha256
         folder, name = self._live.place(path)
@@ -272,24 +273,22 @@ class FileWriter:
 
     # ------------------------------------------------------------ metadata and deletion
 
-    def _set_metadata(self, entry: FileEntry, was: FileEntry | None) -> None:
+    def _change_metadata(self, entry: FileEntry, was: FileEntry | None) -> None:
         folder, name = self._live.place(entry.path)
-        with _handle(folder, name, entry.kind) as handle:
+        with _open_handle(folder, name, entry.kind) as handle:
             names = os.fstat(handle).st_nlink
             if entry.kind != "dir" and was is not None and names > (was.nlink or names):
-                raise _Unfit("it has got another name meanwhile")
-            self._dress(handle, entry)
+                raise _CannotWrite("it has a new hard link")
+            self._set_attributes(handle, entry)
 
-    def _dress(self, handle: int, entry: FileEntry) -> None:
-        path = by_descriptor(handle)
+    def _set_attributes(self, handle: int, entry: FileEntry) -> None:
+        path = descriptor_path(handle)
         if entry.uid is not None or entry.gid is not None:
             os.chown(path, -1 if entry.uid is None else entry.uid, -1 if entry.gid is None else entry.gid)
         wanted = dict(entry.xattrs or ())
         capability = wanted.pop(CAPABILITY, None)
         if entry.xattrs is not None:
-            for name in map(os.fsencode, os.listxattr(path)):
-                if is_carried(name) and name not in wanted:
-                    os.removexattr(path, name)
+            _remove_other_xattrs(path, wanted.keys())
         for name, value in wanted.items():
             self._set_xattr(path, entry.path, name, value)
         if entry.kind != "link" and entry.mode is not None:
@@ -303,7 +302,7 @@ class FileWriter:
         try:
             os.setxattr(path, name, value)
         except OSError as exc:
-            self._problem(item, f"its attribute {_shown(name)} cannot be set: {exc.strerror}")
+            self._problem(item, f"cannot set its attribute {_decode(name)}: {exc.strerror}")
 
     def _delete(self, path: bytes, was: FileEntry | None) -> None:
         try:
@@ -312,7 +311,7 @@ class FileWriter:
             return
         here = _kind_at(folder, name)
         if here is not None and was is not None and here != was.kind:
-            raise _Unfit(f"not deleted: it was a {was.kind} and is a {here} now")
+            raise _CannotWrite(f"not deleted: it was a {was.kind} and is now a {here}")
         if here == "dir":
             os.rmdir(name, dir_fd=folder)
             self._live.forget(path)
@@ -321,12 +320,12 @@ class FileWriter:
 
 
 def temporary_name(name: bytes) -> bytes:
-    """The name under which a new object waits in its folder; always the same, so that a repeat clears what is left."""
+    """Give the temporary name of a new object. It is always the same, so that a repeated run removes leftovers."""
     return b".tklb-" + hashlib.sha256(name).hexdigest()[:24].encode()
 
 
 @contextlib.contextmanager
-def _temporary(folder: int, name: bytes) -> Iterator[bytes]:
+def _hold_temporary(folder: int, name: bytes) -> Iterator[bytes]:
     beside = temporary_name(name)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(beside, dir_fd=folder)
@@ -338,12 +337,12 @@ def _temporary(folder: int, name: bytes) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _handle(folder: int, name: bytes, kind: str) -> Iterator[int]:
-    """A descriptor of the very object, whatever its kind, that is neither opened nor followed."""
+def _open_handle(folder: int, name: bytes, kind: str) -> Iterator[int]:
+    """Give a descriptor of an object of any kind; the object itself is neither opened nor followed."""
     handle = os.open(name, _HANDLE, dir_fd=folder)
     try:
         if (here := kind_of_mode(os.fstat(handle).st_mode)) != kind:
-            raise _Unfit(f"it is a {here} and no {kind} now")
+            raise _CannotWrite(f"it is now a {here} and not a {kind}")
         yield handle
     finally:
         os.close(handle)
@@ -356,24 +355,28 @@ def _kind_at(folder: int, name: bytes) -> str | None:
         return None
 
 
-def _must_match(digest: str, entry: FileEntry) -> None:
+def _check_digest(digest: str, entry: FileEntry) -> None:
     if digest != entry.sha256:
-        raise _Unfit("its content is not what was recorded")
+        raise _CannotWrite("its content is not what was recorded")
 
 
 def _copy_content(source: int, target: int, *, holes: bool) -> str:
-    """Copy to the end and give the SHA-256; with `holes`, blocks of zeros are not written."""
+    """Copy to the end and give the SHA-256. With `holes`, blocks of zeros become holes."""
     digest, size = hashlib.sha256(), 0
     while chunk := os.read(source, _CHUNK):
         digest.update(chunk)
-        step = _BLOCK if holes else len(chunk)
-        for start in range(0, len(chunk), step):
-            block = chunk[start : start + step]
-            if not holes or block.count(0) != len(block):
-                _write_all(target, block, size + start)
+        _write_chunk(target, chunk, size, holes=holes)
         size += len(chunk)
     os.ftruncate(target, size)
     return digest.hexdigest()
+
+
+def _write_chunk(target: int, chunk: bytes, offset: int, *, holes: bool) -> None:
+    step = _BLOCK if holes else len(chunk)
+    for start in range(0, len(chunk), step):
+        block = chunk[start : start + step]
+        if not holes or block.count(0) != len(block):
+            _write_all(target, block, offset + start)
 
 
 def _write_all(target: int, block: bytes, offset: int) -> None:
@@ -382,9 +385,15 @@ def _write_all(target: int, block: bytes, offset: int) -> None:
         block, offset = block[written:], offset + written
 
 
+def _remove_other_xattrs(path: bytes, wanted: Collection[bytes]) -> None:
+    for name in map(os.fsencode, os.listxattr(path)):
+        if is_carried(name) and name not in wanted:
+            os.removexattr(path, name)
+
+
 def _set_time(path: bytes, mtime_ns: int) -> None:
     os.utime(path, ns=(os.stat(path).st_atime_ns, mtime_ns))
 
 
-def _shown(path: bytes) -> str:
+def _decode(path: bytes) -> str:
     return path.decode("utf-8", "backslashreplace")

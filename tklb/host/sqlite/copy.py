@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tklb.base.process import ProcessResult, run
 from tklb.diff.sqlite_names import LOGS
 from tklb.errors import ProgramFailed
-from tklb.host.files.openat import Beneath, NoFolder, digest_of
+from tklb.host.files.openat import NoFolder, RootedTree, digest_of
 from tklb.host.sqlite import reader
 
 HEADER = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat2.html#the_database_header
@@ -130,7 +130,7 @@ def copy_database(source: bytes, seen: Identity, destination: bytes, patience: f
     """
     os.close(os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     try:
-        with Beneath(b"/") as machine:
+        with RootedTree(b"/") as machine:
             folder, name = _place(machine, source)
             _copy(folder, name, seen, destination, patience)
         return _check_copy(destination)
@@ -139,7 +139,7 @@ def copy_database(source: bytes, seen: Identity, destination: bytes, patience: f
         raise
 
 
-def _place(machine: Beneath, source: bytes) -> tuple[int, bytes]:
+def _place(machine: RootedTree, source: bytes) -> tuple[int, bytes]:
     try:
         return machine.place(source)
     except NoFolder as exc:

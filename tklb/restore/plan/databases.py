@@ -43,13 +43,13 @@ def plan_databases(
             detail = f"{len(server.accounts)} accounts"
             plan.steps.append(Step(StepKind.DATABASE_ACCOUNTS, server.engine.encode(), detail))
         if wanted:
-            _compare(plan, server, offers.get(server.engine))
+            _compare_versions(plan, server, offers.get(server.engine))
         for database in wanted:
-            _plan_one(plan, database, wish, choice, offers.get(server.engine), broken)
+            _plan_database(plan, database, wish, choice, offers.get(server.engine), broken)
     return plan
 
 
-def items_of(servers: Iterable[SavedServer]) -> Iterator[bytes]:
+def list_items(servers: Iterable[SavedServer]) -> Iterator[bytes]:
     """All that can be asked for by name: databases, and tables in every way to spell them."""
     for server in servers:
         for database in server.databases:
@@ -64,7 +64,7 @@ def spellings(engine: str, table: SavedTable) -> tuple[str, ...]:
     return (table.name, bare) if bare else (table.name,)
 
 
-def _plan_one(
+def _plan_database(
     plan: DatabasePlan,
     saved: SavedDatabase,
     wish: DatabaseFilter,
@@ -85,14 +85,15 @@ def _plan_one(
         tables=None if is_whole else tuple(table.name for table in rows),
         kept=tuple(table.name for table in saved.tables if table.rows is None or table not in rows) if is_whole else (),
     )
-    plan.steps.append(Step(StepKind.DATABASE, item, _words(load, offer), load=load))
+    plan.steps.append(Step(StepKind.DATABASE, item, _describe_load(load, offer), load=load))
     if offer:
         plan.warnings += [
-            f"{printable(item)} needs {printable(need)}, which this server has not" for need in _unmet(saved, offer)
+            f"{printable(item)} needs {printable(need)}, which this server has not"
+            for need in _find_unmet_needs(saved, offer)
         ]
 
 
-def _words(load: DatabaseLoad, offer: ServerFeatures | None) -> str:
+def _describe_load(load: DatabaseLoad, offer: ServerFeatures | None) -> str:
     there = {database.name for database in offer.databases} if offer else set()
     count = len(load.saved.tables if load.tables is None else load.tables)
     words = ["1 table" if count == 1 else f"{count} tables", f"{load.saved.bytes} bytes"]
@@ -105,12 +106,12 @@ def _words(load: DatabaseLoad, offer: ServerFeatures | None) -> str:
     return ", ".join(words)
 
 
-def _unmet(saved: SavedDatabase, offer: ServerFeatures) -> list[str]:
+def _find_unmet_needs(saved: SavedDatabase, offer: ServerFeatures) -> list[str]:
     kinds = {feature.partition(":")[0] for feature in offer.features}
     return [need for need in saved.needs if need.partition(":")[0] in kinds and need not in offer.features]
 
 
-def _compare(plan: DatabasePlan, server: SavedServer, offer: ServerFeatures | None) -> None:
+def _compare_versions(plan: DatabasePlan, server: SavedServer, offer: ServerFeatures | None) -> None:
     if offer is None:
         plan.warnings.append(
             f"no {server.engine} server answers here: it is started when its databases are due, "

@@ -17,7 +17,7 @@ from tklb.model.files import FileEntry
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.keep_rules import KeepRule, KeepRules
-from tklb.restore.plan.owners import Ids
+from tklb.restore.plan.owners import OwnerMap
 from tklb.restore.plan.tally import Tally
 
 _SECOND = 1_000_000_000
@@ -43,11 +43,11 @@ class Present(Protocol):
     def head(self, path: bytes, count: int) -> bytes:
         """The first `count` bytes of a file, fewer where it is shorter, none where it cannot be read."""
 
-    def blocked(self, path: bytes) -> bytes | None:
+    def find_barrier(self, path: bytes) -> bytes | None:
         """The nearest parent of `path` that is there and is no folder (a symbolic link, a file), or None."""
 
 
-def differences(want: FileEntry, have: FileEntry) -> tuple[str, ...]:
+def find_differences(want: FileEntry, have: FileEntry) -> tuple[str, ...]:
     """What of the metadata differs, of two entries of one kind. A folder's mtime is none of it."""
     found = []
     if want.uid not in (None, have.uid) or want.gid not in (None, have.gid):
@@ -56,12 +56,12 @@ def differences(want: FileEntry, have: FileEntry) -> tuple[str, ...]:
         found.append("mode")
     if want.xattrs is not None and want.xattrs != (have.xattrs or ()):
         found.append("attributes")
-    if want.kind != "dir" and not same_time(want.mtime_ns, have.mtime_ns):
+    if want.kind != "dir" and not is_same_time(want.mtime_ns, have.mtime_ns):
         found.append("time")
     return tuple(found)
 
 
-def same_time(want: int | None, have: int | None) -> bool:
+def is_same_time(want: int | None, have: int | None) -> bool:
     """Whether a file system shows the time it was given: some keep whole seconds only."""
     if want is None or want == have:
         return True
@@ -83,7 +83,7 @@ class FilePlanner:
     """Collects the file steps. Call `want` for every entry in path order, then `finish` once."""
 
     present: Present
-    ids: Ids
+    ids: OwnerMap
     identity: KeepRules
     deleted: tuple[bytes, ...]  # sorted, and only what is wanted
     groups: Mapping[bytes, LinkGroup]  # by every path of each group
@@ -116,7 +116,7 @@ class FilePlanner:
             if entry.kind == "dir":
                 self._nowhere = entry.path + b"/"
         try:
-            wanted = self.ids.mapped(entry)
+            wanted = self.ids.map_entry(entry)
         except ValueError as exc:
             self._skip(entry.path, f"its access control list is malformed: {exc}")
             return
@@ -152,7 +152,7 @@ class FilePlanner:
             group.inode = None if have is None or written else (have.dev, have.ino)
             return step
         if have and (have.dev, have.ino) == group.inode:
-            differing = () if group.dressed else differences(want, have)
+            differing = () if group.dressed else find_differences(want, have)
             group.dressed = True
             return Step(StepKind.METADATA, want.path, " ".join(differing), want, have) if differing else None
         group.dressed = True
@@ -165,7 +165,7 @@ class FilePlanner:
             return Step(StepKind.WRITE, want.path, f"{want.kind} in place of {have.kind}", want, have)
         if not self._same_content(want, have) or self._is_overtaken(have):
             return Step(StepKind.WRITE, want.path, "content", want, have)
-        differing = differences(want, have)
+        differing = find_differences(want, have)
         if not differing:
             return None
         if self._has_other_names(have, names):
@@ -183,7 +183,7 @@ class FilePlanner:
         if want.size not in (None, have.size):
             return False
         if want.sha256 is None:
-            return same_time(want.mtime_ns, have.mtime_ns)
+            return is_same_time(want.mtime_ns, have.mtime_ns)
         return self.present.digest(have.path, "sha256") == want.sha256
 
     def _is_overtaken(self, have: FileEntry) -> bool:
@@ -221,7 +221,7 @@ class FilePlanner:
     def _is_that_file(self, have: FileEntry, want: FileEntry) -> bool:
         if have.kind != want.kind or not self._same_content(want, have):
             return False
-        return set(differences(want, have)) <= {"time"}
+        return set(find_differences(want, have)) <= {"time"}
 
     def _depose(self, path: bytes) -> None:
         """Let the next name lead the group of `path`, which stays as it is here."""
@@ -231,7 +231,7 @@ class FilePlanner:
 
     def _accept(self, step: Step) -> bool:
         """Take a step into the plan, unless this machine keeps what it has, or has too much in its way."""
-        if guard := self.identity.guard_of(step.item):
+        if guard := self.identity.find_rule(step.item):
             self.kept.note(guard, step.item)
             return False
         if not self._makes_room(step):
@@ -294,7 +294,7 @@ class FilePlanner:
             have = self.present.entry(path)
             if have is None:
                 self._delete_unseen(path)
-            elif guard := self.identity.guard_of(path, deletion=True):
+            elif guard := self.identity.find_rule(path, deletion=True):
                 self.kept.note(guard, path)
             elif have.kind == "dir" and (left := self._still_in(path)):
                 self.warnings.append(f"kept: {printable(path)} was deleted, but still holds {printable(left[0])} here")
@@ -303,7 +303,7 @@ class FilePlanner:
                 self.steps.append(Step(StepKind.DELETE, path, have.kind, was=have))
 
     def _delete_unseen(self, path: bytes) -> None:
-        barrier = self.present.blocked(path)
+        barrier = self.present.find_barrier(path)
         if barrier is not None and not self._is_deleted(barrier):
             self._skip(
                 path, f"not deleted: {printable(barrier)} is no folder on this machine; links are never followed"
@@ -314,14 +314,14 @@ class FilePlanner:
 
     def _still_in(self, folder: bytes) -> list[bytes]:
         """What a folder will hold when the deletions planned so far are done."""
-        return [name for name in self.present.names(folder) if join(folder, name) not in self._gone]
+        return [name for name in self.present.names(folder) if join_path(folder, name) not in self._gone]
 
     # ------------------------------------------------------------ notes
 
     def _note_folder(self, want: FileEntry, have: FileEntry | None, step: Step | None) -> None:
         if want.kind != "dir" or want.mtime_ns is None:
             return
-        changes = step is not None or have is None or not same_time(want.mtime_ns, have.mtime_ns)
+        changes = step is not None or have is None or not is_same_time(want.mtime_ns, have.mtime_ns)
         (self._times if changes else self._quiet)[want.path] = want.mtime_ns
 
     def _is_nowhere(self, path: bytes) -> bool:
@@ -330,7 +330,7 @@ class FilePlanner:
 
     def _barrier(self, path: bytes) -> bytes | None:
         """The parent of `path` that is no folder and will be none."""
-        barrier = self.present.blocked(path)
+        barrier = self.present.find_barrier(path)
         return None if barrier in self._opened else barrier
 
     def _skip(self, path: bytes, reason: str) -> None:
@@ -341,7 +341,7 @@ class FilePlanner:
         return place < len(self.deleted) and self.deleted[place] == path
 
 
-def link_groups(groups: Iterable[tuple[bytes, ...]]) -> dict[bytes, LinkGroup]:
+def make_link_groups(groups: Iterable[tuple[bytes, ...]]) -> dict[bytes, LinkGroup]:
     """Every path of the groups with the group it belongs to."""
     return {path: group for group in map(LinkGroup, groups) for path in group.paths}
 
@@ -356,5 +356,5 @@ def parent_of(path: bytes) -> bytes:
     return path.rpartition(b"/")[0] or b"/"
 
 
-def join(folder: bytes, name: bytes) -> bytes:
+def join_path(folder: bytes, name: bytes) -> bytes:
     return folder.rstrip(b"/") + b"/" + name

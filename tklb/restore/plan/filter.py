@@ -70,13 +70,13 @@ class RestoreFilter:
         )  # fmt: skip
 
     @property
-    def asked(self) -> tuple[bytes, ...]:
+    def asked_items(self) -> tuple[bytes, ...]:
         """All asked for by name: paths, `package:NAME`, `user:NAME`, databases and their tables."""
         names = (item for item in self.limit if item.include and item.kind in ("package", "user", *_ENGINES))
         plain = (item for item in names if not any(char in item.value for char in _GLOB))
         return (*self.asked_paths, *(item.kind.encode() + b":" + item.value for item in plain))
 
-    def part(self, name: str) -> bool:
+    def wants_part(self, name: str) -> bool:
         """Whether any of `files`, `packages`, `users` or `databases` is wanted."""
         kinds = {"files": ("path",), "packages": ("package",), "users": ("user",), "databases": _ENGINES}[name]
         return name not in self.skip and (not self.is_limited or any(i.include for i in self.limit if i.kind in kinds))
@@ -91,14 +91,14 @@ class RestoreFilter:
         return not self.limit or self._selection.allows(kind, name)
 
 
-def accounts_for(choice: RestoreFilter, merged: Accounts, here: Accounts) -> Accounts:
+def select_accounts(choice: RestoreFilter, merged: Accounts, here: Accounts) -> Accounts:
     """The account files with the wanted users as `merged` has them, and all others as they are `here`.
 
     Groups come when they come for all, or when a wanted user is in them; as members they get wanted users only.
     """
     if not any(item.kind == "user" for item in choice.limit):
         return merged
-    users = _Wanted(choice, merged, here)
+    users = _WantedLines(choice, merged, here)
     return Accounts(
         passwd=users.lines(merged.passwd, here.passwd),
         shadow=users.lines(merged.shadow, here.shadow),
@@ -109,7 +109,7 @@ def accounts_for(choice: RestoreFilter, merged: Accounts, here: Accounts) -> Acc
     )
 
 
-class _Wanted:
+class _WantedLines:
     """Which lines of account files come: those of wanted users, and of the groups they need."""
 
     def __init__(self, choice: RestoreFilter, merged: Accounts, here: Accounts) -> None:

@@ -21,51 +21,51 @@ class KeepRule(NamedTuple):
     reason: str
 
 
-def _because(reason: str, *patterns: bytes) -> dict[bytes, str]:
+def _give_reason(reason: str, *patterns: bytes) -> dict[bytes, str]:
     return dict.fromkeys(patterns, reason)
 
 
 KEPT: Reasons = {
-    **_because(
+    **_give_reason(
         "names this machine's disks",
         b"/etc/fstab", b"/etc/crypttab", b"/etc/mtab", b"/etc/mdadm", b"/etc/multipath", b"/etc/zfs/zpool.cache",
         b"/etc/lvm/archive", b"/etc/lvm/backup", b"/etc/lvm/devices",
     ),
-    **_because(
+    **_give_reason(
         "is how this machine reaches its network",
         b"/etc/network/interfaces", b"/etc/network/interfaces.d", b"/etc/netplan", b"/etc/systemd/network",
         b"/etc/NetworkManager/system-connections", b"/etc/wpa_supplicant", b"/etc/resolv.conf",
         b"/etc/udev/rules.d/*persistent*",
     ),
-    **_because(
+    **_give_reason(
         "is how this machine starts",
         b"/boot", b"/efi", b"/vmlinuz*", b"/initrd.img*", b"/usr/lib/modules", b"/lib/modules", b"/etc/grub.d",
         b"/etc/default/grub", b"/etc/default/grub.d", b"/etc/default/extlinux", b"/etc/extlinux", b"/etc/kernel",
         b"/etc/kernel-img.conf", b"/etc/initramfs-tools",
     ),
-    **_because(
+    **_give_reason(
         "tells this machine from others",
         b"/etc/machine-id", b"/var/lib/dbus/machine-id", b"/var/lib/systemd/random-seed", b"/etc/hostid",
         b"/etc/nvme/hostid", b"/etc/nvme/hostnqn", b"/etc/iscsi/initiatorname.iscsi",
     ),
-    **_because("names the package sources of this machine", b"/etc/apt/sources.list", b"/etc/apt/sources.list.d"),
+    **_give_reason("names the package sources of this machine", b"/etc/apt/sources.list", b"/etc/apt/sources.list.d"),
 }  # fmt: skip
 SSH_HOST_KEYS = b"/etc/ssh/ssh_host_*_key*"
 KEPT_BY_CLONES: Reasons = {
-    **_because("is this machine's name, which a clone keeps", b"/etc/hostname", b"/etc/hosts", b"/etc/mailname"),
-    **_because("is this machine's host key, which a clone keeps", SSH_HOST_KEYS),
-    **_because("is this machine's configuration of tklb, which a clone keeps", b"/etc/tklb"),
+    **_give_reason("is this machine's name, which a clone keeps", b"/etc/hostname", b"/etc/hosts", b"/etc/mailname"),
+    **_give_reason("is this machine's host key, which a clone keeps", SSH_HOST_KEYS),
+    **_give_reason("is this machine's configuration of tklb, which a clone keeps", b"/etc/tklb"),
 }
 NEVER_DELETED: Reasons = {
-    **_because("is a kind of host key that only this machine has", SSH_HOST_KEYS),
-    **_because("is this machine's name", b"/etc/hostname", b"/etc/hosts"),
+    **_give_reason("is a kind of host key that only this machine has", SSH_HOST_KEYS),
+    **_give_reason("is this machine's name", b"/etc/hostname", b"/etc/hosts"),
 }
 _ACCOUNT_FILES = tuple(b"/etc/" + name for name in (b"passwd", b"group", b"shadow", b"gshadow", b"subuid", b"subgid"))
 NEVER_TOUCHED: Reasons = {
-    **_because("is merged account by account", *_ACCOUNT_FILES, *(path + b"-" for path in _ACCOUNT_FILES)),
-    **_because("locks the accounts while they change", b"/etc/.pwd.lock"),
-    **_because("is the package manager's own record", b"/var/lib/dpkg", b"/var/lib/apt", b"/var/cache/apt"),
-    **_because("is made while the machine runs", b"/proc", b"/sys", b"/dev", b"/run"),
+    **_give_reason("is merged account by account", *_ACCOUNT_FILES, *(path + b"-" for path in _ACCOUNT_FILES)),
+    **_give_reason("locks the accounts while they change", b"/etc/.pwd.lock"),
+    **_give_reason("is the package manager's own record", b"/var/lib/dpkg", b"/var/lib/apt", b"/var/cache/apt"),
+    **_give_reason("is made while the machine runs", b"/proc", b"/sys", b"/dev", b"/run"),
 }
 
 
@@ -75,11 +75,11 @@ class KeepRules:
     def __init__(self, role: Role, asked: Iterable[bytes] = (), own: Iterable[bytes] = ()) -> None:
         wishes = [Rule(False, path, is_literal=True) for path in asked]
         kept = {**KEPT, **(KEPT_BY_CLONES if role is Role.CLONE else {})}
-        never = {**NEVER_TOUCHED, **_because("is tklb's own state on this machine", *own)}
-        self._written = ((never, _rules(never)), (kept, _rules(kept).with_overrides(wishes)))
-        self._deleted = (*self._written, (NEVER_DELETED, _rules(NEVER_DELETED).with_overrides(wishes)))
+        never = {**NEVER_TOUCHED, **_give_reason("is tklb's own state on this machine", *own)}
+        self._written = ((never, _make_rules(never)), (kept, _make_rules(kept).add_overrides(wishes)))
+        self._deleted = (*self._written, (NEVER_DELETED, _make_rules(NEVER_DELETED).add_overrides(wishes)))
 
-    def guard_of(self, path: bytes, *, deletion: bool = False) -> KeepRule | None:
+    def find_rule(self, path: bytes, *, deletion: bool = False) -> KeepRule | None:
         """The guard that keeps `path` as it is here, or None where the backed-up machine's version wins."""
         for reasons, rules in self._deleted if deletion else self._written:
             decision = rules.decide(path)
@@ -88,5 +88,5 @@ class KeepRules:
         return None
 
 
-def _rules(reasons: Reasons) -> Rules:
+def _make_rules(reasons: Reasons) -> Rules:
     return Rules(Rule(True, pattern) for pattern in reasons)

@@ -15,7 +15,7 @@ from tklb.restore.plan.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
-class Ids:
+class OwnerMap:
     """Where the backed-up machine's ids go. Every recorded id is mapped exactly once: chains and swaps are exact.
 
     An id that is in no map goes by its owner's name, where this machine has that name (a snapshot may hold no
@@ -27,7 +27,7 @@ class Ids:
     users: Mapping[bytes, int] = field(default_factory=dict)
     groups: Mapping[bytes, int] = field(default_factory=dict)
 
-    def mapped(self, entry: FileEntry) -> FileEntry:
+    def map_entry(self, entry: FileEntry) -> FileEntry:
         """`entry` with owner, group and ACL entries mapped, less what does not travel. Raises ValueError: a bad ACL."""
         xattrs = entry.xattrs and tuple(
             (name, remap_acl(value, self.uids, self.gids) if name in ACLS else value)
@@ -35,19 +35,19 @@ class Ids:
             if is_carried(name)
         )
         return entry._replace(
-            uid=_mapped(entry.uid, entry.uname, self.uids, self.users),
-            gid=_mapped(entry.gid, entry.gname, self.gids, self.groups),
+            uid=_map_id(entry.uid, entry.uname, self.uids, self.users),
+            gid=_map_id(entry.gid, entry.gname, self.gids, self.groups),
             xattrs=xattrs,
         )
 
 
-def _mapped(number: int | None, name: bytes | None, ids: Mapping[int, int], names: Mapping[bytes, int]) -> int | None:
+def _map_id(number: int | None, name: bytes | None, ids: Mapping[int, int], names: Mapping[bytes, int]) -> int | None:
     if number is None or number in ids or name is None:
         return None if number is None else ids.get(number, number)
     return names.get(name, number)
 
 
-def numbers(lines: Iterable[bytes]) -> dict[bytes, int]:
+def read_ids(lines: Iterable[bytes]) -> dict[bytes, int]:
     """Name -> id, from lines of passwd or group. Of a name given twice the first counts; malformed lines do not."""
     found: dict[bytes, int] = {}
     for line in lines:
@@ -57,7 +57,7 @@ def numbers(lines: Iterable[bytes]) -> dict[bytes, int]:
     return found
 
 
-def nameless_ids(manifest: Iterable[FileEntry], accounts: Accounts) -> tuple[frozenset[int], frozenset[int]]:
+def find_nameless_ids(manifest: Iterable[FileEntry], accounts: Accounts) -> tuple[frozenset[int], frozenset[int]]:
     """The uids and gids that files and ACLs of the manifest use and that no name of `accounts` owns."""
     uids, gids = _Recorder(), _Recorder()
     for entry in manifest:
@@ -68,7 +68,7 @@ def nameless_ids(manifest: Iterable[FileEntry], accounts: Accounts) -> tuple[fro
         for name, value in entry.xattrs or ():
             if name in ACLS:
                 _record_acl(value, uids, gids)
-    named_uids, named_gids = numbers(accounts.passwd).values(), numbers(accounts.group).values()
+    named_uids, named_gids = read_ids(accounts.passwd).values(), read_ids(accounts.group).values()
     return frozenset(uids.seen) - {0, *named_uids}, frozenset(gids.seen) - {0, *named_gids}
 
 
@@ -100,7 +100,7 @@ class OwnerWatch:
     """Notes files whose owner has no name on this machine, of which `accounts` are those it will have."""
 
     def __init__(self, accounts: Accounts) -> None:
-        self._users, self._groups = numbers(accounts.passwd), numbers(accounts.group)
+        self._users, self._groups = read_ids(accounts.passwd), read_ids(accounts.group)
         self._found: Tally[tuple[str, bytes]] = Tally()
 
     def see(self, entry: FileEntry) -> None:

@@ -30,11 +30,11 @@ from tklb.model.packages import Package, SourceFile
 from tklb.model.plan import Plan, Step, StepKind
 from tklb.model.report import Skipped
 from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
-from tklb.restore.plan.databases import items_of, plan_databases
-from tklb.restore.plan.files import FilePlanner, LinkGroup, Present, is_plain, link_groups
-from tklb.restore.plan.filter import RestoreFilter, accounts_for
+from tklb.restore.plan.databases import list_items, plan_databases
+from tklb.restore.plan.files import FilePlanner, LinkGroup, Present, is_plain, make_link_groups
+from tklb.restore.plan.filter import RestoreFilter, select_accounts
 from tklb.restore.plan.keep_rules import KeepRules
-from tklb.restore.plan.owners import Ids, OwnerWatch, nameless_ids, numbers
+from tklb.restore.plan.owners import OwnerMap, OwnerWatch, find_nameless_ids, read_ids
 
 HOSTNAME = b"/etc/hostname"
 DATABASE_SERVERS = ("mariadb", "mysql", "postgresql")
@@ -83,7 +83,7 @@ class _PlanBuilder:
     logs: set[bytes] = field(default_factory=set)  # what the snapshot has beside SQLite databases, by its names
 
     def __post_init__(self) -> None:
-        self.groups = link_groups(self.saved.contents.hard_links)
+        self.groups = make_link_groups(self.saved.contents.hard_links)
 
     def meet(self, path: bytes) -> None:
         """Take note that the snapshot has `path`."""
@@ -91,7 +91,7 @@ class _PlanBuilder:
             self.unmet -= {name for name in self.unmet if path == name or path.startswith(name.rstrip(b"/") + b"/")}
 
     def wants(self, part: str) -> bool:
-        return self.choice.part(part) and part in self.saved.contents.machine.parts
+        return self.choice.wants_part(part) and part in self.saved.contents.machine.parts
 
     def wants_path(self, path: bytes) -> bool:
         return is_plain(path) and self.choice.allows("path", path)
@@ -100,7 +100,7 @@ class _PlanBuilder:
 def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilter) -> Plan:
     """Plan the restore of `saved` onto `here`. An empty plan says that all is as it should be already."""
     draft = _PlanBuilder(saved, here, choice)
-    nameless = nameless_ids(_watched(draft), saved.contents.accounts)
+    nameless = find_nameless_ids(_watch_manifest(draft), saved.contents.accounts)
     try:
         merge = merge_accounts(saved.contents.accounts, here.accounts, choice.role, *nameless)
     except ValueError as exc:
@@ -111,7 +111,7 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
     accounts = _plan_accounts(draft, merge) if draft.wants("users") else here.accounts
     if draft.wants("files"):
         _plan_files(draft, merge, OwnerWatch(accounts))
-    services = _services(draft)
+    services = _plan_services(draft)
     draft.steps += [Step(StepKind.SERVICE, name.encode()) for name in services if name in DATABASE_SERVERS]
     if draft.wants("databases"):
         _plan_databases(draft)
@@ -131,12 +131,12 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
     )
 
 
-def _watched(draft: _PlanBuilder) -> Iterator[FileEntry]:
+def _watch_manifest(draft: _PlanBuilder) -> Iterator[FileEntry]:
     contents = draft.saved.contents
     met = {b"package:" + package.name.encode() for package in contents.packages}
     met |= {b"user:" + line.split(b":", 1)[0] for line in contents.accounts.passwd}
-    met.update(items_of(draft.saved.servers))
-    draft.unmet = {name for name in draft.choice.asked if name not in met}
+    met.update(list_items(draft.saved.servers))
+    draft.unmet = {name for name in draft.choice.asked_items if name not in met}
     for path in contents.deleted:
         draft.meet(path)
     for entry in draft.saved.manifest():
@@ -176,12 +176,12 @@ def _plan_packages(draft: _PlanBuilder) -> None:
         draft.steps += [Step(StepKind.REMOVE, name.encode()) for name in plan.removals]
     else:
         draft.warnings += [f"package {name} was removed there and stays here" for name in plan.removals]
-    draft.steps += [_mark(*mark) for mark in plan.marks]
+    draft.steps += [_make_mark_step(*mark) for mark in plan.marks]
     draft.warnings += [f"package {name} stays with its machine: {why}" for name, why in plan.bound]
     draft.skipped += (*sources.skipped, *plan.left_out)
 
 
-def _mark(name: str, auto: bool, held: bool) -> Step:
+def _make_mark_step(name: str, auto: bool, held: bool) -> Step:
     detail = ("auto" if auto else "manual") + (" held" if held else "")
     return Step(StepKind.MARK, name.encode(), detail, package=Package(name, "", "", auto, held))
 
@@ -190,13 +190,15 @@ def _mark(name: str, auto: bool, held: bool) -> Step:
 
 
 def _plan_accounts(draft: _PlanBuilder, merge: AccountMerge) -> Accounts:
-    accounts = accounts_for(draft.choice, merge.accounts, draft.here.accounts)
+    accounts = select_accounts(draft.choice, merge.accounts, draft.here.accounts)
     if accounts != draft.here.accounts:
-        draft.steps.append(Step(StepKind.ACCOUNTS, b"users and groups", _account_words(draft.here.accounts, accounts)))
+        draft.steps.append(
+            Step(StepKind.ACCOUNTS, b"users and groups", _describe_accounts(draft.here.accounts, accounts))
+        )
     return accounts
 
 
-def _account_words(here: Accounts, merged: Accounts) -> str:
+def _describe_accounts(here: Accounts, merged: Accounts) -> str:
     delta = diff_accounts(here, merged)
     lists = (
         ("new users", delta.users_added),
@@ -215,7 +217,7 @@ def _plan_files(draft: _PlanBuilder, merge: AccountMerge, owners: OwnerWatch) ->
     odd = [path for path in saved.contents.deleted if not is_plain(path)]
     planner = FilePlanner(
         present=here.files,
-        ids=Ids(merge.uid_map, merge.gid_map, numbers(here.accounts.passwd), numbers(here.accounts.group)),
+        ids=OwnerMap(merge.uid_map, merge.gid_map, read_ids(here.accounts.passwd), read_ids(here.accounts.group)),
         identity=KeepRules(choice.role, choice.asked_paths, choice.own),
         deleted=tuple(sorted(filter(draft.wants_path, set(saved.contents.deleted)))),
         groups=draft.groups,
@@ -242,10 +244,10 @@ def _plan_files(draft: _PlanBuilder, merge: AccountMerge, owners: OwnerWatch) ->
         f"{printable(path)} changed while it was backed up" for path in sorted(filter(draft.wants_path, saved.amended))
     ]
     if saved.contents.machine.release != here.machine.release:
-        draft.warnings += [line for step in planner.replaced if (line := _three_ways(draft, step.item))]
+        draft.warnings += [line for step in planner.replaced if (line := _describe_lost_default(draft, step.item))]
 
 
-def _three_ways(draft: _PlanBuilder, path: bytes) -> str | None:
+def _describe_lost_default(draft: _PlanBuilder, path: bytes) -> str | None:
     """Say what is lost when a file edited on one release lands on another: the change the newer default brought."""
     there, here = draft.saved.contents.machine.release, draft.here.machine.release
     if draft.saved.base is None:
@@ -278,7 +280,7 @@ def _plan_databases(draft: _PlanBuilder) -> None:
 # ---------------------------------------------------------------- 6. services
 
 
-def _services(draft: _PlanBuilder) -> tuple[str, ...]:
+def _plan_services(draft: _PlanBuilder) -> tuple[str, ...]:
     """What is restarted for what the plan has so far; whoever uses a database connects to it anew."""
     services = draft.saved.contents.machine.services
     if not draft.steps or not services:
