@@ -161,7 +161,7 @@ def test_a_linked_etc_is_refused(root: Path) -> None:
 def test_a_fifo_is_refused_and_not_waited_for(root: Path) -> None:
     (root / "etc/subuid").unlink()
     os.mkfifo(root / "etc/subuid")
-    with pytest.raises(AccessRefused, match="not a file"):
+    with pytest.raises(AccessRefused, match="not a regular file"):
         read_accounts(os.fsencode(root))
 
 

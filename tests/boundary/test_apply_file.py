@@ -181,7 +181,7 @@ def test_a_path_longer_than_any_call_takes_is_written(ground: Ground) -> None:
 
 def test_the_root_folder_itself_takes_metadata(ground: Ground) -> None:
     with ground.applier() as applier:
-        for deed in (applier.write, applier.metadata):
+        for deed in (applier.write, applier.set_metadata):
             assert deed(FileEntry(b"/", "dir", 0o1750, 3, 4, xattrs=((b"user.note", b"x"),))) == ()
         assert applier.set_folder_time(b"/", MOMENT) == ()
     status = ground.root.stat()
@@ -481,7 +481,7 @@ def test_metadata_of_another_kind_is_refused(ground: Ground) -> None:
     (ground.root / "x").symlink_to(ground.outside)
     with ground.applier() as applier:
         (skipped,) = applier.set_metadata(FileEntry(b"/x", "dir", 0o777, 5, 5))
-    assert "link and no dir" in skipped.reason
+    assert "a link and not a dir" in skipped.reason
 
 
 def test_metadata_of_a_file_that_has_got_another_name_is_refused(ground: Ground) -> None:
@@ -490,7 +490,7 @@ def test_metadata_of_a_file_that_has_got_another_name_is_refused(ground: Ground)
     os.link(ground.root / "x", ground.root / "secret")
     with ground.applier() as applier:
         (skipped,) = applier.set_metadata(FileEntry(b"/x", "file", 0o666, 1000, 1000), was)
-    assert "another name" in skipped.reason
+    assert "a new hard link" in skipped.reason
     assert (ground.root / "secret").stat().st_uid == 0
 
 
@@ -530,7 +530,7 @@ def test_deletion_spares_what_has_become_something_else(ground: Ground) -> None:
     (ground.root / "full").mkdir()
     (ground.root / "full/file").touch()
     with ground.applier() as applier:
-        assert "is a file now" in applier.delete(b"/x", FileEntry(b"/x", "link"))[0].reason
+        assert "is now a file" in applier.delete(b"/x", FileEntry(b"/x", "link"))[0].reason
         assert "not empty" in applier.delete(b"/full", FileEntry(b"/full", "dir"))[0].reason
     assert len(ground.names()) == 3
 

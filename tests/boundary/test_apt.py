@@ -114,7 +114,7 @@ def test_services_do_not_start_while_packages_come_in(box: Appliance) -> None:
     assert box.run(["cat", "/run/has-service"], check=False).stdout == ""
     assert policy.read_text() == "#!/bin/sh\nexit 0\n"
     assert ask(box, "services.restart(['has-service', 'absent', '../../evil'])") == [
-        ["service:../../evil", "this is no name of a service"],
+        ["service:../../evil", "not a valid name of a service"],
     ]
     assert "start" in box.run(["cat", "/run/has-service"]).stdout
 

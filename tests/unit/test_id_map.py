@@ -49,7 +49,7 @@ def test_every_range_can_fill_up_and_then_is_refused() -> None:
     ids = RANGES[1]
     full = parse(PASSWD, [b"b%d:x:%d:0:::" % (uid, uid) for uid in ids if uid != 555])
     assert mapped(table(a=104), full).ids == {104: 555}
-    with pytest.raises(ValueError, match="no uid is free between 100 and 999 for 105"):
+    with pytest.raises(ValueError, match="no free uid between 100 and 999 for 105"):
         mapped(table(a=104, c=105), full)
 
 

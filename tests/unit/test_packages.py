@@ -55,15 +55,15 @@ def test_order_and_width_of_white_space_do_not_matter() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (b"acl 1 amd64 auto\nzsh\n", "line 2: want"),
-        (b"acl 1 amd64 auto hold x\n", "line 1: want"),
-        (b"-acl 1 amd64 auto\n", "line 1: '-acl' is no package name"),
-        (b"acl;reboot 1 amd64 auto\n", "line 1: 'acl;reboot' is no package name"),
-        (b"acl $(id) amd64 auto\n", "line 1: '$(id)' is no version"),
-        (b"acl 1 ../64 auto\n", "line 1: '../64' is no architecture"),
+        (b"acl 1 amd64 auto\nzsh\n", "line 2: it is not `name"),
+        (b"acl 1 amd64 auto hold x\n", "line 1: it is not `name"),
+        (b"-acl 1 amd64 auto\n", "line 1: '-acl' is not a valid package name"),
+        (b"acl;reboot 1 amd64 auto\n", "line 1: 'acl;reboot' is not a valid package name"),
+        (b"acl $(id) amd64 auto\n", "line 1: '$(id)' is not a valid version"),
+        (b"acl 1 ../64 auto\n", "line 1: '../64' is not a valid architecture"),
         (b"acl 1 amd64 perhaps\n", "line 1: 'perhaps' is neither"),
         (b"acl 1 amd64 auto held\n", "line 1: 'held' is not hold"),
-        (b"\n\nacl 1 amd64 auto\nacl 2 amd64 auto\n", "line 4: acl amd64 is there twice"),
+        (b"\n\nacl 1 amd64 auto\nacl 2 amd64 auto\n", "line 4: acl amd64 appears twice"),
         (b"\xff 1 amd64 auto\n", "line 1: not ASCII"),
     ],
 )

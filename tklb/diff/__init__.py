@@ -1,1 +1,1 @@
-"""What differs: listings, rules and comparisons. Pure: values in, values out; no disk, no clock."""
+"""The differ: listings, rules and comparisons. Pure: values in, values out; no disk, no clock."""

@@ -17,10 +17,10 @@ _NO_ID = 2**32 - 1
 
 
 def remap_acl(value: bytes, uid_map: Mapping[int, int], gid_map: Mapping[int, int]) -> bytes:
-    """Give the same ACL for the ids the maps lead to; ids they do not have stay.
+    """Give the same ACL with mapped ids; ids that the maps do not have stay.
 
-    The entries come in the order that posix_acl_valid() of the kernel demands, each tag's by id as libacl wants them.
-    Where two ids become one, that one has the rights of both. Raises ValueError when `value` is no ACL.
+    The entries are in the order that posix_acl_valid() of the kernel demands, and by id within a tag as libacl wants.
+    If two ids become one, it has the rights of both. Raises ValueError if `value` is no ACL.
     """
     rights: dict[tuple[int, int], int] = {}
     for tag, permissions, number in _entries(value):
@@ -45,7 +45,7 @@ def _entries(value: bytes) -> tuple[tuple[int, int, int], ...]:
 
 
 def _check_tags(tags: list[int]) -> None:
-    """Each kind in its place and as often as may be; an ACL without entries is one, too."""
+    """Raise ValueError unless each tag is in its place and as often as allowed. An ACL without entries is valid."""
     once = all(tags.count(tag) == 1 for tag in (_USER_OBJ, _GROUP_OBJ, _OTHER))
     in_order = all(before <= after for before, after in pairwise(tags))
     masked = tags.count(_MASK) == 1 or (_MASK not in tags and _NAMED.isdisjoint(tags))

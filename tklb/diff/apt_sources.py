@@ -1,8 +1,8 @@
-"""Package sources: which of a machine's are its owner's, and which of those another machine should get.
+"""Package sources: which of a machine travel in a snapshot, and which another machine gets.
 
-Takes the contents of apt's source files, one-line and deb822 (sources.list(5)), gives files to carry over. Pure.
-What Debian itself offers for the machine's own release in `main` is every machine's and stays; the rest travels,
-lines that stand among Debian's own as files named RESTORED.
+Takes the contents of apt's source files, one-line and deb822 (sources.list(5)); gives files to carry over. Pure.
+Every machine has Debian's own `main` of its release, so this stays. All other sources travel; those that are in one
+file with Debian's own travel in files named RESTORED.
 """
 
 import re
@@ -35,7 +35,7 @@ _OWN_KEYRING = re.compile(r"/usr/share/keyrings/debian-archive-[a-z0-9.-]+")
 
 
 class PackageSource(NamedTuple):
-    """One index that apt would read. A mirror of Debian counts as Debian."""
+    """One index that apt reads. A mirror of Debian counts as Debian."""
 
     kind: str  # deb, deb-src
     place: str
@@ -45,7 +45,7 @@ class PackageSource(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stanza:
-    """What a line, or a deb822 stanza, asks apt to read. Fields are named as in deb822, in lower case."""
+    """A line or a deb822 stanza of a source file. Fields have their deb822 names in lower case."""
 
     fields: Mapping[str, str]
     is_line: bool
@@ -55,7 +55,7 @@ class Stanza:
 
     @property
     def is_debian(self) -> bool:
-        """Whether it is Debian's own archive, or a mirror of it."""
+        """Whether it is Debian's own archive or a mirror of it."""
         signed = self.words("signed-by")
         return all(map(_DEBIAN.fullmatch, (uri.rstrip("/") for uri in self.words("uris")))) and all(
             map(_OWN_KEYRING.fullmatch, signed)
@@ -94,7 +94,7 @@ def _name_archive(uri: str) -> str:
 
 
 def parse_stanzas(source: SourceFile) -> tuple[Stanza, ...]:
-    """What a source file asks for; switched off, commented and malformed parts, and CDs, ask for nothing."""
+    """Read the stanzas of a source file. Disabled, commented and malformed ones and CDs are left out."""
     text = source.content.decode("utf-8", "replace")
     if source.path.endswith(b".sources"):
         found = map(_parse_deb822, re.split(r"\n\s*\n", re.sub(r"^#.*\n?", "", text, flags=re.MULTILINE)))
@@ -131,7 +131,7 @@ def _parse_deb822(text: str) -> Stanza | None:
     )
 
 
-# ---------------------------------------------------------------- the owner's
+# ---------------------------------------------------------------- for the snapshot
 
 
 def is_source(path: bytes) -> bool:
@@ -139,16 +139,16 @@ def is_source(path: bytes) -> bool:
 
 
 def extra_sources(files: Iterable[SourceFile], release: str) -> tuple[SourceFile, ...]:
-    """The source files among `files` as they should travel from a machine of that release. Sorted by path.
+    """Give the source files that travel from a machine of that release. Sorted by path.
 
-    A file that has nothing of Debian's own travels as it is; of the others only what is beyond it does.
+    A file without Debian's own sources travels as it is; of the others only the extra stanzas travel.
     """
     codename = CODENAMES.get(release, "")
     carried, lines, blocks = [], [], []
     for source in files:
         every = parse_stanzas(source)
         extra = [part for stanza in every for part in _select_extra(stanza, codename)]
-        if extra == list(every) and source.path != SOURCES:  # one that is switched off, too
+        if extra == list(every) and source.path != SOURCES:  # a disabled one too
             carried.append(source)
         else:
             lines += [stanza.text() for stanza in extra if stanza.is_line]
@@ -160,7 +160,7 @@ def extra_sources(files: Iterable[SourceFile], release: str) -> tuple[SourceFile
 
 
 def _select_extra(stanza: Stanza, codename: str) -> Iterator[Stanza]:
-    """The part that is not Debian's `main` of the machine's own release."""
+    """Give the part that is not Debian's `main` of the machine's own release."""
     if not stanza.is_debian:
         yield stanza
         return
@@ -176,7 +176,7 @@ def _select_extra(stanza: Stanza, codename: str) -> Iterator[Stanza]:
         yield stanza.limit_to(other, components)
 
 
-# ---------------------------------------------------------------- the way back
+# ---------------------------------------------------------------- for the restore
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +186,10 @@ class SourcePlan:
 
 
 def plan_sources(carried: Iterable[SourceFile], present: Iterable[SourceFile], release: str) -> SourcePlan:
-    """Which of the carried files a machine of `release` gets that has `present` already.
+    """Select the carried files that a machine of `release` gets, which has `present` already.
 
-    Sources of another release stay away, they would mix the two; those of others that name no release come along.
-    Keyrings, preferences and logins come along where they are not there yet.
+    A source of another release would mix the two releases, so it is skipped; one that names no release is added.
+    Keyrings, preferences and logins are added if they are not there yet.
     """
     here = {source.path: source for source in present}
     offered = frozenset[PackageSource]().union(
@@ -200,7 +200,7 @@ def plan_sources(carried: Iterable[SourceFile], present: Iterable[SourceFile], r
         wanted = frozenset[PackageSource]().union(*(part.offers for part in _parse_parts(source)))
         foreign = sorted({offer.suite for offer in wanted if not is_for_release(offer, release)})
         if foreign:
-            skipped.append(Skipped(source.path, f"a package source for another release: {' '.join(foreign)}"))
+            skipped.append(Skipped(source.path, f"it is a package source for another release: {' '.join(foreign)}"))
         elif here.get(source.path) != source and not (wanted and wanted <= offered):
             add.append(source)
     return SourcePlan(tuple(add), tuple(skipped))
@@ -211,7 +211,7 @@ def _parse_parts(source: SourceFile) -> tuple[Stanza, ...]:
 
 
 def is_for_release(offer: PackageSource, release: str) -> bool:
-    """Whether a suite is for a release: it names that one's codename, or none at all."""
+    """Whether a suite is for a release: it has the codename of the release, or of none."""
     name = re.split(r"[-/]", offer.suite)[0]
     if offer.place in ("debian", "debian-security") and name in _MOVING:
         return False

@@ -1,19 +1,19 @@
-"""Listing x listing -> what changed: one sorted merge in constant memory. Pure.
+"""Compare two listings of files: one sorted merge in constant memory. Pure.
 
-Both listings are in plain byte order of whole paths. Only what the base says is compared, so a base that knows kinds
-and digests only (dpkg's) is as good as one that knows all.
+Both listings are in plain byte order of whole paths. Only fields that the base has are compared. So a base with kinds
+and digests only, such as dpkg's, is as good as a complete one.
 
-What is a change, and what is not:
-- Another type of file is both deleted and new.
-- A file is edited when its size or digest differs. Where no digest vouches for the content, another mtime counts as an
-  edit, and so does a moved ctime that nothing else explains: a new mode, owner or attribute, or another hard link to
-  the same inode. Another link target or device number is an edit too.
-- Else it is metadata when mode, owner, extended attributes or mtime differ, or when a path left or joined a group of
-  hard links (another inode, where one of the two had links). The mtime counts for files and links only: folders, pipes
-  and devices get a new one by being used. A link has no mode of its own.
-- Owners are compared by name where both have one, by number otherwise: the same system user may have another number
-  on the machine that the base was made on.
-- Holes are how a file is stored, not what it is.
+Rules of the comparison:
+- A path with another kind of object is both deleted and new.
+- A file is edited if its size or digest differs. Without a digest, another mtime counts as an edit. So does another
+  ctime that nothing else explains: a new mode, owner or attribute, or another hard link to the same inode. Another link
+  target or device number is an edit too.
+- Otherwise it is metadata if mode, owner, extended attributes or mtime differ. It is also metadata if a path left or
+  joined a group of hard links (another inode, and one of the two had links). The mtime counts for files and links only:
+  use alone gives folders, pipes and devices a new one. A link has no mode of its own.
+- Owners are compared by name if both have one, otherwise by number: a system user may have another number on the
+  machine of the base.
+- Holes are a way to store a file and make no difference.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -35,8 +35,8 @@ def compare(
 ) -> Iterator[FileChange]:
     """Give the changes from `base` to `now`, sorted by path; for one path deleted comes before new.
 
-    `digest(entry, "sha256" or "md5")` is asked for the content of a file of `now` when the base has that digest, `now`
-    has not, and the sizes agree; None means it could not be read. `unseen` (it may grow meanwhile) names what a scan
+    `digest(entry, "sha256" or "md5")` reads a file of `now`. It is called if the base has that digest, `now` has not,
+    and the sizes are equal; None means that the file cannot be read. `unseen` (it may grow meanwhile) names what a scan
     could not see: what is missing at and below these paths is not called deleted. Raises ValueError when an input is
     out of order.
     """
@@ -47,9 +47,9 @@ def compare(
 def pair_by_path(
     base: Iterable[Row], now: Iterable[Row], path_of: Callable[[Row], bytes]
 ) -> Iterator[tuple[Row | None, Row | None]]:
-    """Pair the rows of two listings by path, and pass over those that are equal.
+    """Pair the rows of two listings by path, and leave out those that are equal.
 
-    Raises ValueError when one is out of order.
+    Raises ValueError if a listing is out of order.
     """
     olds, news = iter(base), iter(now)
     old, new = next(olds, None), next(news, None)
@@ -80,7 +80,7 @@ def _next_path(last: Row | None, row: Row, path_of: Callable[[Row], bytes], name
 def compare_pair(
     old: FileEntry | None, new: FileEntry | None, digest: Digest | None, unseen: Iterable[Skipped]
 ) -> Iterator[FileChange]:
-    """Give the changes, none to two, of one path."""
+    """Give the changes of one path: none, one or two."""
     if old is None:
         assert new is not None
         yield FileChange(new.path, Change.NEW, None, new)
@@ -153,7 +153,7 @@ def _is_edited(old: FileEntry, new: FileEntry, digest: Digest | None, *, is_expl
 
 
 def _has_same_content(old: FileEntry, new: FileEntry, digest: Digest | None) -> bool | None:
-    """Say what digests say; None where there are none to compare."""
+    """Compare the digests; None if there are none to compare."""
     for before, after in ((old.sha256, new.sha256), (old.md5, new.md5)):
         if before is not None and after is not None:
             return before == after

@@ -1,7 +1,7 @@
-"""The words of a listing: how each value of an entry is written, and read back. Pure.
+"""The words of a listing: how to write each value of an entry, and how to read it. Pure.
 
-Names and link targets are written with octal escapes; reading knows all that vis(3) writes. What is read may come from
-anybody: a value that is not exactly what its keyword wants is a ValueError.
+Names and link targets are written with octal escapes; reading accepts everything that vis(3) writes. A listing may come
+from anybody, so a value that does not match its keyword exactly is a ValueError.
 """
 
 import binascii
@@ -24,12 +24,12 @@ _DEVICE_FORMATS = frozenset((b"native", b"linux", b"386bsd", b"4bsd", b"freebsd"
 
 
 def escape(name: bytes) -> bytes:
-    """Write all but plain letters, digits and a few signs as octal: a glob sign or `#` means something to mtree(8)."""
+    """Write all but plain letters, digits and a few signs in octal: mtree(8) interprets glob signs and `#`."""
     return _UNSAFE.sub(_escape_match, name) if _UNSAFE.search(name) else name
 
 
 def unescape(text: bytes) -> bytes:
-    """Undo escape(), and vis(3) in the C style that NetBSD writes. Raises ValueError on a lone backslash at the end."""
+    """Undo escape(), and vis(3) in the C style of NetBSD. Raises ValueError for a lone backslash at the end."""
     return _ESCAPE.sub(_unescape_match, text) if b"\\" in text else text
 
 
@@ -167,7 +167,7 @@ def _keyword(name: bytes, field: str, write: Callable[[object], bytes], read: Ca
     return Keyword(name, FileEntry._fields.index(field), write, read)
 
 
-# In the order they are written: what a change of the file moves comes first, digests last.
+# In the order of writing: fields that change with the file come first, digests last.
 WRITTEN = (
     _keyword(b"type", "kind", _write_word, _read_kind),
     _keyword(b"mode", "mode", _make_writer(b"%04o"), _read_mode),
@@ -195,6 +195,8 @@ _FOREIGN = (
     WRITTEN[11]._replace(name=b"sha256"),
     WRITTEN[12]._replace(name=b"md5"),
 )
-REPEATED = frozenset((b"type", b"mode", b"uid", b"gid", b"uname", b"gname", b"nlink"))  # worth remembering
+REPEATED = frozenset(
+    (b"type", b"mode", b"uid", b"gid", b"uname", b"gname", b"nlink")
+)  # these repeat, so they are cached
 READ = {keyword.name: keyword for keyword in WRITTEN + _FOREIGN}
 READ_BESIDE = {keyword.name: keyword for keyword in WRITTEN_BESIDE}

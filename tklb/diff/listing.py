@@ -1,8 +1,8 @@
 """Listings as raw records: compared as text, and read as entries only where the text differs. Pure.
 
-A record is the one or two lines of an entry, just as mtree.format_entry() writes them. A listing of ours starts with
-HEADER and then has nothing but records, sorted by path, so a million unchanged files cost a million comparisons of
-bytes. Any other listing is read line by line.
+A record is the one or two lines of an entry, as mtree.format_entry() writes them. A listing of tklb starts with HEADER
+and has only records after it, sorted by path. So a million unchanged files cost a million comparisons of bytes. Any
+other listing is read line by line.
 """
 
 import itertools
@@ -20,39 +20,37 @@ _STARTS = (b"./", b". ")
 _BLOCK = 1 << 18
 
 
-def format_listing(of: Iterable[Record]) -> Iterator[bytes]:
+def format_listing(entries: Iterable[Record]) -> Iterator[bytes]:
     """Give the text of a listing, from sorted records.
 
-    mtree(8) wants every folder above an entry named before it, so folders that are no entries get a line of their own,
-    which records() and parse() leave out again.
+    mtree(8) wants a line for every folder above an entry. So folders that are no entries get lines of their own, which
+    read_records() and parse() leave out.
     """
     yield HEADER
     named: set[bytes] = set()
     last = b"none"
-    for path, raw in of:
+    for path, raw in entries:
         folder = path[: path.rfind(b"/")]
         if folder != last:
-            named = {name for name in named if path.startswith(name)}  # no other can hold what is still to come
-            yield from map(format_parent, _unnamed(path, named))
+            named = {name for name in named if path.startswith(name)}  # the others hold nothing that is still to come
+            missing = [name for name in _folders_above(path) if name not in named]
+            named.update(missing)
+            yield from map(format_parent, missing)
             last = folder
         if b" type=dir" in raw:
             named.add(path)
         yield raw
 
 
-def _unnamed(path: bytes, named: set[bytes]) -> Iterator[bytes]:
-    """Give the folders above `path` that are not in `named`, and add them."""
+def _folders_above(path: bytes) -> Iterator[bytes]:
     end = 0
     while end >= 0 and path != b"/":
-        folder = path[:end] or b"/"
-        if folder not in named:
-            named.add(folder)
-            yield folder
+        yield path[:end] or b"/"
         end = path.find(b"/", end + 1)
 
 
 def read_records(stream: BinaryIO) -> Iterator[Record]:
-    """Give the records of a listing, sorted by path. Raises ValueError where it is none."""
+    """Give the records of a listing, sorted by path. Raises ValueError if it is no listing."""
     for piece in _read_pieces(stream):
         yield _path_of(piece), b"." + piece + b"\n"
 
@@ -62,12 +60,12 @@ def record_of(entry: FileEntry) -> Record:
 
 
 def has_word(raw: bytes, word: bytes) -> bool:
-    """Whether one of the words of a record is `word`, `type=file` for one."""
+    """Whether a record has `word`, such as `type=file`."""
     return word in raw.split()
 
 
 def size_in(raw: bytes) -> int:
-    """The size that a record tells of, in bytes; 0 where it tells none. Raises ValueError."""
+    """Give the size in a record, in bytes; 0 if it has none. Raises ValueError."""
     found = (word for word in raw.split() if word.startswith(b"size="))
     return int(next(found, b"size=0")[len(b"size=") :])
 
@@ -84,22 +82,22 @@ def entry_of(record: Record) -> FileEntry:
 def compare_records(
     base: Iterable[Record], now: Iterable[Record], unseen: Iterable[Skipped] = ()
 ) -> Iterator[FileChange]:
-    """Do as files.compare() does, without digests of its own."""
+    """Do as files.compare(), but read no file."""
     for old, new in pair_by_path(base, now, itemgetter(0)):
         yield from compare_pair(old and entry_of(old), new and entry_of(new), None, unseen)
 
 
 def compare_listings(base: BinaryIO, now: BinaryIO) -> Iterator[FileChange]:
-    """Compare two listings, sorted by path. Raises ValueError where one is no listing, or ours and not sorted."""
+    """Compare two listings. Raises ValueError if one is no listing, or one of tklb and not sorted."""
     for old, new in pair_by_path(_read_pieces(base), _read_pieces(now), _path_of):
         yield from compare_pair(_entry_of(old), _entry_of(new), None, ())
 
 
 def _read_pieces(stream: BinaryIO) -> Iterator[bytes]:
-    """Give the records of a listing, sorted by path, without the dot they start with and the newline at their end.
+    """Give the records of a listing, sorted by path, without the dot at their start and the newline at their end.
 
-    A listing with our HEADER is sorted, and streamed; one that goes on with a record has nothing but records. Any
-    other is read whole.
+    A listing with our HEADER is sorted, so it streams; if a record follows, it has only records. Any other listing is
+    read whole.
     """
     first, second = stream.readline(), stream.readline()
     if first == HEADER and (not second or second.startswith(_STARTS)):
@@ -115,9 +113,8 @@ def _split_records(start: bytes, stream: BinaryIO) -> Iterator[bytes]:
     while block:
         block = stream.read(_BLOCK)
         *pieces, rest = (rest + block).split(b"\n.")
-        for piece in pieces if block else (*pieces, rest.rstrip(b"\n")):
-            if piece and not piece.endswith(PARENT):
-                yield piece
+        found = pieces if block else (*pieces, rest.rstrip(b"\n"))
+        yield from (piece for piece in found if piece and not piece.endswith(PARENT))
 
 
 def _path_of(piece: bytes) -> bytes:

@@ -1,10 +1,10 @@
 """mtree(5) v2.0 text <-> entries, streaming.
 
-Takes lines and gives entries, or the other way; touches nothing. A record of ours is a line that every mtree reader
-knows, then a comment line `#+ ...` with what mtree(5) has no keyword for (time of change, inode, extended attributes,
-holes), which other readers skip. A record stands for itself: whole path, no /set.
+Takes lines and gives entries, or the reverse; touches nothing. A record of tklb is a line that every mtree reader
+understands, and perhaps a comment line `#+ ...` after it, which other readers skip. That line has the fields without
+an mtree(5) keyword: ctime, inode, extended attributes, holes. A record is complete: whole path, no /set.
 
-Sources: mtree(5) of FreeBSD and libarchive, mtree(8) of NetBSD, and what their programs really write: the digits after
+Sources: mtree(5) of FreeBSD and libarchive, mtree(8) of NetBSD, and the output of their programs: the digits after
 the dot of a time are an integer of nanoseconds, and both may write them without leading zeros.
 """
 
@@ -27,13 +27,13 @@ from tklb.model.files import FileEntry
 __all__ = ["EXTRA", "HEADER", "PARENT", "escape", "format_entry", "format_parent", "name_of", "parse", "unescape"]
 
 HEADER = b"#mtree v2.0\n"
-EXTRA = b"#+"  # starts the comment line that belongs to the entry above it
-PARENT = b" tags=parent"  # the tag of a folder that is named only because mtree(8) wants every parent named
+EXTRA = b"#+"  # starts the comment line of the entry above it
+PARENT = b" tags=parent"  # the tag of a folder that is there only because mtree(8) wants every parent
 _MOST_VALUES = 10_000
 _SILENT = tuple(FileEntry._field_defaults.values())
 _KIND, _SPARSE, _XATTRS = (FileEntry._fields.index(name) for name in ("kind", "sparse", "xattrs"))
-_OURS = (b"./", EXTRA + b" ")  # how the lines start that we write
-Value = tuple[int, object]  # place in an entry, what stands there
+_OURS = (b"./", EXTRA + b" ")  # how lines of tklb start
+Value = tuple[int, object]  # place in an entry, value
 
 
 def format_entry(entry: FileEntry, keywords: frozenset[str] | None = None) -> bytes:
@@ -53,7 +53,7 @@ def format_entry(entry: FileEntry, keywords: frozenset[str] | None = None) -> by
 
 
 def format_parent(path: bytes) -> bytes:
-    """Give the record of a folder that is no entry; parse() leaves it out again."""
+    """Give the record of a folder that is no entry; parse() leaves it out."""
     return name_of(path) + b" type=dir" + PARENT + b"\n"
 
 
@@ -63,11 +63,11 @@ def name_of(path: bytes) -> bytes:
 
 
 def parse(lines: Iterable[bytes]) -> Iterator[FileEntry]:
-    """Read a listing of ours, bsdtar's, NetBSD's or FreeBSD's, in its own order; sockets are left out.
+    """Read a listing of tklb, bsdtar, NetBSD or FreeBSD, in its own order, without sockets.
 
-    Raises ValueError naming the line.
+    Raises ValueError with the number of the line.
     """
-    reader = _Reader()
+    reader = _ListingReader()
     for number, line in _join_continued(lines):
         try:
             entry = reader.take(line)
@@ -110,8 +110,8 @@ def _is_continued(line: bytes) -> bool:
     return not line.lstrip(b" \t").startswith(b"#") and (len(line) - len(line.rstrip(b"\\"))) % 2 == 1
 
 
-class _Reader:
-    """Where a listing stands: the folder that relative names are in, the defaults, the entry not yet given out."""
+class _ListingReader:
+    """The state of reading: the folder of relative names, the defaults, and the entry that may get an extra line."""
 
     __slots__ = ("_defaults", "_folder", "_held", "_values")
 
@@ -119,10 +119,10 @@ class _Reader:
         self._folder = b""  # the root
         self._defaults: dict[bytes, bytes] = {}
         self._held: list[object] | None = None
-        self._values: dict[bytes, Value] = {}  # of words that come again and again
+        self._values: dict[bytes, Value] = {}  # of words that repeat
 
     def take(self, line: bytes) -> FileEntry | None:
-        """Read one line; give the entry that it ends, if any."""
+        """Read one line; give the entry that is complete by it, if any."""
         first, *words = line.split()
         if first == EXTRA:
             self._add_extra(words)
@@ -159,7 +159,7 @@ class _Reader:
         return None if fields[_KIND] == "socket" or PARENT.strip() in words else fields
 
     def _value(self, word: bytes) -> Value:
-        """Read one word of an entry; place 0 is for what we do not keep."""
+        """Read one word of an entry; place 0 is for words that tklb does not keep."""
         key, _, text = word.partition(b"=")
         keyword = READ.get(key)
         value = (keyword.place, _read(keyword, text)) if keyword else (0, None)
@@ -168,15 +168,15 @@ class _Reader:
         return value
 
     def _enter(self, name: bytes, *, is_folder: bool) -> bytes:
-        """Give the whole path of `name`, and remember what later relative names are relative to."""
+        """Give the whole path of `name`, and remember the folder for later relative names."""
         path = name[1:] if name.startswith(b"./") else b""
         if not path or path.endswith(b"/") or b"//" in path or b"/." in path or b"\0" in path:
-            path = self._joined(name)
+            path = self._join_name(name)
         self._folder = path if is_folder else path[: path.rfind(b"/")]
         return path or b"/"
 
-    def _joined(self, name: bytes) -> bytes:
-        """Do the same for a name in any form."""
+    def _join_name(self, name: bytes) -> bytes:
+        """Give the whole path of a name in any form."""
         parts = [part for part in name.split(b"/") if part not in (b"", b".")]
         if b"\0" in name or b".." in parts:
             raise ValueError("a name with a NUL byte or with '..' in it")

@@ -1,7 +1,7 @@
-"""Which packages the owner added, removed, changed; and what of that is carried to another machine.
+"""Packages that the owner added, removed or changed, and the plan for them on another machine.
 
-Takes sets of installed packages, gives a PackageDelta or a PackagePlan. Pure. A package is known by its name;
-only one of a foreign architecture, beside the native ones, is `name:architecture`, as dpkg prints it.
+Takes sets of installed packages; gives a PackageDelta or a PackagePlan. Pure. A package has its name as key; one of a
+foreign architecture is `name:architecture`, as dpkg prints it.
 """
 
 import re
@@ -19,7 +19,7 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~_-]*")
 
 Key = tuple[str, str]  # name, foreign architecture or ""
 
-# What belongs to the hardware or to how it boots, never to the owner's data. Whole names, matched from both ends.
+# Packages that depend on the hardware or on how it boots. The patterns match whole names.
 _BOUND_TO_THE_MACHINE = {
     "a kernel": (
         r"linux-(image|headers|modules|kbuild|support|compiler|config|base|generic|virtual|buildinfo|tools)(-.*)?",
@@ -42,7 +42,7 @@ _BOUND = tuple((reason, re.compile("|".join(patterns))) for reason, patterns in 
 
 
 def is_bound_to_machine(name: str) -> str | None:
-    """Say why a package stays with its machine (kernel, boot loader, firmware, hardware), or None."""
+    """Give the reason why a package stays with its machine (kernel, boot loader, firmware, hardware), or None."""
     return next((reason for reason, pattern in _BOUND if pattern.fullmatch(name)), None)
 
 
@@ -50,7 +50,7 @@ def is_bound_to_machine(name: str) -> str | None:
 
 
 def format_packages(packages: Iterable[Package]) -> bytes:
-    """One package a line, sorted: `name version architecture auto|manual [hold]`, separated by tabs."""
+    """Write one package a line, sorted: `name version architecture auto|manual [hold]`, separated by tabs."""
     return b"".join(_format_package(package) for package in sorted(packages))
 
 
@@ -60,9 +60,9 @@ def _format_package(package: Package) -> bytes:
 
 
 def parse_packages(text: bytes) -> tuple[Package, ...]:
-    """Read the packages form; order and the width of the white space do not matter. Sorted.
+    """Read the packages form; the order and the width of white space do not matter. Sorted.
 
-    Raises ValueError naming the line: wrong fields, names dpkg would refuse, the same package twice.
+    Raises ValueError with the number of the line: wrong fields, names that dpkg refuses, the same package twice.
     """
     found: dict[tuple[str, str], Package] = {}
     for number, line in enumerate(text.split(b"\n"), 1):
@@ -74,21 +74,21 @@ def parse_packages(text: bytes) -> tuple[Package, ...]:
             reason = "not ASCII" if isinstance(exc, UnicodeDecodeError) else exc
             raise ValueError(f"line {number}: {reason}") from exc
         if found.setdefault((package.name, package.architecture), package) is not package:
-            raise ValueError(f"line {number}: {package.name} {package.architecture} is there twice")
+            raise ValueError(f"line {number}: {package.name} {package.architecture} appears twice")
     return tuple(sorted(found.values()))
 
 
 def _parse_package(words: list[str]) -> Package:
     if not 4 <= len(words) <= 5:
-        raise ValueError("want `name version architecture auto|manual [hold]`")
+        raise ValueError("it is not `name version architecture auto|manual [hold]`")
     name, version, architecture, mark = words[:4]
-    for what, pattern, word in (
+    for noun, pattern, word in (
         ("package name", NAME, name),
         ("version", _VERSION, version),
         ("architecture", ARCHITECTURE, architecture),
     ):
         if not pattern.fullmatch(word):
-            raise ValueError(f"{word!r} is no {what}")
+            raise ValueError(f"{word!r} is not a valid {noun}")
     if mark not in ("auto", "manual"):
         raise ValueError(f"{mark!r} is neither auto nor manual")
     if words[4:] not in ([], ["hold"]):
@@ -100,7 +100,7 @@ def _parse_package(words: list[str]) -> Package:
 
 
 def native_architecture(packages: Iterable[Package]) -> str:
-    """The architecture of the machine: that of dpkg itself, else the most frequent one; "" when none is named."""
+    """Give the architecture of the machine: that of dpkg itself, else the most frequent one; "" if there is none."""
     counted: Counter[str] = Counter()
     for package in packages:
         if package.name == "dpkg":
@@ -110,17 +110,17 @@ def native_architecture(packages: Iterable[Package]) -> str:
 
 
 def key_of(package: Package, native: str) -> Key:
-    """What makes a package the same one in two sets: an upgrade may turn `all` into the native architecture."""
+    """Give the key of a package in two sets: an upgrade may turn `all` into the native architecture."""
     return package.name, "" if package.architecture in ("all", native) else package.architecture
 
 
 def label(package: Package, native: str) -> str:
-    """The package's name for people and apt: `name`, or `name:architecture` for a foreign one."""
+    """Give the name for people and apt: `name`, or `name:architecture` for a foreign package."""
     return ":".join(filter(None, key_of(package, native)))
 
 
 def diff_packages(base: tuple[Package, ...], now: tuple[Package, ...]) -> PackageDelta:
-    """Say what the owner added to, removed from or changed in the install state."""
+    """Give the packages that the owner added to the install state, removed from it or changed."""
     native = native_architecture(now) or native_architecture(base)
     before = {key_of(package, native_architecture(base) or native): package for package in base}
     after = {key_of(package, native): package for package in now}
@@ -138,7 +138,7 @@ def _marks(package: Package) -> tuple[bool, bool]:
 
 
 def delta_names(delta: PackageDelta, native: str) -> Mapping[str, object]:
-    """The delta as names, for JSON. `held` are those held since; `versions` maps an upgraded name to both versions."""
+    """Give the delta as names, for JSON. `held` are newly held; `versions` maps upgraded names to both versions."""
     pairs = (*delta.upgraded, *delta.marked)
     held = [now for base, now in pairs if now.held and not base.held] + [now for now in delta.added if now.held]
     return {
@@ -152,7 +152,7 @@ def delta_names(delta: PackageDelta, native: str) -> Mapping[str, object]:
 
 
 def select(delta: PackageDelta, wanted: Callable[[str], bool]) -> PackageDelta:
-    """The part of a delta whose names are wanted."""
+    """Give the part of a delta whose names are wanted."""
     return PackageDelta(
         tuple(package for package in delta.added if wanted(package.name)),
         tuple(package for package in delta.removed if wanted(package.name)),
@@ -161,27 +161,27 @@ def select(delta: PackageDelta, wanted: Callable[[str], bool]) -> PackageDelta:
     )
 
 
-# ---------------------------------------------------------------- the way back
+# ---------------------------------------------------------------- for the restore
 
 
 @dataclass(frozen=True, slots=True)
 class PackagePlan:
-    """What a restore does with packages. Names as apt takes them (`name` or `name:architecture`), sorted."""
+    """The steps of a restore for packages. Names in the form of apt (`name` or `name:architecture`), sorted."""
 
-    install: tuple[str, ...] = ()  # missing here; versions are this machine's business
+    install: tuple[str, ...] = ()  # missing here; the sources of this machine decide the version
     marks: tuple[tuple[str, bool, bool], ...] = ()  # name, auto, held: as on the backed-up machine
-    removals: tuple[str, ...] = ()  # installed here, removed there: shown, carried out only when asked
-    bound: tuple[tuple[str, str], ...] = ()  # name and why it stays with its machine: kernels and the like
-    left_out: tuple[Skipped, ...] = ()  # what no source offers
+    removals: tuple[str, ...] = ()  # installed here, removed there: shown, and removed only on request
+    bound: tuple[tuple[str, str], ...] = ()  # name and reason why it stays with its machine, such as a kernel
+    left_out: tuple[Skipped, ...] = ()  # packages that no source offers
 
 
 def plan_packages(
     delta: PackageDelta, present: tuple[Package, ...], native: str, unavailable: frozenset[str] = frozenset()
 ) -> PackagePlan:
-    """Plan the way of `delta` onto a machine where `present` is installed.
+    """Plan how to bring `delta` onto a machine where `present` is installed.
 
     `native` is the architecture of the backed-up machine: its native packages are this machine's native ones.
-    `unavailable` are labels no source offered there; their files travel as files.
+    `unavailable` are labels that no source offered there; their files travel as files.
     """
     here = {label(package, native_architecture(present) or native): package for package in present}
     wanted = {label(package, native): package for package in _list_owner_choices(delta)}
@@ -206,7 +206,7 @@ def plan_packages(
 
 
 def _list_owner_choices(delta: PackageDelta) -> Iterable[Package]:
-    """The packages whose marks the owner answers for: added ones, and those whose marks were changed."""
+    """Give the packages whose marks the owner chose: added ones, and those with changed marks."""
     yield from delta.added
     yield from (now for base, now in (*delta.upgraded, *delta.marked) if _marks(base) != _marks(now))
 

@@ -1,13 +1,13 @@
-"""Which paths count. Pure: rules and names in, decisions out; never asks what exists.
+"""Rules that include or exclude paths. Pure: rules and names in, decisions out; it never looks at the disk.
 
-A rule includes or excludes what its pattern matches and all below. A pattern is an absolute path; within a component
-`*`, `?` and `[...]` stand for characters (never for a slash), the component `**` for any number of components, and a
-backslash takes the meaning from the character after it. A pattern also matches the very path it spells, so a file
-named `a[1]` needs no backslash.
+A rule includes or excludes the paths that its pattern matches, and all below. A pattern is an absolute path. Within a
+component `*`, `?` and `[...]` stand for characters (never for a slash), and the component `**` for any number of
+components. A backslash makes the next character plain. A pattern also matches the path that it spells, so a file named
+`a[1]` needs no backslash.
 
-The nearest rule above a path decides: the one that matches the longest leading part of it, counted in components. At
-equal depth an override beats a rule of the profile, an exact path a glob, and leaving out beats taking in. The order of
-rules never matters. What no rule matches is left out.
+The nearest rule above a path decides: the rule that matches the longest leading part of the path, in components. At
+equal depth an override beats a rule of the profile, an exact path beats a glob, and exclude beats include. The order of
+rules never matters. A path that no rule matches is excluded.
 """
 
 import fnmatch
@@ -24,7 +24,7 @@ Component = bytes | re.Pattern[str] | None  # None: any number of components
 
 
 class Rule(NamedTuple):
-    """Take in, or leave out, what `pattern` matches and all below; `is_literal`: no sign in it has a meaning."""
+    """Include or exclude all that `pattern` matches, and all below. `is_literal`: no sign in it is special."""
 
     include: bool
     pattern: bytes
@@ -38,7 +38,7 @@ class Decision(NamedTuple):
 
 
 class _Lead(NamedTuple):
-    """A rule, and what of its pattern is still to be matched below some folder."""
+    """A rule, and the rest of its pattern that must match below some folder."""
 
     rest: tuple[Component, ...]
     rank: tuple[bool, bool, bool]  # override, exact, exclude: the greater decides
@@ -46,9 +46,9 @@ class _Lead(NamedTuple):
 
 
 class Folder:
-    """What the rules say about one folder: its own decision, and what they have to say about things in it.
+    """The decision of the rules about one folder, and the rules that may decide about paths in it.
 
-    Rules are matched component by component on the way down, so nothing is matched twice.
+    Rules match component by component on the way down, so nothing matches twice.
     """
 
     __slots__ = ("_globs", "_names", "decision")
@@ -65,27 +65,27 @@ class Folder:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all below is decided as the folder is."""
+        """Whether the decision about the folder holds for everything below it."""
         return not self._names and not self._globs
 
     @property
     def may_hold(self) -> bool:
-        """Whether something in the folder, at any depth, may be taken in, or the folder itself is."""
+        """Whether the rules include the folder, or may include something below it at any depth."""
         return self.decision.included or any(lead.rule.include for lead in self._leads())
 
     @property
     def only_names(self) -> tuple[bytes, ...] | None:
-        """The only names in it that may count, sorted, where it is left out and no glob takes in; else None."""
+        """The only names in it that the rules may include, sorted; None if any name may be included."""
         if self.decision.included or any(lead.rule.include for lead in self._globs):
             return None
         return tuple(sorted(self._names))
 
     def rules_below(self) -> Iterator[Rule]:
-        """The rules that may decide about something in the folder."""
+        """Give the rules that may decide about paths in the folder."""
         return (lead.rule for lead in self._leads())
 
     def enter(self, name: bytes) -> "Folder":
-        """Give what the rules say about `name` in this folder."""
+        """Give the folder `name` in this folder."""
         if not self._globs and name not in self._names:
             return self if self.is_uniform else Folder(self.decision, ())
         best: _Lead | None = None
@@ -104,7 +104,7 @@ class Folder:
         yield from self._globs
 
     def _match(self, name: bytes) -> Iterator[_Lead]:
-        """Give the leads that go on behind `name`; those whose pattern ends there have no rest."""
+        """Give the leads that match `name`; those whose pattern ends there have no rest."""
         for lead in self._names.get(name, ()):
             yield lead._replace(rest=lead.rest[1:])
         if not self._globs:
@@ -126,14 +126,14 @@ class Rules:
         best = max(own, key=lambda lead: lead.rank, default=None)
         decision = Decision(False, None) if best is None else Decision(best.rule.include, best.rule)
         self._root = Folder(decision, [lead for lead in leads if lead.rest])
-        self._folders: dict[bytes, Folder] = {}  # those asked for lately: neighbours are asked for together
+        self._folders: dict[bytes, Folder] = {}  # recent ones: neighbours are asked for together
 
     def root(self) -> Folder:
-        """Where a walk begins: the folder /."""
+        """Give the folder /, where a walk begins."""
         return self._root
 
     def decide(self, path: bytes) -> Decision:
-        """Say whether an absolute path counts, and by which rule."""
+        """Decide about an absolute path, and give the rule that decides."""
         parent, slash, name = path.rpartition(b"/")
         if not slash or not name:
             return self.find_folder(path).decision
@@ -146,7 +146,7 @@ class Rules:
         return folder.enter(name).decision
 
     def may_hold(self, path: bytes) -> bool:
-        """Say whether the folder `path`, or anything below it, may count."""
+        """Whether the rules include the folder `path`, or may include something below it."""
         return self.find_folder(path).may_hold
 
     def find_folder(self, path: bytes) -> Folder:
@@ -156,12 +156,12 @@ class Rules:
         return folder
 
     def add_overrides(self, overrides: Iterable[Rule]) -> Self:
-        """Give these rules with `overrides` added as such."""
+        """Give these rules and the `overrides`, which beat them."""
         return type(self)((*self.rules, *(rule._replace(is_override=True) for rule in overrides)))
 
 
 def split_path(path: bytes) -> tuple[bytes, ...]:
-    """Split an absolute path; doubled or closing slashes do not count. Raises ValueError for any other path."""
+    """Split an absolute path; double slashes and one at the end do not count. Raises ValueError for other paths."""
     parts = tuple(part for part in path.split(b"/") if part)
     if not path.startswith(b"/") or b"\0" in path or b"." in parts or b".." in parts:
         raise ValueError(f"not an absolute path: {path.decode('utf-8', 'backslashreplace')}")
@@ -169,7 +169,7 @@ def split_path(path: bytes) -> tuple[bytes, ...]:
 
 
 def translate_glob(glob: bytes) -> re.Pattern[str]:
-    """Give the expression of one component. `?` is one character of UTF-8, or one byte that is none."""
+    """Give the regular expression of one component. `?` is one character of UTF-8, or one byte that is not UTF-8."""
     text = glob.decode("utf-8", "surrogateescape")
     return re.compile(fnmatch.translate(_BACKSLASHED.sub(_escape_glob_sign, text)))
 
@@ -180,12 +180,12 @@ def _escape_glob_sign(match: re.Match[str]) -> str:
 
 
 def _read_leads(rule: Rule) -> Iterator[_Lead]:
-    """Give the ways to read a pattern: as the path it spells, and as a glob where it has signs of one."""
+    """Give the readings of a pattern: as the path that it spells, and as a glob if it has glob signs."""
     names = split_path(rule.pattern)
     yield _Lead(names, (rule.is_override, True, not rule.include), rule)
     if rule.is_literal or not _GLOB_SIGNS.search(rule.pattern):
         return
-    if names[-1] == b"**":  # a rule holds for all below anyhow, so this is what is in the folder
+    if names[-1] == b"**":  # a rule holds for all below, so this means everything in the folder
         names = (*names[:-1], b"*")
     yield _Lead(tuple(map(_parse_component, names)), (rule.is_override, False, not rule.include), rule)
 
@@ -197,7 +197,7 @@ def _parse_component(part: bytes) -> Component:
 
 
 def _match_component(lead: _Lead, name: bytes, text: str) -> Iterator[_Lead]:
-    """Match one name against the head of a pattern; `**` may take it, or leave it to what follows."""
+    """Match one name against the first component of a pattern; `**` may match it or not."""
     head, rest = lead.rest[0], lead.rest[1:]
     if head is None:
         yield lead
@@ -218,7 +218,7 @@ _ITEMS = {
 
 
 class Override(NamedTuple):
-    """What the owner says about one thing. `kind` is path, mysql, pgsql, package or user."""
+    """One override of the owner. `kind` is path, mysql, pgsql, package or user."""
 
     kind: str
     include: bool
@@ -226,14 +226,14 @@ class Override(NamedTuple):
 
     @property
     def rule(self) -> Rule:
-        """The rule it is; what is no path is matched like one, `DB/TABLE` as /DB/TABLE."""
+        """The override as a rule. Items that are no paths match like paths: `DB/TABLE` as /DB/TABLE."""
         return Rule(self.include, self.value if self.kind == "path" else b"/" + self.value, is_override=True)
 
 
 def parse_override(text: str | bytes) -> Override:
-    """Read `/path`, `mysql:DB[/TABLE]`, `pgsql:DB[/TABLE]`, `package:NAME` or `user:NAME`, or the same behind a `-`.
+    """Read `/path`, `mysql:DB[/TABLE]`, `pgsql:DB[/TABLE]`, `package:NAME` or `user:NAME`, or one of them after a `-`.
 
-    All may hold globs. Raises UsageWrong.
+    All may be globs. Raises UsageWrong.
     """
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     include, body = not raw.startswith(b"-"), raw.removeprefix(b"-")
@@ -244,13 +244,13 @@ def parse_override(text: str | bytes) -> Override:
             raise UsageWrong(reason=str(exc)) from None
     kind, _, value = body.decode("utf-8", "surrogateescape").partition(":")
     if kind not in _ITEMS or not _ITEMS[kind].fullmatch(value) or {".", ".."} & set(value.split("/")):
-        said = raw.decode("utf-8", "backslashreplace")
-        raise UsageWrong(reason=f"`{said}` is no override: it is neither a path nor {':NAME, '.join(KINDS)}:NAME")
+        shown = raw.decode("utf-8", "backslashreplace")
+        raise UsageWrong(reason=f"`{shown}` is not an override: give a path, {':NAME, '.join(KINDS)}:NAME")
     return Override(kind, include, value.encode("utf-8", "surrogateescape"))
 
 
 class Selection:
-    """A list of overrides, asked about things of every kind."""
+    """A list of overrides that decides about items of every kind."""
 
     __slots__ = ("_has_includes", "_rules")
 
@@ -262,11 +262,11 @@ class Selection:
         }
 
     def says(self, kind: str, name: bytes) -> bool | None:
-        """Say whether `name` is taken in or left out; None where no override is about it."""
+        """Whether an override includes `name` or excludes it; None if no override matches."""
         decision = self._rules[kind].decide(name if kind == "path" else b"/" + name)
         return None if decision.rule is None else decision.included
 
     def allows(self, kind: str, name: bytes) -> bool:
-        """Say whether `name` is within limits; where none takes anything in, all is that none leaves out."""
-        said = self.says(kind, name)
-        return not self._has_includes if said is None else said
+        """Whether `name` is allowed. If no override includes anything, all is allowed that none excludes."""
+        is_included = self.says(kind, name)
+        return not self._has_includes if is_included is None else is_included

@@ -1,4 +1,4 @@
-"""The files beside an SQLite database, told by their names and first bytes. Pure."""
+"""The files beside an SQLite database, by their names and first bytes. Pure."""
 
 SMALLEST_PAGE = 512  # bytes; every database is whole pages
 LOG_HEAD = 8  # bytes that tell a log: "The Rollback Journal" and "WAL File Format" of the same
@@ -10,24 +10,24 @@ _JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 
 
 def journal(path: bytes) -> bytes:
-    """Where a process that ends in the middle of a transaction leaves what the database `path` was before."""
+    """Give the path of the rollback journal of the database `path`: the state before an unfinished transaction."""
     return path + _JOURNAL
 
 
 def sidecars(path: bytes) -> tuple[bytes, ...]:
-    """The files that belong to the database `path` while it is in use, there or not. Beside a copy they are wrong."""
+    """Give the paths of the files that SQLite may keep beside the database `path`. Beside a copy they are wrong."""
     return tuple(path + end for end in _SIDECARS)
 
 
 def is_sidecar(path: bytes) -> bool:
-    """Whether `path` is called as what belongs to a database in use is."""
+    """Whether `path` has the name of such a file."""
     return path.endswith(_SIDECARS)
 
 
 def is_log(path: bytes, head: bytes) -> bool:
-    """Whether SQLite would replay a file called `path` that begins with `head`, of LOG_HEAD bytes.
+    """Whether SQLite would replay the file `path`, which begins with `head`, LOG_HEAD bytes.
 
-    What it emptied or zeroed when it was done with it is none.
+    A file that SQLite emptied or zeroed after use is no log.
     """
     if path.endswith(_JOURNAL):
         return head == _JOURNAL_MAGIC

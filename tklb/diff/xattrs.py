@@ -1,6 +1,6 @@
-"""Which extended attributes belong to a file's metadata; ACLs and file capabilities are among them. Pure.
+"""Extended attributes that belong to the metadata of a file, among them ACLs and file capabilities. Pure.
 
-Left alone are those that the kernel or a security module keeps for itself: labels, measurements, overlay marks.
+tklb leaves alone the attributes of the kernel and of security modules: labels, measurements, overlay marks.
 """
 
 ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
@@ -10,5 +10,5 @@ _KERNEL_OWN = b"trusted.overlay."
 
 
 def is_carried(name: bytes) -> bool:
-    """Whether the attribute is restored."""
+    """Whether tklb backs the attribute up and restores it."""
     return name == CAPABILITY or (name.startswith(_CARRIED) and not name.startswith(_KERNEL_OWN))

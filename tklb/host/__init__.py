@@ -1,1 +1,1 @@
-"""Ask and change the machine: the doers that the flows call. They decide nothing."""
+"""Read and change this machine: files, packages, accounts and services. Nothing here decides what is right."""

@@ -1,8 +1,8 @@
 """Read and write the account files of a root file system: passwd, group, shadow, gshadow, subuid, subgid.
 
 Takes the root; gives or takes Accounts. Touches only ROOT/etc, through its descriptor and never through a link.
-Writing holds the lock of lckpwdf(3), which shadow-utils, adduser and systemd-sysusers take as well, and leaves the
-former files as `passwd-` and so on, as they do. Every file is the old or the new one at any instant.
+A write holds the lock of lckpwdf(3), as shadow-utils, adduser and systemd-sysusers do. It keeps the former files as
+`passwd-` and so on, as they do. At any moment each file is the old or the new one.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from tklb.diff.accounts.lines import GROUP, PASSWD, parse, split_lines
 from tklb.errors import AccessRefused, Locked, NoSpace, RestoreRefused
 from tklb.model.accounts import Accounts
 
-# The order of writing: a name turns up in passwd, where login looks first, when all the rest of it is there.
+# In the order of writing: login reads passwd first, so a name appears there when the rest of it exists.
 FILES = ("shadow", "gshadow", "group", "subuid", "subgid", "passwd")
 SECRET_FILES = frozenset({"shadow", "gshadow"})
 LOCK = ".pwd.lock"
@@ -27,20 +27,20 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def read_accounts(root: bytes = b"/") -> Accounts:
-    """Read all that is there; a missing file is empty. Raises AccessRefused for links, non-files and no permission."""
+    """Read the account files; a missing one is empty. Raises AccessRefused for links, other kinds and no permission."""
     with _open_etc(root) as folder:
         return Accounts(**{name: split_lines(_read_file(folder, name) or b"") for name in FILES})
 
 
 def write_accounts(root: bytes, accounts: Accounts, wait: float = LOCK_SECONDS) -> tuple[str, ...]:
-    """Write the files that differ, and say which; owner and mode stay, new files get those of Debian.
+    """Write the files that differ, and give their names. Owner and mode stay; a new file gets those of Debian.
 
-    `wait` is in seconds, for the lock. Raises RestoreRefused for accounts without root, AccessRefused as above,
-    Locked, NoSpace.
+    `wait` is how long to wait for the lock, in seconds. Raises RestoreRefused for accounts without root, AccessRefused
+    as read_accounts() does, Locked, NoSpace.
     """
     root_entry = parse(PASSWD, accounts.passwd).entries.get(b"root")
     if root_entry is None or root_entry.id != 0:
-        raise RestoreRefused(reason="the accounts to be written have no root with uid 0")
+        raise RestoreRefused(reason="the merged accounts have no root with uid 0")
     with _open_etc(root) as folder, _hold_lock(folder, wait):
         found = {name: _read_file(folder, name) for name in FILES}
         differ = [name for name in FILES if split_lines(found[name] or b"") != getattr(accounts, name)]
@@ -73,7 +73,7 @@ def _read_file(folder: int, name: str) -> bytes | None:
         raise AccessRefused(address=f"/etc/{name}", reason=exc.strerror) from exc
     with os.fdopen(descriptor, "rb") as stream:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise AccessRefused(address=f"/etc/{name}", reason="it is not a file")
+            raise AccessRefused(address=f"/etc/{name}", reason="it is not a regular file")
         return stream.read()
 
 
@@ -88,20 +88,24 @@ def _hold_lock(folder: int, wait: float) -> Iterator[None]:
         _wait_for_lock(descriptor, time.monotonic() + wait)
         yield
     finally:
-        os.close(descriptor)  # frees it
+        os.close(descriptor)  # this frees the lock
 
 
 def _wait_for_lock(descriptor: int, deadline: float) -> None:
-    while True:
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError as exc:
-            if exc.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
-            if time.monotonic() >= deadline:
-                raise Locked(holder=f"a program that changes accounts holds /etc/{LOCK}") from exc
+    while not _try_lock(descriptor):
+        if time.monotonic() >= deadline:
+            raise Locked(holder=f"a program that changes accounts holds /etc/{LOCK}")
         time.sleep(_LOCK_PAUSE)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        if exc.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
+    return True
 
 
 def _replace(folder: int, name: str, former: bytes | None, accounts: Accounts) -> None:
@@ -118,19 +122,19 @@ def _replace(folder: int, name: str, former: bytes | None, accounts: Accounts) -
 
 
 def _ownership(folder: int, name: str, accounts: Accounts) -> tuple[int, int, int]:
-    """uid, gid and mode: those of the file, or of a new one."""
+    """Give uid, gid and mode: those of the file, or those for a new one."""
     with contextlib.suppress(FileNotFoundError):
-        there = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        return there.st_uid, there.st_gid, stat.S_IMODE(there.st_mode)
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
     if name in SECRET_FILES:
         return 0, parse(GROUP, accounts.group).ids.get(b"shadow", 0), 0o640
     return 0, 0, 0o644
 
 
 def _write_file(folder: int, name: str, content: bytes, ownership: tuple[int, int, int]) -> None:
-    """Replace one file, durably and whole or not at all."""
+    """Replace one file durably, whole or not at all."""
     owner, group, mode = ownership
-    beside = name.rstrip("-") + "+"  # the name shadow-utils uses: the lock makes it ours
+    beside = name.rstrip("-") + "+"  # as shadow-utils names it; under the lock nobody else uses it
     with contextlib.suppress(FileNotFoundError):
         os.unlink(beside, dir_fd=folder)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

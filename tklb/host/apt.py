@@ -1,8 +1,8 @@
-"""Install what is missing, through apt; and say what no source of it offers.
+"""Install, remove and mark packages through apt, and find packages that no source offers.
 
-Takes names, gives what could not be done as Skipped values. Touches packages, their marks, and for the time of a run
-/usr/sbin/policy-rc.d. No prompt can hang it: standard input is closed, debconf is not interactive,
-dpkg keeps conffiles as they are, and every call ends at a time limit. Nothing is ever removed unasked.
+Takes names; gives what it could not do as Skipped values. Changes packages, their marks and, during a call,
+/usr/sbin/policy-rc.d. No prompt can hang it: standard input is closed, debconf is not interactive, dpkg keeps
+conffiles as they are, and every call has a time limit. Only remove() removes packages.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from tklb.host.services import deny_service_starts
 from tklb.model.packages import PackageDelta
 from tklb.model.report import Skipped
 
-NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*[a-z0-9+.](:[a-z0-9][a-z0-9-]*)?")  # a closing "-" would mean removal
+NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*[a-z0-9+.](:[a-z0-9][a-z0-9-]*)?")  # a "-" at the end would mean removal
 LOCK_SECONDS = 300  # how long to wait for another apt or dpkg
 STEP_SECONDS = 3600  # how long one call may take
 _ENVIRONMENT = {
@@ -47,30 +47,30 @@ Watch = Callable[[], None]
 
 
 def local_packages(root: bytes, delta: PackageDelta, cache: Path | None = None) -> frozenset[str]:
-    """Labels of added packages that no configured source offers in any version: they came from a .deb in a file.
+    """Give the labels of added packages that no configured source offers: they came from a .deb file.
 
-    Where not even dpkg itself is offered apt has no lists, nothing can be told, and none is named. The answer is kept
-    in `cache` until lists, sources or names change, as asking takes most of a second.
+    If no source offers dpkg itself, apt has no lists, so the answer is none. `cache` keeps the answer until lists,
+    sources or names change, because asking takes most of a second.
     """
     native = native_architecture(dpkg.list_installed(root)) if delta.added else ""
     labels = sorted(label(package, native) for package in delta.added)
     if not labels:
         return frozenset()
     key = sha256(json.dumps([labels, [*_list_states(root), *_source_states(root)]]).encode()).hexdigest()
-    remembered = cache / "offers.json" if cache is not None else None
-    if remembered is not None and (answer := _read_answer(remembered, key)) is not None:
+    answers = cache / "offers.json" if cache is not None else None
+    if answers is not None and (answer := _read_answer(answers, key)) is not None:
         return answer
     found = list_offered(root, [*labels, "dpkg"])
     missing = frozenset(labels) - found if "dpkg" in found else frozenset()
-    if remembered is not None:
+    if answers is not None:
         with contextlib.suppress(OSError, TklbError):
-            private_folder(remembered.parent)
-            write_atomic(remembered, json.dumps({"key": key, "local": sorted(missing)}).encode())
+            private_folder(answers.parent)
+            write_atomic(answers, json.dumps({"key": key, "local": sorted(missing)}).encode())
     return missing
 
 
 def list_offered(root: bytes, labels: Iterable[str]) -> frozenset[str]:
-    """Those of the labels that some configured source has in some version."""
+    """Give those of the labels that some configured source offers in some version."""
     names = [name for name in labels if NAME.fullmatch(name)]
     if not names:
         return frozenset()
@@ -109,7 +109,7 @@ def _states(folder: bytes) -> list[tuple[str, int, int]]:
 
 
 def update(root: bytes = b"/", watch: Watch | None = None) -> tuple[str, ...]:
-    """Fetch the package lists. A source that fails is a warning: the others, and the lists there were, still serve."""
+    """Download the package lists. A source that fails is a warning: the other and the older lists still help."""
     result = _apt(root, ["apt-get", "-q", *_OPTIONS, "update"], accept=range(256), watch=watch)
     said = (result.stdout + b"\n" + result.stderr).decode("utf-8", "backslashreplace").splitlines()
     found = [line for line in said if line.startswith(("E:", "W:", "Err:"))]
@@ -119,8 +119,8 @@ def update(root: bytes = b"/", watch: Watch | None = None) -> tuple[str, ...]:
 def install(labels: Sequence[str], root: bytes = b"/", watch: Watch | None = None) -> tuple[Skipped, ...]:
     """Install packages (`name` or `name:architecture`) in the versions this machine's sources offer.
 
-    All at once, and where that fails one by one. Services are not started. What is not installed at the end is in the
-    result, with the reason. Raises PackagesFailed where dpkg was left in the middle of something before.
+    All at once, or one by one if that fails. No service starts. The result has each package that is not installed at
+    the end, with the reason. Raises PackagesFailed if dpkg was interrupted before.
     """
     ensure_usable(root)
     missing = _find_absent(root, labels)
@@ -131,9 +131,7 @@ def install(labels: Sequence[str], root: bytes = b"/", watch: Watch | None = Non
     with deny_service_starts(root):
         if wanted and _try_install(root, wanted, watch):
             _configure(root)
-            for name in _find_absent(root, wanted):
-                if reason := _try_install(root, [name], watch):
-                    reasons[name] = reason
+            reasons |= _install_one_by_one(root, _find_absent(root, wanted), watch)
             unfinished = _configure(root)
     absent = set(_find_absent(root, labels))
     left = [Skipped(f"package:{name}".encode(), reasons.get(name, "apt-get left it out")) for name in sorted(absent)]
@@ -143,7 +141,7 @@ def install(labels: Sequence[str], root: bytes = b"/", watch: Watch | None = Non
 
 
 def remove(labels: Sequence[str], root: bytes = b"/", watch: Watch | None = None) -> tuple[Skipped, ...]:
-    """Remove packages, each only where nothing that was not named would go with it. Configuration stays."""
+    """Remove packages, each only if no other package would go with it. Their configuration stays."""
     ensure_usable(root)
     named = [name for name in labels if NAME.fullmatch(name)]
     skipped = []
@@ -161,7 +159,7 @@ def remove(labels: Sequence[str], root: bytes = b"/", watch: Watch | None = None
 
 
 def mark(marks: Iterable[tuple[str, bool, bool]], root: bytes = b"/") -> tuple[Skipped, ...]:
-    """Mark installed packages: (label, automatically installed, held). Absent ones are passed over."""
+    """Mark installed packages: (label, automatically installed, held). This ignores absent ones."""
     wanted = {name: (auto, held) for name, auto, held in marks if NAME.fullmatch(name)}
     for name in _find_absent(root, wanted):
         del wanted[name]
@@ -178,22 +176,28 @@ def mark(marks: Iterable[tuple[str, bool, bool]], root: bytes = b"/") -> tuple[S
 
 
 def ensure_usable(root: bytes = b"/") -> None:
-    """Raise PackagesFailed where dpkg was interrupted: what comes after would fail, or make it worse."""
+    """Raise PackagesFailed if dpkg was interrupted: more changes would fail, or make it worse."""
     if names := dpkg.list_unfinished(root):
-        raise PackagesFailed(reason=f"dpkg was left in the middle of {' '.join(names)}")
+        raise PackagesFailed(reason=f"dpkg was interrupted in the middle of {' '.join(names)}")
     updates = os.path.join(root, b"var/lib/dpkg/updates")
     if os.path.isdir(updates) and any(name.isdigit() for name in os.listdir(updates)):
         raise PackagesFailed(reason="dpkg was interrupted")
 
 
+def _install_one_by_one(root: bytes, names: Iterable[str], watch: Watch | None) -> dict[str, str]:
+    """Give the reasons of failures by name."""
+    found = {name: _try_install(root, [name], watch) for name in names}
+    return {name: reason for name, reason in found.items() if reason}
+
+
 def _try_install(root: bytes, names: Sequence[str], watch: Watch | None) -> str:
-    """Give the reason of a failure, or ""."""
+    """Give the reason of a failure, or "" if all went well."""
     options = ["-qy", "--no-remove", "--no-install-recommends", *_OPTIONS]
     return _try_command(root, ["apt-get", *options, "install", "--", *names], watch)
 
 
 def _configure(root: bytes) -> dict[str, str]:
-    """Let dpkg end what a failing package kept it from; what it says of those it cannot end, by name."""
+    """Let dpkg configure the packages that wait; give the reasons by name for those that it cannot configure."""
     try:
         argv = ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"]
         said = _apt(root, argv, accept=range(256)).stderr.decode("utf-8", "backslashreplace")
@@ -219,7 +223,7 @@ def _try_command(root: bytes, argv: Sequence[str], watch: Watch | None) -> str:
 
 
 def _find_absent(root: bytes, labels: Iterable[str]) -> list[str]:
-    """The labels of packages that are not installed here, malformed ones among them. Sorted."""
+    """Give the labels of packages that are not installed here, and malformed labels. Sorted."""
     packages = dpkg.list_installed(root)
     native = native_architecture(packages)
     present = {label(package, native) for package in packages}

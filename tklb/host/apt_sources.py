@@ -1,6 +1,6 @@
-"""The files that apt reads its sources, keys, preferences and logins from.
+"""Read and write the files that apt uses: sources, keyrings, preferences and logins.
 
-Takes a root, gives files and writes files. Touches /etc/apt below the root, and keyrings that sources name.
+Takes a root; gives and writes files. Changes /etc/apt below the root, and keyrings that sources name.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _FOLDERS = (b"keyrings", b"trusted.gpg.d", b"preferences.d", b"auth.conf.d")
 
 
 def read_source_files(root: bytes = b"/") -> tuple[SourceFile, ...]:
-    """All of them that are there, and the keyrings that sources name wherever they lie. Sorted by path."""
+    """Read all such files, and the keyrings that sources name, wherever they are. Sorted by path."""
     paths = {_APT + name for name in _FILES}
     paths |= {_APT + folder + b"/" + name for folder in _FOLDERS for name in _names(root, _APT + folder)}
     listed = {source_lines.SOURCE_FOLDER + name for name in _names(root, source_lines.SOURCE_FOLDER)}
@@ -31,8 +31,10 @@ def read_source_files(root: bytes = b"/") -> tuple[SourceFile, ...]:
 
 
 def read_extra_sources(root: bytes = b"/") -> tuple[SourceFile, ...]:
-    """What travels with the packages: the owner's own sources, the keyrings these name, and every other keyring,
-    preference and login in /etc/apt that is not as a package shipped it. Sorted by path.
+    """Read the files that travel with the packages. Sorted by path.
+
+    These are the sources that Debian does not offer anyway, the keyrings that they name, and every keyring, preference
+    and login in /etc/apt that is not as a package shipped it.
     """
     files = read_source_files(root)
     lists = [file for file in files if source_lines.is_source(file.path)]
@@ -48,20 +50,24 @@ def read_extra_sources(root: bytes = b"/") -> tuple[SourceFile, ...]:
 
 
 def add_sources(root: bytes, files: Iterable[SourceFile]) -> tuple[Skipped, ...]:
-    """Put files in place, each whole or not at all; a folder that is a link is not entered."""
+    """Write the files, each whole or not at all. A folder that is a link is not entered."""
     skipped = []
     for file in files:
         place = Path(os.fsdecode(os.path.join(root, file.path.lstrip(b"/"))))
         try:
-            place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if place.parent.is_symlink():
-                raise NotADirectoryError(None, "its folder is a link")
-            write_atomic(place, file.content, file.mode)
-            if file.mtime_ns is not None:
-                os.utime(place, ns=(file.mtime_ns, file.mtime_ns), follow_symlinks=False)
+            _write(place, file)
         except OSError as exc:
             skipped.append(Skipped(file.path, exc.strerror or str(exc)))
     return tuple(skipped)
+
+
+def _write(place: Path, file: SourceFile) -> None:
+    place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if place.parent.is_symlink():
+        raise NotADirectoryError(None, "its folder is a link")
+    write_atomic(place, file.content, file.mode)
+    if file.mtime_ns is not None:
+        os.utime(place, ns=(file.mtime_ns, file.mtime_ns), follow_symlinks=False)
 
 
 def _keyrings(files: Iterable[SourceFile]) -> set[bytes]:
@@ -74,7 +80,7 @@ def _read_all(root: bytes, paths: Iterable[bytes]) -> dict[bytes, SourceFile]:
 
 
 def _read(root: bytes, path: bytes) -> SourceFile | None:
-    """A file's content; a link stands for the file it leads to."""
+    """Read a file; a link stands for the file that it leads to."""
     place = os.path.join(root, path.lstrip(b"/"))
     try:
         if os.path.islink(place):

@@ -1,8 +1,8 @@
-"""What is installed, and what dpkg knows of the files it shipped.
+"""Installed packages, and the files that dpkg knows of them.
 
-Takes the root of a file system (this machine's or another one), gives packages and file entries. Reads
-/var/lib/dpkg and /var/lib/apt/extended_states below that root and looks at the files; starts no program, changes
-nothing. Formats: deb-control(5), dpkg-divert(1), dpkg-statoverride(1), dpkg's lib/dpkg/dump.c for Conffiles.
+Takes the root of a file system (this machine's or another one); gives packages and file entries. Reads /var/lib/dpkg,
+/var/lib/apt/extended_states and the status of files below that root. Starts no program, changes nothing. Formats:
+deb-control(5), dpkg-divert(1), dpkg-statoverride(1), dpkg's lib/dpkg/dump.c for Conffiles.
 """
 
 import os
@@ -14,13 +14,13 @@ from typing import NamedTuple
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package
 
-_GONE = (b"not-installed", b"config-files", b"half-installed")  # a package in these states is not there
+_GONE = (b"not-installed", b"config-files", b"half-installed")  # a package in these states is not installed
 _MD5 = re.compile(rb"[0-9a-f]{32}")
 _MERGED = (b"bin", b"sbin", b"lib", b"lib32", b"lib64", b"libx32", b"libo32")  # usr-merge: links into /usr
 
 
 class DpkgRecord(NamedTuple):
-    """One installed package as dpkg's status has it."""
+    """One installed package as the status file of dpkg describes it."""
 
     package: Package
     base: bool  # essential, required, important or standard: part of every Debian
@@ -30,12 +30,12 @@ class DpkgRecord(NamedTuple):
 
 
 def list_installed(root: bytes = b"/") -> tuple[Package, ...]:
-    """The packages that are there: held ones too, but not those of which only configuration is left. Sorted."""
+    """List the installed packages, also held ones, but not those of which only configuration is left. Sorted."""
     return tuple(sorted(record.package for record in read_status(root)))
 
 
 def read_status(root: bytes = b"/") -> Iterator[DpkgRecord]:
-    """What the status file has of each installed package, in its order."""
+    """Give each installed package of the status file, in the order of the file."""
     automatic = _read_automatic(root)
     for stanza in _read_status_file(root).split(b"\n\n"):
         want, _, state = _field(stanza, b"Status").partition(b" ")
@@ -59,9 +59,9 @@ def _read_status_file(root: bytes) -> bytes:
 
 
 def _read_automatic(root: bytes) -> dict[str, set[str]]:
-    """Names marked as automatically installed, by architecture; under "all" those of every one.
+    """Give the names of automatically installed packages by architecture, and under "all" those of every one.
 
-    apt files a package of architecture `all` under the native architecture.
+    apt lists a package of architecture `all` under the native architecture.
     """
     marked: dict[str, set[str]] = {"all": set()}
     for stanza in _read(root, b"var/lib/apt/extended_states").split(b"\n\n"):
@@ -89,7 +89,7 @@ def _parse_conffiles(stanza: bytes) -> Iterator[tuple[bytes, str, bool]]:
 
 
 def list_unfinished(root: bytes = b"/") -> tuple[str, ...]:
-    """Names of packages that dpkg has begun and not ended to install, configure or remove. Sorted."""
+    """List the packages that dpkg started to install, configure or remove and did not finish. Sorted."""
     found = re.findall(
         rb"^Package: (\S+)\n(?:.+\n)*?Status: \S+ (?:\S+ (?:half-|unpacked)|reinstreq )",
         _read_status_file(root),
@@ -99,7 +99,7 @@ def list_unfinished(root: bytes = b"/") -> tuple[str, ...]:
 
 
 def list_base_packages(root: bytes = b"/") -> tuple[Package, ...]:
-    """Those that every Debian has: required, important and standard ones, and what these depend on. Sorted."""
+    """List the packages of every Debian: required, important and standard ones, and their dependencies. Sorted."""
     every = tuple(read_status(root))
     providers = {record.package.name.encode(): record for record in every}
     for record in every:
@@ -116,7 +116,7 @@ def list_base_packages(root: bytes = b"/") -> tuple[Package, ...]:
 
 
 def _find_providers(relations: bytes, providers: dict[bytes, DpkgRecord]) -> Iterator[DpkgRecord]:
-    """For each relation the package that meets it: the first one named that is there."""
+    """Give for each relation the package that satisfies it: the first of the alternatives that is installed."""
     for alternatives in relations.split(b","):
         name = next((name for name in _parse_names(alternatives) if name in providers), None)
         if name is not None:
@@ -124,24 +124,27 @@ def _find_providers(relations: bytes, providers: dict[bytes, DpkgRecord]) -> Ite
 
 
 def _parse_names(relations: bytes) -> Iterator[bytes]:
-    """The package names in a relation field, of all alternatives."""
+    """Give the package names in a relation field, with all alternatives."""
     for word in relations.replace(b"|", b",").split(b","):
         yield word.strip().partition(b" ")[0].partition(b":")[0].partition(b"(")[0]
 
 
 def listed_files(root: bytes, labels: Iterable[str]) -> tuple[bytes, ...]:
-    """What is there of the files, links and the like of some packages (`name` or `name:architecture`). Sorted."""
+    """List the existing files of some packages (`name` or `name:architecture`), without folders. Sorted."""
     chosen = set(labels)
     translator = _PathTranslator(root)
-    found = set()
-    for record in read_status(root):
-        package = record.package
+    found: set[bytes] = set()
+    for package in list_installed(root):
         if package.name in chosen or f"{package.name}:{package.architecture}" in chosen:
-            for path in _read(_stem(root, package) + b".list").split(b"\n"):
-                here = translator.locate(path, package.name)
-                if path[:1] == b"/" and _is_no_folder(_join_root(root, here)):
-                    found.add(here)
+            found.update(_list_existing(root, package, translator))
     return tuple(sorted(found))
+
+
+def _list_existing(root: bytes, package: Package, translator: "_PathTranslator") -> Iterator[bytes]:
+    for path in _read(_stem(root, package) + b".list").split(b"\n"):
+        here = translator.locate(path, package.name)
+        if path[:1] == b"/" and _is_no_folder(_join_root(root, here)):
+            yield here
 
 
 def _is_no_folder(path: bytes) -> bool:
@@ -154,11 +157,11 @@ def package_files(
     below: Iterable[bytes] = (b"/",),
     wanted: Callable[[bytes], bool] = lambda _path: True,
 ) -> Iterator[FileEntry]:
-    """What dpkg shipped, of all packages or of some, as far as it lies in `below` and is wanted. Sorted, no path twice.
+    """Give the entries that dpkg shipped, of all packages or of some, if they are in `below` and wanted.
 
-    Files carry their MD5, everything its kind, and mode and owner names only where dpkg-statoverride rules them.
-    Left out is what dpkg cannot vouch for: a file it has no digest of, an obsolete conffile that is gone, a link
-    (it does not record where links lead) that is younger than the package.
+    Sorted, and no path twice. A file has its MD5, and every entry its kind; mode and owner names only where
+    dpkg-statoverride sets them. Entries that dpkg cannot vouch for are left out: a file without a digest, an obsolete
+    conffile that is gone, and a link that is younger than the package, because dpkg does not record its target.
     """
     chosen = None if packages is None else {(package.name, package.architecture) for package in packages}
     translator = _PathTranslator(root)
@@ -173,7 +176,7 @@ def package_files(
 
 
 def list_shipped_by(root: bytes, below: Iterable[bytes] = (b"/",)) -> dict[bytes, tuple[str, ...]]:
-    """Path -> names of the packages that shipped it, for all paths in `below`. Sorted names."""
+    """Give for every path in `below` the packages that shipped it, as sorted names."""
     search = _FileSearch(_PathTranslator(root), below)
     found: dict[bytes, set[str]] = {}
     for record in read_status(root):
@@ -183,7 +186,7 @@ def list_shipped_by(root: bytes, below: Iterable[bytes] = (b"/",)) -> dict[bytes
 
 
 class _FileSearch:
-    """Finds the paths of interest in dpkg's lists: by pattern, as most of a hundred thousand lines are of none."""
+    """Finds paths in the file lists of dpkg. It uses a pattern: of a hundred thousand lines few are wanted."""
 
     def __init__(self, translator: "_PathTranslator", below: Iterable[bytes]) -> None:
         self._translator = translator
@@ -193,7 +196,7 @@ class _FileSearch:
         self._summed = re.compile(rb"^([0-9a-f]{32})  (?:\./)?(" + chosen + b")$", re.MULTILINE)
 
     def find(self, root: bytes, record: DpkgRecord) -> Iterator[tuple[bytes, bytes]]:
-        """Path and what is known: the MD5, or else when the package came (ns)."""
+        """Give each path and what is known of it: the MD5, or else the time when the package was installed (ns)."""
         stem = _stem(root, record.package)
         paths = [path for path in self._listed.findall(_read(stem + b".list")) if path != b"/."]
         if not paths:
@@ -211,7 +214,7 @@ class _FileSearch:
 
 
 def _make_entries(root: bytes, lines: list[bytes]) -> Iterator[FileEntry]:
-    """The lines are `path NUL known`: compact, as there may be a million, and in the order of their paths."""
+    """Make entries of lines `path NUL known`. They are sorted, and compact because there may be a million."""
     overrides = _read_statoverrides(root)
     folders = {line[: line.index(b"\0")].rpartition(b"/")[0] for line in lines}
     last = b""
@@ -240,21 +243,21 @@ def _find_kind(root: bytes, path: bytes, known: bytes) -> tuple[str, str | None]
 
 
 def find_owner(root: bytes, path: bytes) -> str | None:
-    """The name of the package that shipped `path` (of a shared folder the first one), or None."""
+    """Give the package that shipped `path`, or None. For a folder of several packages it is the first one."""
     translator = _PathTranslator(root)
     names = [b"\n" + name + b"\n" for name in translator.list_names(path)]
     folder = os.path.join(root, b"var/lib/dpkg/info")
-    for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-        if file.endswith(b".list"):
-            owner = file[: -len(b".list")].partition(b":")[0].decode()
-            listed = b"\n" + _read(folder, file)
-            if any(name in listed and translator.locate(name[1:-1], owner) == path for name in names):
-                return owner
+    files = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    for file in (file for file in files if file.endswith(b".list")):
+        owner = file[: -len(b".list")].partition(b":")[0].decode()
+        listed = b"\n" + _read(folder, file)
+        if any(name in listed and translator.locate(name[1:-1], owner) == path for name in names):
+            return owner
     return None
 
 
 class _PathTranslator:
-    """Where a shipped path really lies: diverted, or behind a merged /usr."""
+    """Translates paths as packages ship them to paths on the machine: diversions, and the merged /usr."""
 
     def __init__(self, root: bytes) -> None:
         lines = _read(root, b"var/lib/dpkg/diversions").split(b"\n")
@@ -269,7 +272,7 @@ class _PathTranslator:
         return b"/usr" + path if path.startswith(self._merged) else path
 
     def list_names(self, path: bytes) -> Iterator[bytes]:
-        """The names under which packages may have shipped what lies at or below `path`."""
+        """Give the paths under which packages may have shipped what is at or below `path`."""
         yield path
         below = path.rstrip(b"/") + b"/"
         for merged in self._merged:
@@ -299,14 +302,14 @@ def _read_statoverrides(root: bytes) -> dict[bytes, tuple[int, bytes, bytes]]:
 
 
 def _stem(root: bytes, package: Package) -> bytes:
-    """The beginning of the package's file names in dpkg's info folder; co-installable ones carry the architecture."""
+    """Give the start of the package's file names in the info folder of dpkg; some have the architecture in it."""
     stem = os.path.join(root, b"var/lib/dpkg/info", package.name.encode())
     qualified = stem + b":" + package.architecture.encode()
     return qualified if os.path.exists(qualified + b".list") else stem
 
 
 def _field(stanza: bytes, name: bytes) -> bytes:
-    """The first line of a field's value; b"" where the field is absent."""
+    """Give the first line of a field, b"" if the field is absent."""
     at = 0 if stanza.startswith(name + b": ") else stanza.find(b"\n" + name + b": ") + 1
     if at == 0 and not stanza.startswith(name + b": "):
         return b""

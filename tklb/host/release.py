@@ -1,4 +1,4 @@
-"""Which release a root file system is of. Reads os-release(5), changes nothing."""
+"""The release of a root file system. Reads os-release(5), changes nothing."""
 
 import os
 import re
@@ -7,7 +7,7 @@ _LINE = re.compile(r"""^(ID|VERSION_ID)=["']?([A-Za-z0-9._-]*)["']?$""", re.MULT
 
 
 def read_os_release(root: bytes = b"/") -> str:
-    """`ID-VERSION_ID`, such as debian-12; just `ID` where a release has no number; "" where nothing says."""
+    """Give `ID-VERSION_ID`, such as debian-12; `ID` if the release has no number; "" if it is unknown."""
     for name in (b"etc/os-release", b"usr/lib/os-release"):
         try:
             with open(os.path.join(root, name), encoding="utf-8", errors="replace") as stream:

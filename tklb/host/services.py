@@ -1,7 +1,7 @@
-"""Keep services from starting while packages come in, and start them again after a restore.
+"""Keep services stopped while packages are installed, and restart them after a restore.
 
-Takes service names, gives what could not be done as Skipped values. Touches running services and, for a while,
-/usr/sbin/policy-rc.d (Debian Policy 9.3.3.2), which package scripts ask whether they may start something.
+Takes service names; gives what it could not do as Skipped values. Changes running services and, during an installation,
+/usr/sbin/policy-rc.d (Debian Policy 9.3.3.2): package scripts ask it whether they may start a service.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ _SECONDS = 180  # to start one service
 
 @contextlib.contextmanager
 def deny_service_starts(root: bytes = b"/") -> Iterator[None]:
-    """Within the block package scripts start no service. A policy that was there comes back afterwards.
+    """Within the block, package scripts start no service. An existing policy comes back afterwards.
 
-    What a killed run left behind is put in order first.
+    This first repairs what a killed run left.
     """
     policy = Path(os.fsdecode(root).rstrip("/") + _POLICY_PLACE)
     kept = policy.with_name("policy-rc.d.tklb-kept")
@@ -50,9 +50,9 @@ def _restore_policy(policy: Path, kept: Path) -> None:
 
 
 def restart(names: Iterable[str]) -> tuple[Skipped, ...]:
-    """Let services read their configuration anew, in order; systemd starts those that do not run.
+    """Restart services in order, so that they read their configuration; systemd starts those that do not run.
 
-    One that is masked or disabled stays as it is. Without systemd only what runs is restarted.
+    A masked or disabled service stays as it is. Without systemd, only running services restart.
     """
     restart_one = _restart_by_systemd if os.path.isdir("/run/systemd/system") else _restart_by_script
     if restart_one is _restart_by_systemd:
@@ -60,7 +60,7 @@ def restart(names: Iterable[str]) -> tuple[Skipped, ...]:
             run(["systemctl", "daemon-reload"], timeout=_SECONDS)
     skipped = []
     for name in dict.fromkeys(names):
-        reason = restart_one(name) if _NAME.fullmatch(name) else "this is no name of a service"
+        reason = restart_one(name) if _NAME.fullmatch(name) else "not a valid name of a service"
         if reason:
             skipped.append(Skipped(f"service:{name}".encode(), reason))
     return tuple(skipped)
@@ -71,20 +71,20 @@ def _restart_by_systemd(name: str) -> str:
     state = run(["systemctl", "is-enabled", "--", unit], accept=range(256), timeout=_SECONDS).stdout.decode().strip()
     if state in ("", "not-found"):
         return "there is no such service"
-    if state in ("disabled", "masked"):  # as the owner of the snapshot left it
+    if state in ("disabled", "masked"):  # it was so on the backed-up machine too
         return ""
     return _try_command(["systemctl", "reload-or-restart", "--", unit])
 
 
 def _restart_by_script(name: str) -> str:
-    """Without systemd, as in a container: the init script.
+    """Restart by the init script, where there is no systemd, as in a container.
 
-    invoke-rc.d(8) would do nothing and call it success where nobody knows the runlevel, so its two questions are asked
-    here: does the policy allow it, and is the service switched on.
+    invoke-rc.d(8) does nothing and reports success where the runlevel is unknown. So this asks its two questions:
+    does the policy allow it, and is the service enabled.
     """
     is_there = os.access(f"/etc/init.d/{name}", os.X_OK)
     if not is_there or run(["service", name, "status"], accept=range(256), timeout=_SECONDS).status != 0:
-        return ""  # nothing runs that could read its configuration anew
+        return ""  # it does not run
     links = [link[0] for level in "2345" for link in _names(f"/etc/rc{level}.d") if link[3:] == name]
     if links and "S" not in links:
         return ""

@@ -1,1 +1,1 @@
-"""Users and groups: the differences, and how the accounts of two machines become one. Pure."""
+"""Users and groups: their differences, and the merge of the accounts of two machines. Pure."""

@@ -1,16 +1,16 @@
-"""Where every uid or gid of the backed-up machine goes on this one.
+"""The map of every uid or gid of the backed-up machine to an id on this one.
 
-Takes the ids by name of both machines, gives the map of ids, the id of every name, and warnings. Pure, and exact by
-construction: the map is made of recorded ids and applied once, so chains and swaps need no care.
+Takes the ids by name of both machines; gives the map of ids, the id of every name, and warnings. Pure. The map is made
+of recorded ids and applied once, so chains and swaps are exact.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tklb.diff.accounts.lines import AccountTable
 from tklb.errors import printable
 
-# Debian Policy 9.2.2. The class of an id never changes: a system account must not wake up as a person.
+# Debian Policy 9.2.2. An id stays in its range: a system account must not become a normal user.
 RANGES = (
     range(100),
     range(100, 1000),
@@ -20,51 +20,51 @@ RANGES = (
     range(65536, 2**32 - 2),
 )
 ROOT = 0
-IMMOVABLE = frozenset({65534, 65535, 2**32 - 2})  # nobody, the kernel's overflow id, and its 16-bit and 32-bit kin
+IMMOVABLE = frozenset({65534, 65535, 2**32 - 2})  # nobody, and the overflow ids of the kernel
 
 
 @dataclass(frozen=True, slots=True)
 class IdMap:
-    """`ids` has every id that names of the backed-up machine have; `names` every one of its names."""
+    """`ids` maps every id of a name of the backed-up machine; `names` has the new id of each of its names."""
 
     ids: Mapping[int, int]
     names: Mapping[bytes, int]
     warnings: tuple[str, ...]
 
     def __call__(self, number: int) -> int:
-        """A number that no name owned keeps its value."""
+        """Map one id. An id that no name owned stays."""
         return self.ids.get(number, number)
 
 
-@dataclass(slots=True)
 class _FreeIds:
-    """Gives ids nobody has, the lowest of the range first."""
+    """Gives ids that nobody has, the lowest of the range first."""
 
-    used: set[int]
-    next_of: dict[range, int] = field(default_factory=dict)
+    def __init__(self, used: frozenset[int]) -> None:
+        self._used = set(used)
+        self._next_of: dict[range, int] = {}
 
     def take(self, kind: str, number: int) -> int:
         within = next(ids for ids in RANGES if number in ids)
-        candidate = self.next_of.get(within, max(within.start, 1))
-        while candidate in self.used:
+        candidate = self._next_of.get(within, max(within.start, 1))
+        while candidate in self._used:
             candidate += 1
         if candidate not in within:
-            raise ValueError(f"no {kind} is free between {within.start} and {within.stop - 1} for {number}")
-        self.used.add(candidate)
-        self.next_of[within] = candidate + 1
+            raise ValueError(f"no free {kind} between {within.start} and {within.stop - 1} for {number}")
+        self._used.add(candidate)
+        self._next_of[within] = candidate + 1
         return candidate
 
 
 def map_ids(kind: str, old: AccountTable, new: AccountTable, taken: frozenset[int], reserved: frozenset[int]) -> IdMap:
-    """Say where the ids of `old` go, in the order of its lines.
+    """Map the ids of `old`, in the order of its lines.
 
-    `kind` is "uid" or "gid". A name that both have gets its id of `new`, and its aliases follow it. Others keep
-    theirs unless it is in `taken` (ids in use on this machine); those move to one that is in neither `taken` nor
-    `reserved`, within RANGES. 0 and the IMMOVABLE never move. Raises ValueError when a range is full.
+    `kind` is "uid" or "gid". A name that both have gets its id of `new`, and its aliases follow. Another id stays,
+    unless it is in `taken` (in use on this machine). Then it moves to one that is in neither `taken` nor `reserved`,
+    in the same range of RANGES. 0 and the IMMOVABLE never move. Raises ValueError if a range is full.
     """
     here = new.ids
     owners = new.owners
-    free = _FreeIds(set(taken | reserved | old.claimed_ids))
+    free = _FreeIds(taken | reserved | old.claimed_ids)
     ids: dict[int, int] = {}
     names: dict[bytes, int] = {}
     warnings: list[str] = []
@@ -98,7 +98,7 @@ def _warn_of_split_ids(kind: str, number: int, goes: int, known: tuple[int, ...]
     apart = [other for other in known if other != goes]
     if not apart:
         return []
-    return [f"{kind} {number} is {_join_names(aliases)}; here their {kind}s differ: what has {number} goes to {goes}"]
+    return [f"{kind} {number} is {_join_names(aliases)}; here their {kind}s differ: files of {number} go to {goes}"]
 
 
 def _warn_of_joined_ids(kind: str, ids: Mapping[int, int]) -> list[str]:
@@ -106,7 +106,7 @@ def _warn_of_joined_ids(kind: str, ids: Mapping[int, int]) -> list[str]:
     for number, goes in ids.items():
         sources.setdefault(goes, []).append(number)
     return [
-        f"{kind}s {', '.join(map(str, numbers))} become one here: {goes}"
+        f"{kind}s {', '.join(map(str, numbers))} become one id here: {goes}"
         for goes, numbers in sources.items()
         if len(numbers) > 1
     ]

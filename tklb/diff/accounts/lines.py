@@ -1,8 +1,8 @@
-"""The lines of passwd, group, shadow and gshadow, told apart: accounts, later lines of a name, and all the rest.
+"""The lines of passwd, group, shadow and gshadow: accounts, repeated lines of a name, and all other lines.
 
-Takes lines as bytes, gives tables that remember every line and its place. Pure. Strict where shadow-utils is
-strict (passwd(5), group(5), shadow(5), gshadow(5)); what the C library would make of a line that is not well-formed
-is asked separately, because that is what the machine acts on.
+Takes lines as bytes; gives tables that keep every line and its place. Pure. Strict where shadow-utils is strict
+(passwd(5), group(5), shadow(5), gshadow(5)). read_loosely() reads a malformed line as the C library does, because the
+machine acts on that.
 """
 
 import re
@@ -16,7 +16,7 @@ _LOOSE_NUMBER = re.compile(rb"\s*\+?0*([0-9]{1,10})")
 
 
 class Form(NamedTuple):
-    """How the lines of a file look: field counts that are right, and which fields are ids."""
+    """The form of the lines of a file: the valid numbers of fields, and which fields are ids."""
 
     file: str
     counts: frozenset[int]
@@ -45,7 +45,7 @@ class AccountLine:
 
 @dataclass(frozen=True, slots=True)
 class AccountTable:
-    """A file. The first line of a name is its entry, as for getpwnam(3); `odd` are the rows that are neither."""
+    """A file. The first line of a name is its entry, as for getpwnam(3). `odd` are malformed and special rows."""
 
     form: Form
     lines: tuple[bytes, ...]
@@ -67,20 +67,20 @@ class AccountTable:
 
     @property
     def claimed_ids(self) -> frozenset[int]:
-        """Every id that the machine may take for a name's, later and half-right lines among them."""
+        """Every id that the machine may take for that of a name, also in repeated and malformed lines."""
         loose = (read_loosely(self.form, self.lines[row]) for row in self.odd)
         strict = (entry.id for entry in (*self.entries.values(), *self.later))
         return frozenset(strict) | {reading[1] for reading in loose if reading}
 
 
 def split_lines(text: bytes) -> tuple[bytes, ...]:
-    """The lines of a file, without their newlines."""
+    """Give the lines of a file without their newlines."""
     lines = text.split(b"\n")
     return tuple(lines[:-1] if lines[-1] == b"" else lines)
 
 
 def parse(form: Form, lines: Iterable[bytes]) -> AccountTable:
-    """Sort the lines of a file; none is refused, none is lost."""
+    """Sort the lines of a file into a table. No line is refused and none is lost."""
     entries: dict[bytes, AccountLine] = {}
     later: list[AccountLine] = []
     odd: list[int] = []
@@ -107,18 +107,18 @@ def _parse_line(form: Form, line: bytes, row: int) -> AccountLine | None:
 
 
 def parse_id(field: bytes) -> int | None:
-    """An id in plain decimal digits, or None."""
+    """Read an id in plain decimal digits; None if it is none."""
     found = _NUMBER.fullmatch(field)
     return int(found[1]) if found and int(found[1]) <= MAX_ID else None
 
 
 def is_special(line: bytes) -> bool:
-    """Whether it is a comment or one of the lines of the NIS compat mode (nsswitch.conf(5))."""
+    """Whether it is a comment or a line of the NIS compat mode (nsswitch.conf(5))."""
     return line.startswith((b"+", b"-", b"#"))
 
 
 def read_loosely(form: Form, line: bytes) -> tuple[bytes, int] | None:
-    """The name and id that the C library finds in a line of passwd or group, however odd; None when it finds none."""
+    """Read the name and id that the C library finds in any line of passwd or group; None if it finds none."""
     fields = line.split(b"\0", 1)[0].lstrip().split(b":")
     last = max(form.numbers, default=0)
     if is_special(line) or not last or len(fields) <= last:
@@ -129,10 +129,10 @@ def read_loosely(form: Form, line: bytes) -> tuple[bytes, int] | None:
 
 
 def replace_id(field: bytes, wanted: int) -> bytes:
-    """The text of an id field, left alone (leading zeros) where it says `wanted` already."""
+    """Give the text of an id field. It stays as it is, with leading zeros, if it already says `wanted`."""
     return field if parse_id(field) == wanted else b"%d" % wanted
 
 
 def split_members(field: bytes) -> tuple[bytes, ...]:
-    """The names of a comma-separated list, each once, in order."""
+    """Give the names of a comma-separated list, each once, in order."""
     return tuple(dict.fromkeys(name for name in field.split(b",") if name))

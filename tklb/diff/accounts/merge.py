@@ -1,6 +1,6 @@
-"""Users and groups: what the owner changed, and how two machines' accounts become one.
+"""Users and groups: the changes of the owner, and the merge of the accounts of two machines.
 
-Takes Accounts (lines as they stand in the files), gives an AccountDelta or an AccountMerge. Pure.
+Takes Accounts (the lines of the files); gives an AccountDelta or an AccountMerge. Pure.
 """
 
 from collections.abc import Mapping
@@ -29,17 +29,16 @@ Facts = Mapping[bytes, tuple[object, ...]]
 Names = tuple[bytes, ...]
 
 
-# ---------------------------------------------------------------- what differs
+# ---------------------------------------------------------------- difference
 
 
 def diff_accounts(base: Accounts, now: Accounts) -> AccountDelta:
-    """Say which users and groups were added, changed or removed.
+    """Give the users and groups that were added, changed or removed.
 
-    Names are compared, never ids: another order of installation gives other ids, and a merge keeps those of the
-    machine it happens on. A user is its password field, primary group (by name), gecos, home and shell; a group its
-    password field and members. Passwords and aging count for names that both have in shadow (gshadow), so a base
-    without it, such as a profile, is silent about them; the day of the last change alone never counts. Subordinate
-    id ranges are no part of it.
+    This compares names, never ids: another order of installation gives other ids, and a merge keeps the ids of this
+    machine. A user is its password field, primary group (by name), gecos, home and shell. A group is its password field
+    and members. Passwords and aging count for names that both have in shadow (gshadow). So they never differ from a
+    base without it, such as a profile. The day of the last change alone does not count, nor do subordinate id ranges.
     """
     return AccountDelta(
         *_difference(_users(base), _users(now), _secrets(SHADOW, base.shadow), _secrets(SHADOW, now.shadow)),
@@ -85,18 +84,18 @@ def _secrets(form: Form, lines: tuple[bytes, ...]) -> Facts:
     }
 
 
-# ---------------------------------------------------------------- how they become one
+# ---------------------------------------------------------------- merge
 
 
 def merge_accounts(
     old: Accounts, new: Accounts, role: Role, nameless_uids: frozenset[int], nameless_gids: frozenset[int]
 ) -> AccountMerge:
-    """Bring the accounts of the backed-up machine (old) onto this machine (new).
+    """Merge the accounts of the backed-up machine (old) into those of this machine (new).
 
-    For every name the old entry wins and the new id; see id_map for ids, merge_lines for lines, subordinate for
-    ranges. `nameless_uids` and `nameless_gids` own files to be restored, but no name of the old machine had them:
-    they keep their number, and nobody is given it. Merging the result with the same `old` again changes nothing.
-    Raises ValueError where the outcome would be a guess: root missing on both sides or not uid 0, a full id range.
+    For every name, the old entry and the new id win; see id_map for ids, merge_lines for lines, subordinate for
+    ranges. `nameless_uids` and `nameless_gids` own files to restore, but no name of the old machine had them: they
+    keep their number, and no name gets it. A second merge of the result with the same `old` changes nothing.
+    Raises ValueError where the result would be a guess: root missing on both sides or not uid 0, a full id range.
     """
     if not any(ROOT_NAME in parse(PASSWD, side.passwd).entries for side in (old, new)):
         raise ValueError("root is in the passwd of neither machine")
@@ -104,11 +103,11 @@ def merge_accounts(
 
 
 def merge_users_json(old_passwd: bytes, old_group: bytes, new_passwd: bytes, new_group: bytes) -> dict[str, object]:
-    """Merge passwd and group given as text.
+    """Merge passwd and group from texts.
 
     Gives {"passwd":[lines],"group":[lines],"uid_map":{"old":new},"gid_map":{…},"warnings":[…]}.
-    Lines that are not UTF-8 carry their odd bytes as lone surrogates (PEP 383), which JSON writes as \\udcXX. Files
-    without root are taken, too. Raises ValueError as merge_accounts does.
+    Lines that are not UTF-8 have their odd bytes as lone surrogates (PEP 383), which JSON writes as \\udcXX. Files
+    without root are valid too. Raises ValueError as merge_accounts does.
     """
     old = Accounts(passwd=split_lines(old_passwd), group=split_lines(old_group))
     new = Accounts(passwd=split_lines(new_passwd), group=split_lines(new_group))
@@ -144,10 +143,12 @@ def _merge(
     subgid = merge_ranges("subgid", old.subgid, new.subgid, uids, ids, groups[2].claimed_ids | nameless_gids)
 
     files = passwd, group, shadow, gshadow, subuid, subgid
-    told = [*uids.warnings, *gids.warnings]
-    told += _nameless_warnings("uid", nameless_uids, new_users) + _nameless_warnings("gid", nameless_gids, new_groups)
-    told += [warning for file in files for warning in file.warnings]
-    return AccountMerge(Accounts(*(file.lines for file in files)), uids.ids, gids.ids, tuple(told))
+    warnings = [*uids.warnings, *gids.warnings]
+    warnings += _nameless_warnings("uid", nameless_uids, new_users) + _nameless_warnings(
+        "gid", nameless_gids, new_groups
+    )
+    warnings += [warning for file in files for warning in file.warnings]
+    return AccountMerge(Accounts(*(file.lines for file in files)), uids.ids, gids.ids, tuple(warnings))
 
 
 def _parse_with_root(form: Form, lines: tuple[bytes, ...]) -> AccountTable:
@@ -159,7 +160,7 @@ def _parse_with_root(form: Form, lines: tuple[bytes, ...]) -> AccountTable:
 
 
 def _numeric_owners(accounts: Accounts) -> frozenset[int]:
-    """The uids that own ranges by number in subuid and subgid."""
+    """Give the uids that own ranges by number in subuid and subgid."""
     owners = (parse_id(line.split(b":", 1)[0]) for line in (*accounts.subuid, *accounts.subgid))
     return frozenset(owner for owner in owners if owner is not None)
 

@@ -1,8 +1,8 @@
-"""Put the account files of two machines together, line by line.
+"""Merge the account files of two machines, line by line.
 
-Takes tables of the backed-up machine (old) and of this one (new) and the id maps, gives the merged lines and warnings.
-Pure. Lines of this machine stay where they are; those it lacks come after them, before its NIS compat lines.
-Merging the result with the same old tables again changes nothing.
+Takes tables of the backed-up machine (old) and of this one (new) and the id maps; gives the merged lines and warnings.
+Pure. Lines of this machine keep their place; lines that it lacks come after them, before its NIS compat lines.
+A second merge of the result with the same old tables changes nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +23,7 @@ from tklb.errors import printable
 
 @dataclass(frozen=True, slots=True)
 class MergedLines:
-    """The lines of a merged file. Warnings name lines by number, never their content: it may hold a password."""
+    """The lines of a merged file. Warnings give the number of a line, never its content: it may hold a password."""
 
     lines: tuple[bytes, ...]
     warnings: tuple[str, ...] = ()
@@ -32,9 +32,9 @@ class MergedLines:
 def merge_passwd(
     old: AccountTable, new: AccountTable, uids: IdMap, gids: IdMap, keeps_password: frozenset[bytes]
 ) -> MergedLines:
-    """Merge passwd(5). `keeps_password` names whose password field of this machine stays."""
+    """Merge passwd(5). For the names in `keeps_password`, the password field of this machine stays."""
 
-    def merged(entry: AccountLine) -> bytes:
+    def merge_entry(entry: AccountLine) -> bytes:
         name, password, uid, gid, *rest = entry.fields
         here = new.entries.get(name)
         if here and name in keeps_password:
@@ -42,18 +42,18 @@ def merge_passwd(
         ids = replace_id(uid, uids.names[name]), replace_id(gid, gids(int(gid)))
         return b":".join((name, password, *ids, *rest))
 
-    return _order_aliases(_merge_names(old, new, merged), old, new)
+    return _order_aliases(_merge_names(old, new, merge_entry), old, new)
 
 
 def merge_group(old: AccountTable, new: AccountTable, gids: IdMap) -> MergedLines:
     """Merge group(5): the members are the union."""
 
-    def merged(entry: AccountLine) -> bytes:
+    def merge_entry(entry: AccountLine) -> bytes:
         name, password, gid, _ = entry.fields
         joined = _union(entry, new.entries.get(name), 3)
         return b":".join((name, password, replace_id(gid, gids.names[name]), joined))
 
-    return _order_aliases(_merge_names(old, new, merged), old, new)
+    return _order_aliases(_merge_names(old, new, merge_entry), old, new)
 
 
 def merge_shadow(
@@ -62,13 +62,13 @@ def merge_shadow(
     passwd: tuple[AccountTable, AccountTable, AccountTable],
     keeps: frozenset[bytes],
 ) -> MergedLines:
-    """Merge shadow(5). `passwd` is that of old, new and merged; this machine's line stays for the names in `keeps`."""
+    """Merge shadow(5). `passwd` is that of old, new and merged. For the names in `keeps`, this machine's line stays."""
 
-    def locked(name: bytes) -> bytes:
+    def lock(name: bytes) -> bytes:
         return name + b":!:::::::"
 
     chosen = _choose_secrets(old, new, passwd, keeps, lambda theirs, _: b":".join(theirs.fields))
-    return _merge_secrets(old, new, chosen, passwd, locked)
+    return _merge_secrets(old, new, chosen, passwd, lock)
 
 
 def merge_gshadow(
@@ -76,13 +76,13 @@ def merge_gshadow(
 ) -> MergedLines:
     """Merge gshadow(5): administrators and members are the union. `group` is that of old, new and merged."""
 
-    def joined(theirs: AccountLine, ours: AccountLine | None) -> bytes:
+    def join(theirs: AccountLine, ours: AccountLine | None) -> bytes:
         return b":".join((*theirs.fields[:2], _union(theirs, ours, 2), _union(theirs, ours, 3)))
 
-    def locked(name: bytes) -> bytes:
+    def lock(name: bytes) -> bytes:
         return name + b":!::" + group[2].entries[name].fields[3]
 
-    return _merge_secrets(old, new, _choose_secrets(old, new, group, frozenset(), joined), group, locked)
+    return _merge_secrets(old, new, _choose_secrets(old, new, group, frozenset(), join), group, lock)
 
 
 def _choose_secrets(
@@ -92,7 +92,7 @@ def _choose_secrets(
     keeps: frozenset[bytes],
     join: Callable[[AccountLine, AccountLine | None], bytes],
 ) -> dict[bytes, bytes]:
-    """The secret line of each merged name: the backed-up machine's for its names, else this machine's for its own."""
+    """Give the secret line of each merged name: of the backed-up machine for its names, else of this machine."""
     chosen: dict[bytes, bytes] = {}
     for name in names[2].entries:
         ours = new.entries.get(name) if name in names[1].entries else None
@@ -110,20 +110,20 @@ def _merge_secrets(
     new: AccountTable,
     chosen: Mapping[bytes, bytes],
     names: tuple[AccountTable, AccountTable, AccountTable],
-    locked: Callable[[bytes], bytes],
+    lock: Callable[[bytes], bytes],
 ) -> MergedLines:
-    """Merge a secret file beside the file of names that it follows."""
+    """Merge a secret file, which follows a file of names: shadow after passwd, gshadow after group."""
     form, merged = new.form, names[2]
     if not (old.lines or new.lines):
         return MergedLines(())
     unknown = [entry for name, entry in merged.entries.items() if name not in chosen]
     missing = [entry.name for entry in unknown if entry.fields[1] == b"x" or entry.name in new.entries]
-    wanted = {**chosen, **{name: locked(name) for name in missing}}
+    wanted = {**chosen, **{name: lock(name) for name in missing}}
     lines = [wanted.get(entry.name, new.lines[row]) if entry else new.lines[row] for row, entry in _rows(new)]
     added = [line for name, line in wanted.items() if name not in new.entries]
-    told = [f"/etc/{form.file} had no line for {printable(name)}: it is locked" for name in missing]
-    told += [
-        f"/etc/{form.file} of {whose} names {printable(name)}, who is not in its /etc/{merged.form.file}: {fate}"
+    warnings = [f"/etc/{form.file} had no line for {printable(name)}: the account is locked" for name in missing]
+    warnings += [
+        f"/etc/{form.file} of {whose} has {printable(name)}, who is not in its /etc/{merged.form.file}: {fate}"
         for table, own, whose, fate in (
             (old, names[0], "the backed-up machine", "left out"),
             (new, merged, "this machine", "kept"),
@@ -131,7 +131,7 @@ def _merge_secrets(
         for name in table.entries
         if name not in own.entries
     ]
-    return _place_lines(lines, added, old, new, told)
+    return _place_lines(lines, added, old, new, warnings)
 
 
 def _merge_names(old: AccountTable, new: AccountTable, merged: Callable[[AccountLine], bytes]) -> MergedLines:
@@ -149,9 +149,9 @@ def _rows(table: AccountTable) -> Iterable[tuple[int, AccountLine | None]]:
 
 
 def _place_lines(
-    lines: list[bytes], added: list[bytes], old: AccountTable, new: AccountTable, told: list[str]
+    lines: list[bytes], added: list[bytes], old: AccountTable, new: AccountTable, warnings: list[str]
 ) -> MergedLines:
-    """Add what this machine lacks: accounts and odd lines before its NIS compat lines, compat lines behind them."""
+    """Add the lines that this machine lacks: accounts and odd lines before its NIS compat lines, compat lines after."""
     known = frozenset(new.lines)
     foreign = dict.fromkeys(old.lines[row] for row in old.odd if old.lines[row] not in known)
     refused = {line for line in foreign if _would_be_an_account(line, old, new)}
@@ -159,12 +159,14 @@ def _place_lines(
     compat = [line for line in kept if _is_compat(line)]
     added = added + [line for line in kept if not _is_compat(line)]
     stop = next((row for row, line in enumerate(lines) if _is_compat(line)), len(lines))
-    told = told + _odd_warnings(old, "the backed-up machine", refused) + _odd_warnings(new, "this machine", set())
-    return MergedLines((*lines[:stop], *added, *lines[stop:], *compat), tuple(told))
+    warnings = (
+        warnings + _odd_warnings(old, "the backed-up machine", refused) + _odd_warnings(new, "this machine", set())
+    )
+    return MergedLines((*lines[:stop], *added, *lines[stop:], *compat), tuple(warnings))
 
 
 def _would_be_an_account(line: bytes, old: AccountTable, new: AccountTable) -> bool:
-    """Whether the C library would take a malformed line for a second account of a name, or of an id of this machine."""
+    """Whether the C library would take a malformed line for another account of a name, or of an id of this machine."""
     reading = read_loosely(new.form, line)
     if reading is None:
         return False
@@ -173,14 +175,14 @@ def _would_be_an_account(line: bytes, old: AccountTable, new: AccountTable) -> b
 
 
 def _odd_warnings(table: AccountTable, whose: str, refused: set[bytes]) -> list[str]:
-    told = []
+    warnings = []
     for row in table.odd:
         line = table.lines[row]
-        what = "a comment or NIS line" if is_special(line) else "malformed"
-        fate = "left out, for it would pass as an account here" if line in refused else "kept"
-        told.append(f"/etc/{table.form.file} of {whose}, line {row + 1}: {what}, {fate}")
-    return told + [
-        f"/etc/{table.form.file} of {whose}, line {entry.row + 1}: {printable(entry.name)} again, not heeded"
+        kind = "a comment or NIS line" if is_special(line) else "malformed"
+        fate = "left out, because it would count as an account here" if line in refused else "kept"
+        warnings.append(f"/etc/{table.form.file} of {whose}, line {row + 1}: {kind}, {fate}")
+    return warnings + [
+        f"/etc/{table.form.file} of {whose}, line {entry.row + 1} repeats {printable(entry.name)}, and has no effect"
         for entry in table.later
     ]
 
@@ -194,7 +196,7 @@ def _union(theirs: AccountLine, ours: AccountLine | None, index: int) -> bytes:
 
 
 def _order_aliases(merged: MergedLines, old: AccountTable, new: AccountTable) -> MergedLines:
-    """Let names that share an id stand in the old order, because the first of them is the owner that ls(1) shows."""
+    """Put names that share an id in the old order: the first of them is the owner that ls(1) shows."""
     table = parse(new.form, merged.lines)
     repeated = {entry.name for entry in new.later}
     sharing: dict[int, list[AccountLine]] = {}
@@ -203,8 +205,9 @@ def _order_aliases(merged: MergedLines, old: AccountTable, new: AccountTable) ->
     rank = {name: place for place, name in enumerate(old.entries)}
     lines = list(merged.lines)
     for entries in sharing.values():
-        if not any(entry.name in repeated for entry in entries):
-            ordered = sorted(entries, key=lambda entry: rank.get(entry.name, len(rank)))
-            for place, entry in zip(entries, ordered, strict=True):
-                lines[place.row] = merged.lines[entry.row]
+        if any(entry.name in repeated for entry in entries):
+            continue
+        ordered = sorted(entries, key=lambda entry: rank.get(entry.name, len(rank)))
+        for place, entry in zip(entries, ordered, strict=True):
+            lines[place.row] = merged.lines[entry.row]
     return MergedLines(tuple(lines), merged.warnings)

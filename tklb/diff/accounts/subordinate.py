@@ -1,10 +1,10 @@
 """Merge the subordinate id ranges of two machines (subuid(5), subgid(5)).
 
-Takes the lines of the backed-up machine (old) and of this one (new), gives the merged lines and warnings. Pure.
+Takes the lines of the backed-up machine (old) and of this one (new); gives the merged lines and warnings. Pure.
 
-This machine's lines stay. A range of the backed-up machine is added as it is where it overlaps none of them. Where
-it does, its owner gets a free range of that size, or one of that size that is the owner's here already, so that
-merging twice is merging once. Ranges that shared ids on the backed-up machine go on sharing them if none must move.
+The lines of this machine stay. A range of the backed-up machine that overlaps none of them is added as it is. If it
+overlaps, its owner gets a free range of that size, or keeps one of that size that it has here. So a second merge
+changes nothing. Ranges that shared ids on the backed-up machine still share them if none must move.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ Owner = int | bytes
 
 
 class Range(NamedTuple):
-    """A line. `who` is the owner's uid on this machine, or the name as written where no account has it."""
+    """A line. `who` is the uid of the owner on this machine, or the name as written if no account has it."""
 
     owner: bytes
     start: int
@@ -50,7 +50,7 @@ def merge_ranges(
     ids: Mapping[bytes, int],
     used: Iterable[int],
 ) -> MergedLines:
-    """Merge one of the two files, whose name is `file`.
+    """Merge one of the two files; `file` is its name.
 
     `ids` are the uids of the merged passwd, `used` the ids that no moved range may hold.
     """
@@ -61,7 +61,7 @@ def merge_ranges(
     spare = [have for have in here if have[1:] not in asked]
     busy = [*here, *wanted, *(Range(b"", number, 1, b"") for number in used if number >= FIRST)]
     added: list[Range] = []
-    told: list[str] = []
+    warnings: list[str] = []
     for want in needed:
         if not any(want.overlaps(have) for have in here):
             added.append(want)
@@ -73,9 +73,9 @@ def merge_ranges(
         if goes and not own:
             added.append(goes)
             busy.append(goes)
-        told.append(_describe_move(file, want, goes))
-    odd, odd_told = _find_odd_lines(file, old, new, ids)
-    return MergedLines((*new, *(item.line for item in added), *odd), (*told, *odd_told))
+        warnings.append(_describe_move(file, want, goes))
+    odd, odd_warnings = _find_odd_lines(file, old, new, ids)
+    return MergedLines((*new, *(item.line for item in added), *odd), (*warnings, *odd_warnings))
 
 
 def _parse_range(line: bytes, ids: Mapping[bytes, int]) -> Range | None:
@@ -97,7 +97,7 @@ def _find_owner(owner: bytes, ids: Mapping[bytes, int]) -> Owner:
 
 
 def _map_owner(line: bytes, uids: IdMap) -> bytes:
-    """The line with an owner given by number mapped; the owners of subgid, too, are users."""
+    """Map an owner that is given by number. The owners of subgid are users too."""
     owner, _, rest = line.partition(b":")
     uid = parse_id(owner)
     if uid is None or uids(uid) == uid:
@@ -106,7 +106,7 @@ def _map_owner(line: bytes, uids: IdMap) -> bytes:
 
 
 def _find_free_range(want: Range, busy: list[Range]) -> Range | None:
-    """The lowest free range of that size, or None when there is none."""
+    """Give the lowest free range of that size, or None if there is none."""
     start = FIRST
     for other in sorted(busy, key=lambda taken: taken.start):
         if other.start >= start + want.length:
@@ -116,20 +116,20 @@ def _find_free_range(want: Range, busy: list[Range]) -> Range | None:
 
 
 def _describe_move(file: str, want: Range, goes: Range | None) -> str:
-    fate = f"moves to {goes.start}" if goes else "is left out, for there is no room"
+    fate = f"moves to {goes.start}" if goes else "is left out, because no range is free"
     return f"/etc/{file}: the range {want.start} (length {want.length}) of {printable(want.owner)} is taken and {fate}"
 
 
 def _find_odd_lines(
     file: str, old: tuple[bytes, ...], new: tuple[bytes, ...], ids: Mapping[bytes, int]
 ) -> tuple[list[bytes], list[str]]:
-    """What is no range: kept, and told with its place."""
-    told = []
-    for lines, whose in ((old, "the backed-up machine"), (new, "this machine")):
-        for row, line in enumerate(lines):
-            if line.strip() and not _parse_range(line, ids):
-                told.append(f"/etc/{file} of {whose}, line {row + 1}: not a range, kept")
+    """Give the lines that are no ranges, which are kept, and a warning for each."""
+    odd = {line for line in (*old, *new) if line.strip() and not _parse_range(line, ids)}
+    warnings = [
+        f"/etc/{file} of {whose}, line {row + 1}: not a range, kept"
+        for lines, whose in ((old, "the backed-up machine"), (new, "this machine"))
+        for row, line in enumerate(lines)
+        if line in odd
+    ]
     known = frozenset(new)
-    return [
-        line for line in dict.fromkeys(old) if line.strip() and line not in known and not _parse_range(line, ids)
-    ], told
+    return [line for line in dict.fromkeys(old) if line in odd and line not in known], warnings

@@ -1,1 +1,1 @@
-"""The file system: walk, scan, hash and write entries, never through a link that somebody could plant."""
+"""Walk, scan, hash and write files, and never through a link that somebody could plant."""

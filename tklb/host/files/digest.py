@@ -37,8 +37,6 @@ def digest_with_status(
         descriptor = _open(name, folder)
         try:
             before = os.fstat(descriptor)
-            if not stat.S_ISREG(before.st_mode):
-                raise OSError(errno.EINVAL, "not a regular file", name)
             digest = _digest(descriptor, algorithm, before, check)
             after = os.fstat(descriptor)
         finally:
@@ -49,6 +47,8 @@ def digest_with_status(
 
 
 def _digest(descriptor: int, algorithm: str, status: os.stat_result, check: Callable[[], object]) -> str:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
     if 0 <= time.time_ns() - status.st_ctime_ns < _TICK:
         time.sleep(_TICK / 1e9)
     content = hashlib.new(algorithm, usedforsecurity=False)
