@@ -1,6 +1,7 @@
 """From a finished set to a sealed snapshot on a distant target: confirmed, gone on with, never sealed on trust."""
 
 import hashlib
+import logging
 import os
 import queue
 import re
@@ -341,6 +342,27 @@ def test_interrupted_upload_costs_no_more_than_the_volumes_in_flight(setting: Se
     assert resume_upload(setting, chain_of(setting, target)) == chain_of(setting, target).entries[0]
     assert len(target.puts) == len(made.volumes) + 1  # each once, and the entry
     assert holds(target, made.volumes)
+
+
+def test_log_of_a_resumed_upload_says_what_was_left_and_how_fast_it_went(
+    setting: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    setting = replace(setting, config=replace(setting.config, uploads=1))
+    target = Breaking(1)
+    made, stage = a_set(setting)
+    pending = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
+    with pytest.raises(TargetUnreachable):
+        upload_pending(setting, chain_of(setting, target), pending)
+    target.takes = 99
+    with caplog.at_level(logging.INFO, "tklb"):
+        resume_upload(setting, chain_of(setting, target))
+    expected = (
+        rf"resuming the upload of snapshot {made.snapshot}: 2 of 3 volumes left",
+        r"uploaded 2 volumes, 3\.0 kB in \d+\.\d s \(\d.* ?k?M?B/s\)",
+        rf"sealed snapshot {made.snapshot} as ledger entry 1",
+    )
+    said = "\n".join(record.getMessage() for record in caplog.records)
+    assert re.search(".*\n(.*\n)*".join(expected), said), said
 
 
 def test_run_that_was_killed_between_its_seal_and_its_tidying_is_recognised(setting: Session) -> None:
