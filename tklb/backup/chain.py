@@ -1,4 +1,4 @@
-"""The chain of this machine's snapshots: what the target has, and the metadata of the newest one that is kept here."""
+"""The chain of this machine's snapshots: the entries at the target, and the metadata of the newest, kept here."""
 
 import logging
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What the target has: its ledger entries, oldest first."""
+    """The target with its ledger entries, oldest first."""
 
     target: Backend
     entries: tuple[LedgerEntry, ...]

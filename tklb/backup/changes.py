@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What differs from the last snapshot.
+    """The difference from the last snapshot, in numbers.
 
     `edited` is a file that lists, NUL-separated, the files whose content differs, and all files of the metadata.
     """

@@ -1,4 +1,4 @@
-"""What a backup did: its counts and its result. Pure."""
+"""The counts and the result of a backup. Decides; touches nothing."""
 
 from dataclasses import dataclass, replace
 

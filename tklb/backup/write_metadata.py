@@ -61,7 +61,7 @@ class DeltaFiles:
 
 @dataclass(frozen=True, slots=True)
 class DeltaTotals:
-    """What the metadata of a snapshot describes; `skipped` is what the snapshot cannot have."""
+    """The delta that the metadata describes, counted; `skipped` are the items that the snapshot cannot have."""
 
     files: DeltaFiles
     dumps: Dumps

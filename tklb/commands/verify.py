@@ -1,6 +1,6 @@
 """Verify a target: check the ledger, the volumes and their contents; find the cost of each problem; repair.
 
-Nothing changes but what `--mend` puts back. Problems are the result of a verification, not its failure.
+Only `--mend` changes something: it puts whole copies back. Problems are the result of a verification, not its failure.
 """
 
 import logging

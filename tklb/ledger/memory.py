@@ -1,4 +1,4 @@
-"""What this machine remembers of the ledger of a target: the newest entry it saw, and copies of the entries.
+"""The memory of this machine about the ledger of a target: the newest entry it saw, and copies of the entries.
 
 The newest entry shows whether a target was set back. The copies save downloads, and repair a target that lost an entry.
 Touches the private ledger folder only; a loss of that folder costs nothing else.

@@ -19,9 +19,9 @@ _LINES = 2  # of an entry
 class OpenedLedger:
     """The entries found at a target, by name.
 
-    `contents` has the bytes of each, or why they could not be read. `opened` are those that a key authenticates,
-    `foreign` the digests of those that another key may have sealed, `broken` the reasons why others are no entries.
-    `cut` names the broken ones that end too early.
+    `contents` has the bytes of each, or why they could not be read. A key authenticates those in `opened`. Another key
+    may have sealed those in `foreign`, which has their digests. `broken` has the reasons why others are no entries, and
+    `cut` names those of them that end too early.
     """
 
     contents: Mapping[str, bytes | str]

@@ -1,4 +1,4 @@
-"""What a problem costs: which snapshots need the damaged object, and which of their files it holds.
+"""The cost of a problem: which snapshots need the damaged object, and which of their files it holds.
 
 Takes a target, its ledger and the problems there; gives the cost of each problem. Reads the manifest and the signatures
 of each set with a problem and of the sets after it: they name the files of the set and where they are. Touches a

@@ -31,7 +31,7 @@ _NO_KEY = "without it, a passphrase alone cannot restore this machine"
 
 @dataclass(frozen=True, slots=True)
 class EntryEvidence:
-    """What shows which entries there were: `good` ones by name, copies here, the newest seen, snapshots of volumes."""
+    """Traces of entries: the `good` ones by name, copies here, the newest seen, and snapshots that made volumes."""
 
     good: Mapping[str, str]
     copies: tuple[str, ...]

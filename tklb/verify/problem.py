@@ -1,4 +1,4 @@
-"""A problem that a verification found, and what it costs. Pure."""
+"""A problem that a verification found, and its cost. Pure."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class LostFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem with one object of a target, and what it costs.
+    """A problem with one object of a target, and its cost.
 
     `kind` is one of missing, truncated, damaged, unexpected; `reason` is text for people. A restore of `snapshots` is
     impossible while the problem lasts. `files` are their files that the object holds; without the object they lose no

@@ -1,4 +1,4 @@
-"""What a verification is asked for, and its result. Pure."""
+"""The request for a verification, and its result. Pure."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -2,7 +2,7 @@
 
 Takes paths as they are on this machine; gives the open files, and size and digest of a copy. Reads /proc and the
 databases, writes the copy; changes neither the databases nor the files beside them. SQLite itself runs in a process of
-its own without our rights (reader.py says why), so none of its locks is lost when we close a file.
+its own without our rights; reader.py says why. So none of its locks is lost when we close a file.
 """
 
 import contextlib
