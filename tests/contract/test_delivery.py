@@ -358,6 +358,7 @@ def test_log_of_a_resumed_upload_says_what_was_left_and_how_fast_it_went(
         resume_upload(setting, chain_of(setting, target))
     expected = (
         rf"resuming the upload of snapshot {made.snapshot}: 2 of 3 volumes left",
+        r"uploaded volume duplicity-full\.\S+ to memory:, [\d.]+ kB in \d+\.\d s \(\d.* ?k?M?B/s\)",
         r"uploaded 2 volumes, 3\.0 kB in \d+\.\d s \(\d.* ?k?M?B/s\)",
         rf"sealed snapshot {made.snapshot} as ledger entry 1",
     )

@@ -5,18 +5,22 @@ Touches the target, and a folder in the spool for volumes that are read back.
 """
 
 import hashlib
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from tklb.base.concurrency import Stop, run_side_by_side
 from tklb.base.fs import fresh_folder
+from tklb.base.measure import Stopwatch, format_transfer
 from tklb.errors import TargetDamaged, TargetUnreachable, TklbError
 from tklb.model.snapshot import Volume
 from tklb.model.volume_names import INCOMING, VOLUME_NAME
 from tklb.storage.backend import VOLUMES, Backend, StoredObject
 from tklb.storage.check import list_sizes
 from tklb.storage.transfer import ByteTotal, download_volume
+
+log = logging.getLogger(__name__)
 
 _TRIES = 3  # for an object that does not come back as it was uploaded
 
@@ -43,7 +47,9 @@ def upload_volumes(
             stop.check()
             total.add(amount)
 
+        watch = Stopwatch()
         _upload_volume(backend, spool, volume, step)
+        log.info("uploaded volume %s to %s, %s", volume.name, backend.address, format_transfer(volume.size, watch))
         with lock:
             confirmed(volume)
 
