@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench.cost import Command, Cost, cost
 from tests.bench.programs import PROGRAMS, Program
 from tests.lab.box import LAB
-from tests.lab.lived_in import lived_in, touch_one_percent
+from tests.lab.used_server import touch_one_percent, used_server
 
 FIRST, UNCHANGED, CHANGED, RESTORE = "first backup", "no-change backup", "1 %-change backup", "restore to usable"
 FILES = 3000  # of the owner's
@@ -40,7 +40,7 @@ def _one_run(run: int) -> Iterator[Measured]:
         folders = [Path(scratch, program.name) for program in PROGRAMS]
         for folder in folders:
             folder.mkdir()
-        with lived_in("lamp", files=FILES, tklb=True, on="disk", binds={folders[0]: "/mnt/bench"}) as machine:
+        with used_server("lamp", files=FILES, tklb=True, on="disk", binds={folders[0]: "/mnt/bench"}) as machine:
             machine.start("mariadb")
             programs = [program(machine, folder) for program, folder in zip(PROGRAMS, folders, strict=True)]
             for program in programs:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.boundary.kept import Kept, keep
+from tests.boundary.sealed_target import SealedTarget, make_sealed_target
 
 
 @pytest.fixture(scope="session")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    return keep(tmp_path_factory.mktemp("kept") / "machine")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> SealedTarget:
+    return make_sealed_target(tmp_path_factory.mktemp("kept") / "machine")

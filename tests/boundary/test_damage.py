@@ -1,6 +1,6 @@
 """Damage against a real target: it is found, what it costs is told exactly, and whole copies mend it.
 
-What a volume costs is judged by `kept.lost_by`, which knows of every volume's own headers; and by stock duplicity.
+The judge of what a volume costs is `sealed_target.lost_by`, which knows each volume's own headers; and stock duplicity.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.boundary.kept import SECRET, SHARDS, STAGE, Kept, Piece, lost_by, pieces
+from tests.boundary.sealed_target import SECRET, SHARDS, STAGE, Piece, SealedTarget, lost_by, pieces
 from tests.unit.entries import NAMES
 from tklb.config.schema import Config
 from tklb.crypto.secret import make_secret
@@ -67,18 +67,18 @@ class Far(LocalBackend):
 class Case:
     """A copy of the target to break, and what is needed to look at it."""
 
-    def __init__(self, kept: Kept, folder: Path) -> None:
+    def __init__(self, sealed: SealedTarget, folder: Path) -> None:
         folder.chmod(0o700)
-        self.kept = kept.copy(folder / "kept")
+        self.sealed = sealed.copy(folder / "kept")
         self.folder = folder
-        self.target: Backend = open_backend(self.kept.address, Config())
+        self.target: Backend = open_backend(self.sealed.address, Config())
         self.ledger = self.read()
 
     def read(self) -> Ledger:
         return read_ledger(self.target, SECRET, self.folder / "ledger", thorough=True)
 
     def path(self, name: str) -> Path:
-        return self.kept.folder / "target" / name
+        return self.sealed.folder / "target" / name
 
     def problems(self, folder: Path | None = None) -> tuple[ObjectProblem, ...]:
         return check_objects(self.target, self.ledger.volumes.values(), folder)
@@ -94,13 +94,13 @@ class Case:
 
 
 @pytest.fixture
-def case(kept: Kept, tmp_path: Path) -> Case:
-    return Case(kept, tmp_path)
+def case(sealed: SealedTarget, tmp_path: Path) -> Case:
+    return Case(sealed, tmp_path)
 
 
 @pytest.fixture(scope="session")
-def where(kept: Kept) -> dict[str, tuple[Piece, ...]]:
-    return pieces(kept)
+def where(sealed: SealedTarget) -> dict[str, tuple[Piece, ...]]:
+    return pieces(sealed)
 
 
 def files_of(damage: Problem) -> dict[bytes, set[str]]:
@@ -111,33 +111,35 @@ def files_of(damage: Problem) -> dict[bytes, set[str]]:
 
 
 def test_every_volume_costs_exactly_the_files_that_need_it(
-    kept: Kept, where: dict[str, tuple[Piece, ...]], case: Case
+    sealed: SealedTarget, where: dict[str, tuple[Piece, ...]], case: Case
 ) -> None:
     everything = sorted(case.ledger.volumes)
-    shared = [name for name in everything if len({len(lost) for lost in lost_by(kept, where, name).values()}) > 1]
+    shared = [name for name in everything if len({len(lost) for lost in lost_by(sealed, where, name).values()}) > 1]
     assert len(shared) > 3, "some are needed by some of the later snapshots only"
     for name in everything:
         (found,) = find_impact(case.target, case.ledger, [ObjectProblem(name, "missing")], case.folder / "work")
-        lost = {} if name.endswith(".sigtar.gpg") else lost_by(kept, where, name)
+        lost = {} if name.endswith(".sigtar.gpg") else lost_by(sealed, where, name)
         assert files_of(found) == lost, name
         assert found.exact
         top = f"/{STAGE}/".encode()
         records = {path for path in lost if path.startswith(top) and not path.startswith(top + b"databases/")}
         assert set(found.stranded) == {snapshot for path in records for snapshot in lost[path]}
-        naming = [r.snapshot for r in kept.records if name in {volume.name for volume in r.volumes}]
+        naming = [r.snapshot for r in sealed.records if name in {volume.name for volume in r.volumes}]
         assert list(found.snapshots) == ([] if name.endswith(".sigtar.gpg") else naming)
 
 
-def test_several_volumes_cost_each_its_own(kept: Kept, where: dict[str, tuple[Piece, ...]], case: Case) -> None:
+def test_several_volumes_cost_each_its_own(
+    sealed: SealedTarget, where: dict[str, tuple[Piece, ...]], case: Case
+) -> None:
     broken = [name for name in sorted(case.ledger.volumes) if ".difftar" in name]
     for name in broken:
         case.path(VOLUMES + name).unlink()
     found = case.damages()
-    assert {name: files_of(damage) for name, damage in found.items()} == {n: lost_by(kept, where, n) for n in broken}
+    assert {name: files_of(damage) for name, damage in found.items()} == {n: lost_by(sealed, where, n) for n in broken}
 
 
 def test_what_can_only_be_told_in_part_is_said_to_be(
-    kept: Kept, where: dict[str, tuple[Piece, ...]], case: Case
+    sealed: SealedTarget, where: dict[str, tuple[Piece, ...]], case: Case
 ) -> None:
     volume, later = case.named("b-", f"full.{FIRST}", "vol1"), case.named("b-", f"new-signatures.{FIRST}")
     for name in (volume, later):
@@ -145,7 +147,7 @@ def test_what_can_only_be_told_in_part_is_said_to_be(
     found = case.damages()[volume]
     assert not found.exact
     assert found.snapshots == (FIRST, SECOND, THIRD)
-    lost = lost_by(kept, where, volume)
+    lost = lost_by(sealed, where, volume)
     assert all(files_of(found)[path] >= lost[path] for path in lost)
 
 
@@ -165,7 +167,7 @@ def test_stock_duplicity_brings_what_is_not_named_and_none_of_what_is(case: Case
     volume = case.named("b-", f"full.{FIRST}", "vol2")
     case.path(VOLUMES + volume).unlink()
     lost = [path for path, snapshots in files_of(case.damages()[volume]).items() if THIRD in snapshots]
-    tree = {b"/" + path: content for path, content in case.kept.trees[THIRD].items()}
+    tree = {b"/" + path: content for path, content in case.sealed.trees[THIRD].items()}
     shard = {path for path in tree if zlib.crc32(path[1:]) % len(SHARDS) == 1}
     some_lost = [path for path in tree if path in lost][:1]
     some_left = [path for path in tree if path in shard and path not in lost and path.startswith(b"/srv/big/")][:1]
@@ -180,7 +182,7 @@ def stock_restore(case: Case, path: bytes) -> bytes | None:
     argv: list[str | bytes | Path] = [
         Path(sys.executable).with_name("duplicity"), "restore", "--numeric-owner", "--time", "2024-05-01T14:00:00Z",
         f"--archive-dir={home}/cache", "--file-prefix=b-", "--num-retries=1",
-        b"--path-to-restore=" + path[1:], f"file://{case.kept.folder}/target/volumes", goal,
+        b"--path-to-restore=" + path[1:], f"file://{case.sealed.folder}/target/volumes", goal,
     ]  # fmt: skip
     environment = {"PATH": "/usr/bin:/bin", "HOME": home, "LC_ALL": "C.UTF-8", "PASSPHRASE": SECRET.reveal()}
     try:
@@ -256,7 +258,7 @@ def fail(path: Path) -> None:
 
 @pytest.fixture
 def far(case: Case) -> Far:
-    return Far(case.kept.folder / "target")
+    return Far(case.sealed.folder / "target")
 
 
 def looked(case: Case, far: Far, abreast: int = 1) -> tuple[ObjectProblem, ...]:
@@ -295,7 +297,7 @@ def test_listing_that_is_behind_the_times_makes_nothing_missing(case: Case) -> N
         def list(self, prefix: str) -> tuple[ListedObject, ...]:
             return super().list(prefix)[3:]
 
-    assert check_objects(Lagging(case.kept.folder / "target"), case.ledger.volumes.values()) == ()
+    assert check_objects(Lagging(case.sealed.folder / "target"), case.ledger.volumes.values()) == ()
 
 
 def test_kinds_of_damage(case: Case) -> None:
@@ -412,7 +414,7 @@ def broken(case: Case) -> dict[str, bytes]:
 @pytest.mark.parametrize("put", [True, False])
 @pytest.mark.parametrize("distant", [True, False])
 def test_volumes_come_back_from_a_folder_and_from_another_target(
-    kept: Kept, case: Case, put: bool, distant: bool
+    sealed: SealedTarget, case: Case, put: bool, distant: bool
 ) -> None:
     were = broken(case)
     spool = case.folder / "spool"
@@ -420,8 +422,8 @@ def test_volumes_come_back_from_a_folder_and_from_another_target(
     for name in list(were)[:2]:
         (spool / name).write_bytes(were[name])
     (spool / list(were)[2]).write_bytes(b"x" + were[list(were)[2]][1:])
-    other = open_backend(kept.address, Config())
-    target = Far(case.kept.folder / "target") if distant else case.target
+    other = open_backend(sealed.address, Config())
+    target = Far(case.sealed.folder / "target") if distant else case.target
     found = find_impact(case.target, case.ledger, case.problems(case.folder), case.folder / "work")
     repaired = repair(target, case.ledger, found, CopySources((spool,), (other,)), case.folder / "work", put)
     expected = dict(zip(were, (*(str(spool / name) for name in list(were)[:2]), *[other.address] * 2), strict=True))
@@ -434,9 +436,9 @@ def test_volumes_come_back_from_a_folder_and_from_another_target(
     assert bool(case.problems(case.folder)) is not put
 
 
-def test_copy_that_is_not_whole_mends_nothing(kept: Kept, case: Case, tmp_path: Path) -> None:
+def test_copy_that_is_not_whole_mends_nothing(sealed: SealedTarget, case: Case, tmp_path: Path) -> None:
     were = broken(case)
-    poor = kept.copy(tmp_path / "poor")
+    poor = sealed.copy(tmp_path / "poor")
     for name in were:
         flip(poor.folder / "target" / VOLUMES / name)
     found = find_impact(case.target, case.ledger, case.problems(case.folder), case.folder / "work")
@@ -458,12 +460,12 @@ def test_entries_come_back_from_what_this_machine_keeps(case: Case) -> None:
     assert case.read().problems == ()
 
 
-def test_entry_whose_snapshot_nobody_knows_comes_back_from_another_target(kept: Kept, case: Case) -> None:
+def test_entry_whose_snapshot_nobody_knows_comes_back_from_another_target(sealed: SealedTarget, case: Case) -> None:
     before = case.path(entry(2)).read_bytes()
     case.path(entry(2)).unlink()
     ledger = case.read()
     damage = Problem(f"{LEDGER}00000002", "missing")
-    copies = CopySources(targets=(open_backend(kept.address, Config()),))
+    copies = CopySources(targets=(open_backend(sealed.address, Config()),))
     (repaired,) = repair(case.target, ledger, [damage], copies, case.folder / "work", True)
     assert (repaired.volume, repaired.is_repaired) == (entry(2), True)
     assert case.path(entry(2)).read_bytes() == before
@@ -508,7 +510,7 @@ def test_target_that_keeps_nothing_is_not_said_to_be_repaired(case: Case) -> Non
     spool.mkdir()
     shutil.move(case.path(VOLUMES + name), spool / name)
     with pytest.raises((TargetUnreachable, TargetDamaged)):
-        repair_chain(Forgetful(case.kept.folder / "target"), [volume_of(case, name)], (spool,), case.folder / "work")
+        repair_chain(Forgetful(case.sealed.folder / "target"), [volume_of(case, name)], (spool,), case.folder / "work")
 
 
 def volume_of(case: Case, name: str) -> Volume:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.boundary.kept import STAGE
+from tests.boundary.sealed_target import STAGE
 from tklb.diff import mtree
 from tklb.errors import TargetDamaged
 from tklb.model.files import FileEntry

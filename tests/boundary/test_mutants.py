@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.boundary.kept import SECRET, Kept
+from tests.boundary.sealed_target import SECRET, SealedTarget
 from tklb.commands.verify import verify
 from tklb.config.paths import Paths
 from tklb.config.schema import Config
@@ -122,28 +122,28 @@ def mutants(seed: int, objects: Objects) -> Iterator[Mutant]:
 class Watcher:
     """A machine that sealed these snapshots and looks after them."""
 
-    kept: Kept
+    sealed: SealedTarget
     paths: Paths
 
     @classmethod
-    def make(cls, kept: Kept, folder: Path) -> Watcher:
+    def make(cls, sealed: SealedTarget, folder: Path) -> Watcher:
         folder.mkdir(mode=0o700)
         paths = Paths(folder / "etc", folder / "state", folder / "cache", folder / "log")
         for place in (paths.config, paths.state):
             place.mkdir(mode=0o700)
-        paths.toml.write_text(f'[target]\nurl = "{kept.address}"\n')
+        paths.toml.write_text(f'[target]\nurl = "{sealed.address}"\n')
         write_secret(paths.secret, SECRET)
         paths.host.write_text("0" * 32 + "\n")
         paths.key_file.write_bytes(b"-----BEGIN PGP MESSAGE-----\n\nanything\n-----END PGP MESSAGE-----\n")
-        (kept.folder / "target" / KEY).write_bytes(paths.key_file.read_bytes())
-        return cls(kept, paths)
+        (sealed.folder / "target" / KEY).write_bytes(paths.key_file.read_bytes())
+        return cls(sealed, paths)
 
     def look(self) -> VerifyResult:
         return verify(open_target_session(self.paths, TargetAccess(), lambda: datetime.now(UTC)), VerifyRequest())
 
     def fetch(self, snapshots: set[str]) -> None:
         """Bring all volumes of these snapshots, as a restore does; raises where one is not whole."""
-        target = open_backend(self.kept.address, Config())
+        target = open_backend(self.sealed.address, Config())
         ledger = read_ledger(target, SECRET, self.paths.ledger)
         records = [record for record in ledger.entries if record.snapshot in snapshots]
         assert {record.snapshot for record in records} == snapshots
@@ -161,17 +161,17 @@ class Watcher:
 
     def write(self, objects: dict[str, bytes | None]) -> None:
         for name, content in objects.items():
-            path = self.kept.folder / "target" / name
+            path = self.sealed.folder / "target" / name
             path.unlink(missing_ok=True)
             if content is not None:
                 path.write_bytes(content)
                 path.chmod(0o600)
 
 
-def expected_loss(kept: Kept, mutant: Mutant) -> set[str]:
+def expected_loss(sealed: SealedTarget, mutant: Mutant) -> set[str]:
     """The snapshots that cannot be restored any more: their own entry is another, or a volume they need."""
     lost = set()
-    for record in kept.records:
+    for record in sealed.records:
         entry = f"{LEDGER}{record.sequence:08}-{record.snapshot}"
         needed = {VOLUMES + volume.name for volume in select_restore_volumes(record.volumes)}
         if mutant.changed.keys() & {entry, *needed}:
@@ -179,17 +179,17 @@ def expected_loss(kept: Kept, mutant: Mutant) -> set[str]:
     return lost
 
 
-def expected_names(kept: Kept, mutant: Mutant) -> set[str]:
+def expected_names(sealed: SealedTarget, mutant: Mutant) -> set[str]:
     """What must be told: all that was changed, but for volumes that only an entry which is gone tells of."""
-    records = [r for r in kept.records if f"{LEDGER}{r.sequence:08}-{r.snapshot}" not in mutant.changed]
+    records = [r for r in sealed.records if f"{LEDGER}{r.sequence:08}-{r.snapshot}" not in mutant.changed]
     sealed = {VOLUMES + volume.name for record in records for volume in record.volumes}
     changed = {name for name in mutant.changed if name in sealed or not name.startswith(VOLUMES)}
     return {name.removeprefix(VOLUMES) for name in (*changed, *mutant.added)}
 
 
-def hinders(kept: Kept, name: str, content: bytes) -> bool:
+def hinders(sealed: SealedTarget, name: str, content: bytes) -> bool:
     """Whether a new object is in the way: it poses as an entry, and not as one that a run was just writing."""
-    is_next = name.startswith(f"{LEDGER}{len(kept.records) + 1:08}-")
+    is_next = name.startswith(f"{LEDGER}{len(sealed.records) + 1:08}-")
     return name.startswith(LEDGER + "0") and not (is_next and content.count(b"\n") < 2)
 
 
@@ -200,9 +200,9 @@ def expected_kind(before: bytes, after: bytes | None) -> str:
 
 
 @pytest.fixture(scope="session")
-def watcher(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Watcher:
+def watcher(sealed: SealedTarget, tmp_path_factory: pytest.TempPathFactory) -> Watcher:
     folder = tmp_path_factory.mktemp("watched")
-    watcher = Watcher.make(kept.copy(folder / "kept"), folder / "machine")
+    watcher = Watcher.make(sealed.copy(folder / "kept"), folder / "machine")
     verdict = watcher.look()
     assert verdict.is_ok
     assert verdict.exit_status == 0
@@ -213,27 +213,27 @@ def watcher(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Watcher:
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_every_mutant_is_found_and_costs_what_it_is_said_to(watcher: Watcher, batch: int) -> None:
-    objects = watcher.kept.objects()
-    everything = {record.snapshot for record in watcher.kept.records}
+    objects = watcher.sealed.objects()
+    everything = {record.snapshot for record in watcher.sealed.records}
     for mutant in mutants(batch, objects):
         watcher.write({**mutant.changed, **mutant.added})
         verdict = watcher.look()
-        watcher.fetch(everything - expected_loss(watcher.kept, mutant))
+        watcher.fetch(everything - expected_loss(watcher.sealed, mutant))
         watcher.write({**{name: objects[name] for name in mutant.changed}, **dict.fromkeys(mutant.added)})
-        check(watcher.kept, mutant, verdict, objects)
+        check(watcher.sealed, mutant, verdict, objects)
 
 
-def check(kept: Kept, mutant: Mutant, verdict: VerifyResult, objects: Objects) -> None:
+def check(sealed: SealedTarget, mutant: Mutant, verdict: VerifyResult, objects: Objects) -> None:
     told = {damage.volume: damage for damage in verdict.problems}
-    assert told.keys() == expected_names(kept, mutant), mutant.deed
-    lost = expected_loss(kept, mutant)
+    assert told.keys() == expected_names(sealed, mutant), mutant.deed
+    lost = expected_loss(sealed, mutant)
     assert {snapshot for damage in verdict.problems for snapshot in damage.snapshots} == lost, mutant
-    assert set(verdict.whole) == {record.snapshot for record in kept.records} - lost
+    assert set(verdict.whole_snapshots) == {record.snapshot for record in sealed.records} - lost
     judged = {name: content for name, content in mutant.changed.items() if name.removeprefix(VOLUMES) in told}
     for name, content in judged.items():
         kind = told[name.removeprefix(VOLUMES)].kind
         assert kind == expected_kind(objects[name], content) or (name.startswith(LEDGER) and kind != "unexpected"), name
     assert all(told[name.removeprefix(VOLUMES)].kind == "unexpected" for name in mutant.added)
-    is_hindered = any(hinders(kept, name, content) for name, content in mutant.added.items())
+    is_hindered = any(hinders(sealed, name, content) for name, content in mutant.added.items())
     assert verdict.is_ok == (not mutant.changed and not is_hindered)
     assert verdict.exit_status == (3 if verdict.is_ok else 33)

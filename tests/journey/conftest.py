@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.journey.saved import fresh, left_overs, saved
+from tests.journey.taken_backup import left_overs, server_a, server_b
 from tests.lab.appliance import Appliance
 
 
 @pytest.fixture
 def a() -> Iterator[Appliance]:
     """A clone of A of its own; no run may leave anything behind on it."""
-    with saved() as machine:
+    with server_a() as machine:
         yield machine
         assert left_overs(machine) == []
 
@@ -19,6 +19,6 @@ def a() -> Iterator[Appliance]:
 @pytest.fixture
 def b() -> Iterator[Appliance]:
     """The same of B."""
-    with fresh() as machine:
+    with server_b() as machine:
         yield machine
         assert left_overs(machine) == []

@@ -21,15 +21,15 @@ from typing import Any
 
 import pytest
 
-from tests.journey.robbed import BY_PASSPHRASE, Scene, copy_over, scene
-from tests.journey.saved import (
+from tests.journey.stolen_target import BY_PASSPHRASE, Scene, copy_over, scene
+from tests.journey.taken_backup import (
     FROM_A,
     NOTES,
     check_replacement,
     done,
-    fresh,
     left_overs,
     refused,
+    server_b,
     tklb,
     untouched,
 )
@@ -328,7 +328,7 @@ IGNORED = (
 @contextlib.contextmanager
 def fresh_with_loot(both: Scene) -> Iterator[Appliance]:
     """B as it is before anything."""
-    with fresh() as b:
+    with server_b() as b:
         copy_over(both.kept / "mnt", b.root / "mnt")
         yield b
         assert left_overs(b) == []

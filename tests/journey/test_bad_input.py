@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.journey.saved import (
+from tests.journey.taken_backup import (
     FROM_A,
     NOTES,
     TARGET,
@@ -24,17 +24,17 @@ from tests.journey.saved import (
     differences,
     done,
     facts_of,
-    fresh,
     left_overs,
     refused,
-    saved,
+    server_a,
+    server_b,
     snapshots,
     tklb,
     untouched,
 )
 from tests.lab.appliance import Appliance, clone
 from tests.lab.box import Box
-from tests.lab.ground import Ground
+from tests.lab.fixture_fs import FixtureFs
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -52,7 +52,7 @@ rm -r /run/kept
 
 def write(machine: Box, path: str, content: bytes | str, mode: int = 0o600) -> None:
     text = content.encode() if isinstance(content, str) else content
-    Ground(machine.root).file(path.encode(), text, mode)
+    FixtureFs(machine.root).file(path.encode(), text, mode)
 
 
 def on_small_disk(machine: Box, folder: str, kilobytes: int, inodes: int = 10_000) -> None:
@@ -203,7 +203,7 @@ def test_a_snapshot_nobody_took_is_32(a: Appliance) -> None:
 
 
 def test_a_snapshot_of_another_release_is_warned_of_by_name() -> None:
-    with fresh("trixie-core") as b:
+    with server_b("trixie-core") as b:
         plan = done(b, "restore", *FROM_A, "--dry-run", "--json").value
         said = tklb(b, "restore", *FROM_A).stderr
     warning = "the snapshot is of another release: debian-12; this machine is debian-13"
@@ -240,7 +240,7 @@ def test_a_configuration_that_cannot_be_understood_is_13_with_file_and_key(
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Appliance]:
     """A for the tests that leave it as it was."""
-    with saved() as machine:
+    with server_a() as machine:
         yield machine
         done(machine, "backup")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.journey.saved import Told, change_something, done, snapshots
+from tests.journey.taken_backup import Told, change_something, done, snapshots
 from tests.lab.appliance import RESOLVER, Appliance
 from tests.lab.box import Box
-from tests.lab.ground import Ground
+from tests.lab.fixture_fs import FixtureFs
 from tests.lab.roots import layer, root
 
 pytestmark = pytest.mark.lab
@@ -47,7 +47,7 @@ def test_clock_that_was_ahead_of_a_snapshot_breaks_nothing(a: Appliance, library
     change_something(a)
     ahead = at(a, library, AHEAD, "backup", "--json")
     assert (ahead.status, ahead.value["snapshot"]) == (0, "20310506T070809Z"), ahead
-    Ground(a.root).file(b"/srv/data/today", b"after the clock was set right\n")
+    FixtureFs(a.root).file(b"/srv/data/today", b"after the clock was set right\n")
     right = done(a, "backup", "--json").value
     assert right["kind"] == "incremental"
     assert right["snapshot"] == "20310506T070810Z"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.journey.saved import (
+from tests.journey.taken_backup import (
     FROM_A,
     NOTES,
     SCOPE,
@@ -33,7 +33,7 @@ from tests.journey.saved import (
 )  # fmt: skip
 from tests.lab.appliance import Appliance, clone
 from tests.lab.checker import compare, record
-from tests.lab.ground import Ground
+from tests.lab.fixture_fs import FixtureFs
 from tests.lab.roots import root
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -113,7 +113,7 @@ def test_wrong_usage_is_2_with_one_line_and_a_hint(a: Appliance) -> None:
 
 
 def test_all_works_under_cron_with_no_environment_and_closed_stdin(a: Appliance) -> None:
-    Ground(a.root).file(b"/srv/data/cron", b"cron\n")
+    FixtureFs(a.root).file(b"/srv/data/cron", b"cron\n")
     bare = ["env", "-i", "/bin/sh", "-c", 'exec /usr/local/bin/tklb "$@" <&-', "sh"]
     taken = a.run([*bare, "backup", "--json"])
     assert json.loads(taken.stdout)["kind"] == "incremental"
@@ -187,16 +187,16 @@ def test_a_name_that_is_not_utf8_is_given_twice(a: Appliance) -> None:
 
 
 def test_overrides_are_taken_from_the_command_line_and_from_the_file(a: Appliance) -> None:
-    land = Ground(a.root)
+    fs = FixtureFs(a.root)
     for name in (b"/usr/share/mine/one.txt", b"/usr/share/mine/two.jpg", b"/usr/share/mine/deep/three.txt"):
-        land.file(name, b"x\n")
+        fs.file(name, b"x\n")
     wanted = ["/usr/share/mine/*.txt", "-/srv/nasty", "-/srv/**/0?", "-user:alice"]
     by_argument = paths(done(a, "delta", "--json", "--", *wanted).value)
     assert "/usr/share/mine/one.txt" in by_argument
     assert not {"/usr/share/mine/two.jpg", "/usr/share/mine/deep/three.txt"} & by_argument.keys()
     assert not {path for path in by_argument if path.startswith(("/srv/nasty", "/srv/data/0"))}
     assert "/srv/data/11" in by_argument
-    land.file(b"/etc/tklb/overrides", b"# mine\n\n" + "\n".join(wanted).encode() + b"\n", 0o600)
+    fs.file(b"/etc/tklb/overrides", b"# mine\n\n" + "\n".join(wanted).encode() + b"\n", 0o600)
     by_file = done(a, "delta", "--json").value
     assert paths(by_file) == by_argument
     assert "alice" not in by_file["users"]["added"]
@@ -258,10 +258,10 @@ def test_a_first_backup_is_full_then_none_then_incremental() -> None:
         never = done(machine, "status", "--json", status=3).value
         assert (never["state"], never["last"]) == ("never", None)
         first, again = done(machine, "backup", "--json").value, done(machine, "backup", "--json").value
-        land = Ground(machine.root)
-        land.file(b"/srv/one", b"12345", 0o644)
-        os.chmod(land.path(b"/etc/tklb/overrides"), 0o640)
-        os.unlink(land.path(b"/etc/hosts"))
+        fs = FixtureFs(machine.root)
+        fs.file(b"/srv/one", b"12345", 0o644)
+        os.chmod(fs.path(b"/etc/tklb/overrides"), 0o640)
+        os.unlink(fs.path(b"/etc/hosts"))
         third = done(machine, "backup", "--json").value
         kept = snapshots(machine, "var/backups/tklb")
     assert shape(first) | BACKUP == shape(first)
@@ -414,8 +414,8 @@ def test_a_replacement_that_leaves_a_path_out_does_not_take_the_chain_over(b: Ap
 def test_files_that_an_earlier_restore_brought_stay_in_the_delta_after_a_restore_of_others(b: Appliance) -> None:
     """Of packages that no source offers: dpkg does not know them here."""
     done(b, "init", "--target", "file:///mnt/of-b")
-    Ground(b.root).file(b"/usr/bin/ours", b"x\n", 0o755)
-    Ground(b.root).file(b"/var/lib/tklb/local-files", b"/usr/bin/ours\n", 0o600)
+    FixtureFs(b.root).file(b"/usr/bin/ours", b"x\n", 0o755)
+    FixtureFs(b.root).file(b"/var/lib/tklb/local-files", b"/usr/bin/ours\n", 0o600)
     assert paths(done(b, "delta", "--json").value)["/usr/bin/ours"] == "new"
     done(b, "restore", *FROM_A, "--limit", "/srv/data/01", "--yes")
     assert paths(done(b, "delta", "--json").value)["/usr/bin/ours"] == "new"
@@ -488,11 +488,11 @@ def test_a_listing_is_mtree_and_two_of_them_compare_line_by_line(a: Appliance) -
     first = done(a, "internal", "scan", "--digest", "/srv/nasty/names", "/srv/data")
     assert first.stdout.startswith("#mtree v2.0\n")
     (a.root / "mnt/base").write_text(first.stdout)
-    land = Ground(a.root)
-    land.append(b"/srv/data/05", b"x")
-    os.chmod(land.path(b"/srv/data/06"), 0o600)
-    os.unlink(land.path(b"/srv/nasty/names/\xff\xfe not utf-8"))
-    land.file(b"/srv/data/zz", b"new")
+    fs = FixtureFs(a.root)
+    fs.append(b"/srv/data/05", b"x")
+    os.chmod(fs.path(b"/srv/data/06"), 0o600)
+    os.unlink(fs.path(b"/srv/nasty/names/\xff\xfe not utf-8"))
+    fs.file(b"/srv/data/zz", b"new")
     (a.root / "mnt/now").write_text(done(a, "internal", "scan", "--digest", "/srv/nasty/names", "/srv/data").stdout)
     lines = done(a, "internal", "compare", "/mnt/base", "/mnt/now").stdout.splitlines()
     changes = [json.loads(line) for line in lines]

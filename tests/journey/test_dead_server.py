@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.journey.saved import (
+from tests.journey.taken_backup import (
     KILLED,
     NOTES,
     SCOPE,
@@ -33,24 +33,24 @@ from tests.journey.saved import (
     differences,
     done,
     facts_of,
-    fresh,
     left_overs,
     note_facts,
     processes,
     refused,
-    saved,
+    server_a,
+    server_b,
     snapshots,
     soon,
     tklb,
     untouched,
 )
 from tests.journey.test_stock_recovery import contents, install_duplicity
-from tests.lab import differ, s3, sshd
+from tests.lab import fresh_server, s3, sshd
 from tests.lab.appliance import Appliance, clone, stack
 from tests.lab.box import ENVIRONMENT, Box
 from tests.lab.checker import Facts, record
 from tests.lab.fault_proxy import FaultProxy
-from tests.lab.ground import Ground
+from tests.lab.fixture_fs import FixtureFs
 from tests.lab.roots import layer
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -61,7 +61,7 @@ OF_B = ("/root/.ssh", "/root/.ssh/id_ed25519", "/root/.ssh/known_hosts")
 
 
 def secret_file(machine: Box, path: str, content: bytes) -> str:
-    Ground(machine.root).file(path.encode(), content, 0o600)
+    FixtureFs(machine.root).file(path.encode(), content, 0o600)
     return path
 
 
@@ -92,7 +92,7 @@ def move_to(a: Box, address: str, env: dict[str, str]) -> None:
 def check_like(b: Box, wanted: Facts) -> None:
     """B has what A had, but for what stays with a machine."""
     found = {path: fact for path, fact in record(b.root, SCOPE).items() if path in wanted or path.startswith("/srv/")}
-    assert differences(found, wanted, *differ.identity(), *OF_B) == []
+    assert differences(found, wanted, *fresh_server.identity(), *OF_B) == []
 
 
 def comes_back(b: Appliance, address: str, env: dict[str, str], wanted: Facts) -> None:
@@ -122,7 +122,7 @@ def test_a_dead_server_comes_back_from_a_bucket_by_address_and_passphrase(a: App
         said(a, credentials(service), "backup")
     wanted = record(a.root, SCOPE)
     assert (tmp_path / "backups/web1/key.asc").is_file()
-    with fresh() as b, s3.serve_in(b, tmp_path) as service:
+    with server_b() as b, s3.serve_in(b, tmp_path) as service:
         shutil.rmtree(b.root / "mnt")
         comes_back(b, service.address("backups", "web1"), credentials(service), wanted)
 
@@ -133,7 +133,7 @@ def test_a_dead_server_comes_back_from_an_ssh_server_by_address_and_passphrase(a
         move_to(a, server.address(tmp_path / "backups"), {})
         said(a, {}, "backup")
     wanted = record(a.root, SCOPE)
-    with fresh() as b, sshd.Sshd(tmp_path / "sshd", box=b) as server:
+    with server_b() as b, sshd.Sshd(tmp_path / "sshd", box=b) as server:
         shutil.rmtree(b.root / "mnt")
         let_in(b, server)
         comes_back(b, server.address(tmp_path / "backups"), {}, wanted)
@@ -160,13 +160,13 @@ def test_a_stranger_follows_the_sheet_with_stock_tools_alone(a: Appliance, tmp_p
         said(a, {}, "key", "kit", "/mnt/sheet")
         sheet, wanted = (a.root / "mnt/sheet.txt").read_text(), contents(a.root)
         with clone("core", hostname="rescue", layers=[bare], binds={site: "/mnt/site"}) as rescue:
-            land = Ground(rescue.root)
-            land.file(b"/usr/local/bin/aws", AWS.encode(), 0o755)
+            fs = FixtureFs(rescue.root)
+            fs.file(b"/usr/local/bin/aws", AWS.encode(), 0o755)
             # the passphrase that a person types
             typed = f"batch\npinentry-mode loopback\npassphrase-file {secret_file(rescue, '/root/typed', PASSPHRASE)}\n"
-            land.file(b"/root/.gnupg/gpg.conf", typed.encode(), 0o600)
-            land.folder(b"/root/.gnupg", 0o700)
-            land.file(b"/root/new/key.asc", block_of(sheet), 0o600)
+            fs.file(b"/root/.gnupg/gpg.conf", typed.encode(), 0o600)
+            fs.folder(b"/root/.gnupg", 0o700)
+            fs.file(b"/root/new/key.asc", block_of(sheet), 0o600)
             follow(rescue, a, commands_of(sheet), credentials(service))
             found = contents(rescue.root / "root/new/files")
     assert len(wanted) > 60
@@ -272,7 +272,7 @@ class Line:
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     folder = tmp_path_factory.mktemp("buckets")
     with contextlib.ExitStack() as held:
-        a, service = held.enter_context(saved()), held.enter_context(s3.rclone(folder))
+        a, service = held.enter_context(server_a()), held.enter_context(s3.rclone(folder))
         with network_of(a):
             proxy = FaultProxy(service.port)
         held.enter_context(proxy)
@@ -296,7 +296,7 @@ def tear(name: str) -> Callable[[Line], object]:
 
 
 def source_changed(line: Line) -> None:
-    Ground(line.a.root).append(b"/srv/data/09", b"meanwhile\n")
+    FixtureFs(line.a.root).append(b"/srv/data/09", b"meanwhile\n")
     os.unlink(line.a.root / "srv/data/large-3")
 
 
@@ -326,7 +326,7 @@ def test_a_killed_upload_costs_no_more_than_what_was_in_flight_and_is_never_take
     harm, goes_on = MEANWHILE[meanwhile]
     a, env = line.a, line.env
     for number in range(8):
-        Ground(a.root).file(b"/srv/data/large-%d" % number, os.urandom(1_200_000), owner="worker")
+        FixtureFs(a.root).file(b"/srv/data/large-%d" % number, os.urandom(1_200_000), owner="worker")
     before = [one["snapshot"] for one in said(a, env, "list", "--json").value]
     confirmed = killed_amid(line)
     assert [one["snapshot"] for one in said(a, env, "list", "--json").value] == before

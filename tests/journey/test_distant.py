@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.distant import written
-from tests.journey.saved import done, refused
+from tests.journey.taken_backup import done, refused
 from tests.lab.appliance import clone
 from tests.lab.box import Box
 from tests.lab.sshd import Sshd

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.journey.saved import (
+from tests.journey.taken_backup import (
     FROM_A,
     KILLED,
     NOTES,
@@ -33,10 +33,10 @@ from tests.journey.saved import (
     decoded,
     differences,
     done,
-    fresh,
     left_overs,
     processes,
     refused,
+    server_b,
     snapshots,
     soon,
     tklb,
@@ -45,7 +45,7 @@ from tests.journey.saved import (
 from tests.lab.appliance import Appliance, clone
 from tests.lab.box import ENVIRONMENT, Box
 from tests.lab.checker import record
-from tests.lab.ground import Ground
+from tests.lab.fixture_fs import FixtureFs
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -203,7 +203,7 @@ def test_a_restore_that_says_it_is_done_is_on_disk(b: Appliance, tmp_path: Path)
 @pytest.fixture(scope="module")
 def target_of_b() -> Iterator[tuple[Appliance, Path]]:
     """B, and A's target on it, for tests that put every object back."""
-    with fresh() as machine:
+    with server_b() as machine:
         yield machine, machine.root / "mnt/target"
 
 
@@ -331,18 +331,18 @@ def test_a_damaged_chain_is_not_built_upon(a: Appliance) -> None:
 
 
 def test_files_that_change_between_look_and_read_are_named_and_the_rest_is_right(a: Appliance) -> None:
-    land = Ground(a.root)
+    fs = FixtureFs(a.root)
     change_something(a)
     for name in (b"edited", b"gone", b"linked", b"folder"):
-        land.file(b"/srv/data/" + name, b"12345\n")
+        fs.file(b"/srv/data/" + name, b"12345\n")
     incoming = a.root / "mnt/target/volumes/.incoming-a"
     with Running(a, "backup", "--json") as run:
         run.when(incoming.exists, signal.SIGSTOP)
-        land.file(b"/srv/data/edited", b"54321\n")
+        fs.file(b"/srv/data/edited", b"54321\n")
         for name in (b"gone", b"linked", b"folder"):
-            os.unlink(land.path(b"/srv/data/" + name))
-        land.link(b"/srv/data/linked", b"/etc/shadow")
-        land.file(b"/srv/data/folder/inside", b"x\n")
+            os.unlink(fs.path(b"/srv/data/" + name))
+        fs.link(b"/srv/data/linked", b"/etc/shadow")
+        fs.file(b"/srv/data/folder/inside", b"x\n")
         run.send(signal.SIGCONT)
         told = run.end()
     assert told.status == 3, told

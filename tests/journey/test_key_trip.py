@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.journey.saved import (
+from tests.journey.taken_backup import (
     FROM_A,
     SCOPE,
     TARGET,
@@ -22,17 +22,17 @@ from tests.journey.saved import (
     differences,
     done,
     facts_of,
-    fresh,
     left_overs,
     note_facts,
     refused,
+    server_b,
     snapshots,
     tklb,
 )
 from tests.lab.appliance import Appliance, clone, stack
 from tests.lab.box import Box
 from tests.lab.checker import record
-from tests.lab.differ import identity
+from tests.lab.fresh_server import identity
 from tests.lab.roots import layer
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -63,7 +63,7 @@ def stored(machine: Box) -> dict[str, bytes]:
 
 @pytest.fixture
 def rescue() -> Iterator[Appliance]:
-    with fresh() as machine:
+    with server_b() as machine:
         yield machine
         assert left_overs(machine) == []
 

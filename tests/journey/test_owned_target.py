@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from tests.journey.saved import SCOPE, change_something, decoded, differences, done
+from tests.journey.taken_backup import SCOPE, change_something, decoded, differences, done
 from tests.lab.appliance import Appliance
 from tests.lab.checker import record
 

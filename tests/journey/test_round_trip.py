@@ -11,10 +11,10 @@ import pytest
 
 from tests.lab import accounts, checker
 from tests.lab.appliance import Answer, Appliance, clone
-from tests.lab.differ import differ, identity
-from tests.lab.lived_in import OWNERS_PAGE, lived_in
+from tests.lab.fresh_server import identity, make_fresh_server
 from tests.lab.repository import repository_layer
 from tests.lab.roots import POLICY
+from tests.lab.used_server import OWNERS_PAGE, used_server
 
 pytestmark = pytest.mark.lab
 
@@ -71,7 +71,7 @@ def upgrade(tmp_path_factory: pytest.TempPathFactory) -> Journey:
 
 def travel(source: str, target: str, share: Path) -> Journey:
     binds = {share: "/mnt/share"}
-    with lived_in(source, tklb=True, binds=binds) as a:
+    with used_server(source, tklb=True, binds=binds) as a:
         a.run(["tklb", "init", "--target", TARGET])
         start_databases(a, source)
         told(a, "backup")
@@ -81,7 +81,7 @@ def travel(source: str, target: str, share: Path) -> Journey:
     with clone(target, hostname="b") as fresh:
         clean = checker.record(fresh.root, SCOPE)
     with clone(target, hostname="b", tklb=True, binds=binds, layers=[repository_layer()]) as b:
-        differ(b)
+        make_fresh_server(b)
         start_databases(b, target)
         before = accounts.read_books(b.root)
         way = ["restore", "--target", TARGET, "--key", KEY]

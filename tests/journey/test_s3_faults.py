@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.journey.saved import SCOPE, Told, decoded, differences, done, left_overs, saved, tklb
+from tests.journey.taken_backup import SCOPE, Told, decoded, differences, done, left_overs, server_a, tklb
 from tests.lab.appliance import Appliance
 from tests.lab.checker import Facts, record
 from tests.lab.fault_proxy import Fault, FaultProxy
-from tests.lab.ground import Ground
+from tests.lab.fixture_fs import FixtureFs
 from tests.lab.s3 import rclone
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -77,7 +77,7 @@ class Place:
 
     def change(self) -> None:
         """Give the next backup five volumes' worth to do."""
-        Ground(self.machine.root).file(b"/srv/data/today", os.urandom(7_000_000))
+        FixtureFs(self.machine.root).file(b"/srv/data/today", os.urandom(7_000_000))
 
     def broken(self, fault: Fault, number: int, *words: str) -> tuple[Told, bool]:
         """Run tklb while request `number` goes wrong; whether there was such a request."""
@@ -91,7 +91,7 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("served")
-    with saved() as machine, rclone(folder) as service, FaultProxy(service.port, machine.pid) as proxy:
+    with server_a() as machine, rclone(folder) as service, FaultProxy(service.port, machine.pid) as proxy:
         service.credentials(machine.root / "etc/tklb/credentials")
         made = Place(machine, proxy, folder / "bucket")
         made.enter()

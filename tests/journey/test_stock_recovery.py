@@ -7,8 +7,8 @@ import pytest
 from tests.lab import checker
 from tests.lab.appliance import clone, stack
 from tests.lab.box import Box
-from tests.lab.lived_in import lived_in, touch_one_percent
 from tests.lab.roots import layer
+from tests.lab.used_server import touch_one_percent, used_server
 
 pytestmark = pytest.mark.lab
 
@@ -33,7 +33,7 @@ def install_duplicity(box: Box) -> None:
 @pytest.mark.parametrize("stock", ["core", "trixie-core"])
 def test_four_lines_of_the_readme_bring_the_newest_files_back(stock: str, tmp_path: Path) -> None:
     binds = {tmp_path: "/mnt/share"}
-    with lived_in("core", files=300, tklb=True, binds=binds) as a:
+    with used_server("core", files=300, tklb=True, binds=binds) as a:
         a.run(["tklb", "init", "--target", "file:///mnt/share/target"])
         a.run(["sed", "-i", "s/^shards.*/shards = 2/", "/etc/tklb/tklb.toml"])
         a.run(["tklb", "backup"], timeout=600)

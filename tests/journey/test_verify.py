@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.journey import saved
-from tests.journey.saved import FROM_A, done, left_overs, snapshots, tklb
+from tests.journey import taken_backup
+from tests.journey.taken_backup import FROM_A, done, left_overs, snapshots, tklb
 from tests.lab.appliance import Appliance, clone
-from tests.lab.ground import Ground
+from tests.lab.fixture_fs import FixtureFs
 from tests.lab.sshd import Sshd
 
 pytestmark = pytest.mark.lab
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.lab
 @pytest.fixture(scope="module")
 def untouched_a() -> Iterator[Appliance]:
     """For tests that leave it as it was."""
-    with saved.saved() as machine:
+    with taken_backup.server_a() as machine:
         yield machine
 
 
 @pytest.fixture
 def a() -> Iterator[Appliance]:
-    with saved.saved() as machine:
+    with taken_backup.server_a() as machine:
         yield machine
 
 
@@ -80,7 +80,7 @@ def test_damage_is_mended_from_another_target_and_from_what_the_machine_keeps(a:
     volumes = sorted(path for path in (target / "volumes").iterdir() if "vol1" in path.name)
     volumes[0].unlink()
     os.truncate(volumes[1], 100)
-    with saved.untouched(a, *saved.NOTES, "/mnt/target/volumes**", "/mnt/spare/volumes**"):
+    with taken_backup.untouched(a, *taken_backup.NOTES, "/mnt/target/volumes**", "/mnt/spare/volumes**"):
         told = done(a, "verify", "--mend", "--from", "file:///mnt/spare", "--dry-run", "--json", status=33)
     assert not entry.exists()
     assert not volumes[0].exists()
@@ -106,8 +106,8 @@ def test_what_no_seal_names_costs_nothing_and_is_told(a: Appliance) -> None:
 
 
 def test_differences_from_this_machine_are_the_steps_of_a_restore(a: Appliance) -> None:
-    Ground(a.root).append(b"/etc/motd", b"edited since\n")
-    os.unlink(Ground(a.root).path(b"/srv/data/07"))
+    FixtureFs(a.root).append(b"/etc/motd", b"edited since\n")
+    os.unlink(FixtureFs(a.root).path(b"/srv/data/07"))
     told = done(a, "verify", "--live", "--json", status=3)
     assert told.value["ok"] is True
     assert {(step["step"], step["item"]) for step in told.value["differences"]} == {
@@ -146,11 +146,11 @@ def test_share_rotates_through_all_volumes(a: Appliance) -> None:
 
 
 def test_fresh_machine_verifies_with_the_key_alone_and_leaves_nothing() -> None:
-    with saved.fresh() as b:
+    with taken_backup.server_b() as b:
         told = done(b, "verify", *FROM_A, "--json")
         assert told.value["ok"] is True
         assert told.value["whole"] == snapshots(b)
-        with saved.untouched(b, *saved.NOTES, "/mnt/target/volumes**"):
+        with taken_backup.untouched(b, *taken_backup.NOTES, "/mnt/target/volumes**"):
             assert done(b, "verify", *FROM_A, "--data", "--json").value["whole"] == snapshots(b)
         assert left_overs(b) == []
         newest = max((b.root / "mnt/target/ledger").iterdir())
@@ -224,4 +224,4 @@ def test_distant_target_is_verified_to_the_last_file_and_mended_from_the_spool(t
 def test_what_cannot_be_looked_at_is_a_failure(
     untouched_a: Appliance, words: tuple[str, ...], code: int, name: str
 ) -> None:
-    saved.refused(untouched_a, code, name, "verify", *words)
+    taken_backup.refused(untouched_a, code, name, "verify", *words)

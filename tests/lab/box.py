@@ -1,7 +1,7 @@
 """A running root file system: overlay over given lower folders, own namespaces, commands run inside.
 
 Takes lower folders, gives a `Box` to be used in a `with`; touches one folder of its own below the lab's cache and
-the processes and mounts of the guardian it starts. `LAB` is the cache: `$TKLB_LAB_CACHE` or /var/cache/tklb-lab.
+the processes and mounts of the supervisor it starts. `LAB` is the cache: `$TKLB_LAB_CACHE` or /var/cache/tklb-lab.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 LAB = Path(os.environ.get("TKLB_LAB_CACHE", "/var/cache/tklb-lab"))
-GUARDIAN = Path(__file__).with_name("guardian.py")
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -30,7 +30,7 @@ ENVIRONMENT = {
     "NEEDRESTART_MODE": "l",
 }
 
-_STARTING = 60  # seconds that may pass between the making of a folder and the start of its guardian
+_STARTING = 60  # seconds that may pass between the making of a folder and the start of its supervisor
 
 Command = Sequence[str | bytes | os.PathLike[str]]
 
@@ -56,13 +56,13 @@ class Box:
     def __enter__(self) -> Self:
         (LAB / "clones").mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.hostname}-", dir=LAB / "clones"))
-        command = [sys.executable, "-I", "-S", os.fspath(GUARDIAN), json.dumps(self._orders())]
+        command = [sys.executable, "-I", "-S", os.fspath(SUPERVISOR), json.dumps(self._orders())]
         # A session of its own: Ctrl-C at the terminal must not end it before it has cleaned up.
-        self._guardian = subprocess.Popen(
+        self._supervisor = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", start_new_session=True
         )
-        assert self._guardian.stdout is not None
-        answer = self._guardian.stdout.readline()
+        assert self._supervisor.stdout is not None
+        answer = self._supervisor.stdout.readline()
         if not answer:
             self.close()
             raise OSError("the appliance did not come up")
@@ -87,10 +87,10 @@ class Box:
 
     def close(self) -> None:
         """End every process inside, take the mounts away; may be called twice."""
-        for pipe in (self._guardian.stdin, self._guardian.stdout):
+        for pipe in (self._supervisor.stdin, self._supervisor.stdout):
             assert pipe is not None
             pipe.close()
-        self._guardian.wait()
+        self._supervisor.wait()
 
     @property
     def root(self) -> Path:
@@ -151,10 +151,10 @@ class Box:
 
 
 def stray_clones() -> list[Path]:
-    """The folders of boxes whose guardian was killed with them: no process is told their name any more.
+    """The folders of boxes whose supervisor was killed with them: no process is told their name any more.
 
-    Others make and end boxes meanwhile. Processes are looked at first: a guardian that is not among them has taken its
-    folder away before, or, where it is kept, has made it look new.
+    Others make and end boxes meanwhile. Processes are looked at first: a supervisor that is not among them has taken
+    its folder away before, or, where it is kept, has made it look new.
     """
     told = b"".join(map(_arguments, Path("/proc").glob("[0-9]*")))
     return [path for path in (LAB / "clones").glob("*") if os.fsencode(path) not in told and _is_old(path)]

@@ -1,6 +1,6 @@
 """Every nasty name and every nasty kind of metadata, in one folder of a box.
 
-Takes a `Ground` with the accounts that `lived_in.add_people` makes; touches FOLDER, a new name in /etc and one
+Takes a `FixtureFs` with the accounts that `used_server.add_people` makes; touches FOLDER, a new name in /etc and one
 edit there. Every item is a function of its own, so that a failing round trip tells which one it was.
 """
 
@@ -11,7 +11,7 @@ import socket
 import stat
 from collections.abc import Callable
 
-from tests.lab.ground import CAP_NET_BIND_SERVICE, CAP_NET_RAW, Ground
+from tests.lab.fixture_fs import CAP_NET_BIND_SERVICE, CAP_NET_RAW, FixtureFs
 
 FOLDER = b"/srv/nasty"
 NAMELESS = 54321
@@ -27,98 +27,98 @@ NAMES = (
 )  # fmt: skip
 
 
-def names(ground: Ground) -> None:
+def names(fs: FixtureFs) -> None:
     for number, name in enumerate(NAMES):
-        ground.file(FOLDER + b"/names/" + name, b"content %d\n" % number, owner="alice")
-        ground.folder(FOLDER + b"/folders/" + name)
-        ground.file(FOLDER + b"/folders/" + name + b"/" + name, b"inside %d\n" % number)
-        ground.link(FOLDER + b"/links/" + name, name)
+        fs.file(FOLDER + b"/names/" + name, b"content %d\n" % number, owner="alice")
+        fs.folder(FOLDER + b"/folders/" + name)
+        fs.file(FOLDER + b"/folders/" + name + b"/" + name, b"inside %d\n" % number)
+        fs.link(FOLDER + b"/links/" + name, name)
 
 
-def depth(ground: Ground) -> None:
-    ground.file(FOLDER + b"/deep" + b"/d" * 100 + b"/leaf", b"deep\n")
-    ground.file(FOLDER + b"/long" + (b"/" + b"l" * 200) * 12 + b"/leaf", b"long\n")
+def depth(fs: FixtureFs) -> None:
+    fs.file(FOLDER + b"/deep" + b"/d" * 100 + b"/leaf", b"deep\n")
+    fs.file(FOLDER + b"/long" + (b"/" + b"l" * 200) * 12 + b"/leaf", b"long\n")
 
 
-def modes(ground: Ground) -> None:
+def modes(fs: FixtureFs) -> None:
     for mode in (0o4755, 0o2755, 0o6755, 0o1644, 0o4644, 0o2644, 0o7777, 0o000, 0o400, 0o200, 0o111, 0o666):
-        ground.file(FOLDER + b"/modes/file-%04o" % mode, b"%o\n" % mode, mode, "bob")
-        ground.folder(FOLDER + b"/modes/folder-%04o" % mode, mode, "bob")
+        fs.file(FOLDER + b"/modes/file-%04o" % mode, b"%o\n" % mode, mode, "bob")
+        fs.folder(FOLDER + b"/modes/folder-%04o" % mode, mode, "bob")
     for mode in (0o555, 0o000, 0o500):
-        inside = ground.folder(FOLDER + b"/modes/closed-%04o" % mode)
-        ground.file(inside + b"/kept", b"in a read-only folder\n", 0o444)
-        os.chmod(ground.path(inside), mode)
+        inside = fs.folder(FOLDER + b"/modes/closed-%04o" % mode)
+        fs.file(inside + b"/kept", b"in a read-only folder\n", 0o444)
+        os.chmod(fs.path(inside), mode)
 
 
-def owners(ground: Ground) -> None:
+def owners(fs: FixtureFs) -> None:
     for owner in ("alice", "bob", "collector", "lonely", "first", "second", "solo", "worker", "acme-agent", "nobody"):
-        ground.file(FOLDER + b"/owners/of-" + owner.encode(), b"mine\n")
-        ground.own(FOLDER + b"/owners/of-" + owner.encode(), owner, "nogroup" if owner == "nobody" else "editors")
+        fs.file(FOLDER + b"/owners/of-" + owner.encode(), b"mine\n")
+        fs.own(FOLDER + b"/owners/of-" + owner.encode(), owner, "nogroup" if owner == "nobody" else "editors")
     for group in ("collector", "first", "second", "solo", "worker", "acme-agent", "machines"):
-        ground.own(ground.file(FOLDER + b"/owners/group-" + group.encode()), "root", group)
-    ground.file(FOLDER + b"/owners/nameless", b"whose?\n")
-    ground.own(FOLDER + b"/owners/nameless", NAMELESS, NAMELESS + 1)
-    ground.folder(FOLDER + b"/owners/nameless-folder", owner=NAMELESS)
-    ground.own(ground.link(FOLDER + b"/owners/link-of-alice", b"nameless"), "alice")
+        fs.own(fs.file(FOLDER + b"/owners/group-" + group.encode()), "root", group)
+    fs.file(FOLDER + b"/owners/nameless", b"whose?\n")
+    fs.own(FOLDER + b"/owners/nameless", NAMELESS, NAMELESS + 1)
+    fs.folder(FOLDER + b"/owners/nameless-folder", owner=NAMELESS)
+    fs.own(fs.link(FOLDER + b"/owners/link-of-alice", b"nameless"), "alice")
 
 
-def acls(ground: Ground) -> None:
-    shared = ground.file(FOLDER + b"/acl/shared", b"shared\n", 0o640, "alice")
+def acls(fs: FixtureFs) -> None:
+    shared = fs.file(FOLDER + b"/acl/shared", b"shared\n", 0o640, "alice")
     named = "user:bob:rw- user:collector:r-- user:first:r-- user:second:rw- user:solo:r-- group:editors:rw-"
-    ground.acl(shared, f"u::rw- {named} g::r-- mask::rw- o::---")
-    ground.acl(ground.file(FOLDER + b"/acl/nameless"), f"u::rw- user:{NAMELESS}:r-- g::r-- mask::r-- o::---")
-    ground.acl(ground.file(FOLDER + b"/acl/masked"), "u::rwx user:bob:rwx g::rwx group:editors:rwx mask::r-- o::---")
-    folder = ground.folder(FOLDER + b"/acl/folder", 0o2770, "alice")
-    ground.acl(folder, "u::rwx user:bob:r-x g::rwx mask::rwx o::---")
-    ground.acl(folder, "u::rwx user:bob:rwx g::r-x group:editors:r-x mask::rwx o::---", "default")
-    ground.file(folder + b"/heir", b"inherits\n")
+    fs.acl(shared, f"u::rw- {named} g::r-- mask::rw- o::---")
+    fs.acl(fs.file(FOLDER + b"/acl/nameless"), f"u::rw- user:{NAMELESS}:r-- g::r-- mask::r-- o::---")
+    fs.acl(fs.file(FOLDER + b"/acl/masked"), "u::rwx user:bob:rwx g::rwx group:editors:rwx mask::r-- o::---")
+    folder = fs.folder(FOLDER + b"/acl/folder", 0o2770, "alice")
+    fs.acl(folder, "u::rwx user:bob:r-x g::rwx mask::rwx o::---")
+    fs.acl(folder, "u::rwx user:bob:rwx g::r-x group:editors:r-x mask::rwx o::---", "default")
+    fs.file(folder + b"/heir", b"inherits\n")
 
 
-def xattrs(ground: Ground) -> None:
-    labelled = ground.file(FOLDER + b"/xattr/labelled", b"labelled\n")
-    ground.xattr(labelled, "user.comment", b"plain words")
-    ground.xattr(labelled, "user.binary", bytes(range(256)))
-    ground.xattr(labelled, "user.empty", b"")
-    ground.xattr(labelled, "user.long", b"v" * 2000)
-    ground.xattr(labelled, b"user.caf\xc3\xa9 =\n\\", b"odd name")
-    ground.xattr(labelled, "trusted.secret", b"for root's eyes\0\xff")
-    ground.xattr(ground.folder(FOLDER + b"/xattr/folder"), "user.on-folder", b"yes")
-    ground.xattr(ground.link(FOLDER + b"/xattr/link", b"labelled"), "trusted.on-link", b"yes")
+def xattrs(fs: FixtureFs) -> None:
+    labelled = fs.file(FOLDER + b"/xattr/labelled", b"labelled\n")
+    fs.xattr(labelled, "user.comment", b"plain words")
+    fs.xattr(labelled, "user.binary", bytes(range(256)))
+    fs.xattr(labelled, "user.empty", b"")
+    fs.xattr(labelled, "user.long", b"v" * 2000)
+    fs.xattr(labelled, b"user.caf\xc3\xa9 =\n\\", b"odd name")
+    fs.xattr(labelled, "trusted.secret", b"for root's eyes\0\xff")
+    fs.xattr(fs.folder(FOLDER + b"/xattr/folder"), "user.on-folder", b"yes")
+    fs.xattr(fs.link(FOLDER + b"/xattr/link", b"labelled"), "trusted.on-link", b"yes")
 
 
-def capabilities(ground: Ground) -> None:
-    tool = ground.file(FOLDER + b"/caps/tool", b"#!/bin/true\n", 0o755)
-    ground.capability(tool, [CAP_NET_RAW])
-    setuid = ground.file(FOLDER + b"/caps/tool-setgid", b"#!/bin/true\n", 0o2755, "bob")
-    ground.capability(setuid, [CAP_NET_RAW, CAP_NET_BIND_SERVICE])
+def capabilities(fs: FixtureFs) -> None:
+    tool = fs.file(FOLDER + b"/caps/tool", b"#!/bin/true\n", 0o755)
+    fs.capability(tool, [CAP_NET_RAW])
+    setuid = fs.file(FOLDER + b"/caps/tool-setgid", b"#!/bin/true\n", 0o2755, "bob")
+    fs.capability(setuid, [CAP_NET_RAW, CAP_NET_BIND_SERVICE])
 
 
-def hard_links(ground: Ground) -> None:
-    first = ground.file(FOLDER + b"/hard/first", b"one content, four names\n", 0o640, "alice")
+def hard_links(fs: FixtureFs) -> None:
+    first = fs.file(FOLDER + b"/hard/first", b"one content, four names\n", 0o640, "alice")
     for name in (b"/hard/second", b"/hard/sub/third", b"/hard/a first in order\n"):
-        os.makedirs(os.path.dirname(ground.path(FOLDER + name)), exist_ok=True)
-        os.link(ground.path(first), ground.path(FOLDER + name))
-    same = ground.file(FOLDER + b"/hard/same content, another file", b"one content, four names\n")
-    os.link(ground.path(same), ground.path(FOLDER + b"/hard/pair"))
-    ground.link(FOLDER + b"/hard/symlink", b"first")
-    os.link(ground.path(FOLDER + b"/hard/symlink"), ground.path(FOLDER + b"/hard/symlink too"), follow_symlinks=False)
-    os.mkfifo(ground.path(FOLDER + b"/hard/fifo"))
-    os.link(ground.path(FOLDER + b"/hard/fifo"), ground.path(FOLDER + b"/hard/fifo too"))
-    os.link(ground.path(b"/etc/protocols"), ground.path(b"/etc/protocols-of-ours"))
+        os.makedirs(os.path.dirname(fs.path(FOLDER + name)), exist_ok=True)
+        os.link(fs.path(first), fs.path(FOLDER + name))
+    same = fs.file(FOLDER + b"/hard/same content, another file", b"one content, four names\n")
+    os.link(fs.path(same), fs.path(FOLDER + b"/hard/pair"))
+    fs.link(FOLDER + b"/hard/symlink", b"first")
+    os.link(fs.path(FOLDER + b"/hard/symlink"), fs.path(FOLDER + b"/hard/symlink too"), follow_symlinks=False)
+    os.mkfifo(fs.path(FOLDER + b"/hard/fifo"))
+    os.link(fs.path(FOLDER + b"/hard/fifo"), fs.path(FOLDER + b"/hard/fifo too"))
+    os.link(fs.path(b"/etc/protocols"), fs.path(b"/etc/protocols-of-ours"))
 
 
-def sparse_files(ground: Ground) -> None:
-    folder = ground.folder(FOLDER + b"/sparse")
+def sparse_files(fs: FixtureFs) -> None:
+    folder = fs.folder(FOLDER + b"/sparse")
     for name, size, islands in ((b"all-hole", 5 << 20, ()), (b"islands", 20 << 20, (0, 7 << 20, 13 << 20))):
-        with open(ground.path(folder + b"/" + name), "wb") as out:
+        with open(fs.path(folder + b"/" + name), "wb") as out:
             for offset in islands:
                 out.seek(offset)
                 out.write(b"island" * 1000)
             out.truncate(size)
-    ground.file(folder + b"/zeros-but-not-sparse", b"\0" * 100_000)
+    fs.file(folder + b"/zeros-but-not-sparse", b"\0" * 100_000)
 
 
-def symlinks(ground: Ground) -> None:
+def symlinks(fs: FixtureFs) -> None:
     targets = {
         b"dangling": b"no/such/file", b"absolute": b"/etc/hostname", b"relative": b"../sparse", b"up": b"..",
         b"loop": b"loop", b"loop-a": b"loop-b", b"loop-b": b"loop-a", b"trailing": b"../sparse/", b"dots": b"./././x",
@@ -126,52 +126,52 @@ def symlinks(ground: Ground) -> None:
         b"outside": b"../../../../../../../../etc/shadow", b"backslash": b"a\\nb",
     }  # fmt: skip
     for name, target in targets.items():
-        ground.link(FOLDER + b"/symlinks/" + name, target)
-    ground.time(FOLDER + b"/symlinks/dangling", 1_111_111_111_222_333_444)
+        fs.link(FOLDER + b"/symlinks/" + name, target)
+    fs.time(FOLDER + b"/symlinks/dangling", 1_111_111_111_222_333_444)
 
 
-def special_files(ground: Ground) -> None:
-    folder = ground.folder(FOLDER + b"/special")
-    os.mkfifo(ground.path(folder + b"/fifo"), 0o620)
-    os.mknod(ground.path(folder + b"/null"), stat.S_IFCHR | 0o666, os.makedev(1, 3))
-    os.mknod(ground.path(folder + b"/loop"), stat.S_IFBLK | 0o660, os.makedev(7, 5))
-    os.mknod(ground.path(folder + b"/high"), stat.S_IFCHR | 0o600, os.makedev(300, 70_000))
-    ground.own(folder + b"/loop", "root", "disk")
+def special_files(fs: FixtureFs) -> None:
+    folder = fs.folder(FOLDER + b"/special")
+    os.mkfifo(fs.path(folder + b"/fifo"), 0o620)
+    os.mknod(fs.path(folder + b"/null"), stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mknod(fs.path(folder + b"/loop"), stat.S_IFBLK | 0o660, os.makedev(7, 5))
+    os.mknod(fs.path(folder + b"/high"), stat.S_IFCHR | 0o600, os.makedev(300, 70_000))
+    fs.own(folder + b"/loop", "root", "disk")
     # A socket is made by binding, whose address is short: reach it through a descriptor of its folder.
-    reach = os.open(ground.path(folder), os.O_PATH)
+    reach = os.open(fs.path(folder), os.O_PATH)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"/proc/self/fd/{reach}/socket")
     os.close(reach)
 
 
-def empties(ground: Ground) -> None:
-    ground.folder(FOLDER + b"/empty/folder/in/folder", 0o700, "alice")
-    ground.file(FOLDER + b"/empty/file")
+def empties(fs: FixtureFs) -> None:
+    fs.folder(FOLDER + b"/empty/folder/in/folder", 0o700, "alice")
+    fs.file(FOLDER + b"/empty/file")
 
 
-def times(ground: Ground) -> None:
+def times(fs: FixtureFs) -> None:
     moments = {b"nanosecond": 1_234_567_890_123_456_789, b"before-1970": -300_000_000 * NS + 123_456_789}
     moments |= {b"just-before-1970": -1, b"epoch": 0, b"after-2038": 4_102_444_800 * NS + 1}
     for name, moment in moments.items():
-        ground.time(ground.file(FOLDER + b"/times/" + name, b"when?\n"), moment)
-        ground.time(ground.folder(FOLDER + b"/times/folder-" + name), moment)
+        fs.time(fs.file(FOLDER + b"/times/" + name, b"when?\n"), moment)
+        fs.time(fs.folder(FOLDER + b"/times/folder-" + name), moment)
 
 
-def same_but_for_ctime(ground: Ground) -> None:
+def same_but_for_ctime(fs: FixtureFs) -> None:
     """An edit of a shipped file that keeps its size and mtime."""
-    before = os.lstat(ground.path(b"/etc/issue.net"))
-    with open(ground.path(b"/etc/issue.net"), "r+b") as issue:
+    before = os.lstat(fs.path(b"/etc/issue.net"))
+    with open(fs.path(b"/etc/issue.net"), "r+b") as issue:
         issue.write(b"d")
-    ground.time(b"/etc/issue.net", before.st_mtime_ns)
+    fs.time(b"/etc/issue.net", before.st_mtime_ns)
 
 
-ITEMS: tuple[Callable[[Ground], None], ...] = (
+ITEMS: tuple[Callable[[FixtureFs], None], ...] = (
     names, depth, modes, owners, acls, xattrs, capabilities, hard_links, sparse_files, symlinks, special_files, empties,
     times, same_but_for_ctime,
 )  # fmt: skip
 
 
-def make(ground: Ground) -> None:
+def make(fs: FixtureFs) -> None:
     """Make them all."""
     for item in ITEMS:
-        item(ground)
+        item(fs)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab import nasty
 from tests.lab.checker import compare, compare_roots, main, record
-from tests.lab.ground import Ground
+from tests.lab.fixture_fs import FixtureFs
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="device nodes and owners need root")]
 
@@ -28,31 +28,31 @@ USERS = (
 GROUPS = (*USERS[:-7], "nogroup:65534", "editors:1500", "disk:6", "machines:996", *USERS[-7:])
 
 
-def accounts(ground: Ground, shift: int = 0) -> None:
+def accounts(fs: FixtureFs, shift: int = 0) -> None:
     """Write both books; `shift` moves every human and system id, as on another machine."""
     for book, lines, rest in ((b"passwd", USERS, b"0::/:/bin/sh"), (b"group", GROUPS, b"")):
         parted = (line.encode().split(b":") for line in lines)
         moved = ((name, int(number) + (shift if 6 < int(number) < 60000 else 0)) for name, number in parted)
-        ground.file(b"/etc/" + book, b"".join(b"%s:x:%d:%s\n" % (name, number, rest) for name, number in moved))
+        fs.file(b"/etc/" + book, b"".join(b"%s:x:%d:%s\n" % (name, number, rest) for name, number in moved))
 
 
 @pytest.fixture(scope="module")
-def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FixtureFs]:
     """A root with everything nasty in it; not to be changed."""
-    ground = Ground(tmp_path_factory.mktemp("checker") / "left")
-    accounts(ground)
-    ground.file(b"/etc/protocols", b"ip 0 IP\n")
-    ground.file(b"/etc/issue.net", b"Debian\n")
-    nasty.make(ground)
-    yield ground
-    subprocess.run(["rm", "-rf", ground.root], check=True)
+    fs = FixtureFs(tmp_path_factory.mktemp("checker") / "left")
+    accounts(fs)
+    fs.file(b"/etc/protocols", b"ip 0 IP\n")
+    fs.file(b"/etc/issue.net", b"Debian\n")
+    nasty.make(fs)
+    yield fs
+    subprocess.run(["rm", "-rf", fs.root], check=True)
 
 
 @pytest.fixture
-def right(left: Ground, tmp_path: Path) -> Iterator[Ground]:
+def right(left: FixtureFs, tmp_path: Path) -> Iterator[FixtureFs]:
     """A copy of it."""
     copy(left.root, tmp_path / "right")
-    yield Ground(tmp_path / "right")
+    yield FixtureFs(tmp_path / "right")
     subprocess.run(["rm", "-rf", tmp_path / "right"], check=True)
 
 
@@ -60,14 +60,14 @@ def copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", "--sparse=auto", source, target], check=True)
 
 
-def rewrite(ground: Ground, inside: bytes, change: Callable[[bytes], object]) -> None:
+def rewrite(fs: FixtureFs, inside: bytes, change: Callable[[bytes], object]) -> None:
     """Change something and put file's and parent's mtime back, so that only the planted fault differs."""
     parent = os.path.dirname(inside)
-    before = [(path, os.lstat(ground.path(path)).st_mtime_ns) for path in (inside, parent)]
-    change(ground.path(inside))
+    before = [(path, os.lstat(fs.path(path)).st_mtime_ns) for path in (inside, parent)]
+    change(fs.path(inside))
     for path, moment in before:
-        if ground.exists(path):
-            ground.time(path, moment)
+        if fs.exists(path):
+            fs.time(path, moment)
 
 
 def edit(path: bytes) -> None:
@@ -178,18 +178,18 @@ FAULTS: tuple[tuple[bytes, Callable[[bytes], object], str], ...] = (
 )  # fmt: skip
 
 
-def test_a_copy_has_no_mismatch(left: Ground, right: Ground) -> None:
+def test_a_copy_has_no_mismatch(left: FixtureFs, right: FixtureFs) -> None:
     assert len(record(left.root, TOPS)) > 250
     assert compare_roots(left.root, right.root, TOPS) == []
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault[0].decode('latin-1')!a} {fault[2]}")
 def test_every_planted_fault_is_found_by_name(
-    left: Ground, tmp_path: Path, fault: tuple[bytes, Callable[[bytes], object], str]
+    left: FixtureFs, tmp_path: Path, fault: tuple[bytes, Callable[[bytes], object], str]
 ) -> None:
     below, plant, what = fault
     section = NASTY + b"/" + below.split(b"/")[1]
-    planted = Ground(tmp_path / "planted")
+    planted = FixtureFs(tmp_path / "planted")
     planted.folder(NASTY)
     copy(left.root / "etc", planted.root / "etc")
     copy(Path(os.fsdecode(left.path(section))), Path(os.fsdecode(planted.path(section))))
@@ -207,7 +207,7 @@ def test_every_planted_fault_is_found_by_name(
     assert what == "hard links" or {path for path, _ in found} == {blamed}
 
 
-def test_owners_are_compared_by_name_not_number(left: Ground, right: Ground) -> None:
+def test_owners_are_compared_by_name_not_number(left: FixtureFs, right: FixtureFs) -> None:
     moved = {int(line.split(":")[1]) for line in (*USERS, *GROUPS) if 6 < int(line.split(":")[1]) < 60000}
     accounts(right, shift=5)
     for folder, folders, files in os.walk(right.path(NASTY), topdown=False):
@@ -223,7 +223,7 @@ def test_owners_are_compared_by_name_not_number(left: Ground, right: Ground) -> 
     assert found == []
 
 
-def test_names_swapped_below_the_same_numbers_are_found(left: Ground, right: Ground) -> None:
+def test_names_swapped_below_the_same_numbers_are_found(left: FixtureFs, right: FixtureFs) -> None:
     book = right.root / "etc/passwd"
     swapped = {"first": "second", "second": "first"}
     lines = (line.split(":", 1) for line in book.read_text().splitlines())
@@ -232,14 +232,14 @@ def test_names_swapped_below_the_same_numbers_are_found(left: Ground, right: Gro
     assert {("/srv/nasty/owners/of-first", "owner"), ("/srv/nasty/acl/shared", "acl")} <= found
 
 
-def test_an_alias_lost_is_found_at_every_file_of_the_owner(left: Ground, right: Ground) -> None:
+def test_an_alias_lost_is_found_at_every_file_of_the_owner(left: FixtureFs, right: FixtureFs) -> None:
     book = right.root / "etc/passwd"
     book.write_text("".join(line for line in book.read_text().splitlines(True) if not line.startswith("alice-too")))
     found = compare_roots(left.root, right.root, ["/srv/nasty/hard/first"])
     assert [(it.what, it.left, it.right) for it in found] == [("owner", "alice+alice-too", "alice")]
 
 
-def test_allowed_differences_are_passed_over_and_no_others(left: Ground, right: Ground) -> None:
+def test_allowed_differences_are_passed_over_and_no_others(left: FixtureFs, right: FixtureFs) -> None:
     edit(right.path(b"/etc/issue.net"))
     edit(right.path(NASTY + b"/names/*"))
     edit(right.path(NASTY + b"/names/new\nline"))
@@ -250,7 +250,7 @@ def test_allowed_differences_are_passed_over_and_no_others(left: Ground, right: 
     assert len(compare_roots(left.root, right.root, TOPS, allowed=["/*", "/srv/*"])) == 6
 
 
-def test_folder_times_count_only_where_asked(left: Ground, right: Ground) -> None:
+def test_folder_times_count_only_where_asked(left: FixtureFs, right: FixtureFs) -> None:
     os.utime(right.path(b"/etc"))
     os.utime(right.path(NASTY))
     found = compare(record(left.root, TOPS), record(right.root, TOPS), folder_times=lambda path: path != "/etc")
@@ -258,7 +258,7 @@ def test_folder_times_count_only_where_asked(left: Ground, right: Ground) -> Non
 
 
 def test_recorded_facts_compare_like_the_root(
-    left: Ground, right: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    left: FixtureFs, right: FixtureFs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["record", str(left.root), *TOPS]) == 0
     (tmp_path / "facts.json").write_text(capsys.readouterr().out)

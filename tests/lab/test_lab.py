@@ -21,10 +21,10 @@ import pytest
 from tests.lab.appliance import Appliance, clone
 from tests.lab.box import Box, remove_stray_clones, stray_clones
 from tests.lab.checker import compare, record
-from tests.lab.differ import differ
-from tests.lab.ground import Ground
-from tests.lab.lived_in import OWNERS_PAGE, bulk_files, lived_in, touch_one_percent
+from tests.lab.fixture_fs import FixtureFs
+from tests.lab.fresh_server import make_fresh_server
 from tests.lab.roots import SHORT, root
+from tests.lab.used_server import OWNERS_PAGE, bulk_files, touch_one_percent, used_server
 
 pytestmark = pytest.mark.lab
 TOPS = ["/etc", "/home", "/root", "/srv", "/opt", "/usr/local", "/var/www", "/var/spool", "/var/mail", "/var/local"]
@@ -208,7 +208,7 @@ def test_tklb_is_there_on_request() -> None:
 def test_a_lived_in_machine_differs_in_every_way_and_so_does_a_target(name: str) -> None:
     with clone(name) as fresh:
         clean = record(fresh.root, TOPS)
-    with lived_in(name, files=1000) as a, clone(name, hostname="b") as b:
+    with used_server(name, files=1000) as a, clone(name, hostname="b") as b:
         lived = record(a.root, TOPS)
         whats = {mismatch.what.split(" user.")[0] for mismatch in compare(clean, lived)}
         wanted = {
@@ -230,7 +230,7 @@ def test_a_lived_in_machine_differs_in_every_way_and_so_does_a_target(name: str)
         assert any(fact["owner"] == "#54321" for fact in lived.values())
         assert a.run(["apt-mark", "showhold"]).stdout == "figlet\n"
         assert a.run(["dpkg", "--audit"]).stdout == ""
-        differ(b)
+        make_fresh_server(b)
         for mine, its in (
             ("collector", "lonely"),
             ("lonely", "collector"),
@@ -242,30 +242,30 @@ def test_a_lived_in_machine_differs_in_every_way_and_so_does_a_target(name: str)
 
 
 def test_the_owners_page_is_served_where_he_lived() -> None:
-    with lived_in("lamp", files=1000) as a:
+    with used_server("lamp", files=1000) as a:
         a.start("apache2")
         assert a.http_get("/shop.html").body == OWNERS_PAGE
         assert a.http_get("/", host="shop.example.org").body == b"<p>shop\n"
 
 
 def test_lives_of_one_seed_are_equal_and_a_day_changes_one_percent() -> None:
-    with lived_in("core", files=1000) as one, lived_in("core", files=1000) as two:
-        before = list(bulk_files(Ground(one.root)))
+    with used_server("core", files=1000) as one, used_server("core", files=1000) as two:
+        before = list(bulk_files(FixtureFs(one.root)))
         assert touch_one_percent(one) == touch_one_percent(two) == len(before) // 100
-        data = [os.fsdecode(inside) for inside in sorted({*before, *bulk_files(Ground(one.root))})]
+        data = [os.fsdecode(inside) for inside in sorted({*before, *bulk_files(FixtureFs(one.root))})]
         found = compare(record(one.root, data), record(two.root, data))
         assert {it.what for it in found} <= {"mtime"}
 
 
-def test_clone_whose_guardian_was_killed_is_taken_away_and_others_stay() -> None:
+def test_clone_whose_supervisor_was_killed_is_taken_away_and_others_stay() -> None:
     with clone("core", hostname="a") as standing, clone("core", hostname="b") as lost:
         for box in (standing, lost):
             os.utime(box.folder, (0, 0))
         assert standing.folder not in stray_clones()
         assert lost.folder not in stray_clones()
-        for pid in (lost._guardian.pid, lost.pid):
+        for pid in (lost._supervisor.pid, lost.pid):
             os.kill(pid, signal.SIGKILL)
-        lost._guardian.wait()
+        lost._supervisor.wait()
         until = time.monotonic() + 60
         while lost.folder not in stray_clones() and time.monotonic() < until:
             time.sleep(0.1)

@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 
 from tests.lab.appliance import Appliance, clone
-from tests.lab.differ import differ
-from tests.lab.lived_in import lived_in, touch_one_percent
+from tests.lab.fresh_server import make_fresh_server
 from tests.lab.repository import repository_layer
 from tests.lab.roots import POLICY
+from tests.lab.used_server import touch_one_percent, used_server
 
 SHOP = """CREATE DATABASE shop;
 CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, item VARCHAR(200), at DATETIME);
@@ -49,7 +49,7 @@ def start_database(machine: Appliance) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as share:
         binds = {Path(share): "/mnt/usb"}
-        with lived_in("lamp", hostname="web1", tklb=True, binds=binds) as a:
+        with used_server("lamp", hostname="web1", tklb=True, binds=binds) as a:
             start_database(a)
             a.run(["mariadb", "-e", SHOP])
             for command in ("tklb init --target file:///mnt/usb/backups", "tklb delta", "tklb backup"):
@@ -59,7 +59,7 @@ def main() -> None:
                 show(a, command)
             show(a, "tklb key escrow --no-passphrase /mnt/usb/web1.key")
         with clone("lamp", hostname="fresh", tklb=True, binds=binds, layers=[repository_layer()]) as b:
-            differ(b)
+            make_fresh_server(b)
             start_database(b)
             show(b, f"{RESTORE} --dry-run")
             show(b, f"{RESTORE} --yes")

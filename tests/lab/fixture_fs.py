@@ -20,7 +20,7 @@ CAP_NET_BIND_SERVICE, CAP_NET_RAW = 10, 13
 
 
 @dataclass
-class Ground:
+class FixtureFs:
     """A root file system to build on."""
 
     root: Path

@@ -13,24 +13,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.journey.saved import OWN, TARGET, change_something, fresh, live, note_facts
-from tests.lab import forge, ground
+from tests.journey.taken_backup import OWN, TARGET, change_something, live, note_facts, server_b
+from tests.lab import fixture_fs, forge
 from tests.lab.appliance import Appliance, clone, stack
 from tests.lab.box import Box
+from tests.lab.fixture_fs import FixtureFs
 from tests.lab.forge import Loot
-from tests.lab.ground import Ground
 from tests.lab.roots import digest_of, layer
 
 PASSPHRASE = "correct horse battery staple"
 BY_PASSPHRASE = ("--target", TARGET, "--passphrase-file", "/mnt/passphrase")
-_SOURCES = digest_of(str(forge.__file__), str(ground.__file__), __file__)
+_SOURCES = digest_of(str(forge.__file__), str(fixture_fs.__file__), __file__)
 TOML = "/etc/tklb/tklb.toml"
 
 
 def live_on(box: Box) -> None:
     """What happened to A after its first two snapshots, and what somebody else did meanwhile."""
     live(box)
-    Ground(box.root).file(b"/mnt/passphrase", PASSPHRASE.encode() + b"\n", 0o600)
+    FixtureFs(box.root).file(b"/mnt/passphrase", PASSPHRASE.encode() + b"\n", 0o600)
     box.run(["tklb", "key", "passphrase", "--passphrase-file", "/mnt/passphrase"])
     keep_state(box, 1)
     make_other(box, "twin", host="0" * 32)
@@ -41,7 +41,7 @@ def live_on(box: Box) -> None:
     note_facts(box)
     keep_state(box, 2)
     for number in range(6):
-        Ground(box.root).file(b"/srv/data/large-%d" % number, os.urandom(500_000))
+        FixtureFs(box.root).file(b"/srv/data/large-%d" % number, os.urandom(500_000))
     box.run(["sed", "-i", "-e", "s/^shards.*/shards = 2/", "-e", "s/^volume_meg.*/volume_megabytes = 1/", TOML])
     box.run(["tklb", "backup", "--full"])
     note_facts(box)
@@ -74,17 +74,17 @@ def make_other(box: Box, name: str, host: str = "") -> None:
         shutil.rmtree(box.root / f"mnt/{name}")
         for folder in ("volumes", "ledger"):
             (box.root / f"mnt/{name}" / folder).mkdir(parents=True)
-    Ground(box.root).file(b"/srv/data/evil", b"%s\n" % name.encode())
+    FixtureFs(box.root).file(b"/srv/data/evil", b"%s\n" % name.encode())
     for _ in range(3):
         box.run(["tklb", "backup"], env=elsewhere(name))
-        Ground(box.root).append(b"/srv/data/evil", b"again\n")
+        FixtureFs(box.root).append(b"/srv/data/evil", b"again\n")
     os.unlink(box.root / "srv/data/evil")
     shutil.rmtree(box.root / f"opt/{name}")
 
 
 def make_stranger(box: Box) -> None:
     """A target of the attacker's own, and an unencrypted set."""
-    evil = Ground(box.root)
+    evil = FixtureFs(box.root)
     for number in range(20):
         evil.file(b"/srv/evil/%02d" % number, b"evil\n" * 100)
     box.run(["tklb", "init", "--target", "file:///mnt/stranger"], env=elsewhere("stranger"))
@@ -99,8 +99,8 @@ def make_stranger(box: Box) -> None:
     shutil.rmtree(box.root / "srv/evil")
 
 
-def robbed_layer() -> Path:
-    return layer(f"robbed {_SOURCES}", stack("core", "a", tklb=True), live_on, "a")
+def stolen_layer() -> Path:
+    return layer(f"stolen {_SOURCES}", stack("core", "a", tklb=True), live_on, "a")
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,10 @@ class Scene:
 
 @contextlib.contextmanager
 def scene(kept: Path) -> Iterator[Scene]:
-    with clone("core", hostname="a", tklb=True, layers=[robbed_layer()]) as a, fresh() as b:
-        shutil.copytree(robbed_layer() / "mnt", b.root / "mnt", dirs_exist_ok=True)
+    with clone("core", hostname="a", tklb=True, layers=[stolen_layer()]) as a, server_b() as b:
+        shutil.copytree(stolen_layer() / "mnt", b.root / "mnt", dirs_exist_ok=True)
         for folder in ("mnt", *(top[1:] for top in OWN)):
-            copy_over(robbed_layer() / folder, kept / folder)
+            copy_over(stolen_layer() / folder, kept / folder)
         mnt = kept / "mnt"
         yield Scene(
             a, b,

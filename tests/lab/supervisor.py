@@ -156,7 +156,7 @@ def clean_up(spec: Spec, pid: int, network: subprocess.Popen[bytes] | None) -> N
         if mounted and os.path.ismount(mounted):
             LIBC.umount2(mounted.encode(), MNT_DETACH)
     if spec["keep"]:
-        os.utime(folder)  # it has no guardian from here on, and is no stray as long as it is new; see box.stray_clones
+        os.utime(folder)  # from here on it is no stray only while it is new, see box.stray_clones
     else:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,6 +1,7 @@
 """Make a fresh target differ from the source the way fresh machines do: other ids, other admin, other identity.
 
-`differ(b)` knows the order in which `lived_in.live` made A's accounts, and makes B's so that (n is the first free id)
+`make_fresh_server(b)` knows the order in which `used_server.live` made A's accounts, and makes B's so that
+(n is the first free id)
 
     on A  n collector  n+1 lonely     n+2 first     n+3 second  n+4 solo     999 worker      997 acme-agent
     on B  n lonely     n+1 collector  n+2 backupd   n+3 first   n+4 second   999 acme-agent  997 worker
@@ -20,7 +21,7 @@ COUNTING_UP = ("lonely", "collector", "backupd", "first", "second")  # adduser t
 COUNTING_DOWN = ("acme-agent", "worker", "exporter")  # useradd takes the highest
 
 
-def differ(box: Box) -> None:
+def make_fresh_server(box: Box) -> None:
     """Do everything."""
     take_ids(box)
     have_other_admin(box)

@@ -1,6 +1,6 @@
 """Make a fresh machine lived-in, the way owners do: configuration, people, packages, pages, thousands of files.
 
-`live(box, seed, files)` does it to a running box of any lab root; `lived_in("lamp", seed, files)` is a clone that
+`live(box, seed, files)` does it to a running box of any lab root; `used_server("lamp", seed, files)` is a clone that
 starts lived-in, at the cost of a clone once it was made. Everything but what Debian's packages bring depends on the
 seed alone. `touch_one_percent` is a day's work on such a machine. Touches the box; apt inside needs the mirror.
 """
@@ -16,7 +16,7 @@ from random import Random
 from tests.lab import nasty
 from tests.lab.appliance import Appliance, clone, stack
 from tests.lab.box import Box
-from tests.lab.ground import Ground
+from tests.lab.fixture_fs import FixtureFs
 from tests.lab.repository import repository_layer
 from tests.lab.roots import digest_of, layer
 
@@ -41,7 +41,7 @@ VIRTUAL_HOST = b"""<VirtualHost *:80>
 OWNERS_PAGE = b"<!doctype html><title>Alice's shop</title><p>Open again since the flood.\n"
 
 
-def lived_in(
+def used_server(
     name: str,
     *,
     hostname: str = "a",
@@ -53,22 +53,22 @@ def lived_in(
 ) -> Appliance:
     """A clone of profile `name` where somebody has lived, its changes kept as a layer between tests."""
     offered = repository_layer()
-    key = f"lived-{seed}-{files} {digest_of(__file__, nasty.__file__, str(Path(__file__).with_name('ground.py')))}"
+    key = f"used-{seed}-{files} {digest_of(__file__, nasty.__file__, str(Path(__file__).with_name('fixture_fs.py')))}"
     life = layer(key, (offered, *stack(name, hostname)), lambda box: live(box, seed, files), hostname)
     return clone(name, hostname=hostname, tklb=tklb, on=on, binds=binds, layers=(life, offered))
 
 
 def live(box: Box, seed: int = 1, files: int = 3000) -> None:
     """Do everything; the box must have the layer `repository_layer()`."""
-    ground, random = Ground(box.root), Random(seed)
+    fs, random = FixtureFs(box.root), Random(seed)
     add_people(box)
-    use_packages(box, ground)
-    configure(ground)
-    keep_services_and_spools(box, ground)
-    if ground.exists(b"/var/www"):
-        serve_pages(ground)
-    fill(ground, random, files)
-    nasty.make(ground)
+    use_packages(box, fs)
+    configure(fs)
+    keep_services_and_spools(box, fs)
+    if fs.exists(b"/var/www"):
+        serve_pages(fs)
+    fill(fs, random, files)
+    nasty.make(fs)
 
 
 def add_people(box: Box) -> None:
@@ -108,15 +108,13 @@ def _words(line: str) -> list[str]:
     return [word.replace("\0", " ") for word in line.replace("\\ ", "\0").split()]
 
 
-def use_packages(box: Box, ground: Ground) -> None:
+def use_packages(box: Box, fs: FixtureFs) -> None:
     """Extra sources with keyrings; packages added, held, marked automatic, removed, and one from no source."""
-    ground.file(b"/etc/apt/keyrings/acme.gpg", (box.root / "usr/share/acme/acme.gpg").read_bytes())
-    ground.file(b"/etc/apt/keyrings/acme.asc", (box.root / "usr/share/acme/acme.asc").read_bytes())
-    ground.file(b"/etc/apt/sources.list.d/acme.sources", ACME_SOURCE)
-    ground.append(
-        b"/etc/apt/sources.list", b"\ndeb [signed-by=/etc/apt/keyrings/acme.asc] file:/usr/share/acme extra/\n"
-    )
-    ground.file(b"/etc/apt/preferences.d/acme", b"Package: *\nPin: origin Acme\nPin-Priority: 400\n")
+    fs.file(b"/etc/apt/keyrings/acme.gpg", (box.root / "usr/share/acme/acme.gpg").read_bytes())
+    fs.file(b"/etc/apt/keyrings/acme.asc", (box.root / "usr/share/acme/acme.asc").read_bytes())
+    fs.file(b"/etc/apt/sources.list.d/acme.sources", ACME_SOURCE)
+    fs.append(b"/etc/apt/sources.list", b"\ndeb [signed-by=/etc/apt/keyrings/acme.asc] file:/usr/share/acme extra/\n")
+    fs.file(b"/etc/apt/preferences.d/acme", b"Package: *\nPin: origin Acme\nPin-Priority: 400\n")
     install = ["apt-get", "install", "-qy", "--no-install-recommends"]
     box.run(["apt-get", "update"])
     box.run([*install, "tree", "jq", "figlet", "pv", "acme-tools", "acme-extra"])
@@ -124,91 +122,91 @@ def use_packages(box: Box, ground: Ground) -> None:
     box.run(["apt-mark", "hold", "figlet"])
     box.run(["apt-mark", "auto", "pv"])
     box.run(["apt-get", "remove", "-qy", "nano"])
-    ground.append(b"/etc/acme-agent.conf", b"token = abc\n")
+    fs.append(b"/etc/acme-agent.conf", b"token = abc\n")
 
 
-def configure(ground: Ground) -> None:
+def configure(fs: FixtureFs) -> None:
     """Edits, removals, changes of mode, owner, time and kind below /etc and /usr/local."""
-    ground.append(b"/etc/ssh/sshd_config", b"\nPasswordAuthentication no\n")
-    ground.append(b"/etc/locale.gen", b"de_DE.UTF-8 UTF-8\n")
-    locale = b"/etc/locale.conf" if ground.exists(b"/etc/locale.conf") else b"/etc/default/locale"
-    ground.file(locale, b"LANG=de_DE.UTF-8\n")
-    ground.link(b"/etc/localtime", b"/usr/share/zoneinfo/Europe/Berlin")
-    ground.file(b"/etc/timezone", b"Europe/Berlin\n")
-    ground.file(b"/etc/sudoers.d/alice", b"alice ALL=(ALL) NOPASSWD: /usr/bin/systemctl\n", 0o440)
-    ground.file(b"/etc/motd", b"Welcome to Alice's server\n")
-    ground.file(b"/usr/local/bin/report", b"#!/bin/sh\necho report\n", 0o755)
-    ground.file(b"/usr/local/sbin/become", b"#!/bin/sh\nexit 1\n", 0o4750, "bob")
-    ground.file(b"/root/.ssh/authorized_keys", b"ssh-ed25519 AAAA alice@home\n", 0o600)
-    os.chmod(ground.path(b"/root/.ssh"), 0o700)
-    os.chmod(ground.path(b"/etc/crontab"), 0o640)
-    ground.own(b"/etc/rsyslog.conf", "root", "adm")
-    ground.time(b"/etc/profile", (START + 5) * nasty.NS + 5)
-    ground.acl(b"/etc/hosts", "u::rw- user:alice:rw- g::r-- mask::rw- o::r--")
-    ground.xattr(b"/etc/inputrc", "user.origin", b"edited by nobody")
-    os.unlink(ground.path(b"/etc/logrotate.d/alternatives"))
-    shutil.rmtree(ground.path(b"/etc/terminfo"))
-    os.unlink(ground.path(b"/etc/ethertypes"))
-    ground.file(b"/etc/ethertypes/now-a-folder", b"file became folder\n")
-    shutil.rmtree(ground.path(b"/etc/opt"))
-    ground.file(b"/etc/opt", b"folder became file\n")
-    shutil.move(os.fsdecode(ground.path(b"/etc/update-motd.d")), os.fsdecode(ground.path(b"/srv/motd")))
-    ground.link(b"/etc/update-motd.d", b"/srv/motd")
-    os.unlink(ground.path(b"/etc/rmt"))
-    ground.file(b"/etc/rmt", b"#!/bin/sh\nlink became file\n", 0o755)
+    fs.append(b"/etc/ssh/sshd_config", b"\nPasswordAuthentication no\n")
+    fs.append(b"/etc/locale.gen", b"de_DE.UTF-8 UTF-8\n")
+    locale = b"/etc/locale.conf" if fs.exists(b"/etc/locale.conf") else b"/etc/default/locale"
+    fs.file(locale, b"LANG=de_DE.UTF-8\n")
+    fs.link(b"/etc/localtime", b"/usr/share/zoneinfo/Europe/Berlin")
+    fs.file(b"/etc/timezone", b"Europe/Berlin\n")
+    fs.file(b"/etc/sudoers.d/alice", b"alice ALL=(ALL) NOPASSWD: /usr/bin/systemctl\n", 0o440)
+    fs.file(b"/etc/motd", b"Welcome to Alice's server\n")
+    fs.file(b"/usr/local/bin/report", b"#!/bin/sh\necho report\n", 0o755)
+    fs.file(b"/usr/local/sbin/become", b"#!/bin/sh\nexit 1\n", 0o4750, "bob")
+    fs.file(b"/root/.ssh/authorized_keys", b"ssh-ed25519 AAAA alice@home\n", 0o600)
+    os.chmod(fs.path(b"/root/.ssh"), 0o700)
+    os.chmod(fs.path(b"/etc/crontab"), 0o640)
+    fs.own(b"/etc/rsyslog.conf", "root", "adm")
+    fs.time(b"/etc/profile", (START + 5) * nasty.NS + 5)
+    fs.acl(b"/etc/hosts", "u::rw- user:alice:rw- g::r-- mask::rw- o::r--")
+    fs.xattr(b"/etc/inputrc", "user.origin", b"edited by nobody")
+    os.unlink(fs.path(b"/etc/logrotate.d/alternatives"))
+    shutil.rmtree(fs.path(b"/etc/terminfo"))
+    os.unlink(fs.path(b"/etc/ethertypes"))
+    fs.file(b"/etc/ethertypes/now-a-folder", b"file became folder\n")
+    shutil.rmtree(fs.path(b"/etc/opt"))
+    fs.file(b"/etc/opt", b"folder became file\n")
+    shutil.move(os.fsdecode(fs.path(b"/etc/update-motd.d")), os.fsdecode(fs.path(b"/srv/motd")))
+    fs.link(b"/etc/update-motd.d", b"/srv/motd")
+    os.unlink(fs.path(b"/etc/rmt"))
+    fs.file(b"/etc/rmt", b"#!/bin/sh\nlink became file\n", 0o755)
 
 
-def keep_services_and_spools(box: Box, ground: Ground) -> None:
+def keep_services_and_spools(box: Box, fs: FixtureFs) -> None:
     """Units enabled, disabled, masked, overridden; crontabs and mail."""
     units = b"/etc/systemd/system"
-    ground.file(units + b"/acme.service", b"[Service]\nExecStart=/usr/local/bin/report\n")
-    ground.link(units + b"/multi-user.target.wants/acme.service", b"/etc/systemd/system/acme.service")
-    ground.link(units + b"/e2scrub_all.timer", b"/dev/null")
-    ground.file(units + b"/cron.service.d/override.conf", b"[Service]\nNice=5\n")
-    os.unlink(ground.path(units + b"/multi-user.target.wants/rsyslog.service"))
-    ground.file(b"/etc/cron.d/report", b"17 4 * * 1 alice /usr/local/bin/report\n")
+    fs.file(units + b"/acme.service", b"[Service]\nExecStart=/usr/local/bin/report\n")
+    fs.link(units + b"/multi-user.target.wants/acme.service", b"/etc/systemd/system/acme.service")
+    fs.link(units + b"/e2scrub_all.timer", b"/dev/null")
+    fs.file(units + b"/cron.service.d/override.conf", b"[Service]\nNice=5\n")
+    os.unlink(fs.path(units + b"/multi-user.target.wants/rsyslog.service"))
+    fs.file(b"/etc/cron.d/report", b"17 4 * * 1 alice /usr/local/bin/report\n")
     box.run(["crontab", "-u", "alice", "-"], input="5 5 * * * /usr/local/bin/report\n")
     box.run(["crontab", "-u", "root", "-"], input="@reboot true\n")
-    ground.file(b"/var/mail/alice", b"From bob Wed Jan  1 00:00:00 2025\nSubject: hello\n\nhello\n", 0o660)
-    ground.own(b"/var/mail/alice", "alice", "mail")
+    fs.file(b"/var/mail/alice", b"From bob Wed Jan  1 00:00:00 2025\nSubject: hello\n\nhello\n", 0o660)
+    fs.own(b"/var/mail/alice", "alice", "mail")
 
 
-def serve_pages(ground: Ground) -> None:
+def serve_pages(fs: FixtureFs) -> None:
     """What the owner of a web server writes; WordPress's part where that is installed."""
-    ground.file(b"/var/www/html/shop.html", OWNERS_PAGE, owner="www-data")
-    ground.append(b"/var/www/html/index.html", b"<!-- edited -->\n")
-    ground.file(b"/srv/shop/index.html", b"<p>shop\n")
-    ground.file(b"/etc/apache2/sites-available/shop.conf", VIRTUAL_HOST)
-    ground.link(b"/etc/apache2/sites-enabled/shop.conf", b"../sites-available/shop.conf")
-    ground.link(b"/etc/apache2/mods-enabled/headers.load", b"../mods-available/headers.load")
-    os.unlink(ground.path(b"/etc/apache2/conf-enabled/serve-cgi-bin.conf"))
+    fs.file(b"/var/www/html/shop.html", OWNERS_PAGE, owner="www-data")
+    fs.append(b"/var/www/html/index.html", b"<!-- edited -->\n")
+    fs.file(b"/srv/shop/index.html", b"<p>shop\n")
+    fs.file(b"/etc/apache2/sites-available/shop.conf", VIRTUAL_HOST)
+    fs.link(b"/etc/apache2/sites-enabled/shop.conf", b"../sites-available/shop.conf")
+    fs.link(b"/etc/apache2/mods-enabled/headers.load", b"../mods-available/headers.load")
+    os.unlink(fs.path(b"/etc/apache2/conf-enabled/serve-cgi-bin.conf"))
     content = b"/var/lib/wordpress/wp-content"
-    if ground.exists(content):
+    if fs.exists(content):
         for upload in (b"2024/12/flood.jpg", b"2025/01/shop.jpg"):
-            ground.file(content + b"/uploads/" + upload, b"\xff\xd8\xff\xe0" + upload * 500, owner="www-data")
+            fs.file(content + b"/uploads/" + upload, b"\xff\xd8\xff\xe0" + upload * 500, owner="www-data")
         for folder in (b"", b"/2024", b"/2024/12", b"/2025", b"/2025/01"):
-            ground.own(content + b"/uploads" + folder, "www-data")
-        ground.file(content + b"/plugins/acme/acme.php", b"<?php // Plugin Name: Acme\n", owner="www-data")
-        ground.file(b"/etc/wordpress/config-default.php", b"<?php define('DB_NAME', 'wordpress');\n", 0o640)
-        ground.own(b"/etc/wordpress/config-default.php", "root", "www-data")
+            fs.own(content + b"/uploads" + folder, "www-data")
+        fs.file(content + b"/plugins/acme/acme.php", b"<?php // Plugin Name: Acme\n", owner="www-data")
+        fs.file(b"/etc/wordpress/config-default.php", b"<?php define('DB_NAME', 'wordpress');\n", 0o640)
+        fs.own(b"/etc/wordpress/config-default.php", "root", "www-data")
 
 
-def places(ground: Ground) -> dict[bytes, str]:
+def places(fs: FixtureFs) -> dict[bytes, str]:
     """Where the bulk of the owner's files lies, and whose it is."""
-    return PLACES | ({b"/var/www/html/files": "www-data"} if ground.exists(b"/var/www") else {})
+    return PLACES | ({b"/var/www/html/files": "www-data"} if fs.exists(b"/var/www") else {})
 
 
-def fill(ground: Ground, random: Random, files: int) -> None:
+def fill(fs: FixtureFs, random: Random, files: int) -> None:
     """Write that many files, most of them small, half text and half incompressible, in folders of about twenty."""
-    owners = {place: (ground.uid(who), ground.gid(who)) for place, who in places(ground).items()}
+    owners = {place: (fs.uid(who), fs.gid(who)) for place, who in places(fs).items()}
     for place, owner in owners.items():
-        ground.folder(place)
-        os.chown(ground.path(place), *owner)
+        fs.folder(place)
+        os.chown(fs.path(place), *owner)
         for number in range(files // len(owners)):
             folder = place + b"/%02d/%02d" % (number % 7, number // 140)
-            inside = ground.file(folder + b"/%s-%d" % (random.choice(WORDS), number), _content(random))
-            os.chown(ground.path(inside), *owner)
-            ground.time(inside, random.randrange(START, START + YEAR) * nasty.NS + random.randrange(nasty.NS))
+            inside = fs.file(folder + b"/%s-%d" % (random.choice(WORDS), number), _content(random))
+            os.chown(fs.path(inside), *owner)
+            fs.time(inside, random.randrange(START, START + YEAR) * nasty.NS + random.randrange(nasty.NS))
 
 
 def _content(random: Random) -> bytes:
@@ -218,27 +216,27 @@ def _content(random: Random) -> bytes:
     return b" ".join(random.choices(WORDS, k=size // 6))
 
 
-def bulk_files(ground: Ground) -> Iterator[bytes]:
+def bulk_files(fs: FixtureFs) -> Iterator[bytes]:
     """Paths inside of what `fill` wrote, sorted."""
-    for place in sorted(places(ground)):
-        for folder, folders, names in os.walk(ground.path(place)):
+    for place in sorted(places(fs)):
+        for folder, folders, names in os.walk(fs.path(place)):
             folders.sort()
-            yield from (os.path.join(folder, name)[len(os.fsencode(ground.root)) :] for name in sorted(names))
+            yield from (os.path.join(folder, name)[len(os.fsencode(fs.root)) :] for name in sorted(names))
 
 
 def touch_one_percent(box: Box, seed: int = 2) -> int:
     """Edit, extend, remove, add and chmod among the owner's files, one in a hundred in all; returns how many."""
-    ground, random = Ground(box.root), Random(seed)
-    known = list(bulk_files(ground))
+    fs, random = FixtureFs(box.root), Random(seed)
+    known = list(bulk_files(fs))
     chosen = sorted(random.sample(known, max(5, len(known) // 100)))
     for number, inside in enumerate(chosen):
         match number % 5:
             case 0 | 1:
-                ground.append(inside, b"one more line\n")
+                fs.append(inside, b"one more line\n")
             case 2:
-                ground.file(inside + b".new", _content(random))
+                fs.file(inside + b".new", _content(random))
             case 3:
-                os.unlink(ground.path(inside))
+                os.unlink(fs.path(inside))
             case 4:
-                os.chmod(ground.path(inside), 0o600)
+                os.chmod(fs.path(inside), 0o600)
     return len(chosen)

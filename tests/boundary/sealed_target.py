@@ -1,7 +1,7 @@
 """A target with snapshots of a small machine, made by the real engine: two chains, two shards, volumes of 1 MB.
 
-`keep()` makes it; Kept knows, beside what is sealed, what every snapshot has and, by duplicity's own reading of each
-volume's headers, which parts of which names lie where. Touches the folder it is given.
+`make_sealed_target()` makes it. SealedTarget knows, beside what is sealed, what every snapshot has and, by duplicity's
+own reading of each volume's headers, which parts of which names lie where. Touches the folder it is given.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _START = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class Kept:
+class SealedTarget:
     """`records` as sealed, oldest first; `trees`: what each snapshot has, path below the root to content."""
 
     folder: Path
@@ -53,22 +53,22 @@ class Kept:
         top = self.folder / "target"
         return {str(path.relative_to(top)): path.read_bytes() for path in sorted(top.rglob("*")) if path.is_file()}
 
-    def copy(self, folder: Path) -> Kept:
+    def copy(self, folder: Path) -> SealedTarget:
         """The same once more, for a test to break."""
         shutil.copytree(self.folder / "target", folder / "target")
-        return Kept(folder, self.records, self.trees)
+        return SealedTarget(folder, self.records, self.trees)
 
 
-def keep(folder: Path) -> Kept:
+def make_sealed_target(folder: Path) -> SealedTarget:
     """A full and two increments, then a new chain of a full and one increment."""
     folder.mkdir(mode=0o700)
-    kept, source = Kept(folder), folder / "source"
-    make_backend(kept.address, Config())
+    sealed, source = SealedTarget(folder), folder / "source"
+    make_backend(sealed.address, Config())
     for step in range(5):
         _live(source, step)
         _date(source, step)
-        _back_up(kept, source, full=step in (0, 3))
-    return kept
+        _back_up(sealed, source, full=step in (0, 3))
+    return sealed
 
 
 def _live(source: Path, step: int) -> None:
@@ -121,23 +121,23 @@ def _link(path: Path, goal: str) -> None:
     path.symlink_to(goal)
 
 
-def _back_up(kept: Kept, source: Path, full: bool) -> None:
-    target = make_backend(kept.address, Config())
+def _back_up(sealed: SealedTarget, source: Path, full: bool) -> None:
+    target = make_backend(sealed.address, Config())
     assert target.spool is not None
-    last = None if full else kept.records[-1]
-    time = _START + timedelta(hours=len(kept.records))
+    last = None if full else sealed.records[-1]
+    time = _START + timedelta(hours=len(sealed.records))
     tree = tree_of(source)
     orders = []
     for number, prefix in enumerate(SHARDS):
-        names = kept.folder / f"names-{number}"
+        names = sealed.folder / f"names-{number}"
         wanted = [n for n in tree if number == (0 if _is_record(n) else zlib.crc32(n) % len(SHARDS))]
         names.write_bytes(b"".join(name + b"\0" for name in wanted))
         base = last.volumes if last else ()
         orders.append(EncodeOrder(target.spool, names, time, base, bytes(source), None, prefix, volume_megabytes=1))
-    encoded = encode_all(Engine(kept.folder / "cache", SECRET, patience=60), orders)
+    encoded = encode_all(Engine(sealed.folder / "cache", SECRET, patience=60), orders)
     own = tuple(volume for one in encoded for volume in one.volumes)
     record = LedgerEntry(
-        sequence=len(kept.records) + 1,
+        sequence=len(sealed.records) + 1,
         snapshot=snapshot_id(time),
         kind=Kind.FULL if full else Kind.INCREMENTAL,
         previous="",
@@ -153,8 +153,8 @@ def _back_up(kept: Kept, source: Path, full: bool) -> None:
         counts=Counts(delta_files=len(tree), delta_bytes=sum(map(len, tree.values()))),
         content_digest="",
     )
-    kept.records.append(seal(target, SECRET, kept.state, record))
-    kept.trees[record.snapshot] = tree
+    sealed.records.append(seal(target, SECRET, sealed.state, record))
+    sealed.trees[record.snapshot] = tree
 
 
 def _is_record(path: bytes) -> bool:
@@ -186,9 +186,9 @@ class Piece:
     kind: str  # snapshot diff deleted folder
 
 
-def pieces(kept: Kept) -> dict[str, tuple[Piece, ...]]:
+def pieces(sealed: SealedTarget) -> dict[str, tuple[Piece, ...]]:
     """The headers of every volume of content, opened with gpg alone, by the volume's name."""
-    spool = kept.folder / "target/volumes"
+    spool = sealed.folder / "target/volumes"
     return {path.name: tuple(_headers(path)) for path in sorted(spool.iterdir()) if ".difftar" in path.name}
 
 
@@ -216,10 +216,10 @@ def gpg_opened(path: Path, out: IO[bytes]) -> None:
     shutil.rmtree(home)
 
 
-def lost_by(kept: Kept, where: Mapping[str, tuple[Piece, ...]], gone: str) -> dict[bytes, set[str]]:
+def lost_by(sealed: SealedTarget, where: Mapping[str, tuple[Piece, ...]], gone: str) -> dict[bytes, set[str]]:
     """The names that snapshots lose with an object, told from the headers of all volumes: an oracle of its own."""
     lost: dict[bytes, set[str]] = {}
-    for record in kept.records:
+    for record in sealed.records:
         names = [volume.name for volume in select_restore_volumes(record.volumes)]
         if gone not in names:
             continue
@@ -254,5 +254,5 @@ def _label(name: str) -> str:
     return name.partition(".vol")[0].rpartition(".")[2]
 
 
-def ledger_of(kept: Kept) -> Ledger:
-    return read_ledger(make_backend(kept.address, Config()), SECRET, kept.state)
+def ledger_of(sealed: SealedTarget) -> Ledger:
+    return read_ledger(make_backend(sealed.address, Config()), SECRET, sealed.state)

@@ -1,7 +1,7 @@
 """Machines whose owner has backups, at the cost of a clone; how tklb is asked there, and what must never be left.
 
-`saved()` is machine A: nasty files, people, and two sealed snapshots in /mnt/target, its key file as /mnt/key.
-`fresh()` is machine B, which differs as fresh machines do and has A's /mnt. Touches clones only.
+`server_a()` is machine A: nasty files, people, and two sealed snapshots in /mnt/target, its key file as /mnt/key.
+`server_b()` is machine B, which differs as fresh machines do and has A's /mnt. Touches clones only.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tests.lab import differ, ground, lived_in, nasty
+from tests.lab import fixture_fs, fresh_server, nasty, used_server
 from tests.lab.appliance import Appliance, clone, stack
 from tests.lab.box import Box
 from tests.lab.checker import Facts, Mismatch, compare, record
-from tests.lab.ground import Ground
+from tests.lab.fixture_fs import FixtureFs
 from tests.lab.roots import digest_of, layer
 
 TARGET = "file:///mnt/target"
@@ -37,7 +37,7 @@ NOTES = (
     "/var/lib/tklb/index.mtree", "/var/log/tklb**", "/var/cache/tklb**",
 )  # fmt: skip
 KILLED = 128 + signal.SIGKILL
-_SOURCES = digest_of(*(str(module.__file__) for module in (nasty, ground, lived_in, differ)), __file__)
+_SOURCES = digest_of(*(str(module.__file__) for module in (nasty, fixture_fs, used_server, fresh_server)), __file__)
 _TEMPORARY = re.compile(r"(\.new|\.part|\.tklb[^/]*|/\.incoming-[^/]*|passwd\+|group\+|shadow\+)$")
 _TEMPORARY_FOLDERS = ("var/lib/tklb/stage", "var/lib/tklb/restore", "var/cache/tklb/work", "var/cache/tklb/pull-a")
 
@@ -46,23 +46,23 @@ _TEMPORARY_FOLDERS = ("var/lib/tklb/stage", "var/lib/tklb/restore", "var/cache/t
 
 def live(box: Box) -> None:
     """Two days in the life of A, a snapshot after each."""
-    land = Ground(box.root)
-    lived_in.add_people(box)
+    fs = FixtureFs(box.root)
+    used_server.add_people(box)
     box.run(["useradd", "--system", "--user-group", "acme-agent"])
-    nasty.make(land)
-    land.file(b"/etc/motd", b"Welcome to Alice's server\n")
-    land.file(b"/usr/local/sbin/become", b"#!/bin/sh\nexit 1\n", 0o4750, "bob")
-    os.unlink(land.path(b"/etc/logrotate.d/alternatives"))
+    nasty.make(fs)
+    fs.file(b"/etc/motd", b"Welcome to Alice's server\n")
+    fs.file(b"/usr/local/sbin/become", b"#!/bin/sh\nexit 1\n", 0o4750, "bob")
+    os.unlink(fs.path(b"/etc/logrotate.d/alternatives"))
     for number in range(40):
-        land.file(b"/srv/data/%02d" % number, b"%d\n" % number * 200, owner="worker")
+        fs.file(b"/srv/data/%02d" % number, b"%d\n" % number * 200, owner="worker")
     box.run(["tklb", "init", "--target", TARGET])
     box.run(["tklb", "key", "escrow", "--no-passphrase", "/mnt/key"])
     box.run(["tklb", "backup"])
     note_facts(box)
-    land.append(b"/srv/data/01", b"one more line\n")
-    land.file(b"/srv/data/new", b"new\n", owner="alice")
-    os.unlink(land.path(b"/srv/data/02"))
-    os.chmod(land.path(b"/srv/data/03"), 0o600)
+    fs.append(b"/srv/data/01", b"one more line\n")
+    fs.file(b"/srv/data/new", b"new\n", owner="alice")
+    os.unlink(fs.path(b"/srv/data/02"))
+    os.chmod(fs.path(b"/srv/data/03"), 0o600)
     box.run(["tklb", "backup"])
     note_facts(box)
 
@@ -72,28 +72,28 @@ def note_facts(box: Box) -> None:
     (box.root / f"mnt/facts-{snapshots(box)[-1]}").write_text(json.dumps(record(box.root, SCOPE)))
 
 
-def saved() -> Appliance:
+def server_a() -> Appliance:
     """A, for a `with`."""
-    return clone("core", hostname="a", tklb=True, layers=[_saved_layer()])
+    return clone("core", hostname="a", tklb=True, layers=[_backup_layer()])
 
 
 def change_something(machine: Box) -> None:
     """So that the next backup has something to do: a new file that no packing makes smaller, and an edited one."""
-    Ground(machine.root).file(b"/srv/data/today", os.urandom(1_000_000))
-    Ground(machine.root).append(b"/srv/data/07", b"edited\n")
+    FixtureFs(machine.root).file(b"/srv/data/today", os.urandom(1_000_000))
+    FixtureFs(machine.root).append(b"/srv/data/07", b"edited\n")
 
 
 @contextlib.contextmanager
-def fresh(name: str = "core") -> Iterator[Appliance]:
+def server_b(name: str = "core") -> Iterator[Appliance]:
     """B, of the same profile unless another is named."""
-    other = layer(f"other-{name} {_SOURCES}", stack(name, "b"), differ.differ, "b")
+    other = layer(f"other-{name} {_SOURCES}", stack(name, "b"), fresh_server.make_fresh_server, "b")
     with clone(name, hostname="b", tklb=True, layers=[other]) as machine:
-        shutil.copytree(_saved_layer() / "mnt", machine.root / "mnt", dirs_exist_ok=True)
+        shutil.copytree(_backup_layer() / "mnt", machine.root / "mnt", dirs_exist_ok=True)
         yield machine
 
 
-def _saved_layer() -> Path:
-    return layer(f"saved {_SOURCES}", stack("core", "a", tklb=True), live, "a")
+def _backup_layer() -> Path:
+    return layer(f"backup {_SOURCES}", stack("core", "a", tklb=True), live, "a")
 
 
 # ---------------------------------------------------------------- asking
@@ -300,5 +300,5 @@ def check_replacement(b: Box) -> None:
     """B has what A had, but for what stays with a machine."""
     wanted, found = facts_of(b), record(b.root, SCOPE)
     found = {path: fact for path, fact in found.items() if path in wanted or path.startswith("/srv/")}
-    assert differences(found, wanted, *differ.identity()) == []
+    assert differences(found, wanted, *fresh_server.identity()) == []
     assert not (b.root / "etc/logrotate.d/alternatives").exists()
