@@ -4,19 +4,25 @@ The configuration is read here, once a command, and the options that override it
 module reads it again.
 """
 
+import logging
+import os
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tklb.base.fs import private_folder, write_atomic
 from tklb.config.parse import read_config, read_config_or_default
 from tklb.config.paths import Paths
 from tklb.config.rates import parse_rates
 from tklb.config.schema import Config
-from tklb.crypto.secret import read_older, read_secret
+from tklb.crypto.secret import fingerprint, make_secret, read_older, read_secret, write_secret
 from tklb.errors import KeyUnusable, NotInitialised, UsageWrong
 from tklb.model.callbacks import Clock, Progress, ignore_progress
 from tklb.model.secret import Secret
 from tklb.profile.folder import Profile, load_profile
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class TargetAccess:
 class TargetSession:
     """One run against a target, on an initialised machine or on a fresh one that has only address and key.
 
-    `config.target` is the address in use. restore.open.open_ledger() finds the key.
+    `config.target` is the address in use. restore.source.open_ledger() finds the key.
     """
 
     paths: Paths
@@ -77,7 +83,7 @@ def open_session(paths: Paths, clock: Clock, progress: Progress = ignore_progres
 
     Raises NotInitialised, ConfigInvalid, KeyUnusable, ProfileInvalid; UsageWrong for the rate limit.
     """
-    return open_session_with(with_rate_limit(read_config(paths), limit_rate), paths, clock, progress)
+    return open_session_with(override_rate_limit(read_config(paths), limit_rate), paths, clock, progress)
 
 
 def open_session_with(config: Config, paths: Paths, clock: Clock, progress: Progress = ignore_progress) -> Session:
@@ -96,6 +102,19 @@ def open_session_with(config: Config, paths: Paths, clock: Clock, progress: Prog
     )
 
 
+def make_identity(paths: Paths) -> Secret:
+    """Make the key and the host id of this machine, unless it has them; give the key. Raises KeyUnusable."""
+    private_folder(paths.state)
+    is_new = not paths.secret.exists()
+    if is_new:
+        write_secret(paths.secret, make_secret(os.urandom))
+    if not paths.host.exists():
+        write_atomic(paths.host, f"{uuid.uuid4().hex}\n".encode())
+    secret = read_secret(paths.secret)
+    log.info("%s key %s, in %s", "made" if is_new else "kept", fingerprint(secret), paths.secret)
+    return secret
+
+
 def open_target_session(
     paths: Paths, access: TargetAccess, clock: Clock, progress: Progress = ignore_progress
 ) -> TargetSession:
@@ -108,10 +127,10 @@ def open_target_session(
         raise NotInitialised(reason="it has no key and no target")
     if access.address is not None:
         config = replace(config, target=access.address)
-    return TargetSession(paths, with_rate_limit(config, access.limit_rate), clock, progress, access)
+    return TargetSession(paths, override_rate_limit(config, access.limit_rate), clock, progress, access)
 
 
-def with_rate_limit(config: Config, limit_rate: str) -> Config:
+def override_rate_limit(config: Config, limit_rate: str) -> Config:
     """The same configuration with another rate limit; "" leaves that of the file. Raises UsageWrong."""
     if not limit_rate:
         return config

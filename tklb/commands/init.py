@@ -1,19 +1,17 @@
-"""Set a machine up: key, host id, profile, configuration, and a target that was tried before anything relies on it."""
+"""Set this machine up: key, host id, profile, configuration, and a target that was tried before it is relied on."""
 
-import os
-import uuid
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tklb.backup.target_key import has_passphrase, upload_key_file
-from tklb.base.fs import private_folder, run_lock, write_atomic
-from tklb.commands.key import write_protected
-from tklb.commands.status import check_target
+from tklb.base.fs import run_lock
 from tklb.config.parse import read_config_or_default
 from tklb.config.paths import ROOT, Paths
-from tklb.config.render import render_config
+from tklb.config.render import write_config
 from tklb.config.schema import Config
-from tklb.crypto.secret import make_secret, read_older, read_secret, write_secret
+from tklb.crypto.protection import write_protected_key
+from tklb.crypto.secret import read_older
 from tklb.errors import AlreadyInitialised, KeyUnusable, ProfileInvalid, TargetForeign
 from tklb.ledger.read import read_ledger
 from tklb.model.callbacks import Clock
@@ -22,14 +20,17 @@ from tklb.profile.adopt import adopt_profile
 from tklb.profile.detect import detect_profile
 from tklb.profile.folder import Profile, find_profile
 from tklb.profile.lint import lint_profile
-from tklb.session import open_session_with
+from tklb.session import make_identity, open_session_with
 from tklb.storage.backend import Backend
-from tklb.storage.kinds import make_backend
+from tklb.storage.kinds import make_backend, open_backend
+from tklb.storage.probe import check_target
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class InitRequest:
-    """What somebody who sets a machine up wants. None: as it is configured, detected, without a passphrase."""
+    """The options of `tklb init`. None: the configured target, the detected profile, no passphrase."""
 
     target: str | None = None
     profile: str | None = None  # id or folder
@@ -39,64 +40,61 @@ class InitRequest:
 
 @dataclass(frozen=True, slots=True)
 class InitResult:
-    """`is_wrapped`: the key has a passphrase, and the target keeps a copy. `oddities` are worth a word each."""
+    """`is_wrapped`: the key has a passphrase, and the target keeps a copy of it. `oddities` are notes for the user."""
 
     config: Config
     is_wrapped: bool
     oddities: tuple[str, ...] = ()
 
 
-def initialise(paths: Paths, wishes: InitRequest, clock: Clock) -> InitResult:
+def initialise(paths: Paths, request: InitRequest, clock: Clock) -> InitResult:
     """Make key, host id, profile and configuration. Raises AlreadyInitialised, and what the target raises.
 
     An existing key is never replaced: what it has encrypted would be lost. The configuration is written last.
     """
     with run_lock(paths.lock):
-        if paths.toml.exists() and not wishes.force:
+        if paths.toml.exists() and not request.force:
             raise AlreadyInitialised(file=paths.toml)
-        passphrase = wishes.passphrase() if wishes.passphrase else None
-        profile = _named(paths, wishes.profile) if wishes.profile else detect_profile(ROOT, paths.profiles)
-        config = _config(paths, wishes, profile)
+        passphrase = request.passphrase() if request.passphrase else None
+        profile = _choose_profile(paths, request)
+        config = _configure(paths, request, profile)
         target = make_backend(config.target, config, paths.regions)
-        oddities = check_target(paths, config, clock)
-        secret = _key(paths)
+        oddities = check_target(open_backend(config.target, config, paths.regions), clock)
+        secret = make_identity(paths)
         if passphrase or has_passphrase(paths, secret):
             _refuse_foreign(paths, target, secret)
         if passphrase:
-            write_protected(paths, secret, passphrase)
+            write_protected_key(paths.key_file, secret, passphrase)
         adopt_profile(paths, profile.folder)
-        paths.config.mkdir(mode=0o755, parents=True, exist_ok=True)
-        write_atomic(paths.toml, render_config(config).encode())
+        write_config(paths.toml, config)
         if has_passphrase(paths, secret):
             upload_key_file(open_session_with(config, paths, clock))
+            log.info("%s keeps a copy of the key, which the passphrase opens", target.address)
     return InitResult(config, has_passphrase(paths, secret), oddities)
 
 
-def _config(paths: Paths, wishes: InitRequest, profile: Profile) -> Config:
-    """What is configured already stays, but for what is wished."""
+def _choose_profile(paths: Paths, request: InitRequest) -> Profile:
+    """Raises ProfileInvalid."""
+    if not request.profile:
+        found = detect_profile(ROOT, paths.profiles)
+        log.info("detected profile %s", found.id)
+        return found
+    profile = find_profile(paths.profiles, request.profile)
+    if problems := lint_profile(profile.folder):
+        raise ProfileInvalid(profile=request.profile, reason="; ".join(problems[:3]))
+    log.info("profile %s", profile.id)
+    return profile
+
+
+def _configure(paths: Paths, request: InitRequest, profile: Profile) -> Config:
+    """An existing configuration stays, apart from what the options change. Raises ConfigInvalid."""
     config = read_config_or_default(paths)
-    return replace(config, target=config.target if wishes.target is None else wishes.target, profile=profile.id)
-
-
-def _key(paths: Paths) -> Secret:
-    private_folder(paths.state)
-    if not paths.secret.exists():
-        write_secret(paths.secret, make_secret(os.urandom))
-    if not paths.host.exists():
-        write_atomic(paths.host, f"{uuid.uuid4().hex}\n".encode())
-    return read_secret(paths.secret)
+    return replace(config, target=config.target if request.target is None else request.target, profile=profile.id)
 
 
 def _refuse_foreign(paths: Paths, target: Backend, secret: Secret) -> None:
-    """Where another key's snapshots are, this machine's key file would take the place of the one that opens them."""
+    """Where another key's snapshots are, this machine's key file would replace the one that opens them."""
     try:
         read_ledger(target, secret, paths.ledger, read_older(paths.older_secrets))
     except KeyUnusable as exc:
         raise TargetForeign(address=target.address, owner="another key") from exc
-
-
-def _named(paths: Paths, name: str) -> Profile:
-    profile = find_profile(paths.profiles, name)
-    if problems := lint_profile(profile.folder):
-        raise ProfileInvalid(profile=name, reason="; ".join(problems[:3]))
-    return profile

@@ -1,4 +1,4 @@
-"""Why a path is part of the delta, or is not: the deciding rule, its package, the install state, the difference."""
+"""Explain why a path is part of the delta, or is not: rule, package, install state, difference."""
 
 from dataclasses import dataclass
 
@@ -23,17 +23,17 @@ class Explanation:
     reasons: tuple[str, ...]
 
 
-def explain(setting: Session, path: bytes) -> Explanation:
-    """Judge one absolute path as a backup would."""
-    seen = collect_state(setting)
-    decision = seen.rules.decide(path)
-    reasons = [_of_rule(decision)]
+def explain(session: Session, path: bytes) -> Explanation:
+    """Decide about one absolute path as a backup would, and give the reasons."""
+    state = collect_state(session)
+    decision = state.rules.decide(path)
+    reasons = [_explain_rule(decision)]
     package = find_owner(ROOT, path)
     if package:
         reasons.append(f"package {package} brings it")
     if not decision.included:
         return Explanation(path, False, tuple(reasons))
-    base, now = _installed(setting, seen, path), _present(path)
+    base, now = _find_installed(session, state, path), _find_present(path)
     changes = [change.change for change in compare_pair(base, now, digest_of, ())] if base or now else []
     reasons.append("the install state has it" if base else "the install state does not have it")
     reasons.append("it is not there now" if now is None else f"it is there now, a {now.kind}")
@@ -41,7 +41,7 @@ def explain(setting: Session, path: bytes) -> Explanation:
     return Explanation(path, bool(changes), tuple(reasons))
 
 
-def _of_rule(decision: Decision) -> str:
+def _explain_rule(decision: Decision) -> str:
     if decision.rule is None:
         return "no rule covers it"
     if decision.rule.pattern in ELSEWHERE and not decision.included:
@@ -49,11 +49,11 @@ def _of_rule(decision: Decision) -> str:
     return f"{'included' if decision.rule.include else 'left out'} by the rule {printable(decision.rule.pattern)}"
 
 
-def _installed(setting: Session, seen: MachineState, path: bytes) -> FileEntry | None:
-    states = read_install_state(setting.profile, ROOT, seen.installed, seen.local, seen.rules)
+def _find_installed(session: Session, state: MachineState, path: bytes) -> FileEntry | None:
+    states = read_install_state(session.profile, ROOT, state.installed, state.local, state.rules)
     return next((entry for entry in states if entry.path == path), None)
 
 
-def _present(path: bytes) -> FileEntry | None:
+def _find_present(path: bytes) -> FileEntry | None:
     found = scan(ROOT, Rules((Rule(True, path),)), skipped=SkippedItems(), own=())
     return next((entry for entry in found if entry.path == path), None)

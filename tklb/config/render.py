@@ -1,9 +1,13 @@
 """The text of a tklb.toml that says what a Config says: the keys every machine has, and those that differ."""
 
+import logging
 from itertools import groupby
+from pathlib import Path
 
+from tklb.base.fs import write_atomic
 from tklb.config.schema import Config, Key, Value, list_keys
 
+log = logging.getLogger(__name__)
 _HEAD = "# Configuration of tklb; tklb.toml(5) lists every key.\n\n"
 
 
@@ -12,6 +16,13 @@ def render_config(config: Config) -> str:
     written = [key for key in list_keys(type(config)) if key.is_written or _value_of(config, key) != key.default]
     sections = groupby(written, lambda key: key.section)
     return _HEAD + "\n".join(f"[{section}]\n{_render_keys(config, list(keys))}" for section, keys in sections)
+
+
+def write_config(path: Path, config: Config) -> None:
+    """Write the file, durably, with its folder if that is missing."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    write_atomic(path, render_config(config).encode())
+    log.info("wrote %s: target %s", path, config.target)
 
 
 def _render_keys(config: Config, keys: list[Key]) -> str:

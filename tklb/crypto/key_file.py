@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -61,6 +61,15 @@ def write_new(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
+
+
+def write_all_new(files: Sequence[tuple[Path, bytes]]) -> None:
+    """Write several files as write_new() does, or none of them: a failure removes those that were written."""
+    with contextlib.ExitStack() as written:
+        for path, content in files:
+            write_new(path, content)
+            written.callback(path.unlink, missing_ok=True)
+        written.pop_all()
 
 
 def write_key_file(path: Path, secret: Secret) -> None:

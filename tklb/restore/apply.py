@@ -1,18 +1,20 @@
-"""Carry a plan out: one match over its steps, in their order.
+"""Apply a plan: one match over its steps, in their order.
 
-Takes a plan, what the snapshot holds and the stages with the decoded contents; changes this machine. Each step may be
-repeated; what a step could not do comes back in the report. Only what makes going on senseless is an error, and then
-no service is started.
+Takes a plan, the snapshot's contents and the folders with the decoded files; changes this machine. Each step can be
+repeated. Steps that failed are in the report as skipped; only a failure that makes the rest pointless is an error, and
+then no service is started.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from threading import Thread
 
+from tklb.base.measure import Stopwatch, format_count, format_size
 from tklb.databases.load import DatabaseLoader
 from tklb.errors import printable
 from tklb.host import apt
@@ -31,11 +33,24 @@ from tklb.restore.plan.plan import SnapshotContents
 PACKAGES = (StepKind.SOURCE, StepKind.INSTALL, StepKind.REMOVE, StepKind.MARK)
 FILES = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
 _EVERY = 100  # files between two reports of progress
+# what the log says of the steps of a kind: a verb and a noun
+_WORDS = {
+    StepKind.SOURCE: ("added", "apt source"),
+    StepKind.INSTALL: ("installed", "package"),
+    StepKind.REMOVE: ("removed", "package"),
+    StepKind.MARK: ("marked", "package"),
+    StepKind.ACCOUNTS: ("merged", "set of accounts"),
+    StepKind.DATABASE_ACCOUNTS: ("merged accounts of", "database server"),
+    StepKind.DATABASE: ("loaded", "database"),
+    StepKind.SERVICE: ("restarted", "service"),
+}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """What a plan is carried out with: the stages hold the decoded contents, `root` is the machine."""
+    """What applies a plan: `stages` are the folders with the decoded contents, `root` is the machine."""
 
     stages: Sequence[Path]
     loader: DatabaseLoader
@@ -43,31 +58,31 @@ class Executor:
     root: bytes = b"/"
 
 
-def apply_plan(plan: Plan, saved: SnapshotContents, means: Executor, replan: Callable[[], Plan]) -> Report:
-    """Do what `plan` says, and report what was done and what was not.
+def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: Callable[[], Plan]) -> Report:
+    """Carry out `plan`, and report what was done and what was not.
 
-    Packages bring users and files of their own, so once some were installed the rest is planned anew by `replan`.
-    An empty plan still sets the times of folders. Raises NoSpace, before anything is touched where that can be known.
+    Packages bring users and files of their own, so `replan` plans the rest again after an installation. An empty plan
+    still sets the times of folders. Raises NoSpace, before any change where that can be known.
     """
-    folders = tuple(map(os.fsencode, means.stages))
-    ensure_room(means.root, folders[0], _to_write(plan.steps))
-    with FileWriter(means.root, folders) as applier:
-        run = _Run(plan, saved, applier, means)
-        run.do(_of(plan.steps, PACKAGES))
+    folders = tuple(map(os.fsencode, executor.stages))
+    ensure_room(executor.root, folders[0], _list_written(plan.steps))
+    with FileWriter(executor.root, folders) as writer:
+        run = _Application(plan, saved, writer, executor)
+        run.apply(_select(plan.steps, PACKAGES))
         if any(step.kind is StepKind.INSTALL for step in plan.steps):
             run.plan = replan()
-            ensure_room(means.root, folders[0], _to_write(run.plan.steps))
-        run.do(_of(run.plan.steps, (StepKind.ACCOUNTS, *FILES)))
+            ensure_room(executor.root, folders[0], _list_written(run.plan.steps))
+        run.apply(_select(run.plan.steps, (StepKind.ACCOUNTS, *FILES)))
         run.set_folder_times()
-        with _syncing():
-            run.do(_of(run.plan.steps, (*DATABASES, StepKind.SERVICE)))
-            run.skipped += means.loader.finish()
+        with _sync_in_background():
+            run.apply(_select(run.plan.steps, (*DATABASES, StepKind.SERVICE)))
+            run.skipped += executor.loader.finish()
         return run.report(plan)
 
 
 @contextmanager
-def _syncing() -> Iterator[None]:
-    """What is in place so far is on disk when the block has ended."""
+def _sync_in_background() -> Iterator[None]:
+    """When the block has ended, everything written before it is on disk."""
     sync = Thread(target=os.sync, daemon=True)
     sync.start()
     try:
@@ -76,95 +91,111 @@ def _syncing() -> Iterator[None]:
         sync.join()
 
 
-@dataclass(slots=True)
-class _Run:
-    plan: Plan
-    saved: SnapshotContents
-    applier: FileWriter
-    means: Executor
-    done: list[str] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+class _Application:
+    """One plan while it is applied, and what was done so far."""
 
-    def do(self, steps: Iterable[Step]) -> None:
-        """Carry steps out; those of one kind that belong together go in one deed, files one by one."""
+    def __init__(self, plan: Plan, saved: SnapshotContents, writer: FileWriter, executor: Executor) -> None:
+        self.plan = plan
+        self.skipped: list[Skipped] = []
+        self._saved, self._writer, self._executor = saved, writer, executor
+        self._done: list[str] = []
+        self._warnings: list[str] = []
+
+    def apply(self, steps: Iterable[Step]) -> None:
+        """Apply steps: neighbours of one kind together, files one by one."""
         for kind, group in groupby(steps, key=lambda step: None if step.kind in FILES else step.kind):
-            batch = list(group)
-            skipped = self._do_files(batch) if kind is None else self._do(kind, batch)
+            batch, watch = list(group), Stopwatch()
+            skipped = self._apply_files(batch) if kind is None else self._apply_batch(kind, batch)
             self.skipped += skipped
             missed = {item.item.removeprefix(b"package:") for item in skipped}
-            self.done += [f"{step.kind} {printable(step.item)}" for step in batch if step.item not in missed]
+            done = [step for step in batch if step.item not in missed]
+            self._done += [f"{step.kind} {printable(step.item)}" for step in done]
+            log.info("%s in %.1f s", _describe(kind, done), watch.seconds)
 
-    def _do(self, kind: StepKind, batch: list[Step]) -> Sequence[Skipped]:
+    def _apply_batch(self, kind: StepKind, batch: list[Step]) -> Sequence[Skipped]:
+        loader, progress, root = self._executor.loader, self._executor.progress, self._executor.root
         if kind in DATABASES:
-            return [skipped for step in batch for skipped in self.means.loader.carry_out(step, self.means.progress)]
+            return [skipped for step in batch for skipped in loader.carry_out(step, progress)]
         names = [step.item.decode() for step in batch if kind not in (StepKind.SOURCE, *FILES)]
-        self.means.progress(f"{kind} {' '.join(names)[:60]}", 0, 0)
+        progress(f"{kind} {' '.join(names)[:60]}", 0, 0)
         match kind:
             case StepKind.SOURCE:
-                files = {source.path: source for source in self.saved.contents.sources}
-                return add_sources(self.means.root, [files[step.item] for step in batch])
+                files = {source.path: source for source in self._saved.contents.sources}
+                return add_sources(root, [files[step.item] for step in batch])
             case StepKind.INSTALL:
-                self.warnings += apt.update(self.means.root)
-                return apt.install(names, self.means.root)
+                self._warnings += apt.update(root)
+                return apt.install(names, root)
             case StepKind.REMOVE:
-                return apt.remove(names, self.means.root)
+                return apt.remove(names, root)
             case StepKind.MARK:
                 packages = [step.package for step in batch if step.package]
-                return apt.mark([(package.name, package.auto, package.held) for package in packages], self.means.root)
+                return apt.mark([(package.name, package.auto, package.held) for package in packages], root)
             case StepKind.ACCOUNTS:
                 assert self.plan.merge is not None
-                write_accounts(self.means.root, self.plan.merge.accounts)
+                write_accounts(root, self.plan.merge.accounts)
                 return ()
             case _:
                 return restart(names)
 
-    def _do_files(self, batch: list[Step]) -> Sequence[Skipped]:
+    def _apply_files(self, batch: list[Step]) -> Sequence[Skipped]:
         skipped: list[Skipped] = []
-        for number, step in enumerate(self.applier.prepare_ahead(batch, _written)):
+        for number, step in enumerate(self._writer.prepare_ahead(batch, _written_entry)):
             if number % _EVERY == 0:
-                self.means.progress("putting files in place", number, len(batch))
-            skipped += apply_file(self.applier, step)
+                self._executor.progress("writing files", number, len(batch))
+            skipped += apply_file(self._writer, step)
         return skipped
 
     def set_folder_times(self) -> None:
+        """Set the times of folders where nothing changes any more."""
         missed = {item.item for item in self.skipped}
         for path, mtime_ns in self.plan.folder_times:
             if path not in missed:
-                self.skipped += self.applier.set_folder_time(path, mtime_ns)
+                self.skipped += self._writer.set_folder_time(path, mtime_ns)
 
     def report(self, shown_plan: Plan) -> Report:
-        said = (
+        warnings = (
             *shown_plan.warnings,
             *self.plan.warnings,
-            *self.warnings,
-            *self.applier.notes,
-            *self.means.loader.notes,
+            *self._warnings,
+            *self._writer.notes,
+            *self._executor.loader.notes,
         )
-        return Report(tuple(self.done), (*self.plan.skipped, *self.skipped), tuple(dict.fromkeys(said)))
+        return Report(tuple(self._done), (*self.plan.skipped, *self.skipped), tuple(dict.fromkeys(warnings)))
 
 
-def apply_file(applier: FileWriter, step: Step) -> tuple[Skipped, ...]:
-    """Carry out one step on a file; repeating it is harmless."""
+def apply_file(writer: FileWriter, step: Step) -> tuple[Skipped, ...]:
+    """Apply one step on a file; it can be repeated."""
     match step:
         case Step(kind=StepKind.DELETE):
-            return applier.delete(step.item, step.was)
+            return writer.delete(step.item, step.was)
         case Step(kind=StepKind.LINK, entry=entry, partner=partner) if entry and partner:
-            return applier.link(entry, partner, step.was)
+            return writer.link(entry, partner, step.was)
         case Step(kind=StepKind.METADATA, entry=entry) if entry:
-            return applier.set_metadata(entry, step.was)
+            return writer.set_metadata(entry, step.was)
         case Step(entry=entry) if entry:
-            return applier.write(entry, step.was)
+            return writer.write(entry, step.was)
     raise ValueError(f"a step without an entry: {step.kind}")
 
 
-def _written(step: Step) -> FileEntry | None:
+def _describe(kind: StepKind | None, done: Sequence[Step]) -> str:
+    """What steps of one kind did, for the log; None is files, which are too many to name."""
+    if kind is None:
+        size = sum(entry.size or 0 for entry in _list_written(done))
+        deleted = sum(step.kind is StepKind.DELETE for step in done)
+        written = format_count(len(done) - deleted, "file")
+        return f"wrote {written}, {format_size(size)}, and deleted {format_count(deleted, 'file')}"
+    verb, noun = _WORDS[kind]
+    names = " ".join(step.detail if kind is StepKind.ACCOUNTS else printable(step.item) for step in done)
+    return f"{verb} {format_count(len(done), noun)} ({names})"
+
+
+def _written_entry(step: Step) -> FileEntry | None:
     return step.entry if step.kind is StepKind.WRITE else None
 
 
-def _of(steps: Iterable[Step], kinds: tuple[StepKind, ...]) -> Iterator[Step]:
+def _select(steps: Iterable[Step], kinds: tuple[StepKind, ...]) -> Iterator[Step]:
     return (step for step in steps if step.kind in kinds)
 
 
-def _to_write(steps: Iterable[Step]) -> Iterator[FileEntry]:
-    return (entry for step in steps if (entry := _written(step)))
+def _list_written(steps: Iterable[Step]) -> Iterator[FileEntry]:
+    return (entry for step in steps if (entry := _written_entry(step)))

@@ -1,12 +1,12 @@
 """The dumps of a decoded snapshot: where they are, whether they are whole, and which servers here can take them."""
 
-import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tklb.base.fs import private_folder
+from tklb.base.fs import file_sha256, private_folder
 from tklb.config.schema import DatabaseConfig
 from tklb.databases.dump_format import SERVER, DumpFolder, read_server
 from tklb.databases.filter import item_of
@@ -20,7 +20,10 @@ from tklb.snapshot import metadata
 
 @dataclass(frozen=True, slots=True)
 class FoundDumps:
-    """The dumps of a snapshot, an engine each. `broken` databases (`mysql:DB`) are not as they were when taken."""
+    """The dumps of a snapshot, one for each engine.
+
+    `broken` databases (`mysql:DB`) have files that differ from their digest in the snapshot metadata.
+    """
 
     folders: Mapping[str, DumpFolder] = field(default_factory=dict)
     servers: tuple[SavedServer, ...] = ()
@@ -28,28 +31,25 @@ class FoundDumps:
 
 
 def find_dumps(folders: tuple[Path, ...], stage: str) -> FoundDumps:
-    """Look for dumps below the stage of every shard, and hold each of their files against the listing.
+    """Find the dumps below the metadata folder of every shard, and check each of their files against the listing.
 
-    Raises DatabaseFailed where the table of contents of a dump cannot be read.
+    Raises DatabaseFailed for a dump whose table of contents cannot be read.
     """
     stages = tuple(folder / stage for folder in folders)
-    found, servers, broken = {}, [], set()
-    damaged = _damaged(stages)
-    for engine in ENGINES:
-        dump = DumpFolder(tuple(top / metadata.DUMPS / engine for top in stages), engine)
-        if not dump.has(SERVER):
-            continue
-        server = read_server(dump)
-        found[engine] = dump
-        servers.append(server)
-        for database in server.databases:
-            top = f"/{metadata.DUMPS}/{engine}/{database.folder}/".encode()
-            if any(path.startswith(top) for path in damaged):
-                broken.add(item_of(engine, database.name))
-    return FoundDumps(found, tuple(servers), frozenset(broken))
+    dumps = {engine: DumpFolder(tuple(top / metadata.DUMPS / engine for top in stages), engine) for engine in ENGINES}
+    found = {engine: dump for engine, dump in dumps.items() if dump.has(SERVER)}
+    servers = {engine: read_server(dump) for engine, dump in found.items()}
+    damaged = _list_damaged_files(stages)
+    broken = {
+        item_of(engine, database.name)
+        for engine, server in servers.items()
+        for database in server.databases
+        if any(path.startswith(f"/{metadata.DUMPS}/{engine}/{database.folder}/".encode()) for path in damaged)
+    }
+    return FoundDumps(found, tuple(servers.values()), frozenset(broken))
 
 
-def _damaged(stages: tuple[Path, ...]) -> frozenset[bytes]:
+def _list_damaged_files(stages: tuple[Path, ...]) -> frozenset[bytes]:
     listed = metadata.read_manifest(stages[0], metadata.DUMPS_LISTING)
     return frozenset(entry.path for entry in listed if not any(_is_whole(stage, entry) for stage in stages))
 
@@ -57,33 +57,34 @@ def _damaged(stages: tuple[Path, ...]) -> frozenset[bytes]:
 def _is_whole(stage: Path, entry: FileEntry) -> bool:
     try:
         descriptor = os.open(os.fsencode(stage) + entry.path, os.O_RDONLY | os.O_NOFOLLOW)
-        with open(descriptor, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == entry.sha256
+        with open(descriptor, "rb", buffering=0) as stream:
+            return file_sha256(stream) == entry.sha256
     except OSError:
         return False
 
 
-def place_copies(work: Path, folders: tuple[Path, ...], records: Path) -> Path:
-    """Move the copies of SQLite databases into a folder of their own, to where the databases were; give the folder."""
+def place_copies(work: Path, folders: tuple[Path, ...], metadata_folder: Path) -> Path:
+    """Move the copies of SQLite databases to the paths of the databases, below a new folder; give that folder."""
     top = private_folder(work / "copies")
-    stage = records.relative_to(folders[0])
-    for path, name in metadata.read_copies(records):
+    stage = metadata_folder.relative_to(folders[0])
+    named = [(path, folder / stage / metadata.DUMPS / SQLITE_COPIES / name)
+             for path, name in metadata.read_copies(metadata_folder) for folder in folders]  # fmt: skip
+    for path, copy in named:
         place = top / os.fsdecode(path[1:])
         private_folder(place.parent)
-        for folder in folders:
-            copy = folder / stage / metadata.DUMPS / SQLITE_COPIES / name
-            if copy.is_file() and not copy.is_symlink():
-                os.rename(copy, place)
+        if copy.is_file() and not copy.is_symlink():
+            os.rename(copy, place)
     return top
 
 
 def list_server_features(config: DatabaseConfig, dumps: FoundDumps) -> dict[str, ServerFeatures]:
-    """What the servers here can take; those that do not answer are left out."""
-    offers = {}
-    for engine in dumps.folders:
-        try:
-            if server := find_server(engine, config):
-                offers[engine] = server.offer()
-        except DatabaseFailed:
-            continue
-    return offers
+    """Ask the servers here for what they can take, by engine; those that do not answer are left out."""
+    features = {engine: _ask_features(config, engine) for engine in dumps.folders}
+    return {engine: found for engine, found in features.items() if found}
+
+
+def _ask_features(config: DatabaseConfig, engine: str) -> ServerFeatures | None:
+    with suppress(DatabaseFailed):
+        server = find_server(engine, config)
+        return server.offer() if server else None
+    return None

@@ -1,16 +1,18 @@
 """Choose the snapshot that the user named."""
 
+import logging
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from tklb.crypto.secret import fingerprint
 from tklb.errors import KeyUnusable, SnapshotUnknown
 from tklb.ledger.read import Ledger
 from tklb.model.snapshot import LedgerEntry, snapshot_time
-from tklb.restore.open import SnapshotSource, open_ledger
+from tklb.restore.source import SnapshotSource, open_ledger
 from tklb.session import TargetSession
 
 LATEST = "latest"
+log = logging.getLogger(__name__)
 
 
 def select_snapshot(session: TargetSession, wanted: str) -> SnapshotSource:
@@ -20,11 +22,13 @@ def select_snapshot(session: TargetSession, wanted: str) -> SnapshotSource:
     if wanted == LATEST:
         _refuse_older_key(ledger)
         ledger.check()  # the damage may hide a newer one
-    record = choose(ledger.entries, wanted, target.address)
+    entry = choose(ledger.entries, wanted, target.address)
+    age = timedelta(seconds=int((session.clock() - entry.time).total_seconds()))
+    log.info("selected snapshot %s, entry %d of %s, age %s", entry.snapshot, entry.sequence, target.address, age)
     return SnapshotSource(
         target=target,
-        secret=ledger.secrets[record.key],
-        record=record,
+        secret=ledger.secrets[entry.key],
+        entry=entry,
         current=current,
         older=tuple(secret for secret in ledger.secrets.values() if fingerprint(secret) != fingerprint(current)),
         wrapped=opened.wrapped,
@@ -40,17 +44,17 @@ def _refuse_older_key(ledger: Ledger) -> None:
         )
 
 
-def choose(records: Iterable[LedgerEntry], wanted: str, address: str) -> LedgerEntry:
+def choose(entries: Iterable[LedgerEntry], wanted: str, address: str) -> LedgerEntry:
     """Pick by id, by `latest`, or by a time: the newest snapshot not after it. Raises SnapshotUnknown."""
-    known = list(records)
+    known = list(entries)
     if wanted == LATEST and known:
         return known[-1]
-    for record in known:
-        if record.snapshot == wanted:
-            return record
-    moment = _moment(wanted)
+    for entry in known:
+        if entry.snapshot == wanted:
+            return entry
+    moment = _parse_time(wanted)
     if moment is not None:
-        known = [record for record in known if record.time <= moment]
+        known = [entry for entry in known if entry.time <= moment]
         if known and not _is_id(wanted):
             return known[-1]
     raise SnapshotUnknown(snapshot=wanted, address=address)
@@ -64,7 +68,7 @@ def _is_id(text: str) -> bool:
     return True
 
 
-def _moment(text: str) -> datetime | None:
+def _parse_time(text: str) -> datetime | None:
     try:
         moment = snapshot_time(text) if _is_id(text) else datetime.fromisoformat(text)
     except ValueError:

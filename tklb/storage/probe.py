@@ -5,9 +5,12 @@ the ledger takes that for an entry.
 """
 
 import hashlib
+import logging
+import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tklb.errors import TargetDamaged
 from tklb.storage.backend import LEDGER, Backend, is_name
@@ -16,6 +19,17 @@ _PREFIX = f"{LEDGER}probe-"
 _LONGEST = 1024
 _FORGOTTEN = timedelta(hours=1)  # a probe that is older was left by a run that was killed
 TOLERATED_SKEW = timedelta(minutes=1)
+
+log = logging.getLogger(__name__)
+
+
+def check_target(backend: Backend, clock: Callable[[], datetime]) -> tuple[str, ...]:
+    """Use the target once in every way. Raises what is wrong with it; gives notes about what is only odd."""
+    with TemporaryDirectory(prefix="tklb-") as work:
+        skew = probe(backend, Path(work), clock, os.urandom)
+    log.info("wrote, read and deleted a probe at %s; its clock differs by %s", backend.address, abs(skew))
+    odd = describe_skew(skew)
+    return (odd,) if odd else ()
 
 
 def probe(backend: Backend, work: Path, clock: Callable[[], datetime], chance: Callable[[int], bytes]) -> timedelta:

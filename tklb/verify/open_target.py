@@ -10,8 +10,8 @@ from tklb.ledger.entry import authentication_key, key_name
 from tklb.ledger.read import Ledger
 from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry
-from tklb.restore.open import open_ledger
 from tklb.restore.select import LATEST, choose
+from tklb.restore.source import open_ledger
 from tklb.session import TargetSession
 from tklb.storage.backend import Backend
 from tklb.storage.copies import CopySources

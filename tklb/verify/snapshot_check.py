@@ -13,7 +13,7 @@ from tklb.model.report import Skipped
 from tklb.model.snapshot import Kind, LedgerEntry
 from tklb.restore.decode import decode
 from tklb.restore.dumps import place_copies
-from tklb.restore.open import SnapshotSource
+from tklb.restore.source import SnapshotSource
 from tklb.storage.backend import VOLUMES, Backend
 from tklb.storage.download import download_volumes
 from tklb.storage.local import LocalBackend

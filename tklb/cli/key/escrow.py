@@ -49,8 +49,8 @@ def escrow(
     """
     need_root()
     from tklb.cli.output.keys import escrow_json, escrow_lines
-    from tklb.commands.key import Protection
-    from tklb.commands.key import escrow as write_copy
+    from tklb.commands.key.escrow import escrow as write_copy
+    from tklb.crypto.protection import Protection
 
     paths = read_paths()
     with run_log(paths, "key-escrow", now()):

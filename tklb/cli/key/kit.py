@@ -29,17 +29,15 @@ def kit(output: Output, passphrase_file: Path | None, is_random: bool, no_passph
     option says otherwise.
     """
     need_root()
-    from tklb.backup.target_key import has_passphrase
     from tklb.cli.output.keys import kit_json, kit_lines
-    from tklb.commands.key_kit import kit_files, write_kit
-    from tklb.crypto.secret import read_secret
+    from tklb.commands.key.kit import kit_files, needs_protection, write_kit
 
     paths = read_paths()
     with run_log(paths, "key-kit", now()):
         refuse_existing(kit_files(file))
         given = (passphrase_file is not None, is_random, no_passphrase)
         protection, made = None, None
-        if any(given) or not has_passphrase(paths, read_secret(paths.secret)):
+        if any(given) or needs_protection(paths):
             need_one_protection(given, _OPTIONS)
             protection, made = read_protection(passphrase_file, is_random, no_passphrase)
         sheet = write_kit(paths, now, file, protection)

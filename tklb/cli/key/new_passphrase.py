@@ -12,7 +12,7 @@ from tklb.errors import UsageWrong, WrongPassphrase
 from tklb.model.secret import Secret
 
 if TYPE_CHECKING:
-    from tklb.commands.key import Protection
+    from tklb.crypto.protection import Protection
 
 random_option = click.option("--random", "is_random", is_flag=True, help="Make a random passphrase and print it once.")
 
@@ -55,7 +55,7 @@ def _ask_twice() -> bytes:
 
 def read_protection(file: Path | None, is_random: bool, is_bare: bool) -> "tuple[Protection, Secret | None]":
     """Give the protection of a copy, and its passphrase where tklb made one."""
-    from tklb.commands.key import Protection
+    from tklb.crypto.protection import Protection
 
     if is_bare:
         return Protection(), None

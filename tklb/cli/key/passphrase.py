@@ -23,7 +23,7 @@ def passphrase(output: Output, passphrase_file: Path | None, is_random: bool) ->
     """
     need_root()
     from tklb.cli.output.keys import failure_code, passphrase_json, passphrase_lines
-    from tklb.commands.key import remove_passphrase, set_passphrase
+    from tklb.commands.key.passphrase import remove_passphrase, set_passphrase
 
     paths = read_paths()
     with run_log(paths, "key-passphrase", now()):

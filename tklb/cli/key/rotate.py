@@ -25,7 +25,7 @@ def rotate(output: Output, passphrase_file: Path | None, is_random: bool) -> int
     """
     need_root()
     from tklb.cli.output.keys import rotation_json, rotation_lines
-    from tklb.commands.key import rotate as make_new_key
+    from tklb.commands.key.rotate import rotate as make_new_key
 
     paths = read_paths()
     with run_log(paths, "key-rotate", now()):

@@ -13,9 +13,9 @@ def show(output: Output) -> int:
     """Show the fingerprint of the key, its copies, and older keys still in use."""
     need_root()
     from tklb.cli.output.keys import state_json, state_lines
-    from tklb.commands.key_show import key_state
+    from tklb.commands.key.show import show_key
     from tklb.session import open_session
 
-    state = key_state(open_session(read_paths(), now))
+    state = show_key(open_session(read_paths(), now))
     output.value(state_json(state), state_lines(state, now()))
     return COMPLETE

@@ -17,22 +17,15 @@ def delta(output: Output, override: tuple[str, ...]) -> int:
     this run (/path, package:NAME, mysql:DB), or leaves out with a - before it; see tklb-overrides(5).
     """
     need_root()
-    from tklb.backup.collect import collect_state, stream_changes
-    from tklb.backup.dump_databases import list_databases
     from tklb.cli.output.delta import delta_lines, write_delta_json
-    from tklb.diff.packages import native_architecture
-    from tklb.model.report import SkippedItems
+    from tklb.commands.delta import collect_delta
     from tklb.session import open_session
 
     with progress_line(output.progress) as progress:
-        session = open_session(read_paths(), now, progress)
-        skipped, seen = SkippedItems(), collect_state(session, override)
-        changes = stream_changes(session, seen, skipped)
-        dumps = list_databases(session, seen.overrides)
+        found = collect_delta(open_session(read_paths(), now, progress), override)
         if output.json:
-            native = native_architecture(seen.packages)
-            write_delta_json(changes, seen.package_delta, native, seen.account_delta, dumps.databases)
+            write_delta_json(found.changes, found.packages, found.native, found.accounts, found.dumps.databases)
         else:
-            for line in delta_lines(changes, seen.package_delta, seen.account_delta, dumps.databases):
+            for line in delta_lines(found.changes, found.packages, found.accounts, found.dumps.databases):
                 click.echo(line)
-    return report_skipped(output, (*skipped, *dumps.skipped))
+    return report_skipped(output, found.list_skipped())

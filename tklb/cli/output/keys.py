@@ -6,10 +6,11 @@ from datetime import datetime
 from tklb.base.measure import format_count
 from tklb.cli.output.json_forms import Json
 from tklb.cli.output.text import format_age, format_time, table
-from tklb.commands.key import PassphraseChange, Rotation
-from tklb.commands.key_kit import Kit
-from tklb.commands.key_show import KeyState, OlderKey
+from tklb.commands.key.kit import Kit
+from tklb.commands.key.passphrase import PassphraseChange
+from tklb.commands.key.rotate import Rotation
 from tklb.crypto.key_copies import KeyCopy
+from tklb.crypto.key_state import KeyState, OlderKey
 from tklb.errors import TklbError
 from tklb.model.secret import Secret
 

@@ -13,7 +13,7 @@ def list_snapshots(output: Output) -> int:
     """List the snapshots of the target, the oldest first."""
     need_root()
     from tklb.cli.output.snapshots import entry_json, list_lines
-    from tklb.commands.status import list_snapshots
+    from tklb.commands.list import list_snapshots
     from tklb.session import open_session
 
     ledger = list_snapshots(open_session(read_paths(), now))

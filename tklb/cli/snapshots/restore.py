@@ -123,7 +123,7 @@ def _apply(output: Output, session: "TargetSession", request: "RestoreRequest", 
 
     with plan_restore(session, request) as run:
         plan = run.plan
-        output.say(source_line(run.record, now()))
+        output.say(source_line(run.entry, now()))
         if dry_run or not (plan.steps or run.takes_over):
             output.value(plan_json(plan), plan_lines(plan))
             return report_skipped(output, plan.skipped)

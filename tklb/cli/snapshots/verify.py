@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +22,9 @@ from tklb.cli.output.progress import progress_line
 from tklb.cli.passphrase_input import passphrase_file_option, passphrase_source
 from tklb.cli.run_log import run_log
 from tklb.errors import UsageWrong
+
+if TYPE_CHECKING:
+    from tklb.verify.result import VerifyResult
 
 
 @click.command(
@@ -75,7 +79,6 @@ def verify(
     `tklb list`, a time or `latest`; without it, tklb checks all snapshots.
     """
     need_root()
-    from tklb.cli.output.verify import verify_json, verify_lines
     from tklb.commands.verify import verify as verify_target
     from tklb.session import TargetAccess, open_target_session
     from tklb.verify.result import Depth, VerifyRequest
@@ -93,8 +96,15 @@ def verify(
     with run_log(paths, "verify", now(), wanted=not dry_run):
         with progress_line(output.progress) as progress:
             result = verify_target(open_target_session(paths, access, now, progress), request)
-        output.value(verify_json(result, now()), verify_lines(result, now()))
-        skipped = report_skipped(output, result.skipped)
+        return _report(output, result)
+
+
+def _report(output: Output, result: "VerifyResult") -> int:
+    """Print the result; give the exit status."""
+    from tklb.cli.output.verify import verify_json, verify_lines
+
+    output.value(verify_json(result, now()), verify_lines(result, now()))
+    skipped = report_skipped(output, result.skipped)
     return max(result.exit_status, skipped) if result.is_ok else result.exit_status
 
 

@@ -1,0 +1,56 @@
+"""Put the files of a decoded snapshot into a folder, without applying anything to this machine."""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tklb.base.fs import private_folder
+from tklb.base.measure import format_count
+from tklb.errors import RestoreRefused
+from tklb.host.files.write_entry import FileWriter
+from tklb.model.report import Skipped
+from tklb.restore.plan.plan import SnapshotContents
+from tklb.restore.prepare import DecodedSnapshot, read_contents
+
+log = logging.getLogger(__name__)
+
+
+def need_empty_folder(into: Path) -> None:
+    """Raise RestoreRefused where the folder exists and is not empty, or is something else."""
+    if os.path.lexists(into) and (not into.is_dir() or into.is_symlink() or any(into.iterdir())):
+        raise RestoreRefused(reason=f"{into} is there and is no empty folder")
+
+
+def extract_files(decoded: DecodedSnapshot, into: Path) -> tuple[Skipped, ...]:
+    """Put all files, with their whole metadata, and the snapshot metadata below `into`; give what was skipped."""
+    private_folder(into)
+    contents = read_contents(decoded)
+    with FileWriter(os.fsencode(into), tuple(map(os.fsencode, decoded.stages))) as writer:
+        skipped = tuple(_write_all(writer, contents))
+    for stage in (folder / decoded.source.entry.stage for folder in decoded.folders):
+        if stage.is_dir():  # a shard without dumps has no metadata folder
+            shutil.copytree(stage, into / decoded.source.entry.stage, dirs_exist_ok=True)
+    log.info(
+        "extracted %s of snapshot %s into %s, skipped %d", format_count(sum(1 for _ in contents.manifest()), "file"),
+        contents.snapshot, into, len(skipped),
+    )  # fmt: skip
+    return skipped
+
+
+def _write_all(writer: FileWriter, contents: SnapshotContents) -> Iterator[Skipped]:
+    """Write every file: further names of one as links to it, the times of folders when all is there."""
+    groups = {path: group for group in contents.contents.hard_links for path in group}
+    first: dict[tuple[bytes, ...], bytes] = {}
+    times = []
+    for listed in writer.prepare_ahead(contents.manifest(), lambda entry: entry):
+        stored = contents.amended.get(listed.path)
+        entry = listed._replace(sha256=stored, size=None) if stored else listed
+        group = groups.get(entry.path, (entry.path,))
+        partner = first.setdefault(group, entry.path)
+        yield from writer.write(entry) if partner == entry.path else writer.link(entry, partner)
+        if entry.kind == "dir" and entry.mtime_ns is not None:
+            times.append((entry.path, entry.mtime_ns))
+    for path, mtime_ns in times:
+        yield from writer.set_folder_time(path, mtime_ns)

@@ -1,0 +1,112 @@
+"""What a plan of a restore is made from: a snapshot, decoded into a private folder, and this machine as it is."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tklb.base.fs import fresh_folder, run_lock
+from tklb.config.paths import ROOT
+from tklb.errors import TargetDamaged
+from tklb.host.accounts import read_accounts
+from tklb.host.apt_sources import read_source_files
+from tklb.host.dpkg import list_installed
+from tklb.host.files.live_files import LiveFiles
+from tklb.model.files import FileEntry
+from tklb.profile.detect import detect_profile
+from tklb.profile.folder import load_profile
+from tklb.restore.decode import decode
+from tklb.restore.dumps import FoundDumps, find_dumps, list_server_features, place_copies
+from tklb.restore.plan.plan import CurrentMachine, SnapshotContents
+from tklb.restore.select import select_snapshot
+from tklb.restore.source import SnapshotSource
+from tklb.session import TargetSession
+from tklb.snapshot import metadata
+from tklb.snapshot.machine import this_machine
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedSnapshot:
+    """A snapshot in private folders of this machine.
+
+    `folders` hold the files, one folder for each shard; `metadata` is the folder of its metadata, in the first of them;
+    `copies` holds the copies of SQLite databases, each at the path of its database.
+    """
+
+    source: SnapshotSource
+    folders: tuple[Path, ...]
+    metadata: Path
+    copies: Path
+
+    @property
+    def stages(self) -> tuple[Path, ...]:
+        """All folders that have contents of files."""
+        return (*self.folders, self.copies)
+
+
+@contextmanager
+def open_snapshot(session: TargetSession, wanted: str, *, is_checked: bool) -> Iterator[DecodedSnapshot]:
+    """Select, download and decode a snapshot, with the lock of a run held; the block's end removes the decoded files.
+
+    Raises TargetDamaged for metadata that was not sealed, unless it need not be checked: a plan made of it could leave
+    out or delete anything.
+    """
+    paths = session.paths
+    with run_lock(paths.lock), fresh_folder(paths.state / "restore") as work:
+        source = select_snapshot(session, wanted)
+        folders = decode(session, source, work)
+        stage = folders[0] / source.entry.stage
+        if is_checked:
+            _check_metadata(source, stage)
+        yield DecodedSnapshot(source, folders, stage, place_copies(work, folders, stage))
+
+
+def _check_metadata(source: SnapshotSource, stage: Path) -> None:
+    if metadata.digest(stage) != source.entry.content_digest:
+        reason = f"the metadata of {source.entry.snapshot} is not what was sealed; --into DIR decodes its files"
+        raise TargetDamaged(address=source.target.address, reason=reason)
+
+
+def read_contents(decoded: DecodedSnapshot, dumps: FoundDumps | None = None) -> SnapshotContents:
+    """Read the metadata of a decoded snapshot. Raises TargetDamaged where it is not whole."""
+    dumps = dumps or FoundDumps()
+    return SnapshotContents(
+        snapshot=decoded.source.entry.snapshot,
+        contents=metadata.read(decoded.metadata),
+        manifest=lambda: metadata.read_manifest(decoded.metadata),
+        amended=dict(decoded.source.entry.amended),
+        base=_read_install_state(decoded.metadata / metadata.PROFILE),
+        servers=dumps.servers,
+        broken=dumps.broken,
+    )
+
+
+def read_dumps(decoded: DecodedSnapshot) -> FoundDumps:
+    """Find and check the database dumps of a decoded snapshot. Raises DatabaseFailed."""
+    return find_dumps(decoded.folders, decoded.source.entry.stage)
+
+
+def read_machine(session: TargetSession, files: LiveFiles, dumps: FoundDumps) -> CurrentMachine:
+    """Ask this machine for everything that a plan compares with the snapshot."""
+    return CurrentMachine(
+        machine=this_machine("", detect_profile(ROOT, session.paths.profiles).id, (), frozenset()),
+        accounts=read_accounts(ROOT),
+        packages=list_installed(ROOT),
+        files=files,
+        sources=read_source_files(ROOT),
+        offers=list_server_features(session.config.databases, dumps),
+    )
+
+
+def _read_install_state(folder: Path) -> Callable[[bytes], FileEntry | None] | None:
+    """Give a look-up in the profile of the backed-up machine; None where it was derived on that machine itself."""
+    profile = load_profile(folder)
+    if profile.recipe.derived:
+        return None
+
+    @cache
+    def read_entries() -> dict[bytes, FileEntry]:
+        return {entry.path: entry for entry in profile.entries()}
+
+    return lambda path: read_entries().get(path)

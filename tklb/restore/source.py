@@ -1,0 +1,84 @@
+"""Open a target with the right key, and read its ledger.
+
+Nothing that the ledger does not name is used.
+"""
+
+from dataclasses import dataclass
+
+from tklb.crypto.armor import LONGEST_KEY_FILE
+from tklb.crypto.key_file import open_key, read_key_text
+from tklb.crypto.secret import read_older, read_secret
+from tklb.errors import KeyUnusable
+from tklb.ledger.read import Ledger, read_ledger
+from tklb.model.secret import Secret
+from tklb.model.snapshot import LedgerEntry
+from tklb.session import TargetSession
+from tklb.storage.backend import KEY, Backend
+from tklb.storage.kinds import open_backend
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedKey:
+    """A key. `wrapped` is the key file of the target that it came from, "" where it came from elsewhere."""
+
+    secret: Secret
+    wrapped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSource:
+    """A snapshot, where it is, and the keys.
+
+    `secret` decrypts this snapshot; `current` seals from now on; `older` are the keys before that one. `wrapped` is
+    the key file of the target if the passphrase opened it, else "": anybody can have written any other.
+    """
+
+    target: Backend
+    secret: Secret
+    entry: LedgerEntry
+    current: Secret
+    older: tuple[Secret, ...] = ()
+    wrapped: str = ""
+    problems: tuple[str, ...] = ()  # of the rest of the ledger
+
+
+def open_ledger(session: TargetSession) -> tuple[Backend, Ledger, OpenedKey]:
+    """Give the target, its whole ledger, and the key. Raises what is wrong with key or target.
+
+    The key is that of the key file; else that of this machine, unless it does not fit; else the one the target keeps.
+    """
+    paths, access = session.paths, session.access
+    target = open_backend(session.config.target, session.config, paths.regions)
+    if access.key is not None:
+        return _read_with(session, target, OpenedKey(open_key(read_key_text(access.key), access.ask)))
+    if access.by_passphrase or not paths.secret.exists():
+        return _read_with(session, target, _open_kept_key(session, target))
+    try:
+        return _read_with(session, target, OpenedKey(read_secret(paths.secret)))
+    except KeyUnusable:
+        if not _read_kept_key(target):
+            raise
+    return _read_with(session, target, _open_kept_key(session, target))
+
+
+def _read_with(session: TargetSession, target: Backend, key: OpenedKey) -> tuple[Backend, Ledger, OpenedKey]:
+    older = read_older(session.paths.older_secrets)
+    return target, read_ledger(target, key.secret, session.paths.ledger, older, thorough=True), key
+
+
+def _open_kept_key(session: TargetSession, target: Backend) -> OpenedKey:
+    """Open the key that the target keeps. It must have a passphrase: whoever can write there can replace it."""
+    from tklb.crypto.key_encryption import decrypt_key
+
+    text = _read_kept_key(target)
+    if not text:
+        reason = f"this machine has none, --key was not given, and {target.address} keeps none"
+        raise KeyUnusable(reason=reason)
+    return OpenedKey(decrypt_key(text, session.access.ask()), text)
+
+
+def _read_kept_key(target: Backend) -> str:
+    """Give the key file of the target; "" where it keeps none."""
+    if target.stat(KEY) is None:
+        return ""
+    return target.read(KEY, LONGEST_KEY_FILE).decode("utf-8", "replace")
