@@ -6,8 +6,9 @@ from tklb.diff.rules import parse_override
 from tklb.errors import UsageWrong
 from tklb.model.databases import Database, SavedDatabase, SavedServer, SavedTable, ServerFeatures
 from tklb.model.plan import StepKind
-from tklb.restore.plan.databases import DatabasePlan, list_items, plan_databases
+from tklb.restore.plan.databases import list_items, plan_databases
 from tklb.restore.plan.filter import Rename, RestoreFilter, parse_rename
+from tklb.restore.plan.part import PlanPart
 
 SHOP = SavedDatabase(
     "mysql", "shop", "shop", (SavedTable("cache"), SavedTable("orders", 3, ("o",))), 900, ("engine:InnoDB",)
@@ -29,16 +30,16 @@ OFFERS = {
 }
 
 
-def plan(*limits: str, renames: tuple[str, ...] = (), broken: frozenset[bytes] = frozenset()) -> DatabasePlan:
+def plan(*limits: str, renames: tuple[str, ...] = (), broken: frozenset[bytes] = frozenset()) -> PlanPart:
     choice = RestoreFilter(limit=tuple(map(parse_override, limits)), renames=tuple(map(parse_rename, renames)))
     return plan_databases((MYSQL, PGSQL), OFFERS, choice, broken)
 
 
-def loads(found: DatabasePlan) -> dict[bytes, tuple[str, tuple[str, ...] | None, tuple[str, ...]]]:
+def loads(found: PlanPart) -> dict[bytes, tuple[str, tuple[str, ...] | None, tuple[str, ...]]]:
     return {step.item: (step.load.into, step.load.tables, step.load.kept) for step in found.steps if step.load}
 
 
-def accounts(found: DatabasePlan) -> list[bytes]:
+def accounts(found: PlanPart) -> list[bytes]:
     return [step.item for step in found.steps if step.kind is StepKind.DATABASE_ACCOUNTS]
 
 
@@ -110,7 +111,7 @@ def test_what_this_server_will_not_take_is_named_beforehand() -> None:
 def test_older_server_here_is_named() -> None:
     offers = {"mysql": ServerFeatures("MariaDB 10.6.1", (10, 6))}
     warnings = plan_databases((MYSQL,), offers, RestoreFilter(), frozenset()).warnings
-    assert warnings == ["the databases are of MariaDB 10.11.14, newer than MariaDB 10.6.1 here"]
+    assert warnings == ("the databases are of MariaDB 10.11.14, newer than MariaDB 10.6.1 here",)
 
 
 def test_server_that_does_not_answer_is_named() -> None:

@@ -215,7 +215,7 @@ def test_a_linked_parent_is_never_followed_and_all_below_is_named() -> None:
     plan = plan_for(saved(base_tree(), there), here)
     assert plan.is_empty
     assert {item.item for item in plan.skipped} == {b"/srv/www/new", b"/srv/www/pics", b"/srv/www/pics/logo"}
-    assert all("/srv/www is no folder" in item.reason for item in plan.skipped)
+    assert all("/srv/www is not a folder" in item.reason for item in plan.skipped)
 
 
 def test_a_linked_parent_that_is_a_folder_in_the_snapshot_becomes_one() -> None:

@@ -1,11 +1,10 @@
-"""Plan the return of databases: which go where, what of them stays, and what this machine's servers will not take.
+"""Plan the restore of databases: which ones, under which names, and what this machine's servers do not support.
 
-Takes what the snapshot has and what this machine's servers offer; gives steps, warnings and what is skipped. Pure.
+Takes the saved databases and the features of this machine's servers; gives a PlanPart. Pure.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from tklb.databases.filter import DatabaseFilter, filter_for, item_of
 from tklb.errors import printable
@@ -13,16 +12,10 @@ from tklb.model.databases import DatabaseLoad, SavedDatabase, SavedServer, Saved
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.filter import RestoreFilter
+from tklb.restore.plan.part import PlanPart, join_parts
 
 DATABASES = (StepKind.DATABASE_ACCOUNTS, StepKind.DATABASE)
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
-
-
-@dataclass(slots=True)
-class DatabasePlan:
-    steps: list[Step] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
 
 
 def plan_databases(
@@ -30,67 +23,66 @@ def plan_databases(
     offers: Mapping[str, ServerFeatures],
     choice: RestoreFilter,
     broken: frozenset[bytes],
-) -> DatabasePlan:
-    """Plan for every saved server; `offers` lacks the engines whose server cannot be asked yet.
+) -> PlanPart:
+    """Plan for every saved server. `offers` lacks the engines whose servers do not answer.
 
     `broken` are the items (`mysql:DB`) whose dumps are not whole.
     """
-    plan = DatabasePlan()
-    for server in servers:
-        wish = filter_for(server.engine, choice.limit, limited=choice.is_limited)
-        wanted = [database for database in server.databases if wish.database(database.name)]
-        if server.accounts and not choice.is_limited and not wish.wants_none():
-            detail = f"{len(server.accounts)} accounts"
-            plan.steps.append(Step(StepKind.DATABASE_ACCOUNTS, server.engine.encode(), detail))
-        if wanted:
-            _compare_versions(plan, server, offers.get(server.engine))
-        for database in wanted:
-            _plan_database(plan, database, wish, choice, offers.get(server.engine), broken)
-    return plan
+    return join_parts(_plan_server(server, offers.get(server.engine), choice, broken) for server in servers)
+
+
+def _plan_server(
+    server: SavedServer, offer: ServerFeatures | None, choice: RestoreFilter, broken: frozenset[bytes]
+) -> PlanPart:
+    scope = filter_for(server.engine, choice.limit, limited=choice.is_limited)
+    wanted = [database for database in server.databases if scope.database(database.name)]
+    parts = []
+    if server.accounts and not choice.is_limited and not scope.wants_none():
+        step = Step(StepKind.DATABASE_ACCOUNTS, server.engine.encode(), f"{len(server.accounts)} accounts")
+        parts.append(PlanPart((step,)))
+    if wanted:
+        parts.append(PlanPart(warnings=tuple(_compare_versions(server, offer))))
+    parts += [_plan_database(database, scope, choice, offer, broken) for database in wanted]
+    return join_parts(parts)
 
 
 def list_items(servers: Iterable[SavedServer]) -> Iterator[bytes]:
-    """All that can be asked for by name: databases, and tables in every way to spell them."""
-    for server in servers:
-        for database in server.databases:
-            yield item_of(server.engine, database.name)
-            for table in database.tables:
-                yield from (item_of(server.engine, database.name, name) for name in spellings(server.engine, table))
+    """Give every item that a user can name: databases, and tables in all spellings."""
+    for database in (database for server in servers for database in server.databases):
+        yield item_of(database.engine, database.name)
+        for table in database.tables:
+            yield from (item_of(database.engine, database.name, name) for name in spellings(database.engine, table))
 
 
 def spellings(engine: str, table: SavedTable) -> tuple[str, ...]:
-    """The ways to name a table: in PostgreSQL with and without its schema."""
+    """Give the spellings of a table: in PostgreSQL with and without its schema."""
     bare = table.name.partition(".")[2] if engine == "pgsql" else ""
     return (table.name, bare) if bare else (table.name,)
 
 
 def _plan_database(
-    plan: DatabasePlan,
     saved: SavedDatabase,
-    wish: DatabaseFilter,
+    scope: DatabaseFilter,
     choice: RestoreFilter,
     offer: ServerFeatures | None,
     broken: frozenset[bytes],
-) -> None:
+) -> PlanPart:
     item = item_of(saved.engine, saved.name)
     if item in broken:
-        plan.skipped.append(Skipped(item, "its dump is not whole in the snapshot"))
-        return
-    into = choice.name_of(saved.engine, saved.name)
-    rows = [table for table in saved.tables if wish.rows(saved.name, *spellings(saved.engine, table))]
-    is_whole = not choice.is_limited or wish.is_whole(saved.name)
+        return PlanPart(skipped=(Skipped(item, "its dump is not whole in the snapshot"),))
+    rows = [table for table in saved.tables if scope.rows(saved.name, *spellings(saved.engine, table))]
+    is_whole = not choice.is_limited or scope.is_whole(saved.name)
     load = DatabaseLoad(
         saved=saved,
-        into=into,
+        into=choice.name_of(saved.engine, saved.name),
         tables=None if is_whole else tuple(table.name for table in rows),
         kept=tuple(table.name for table in saved.tables if table.rows is None or table not in rows) if is_whole else (),
     )
-    plan.steps.append(Step(StepKind.DATABASE, item, _describe_load(load, offer), load=load))
-    if offer:
-        plan.warnings += [
-            f"{printable(item)} needs {printable(need)}, which this server has not"
-            for need in _find_unmet_needs(saved, offer)
-        ]
+    needs = _find_unmet_needs(saved, offer) if offer else []
+    return PlanPart(
+        steps=(Step(StepKind.DATABASE, item, _describe_load(load, offer), load=load),),
+        warnings=tuple(f"{printable(item)} needs {printable(need)}, which this server has not" for need in needs),
+    )
 
 
 def _describe_load(load: DatabaseLoad, offer: ServerFeatures | None) -> str:
@@ -111,16 +103,19 @@ def _find_unmet_needs(saved: SavedDatabase, offer: ServerFeatures) -> list[str]:
     return [need for need in saved.needs if need.partition(":")[0] in kinds and need not in offer.features]
 
 
-def _compare_versions(plan: DatabasePlan, server: SavedServer, offer: ServerFeatures | None) -> None:
+def _compare_versions(server: SavedServer, offer: ServerFeatures | None) -> Iterator[str]:
+    """Give a warning if the server here does not answer, or has another version."""
     if offer is None:
-        plan.warnings.append(
-            f"no {server.engine} server answers here: it is started when its databases are due, "
-            "and what it will not take is known only then"
+        yield (
+            f"no {server.engine} server answers here: the restore starts it before it loads the databases, "
+            "and only then knows what it does not support"
         )
         return
-    if (found := _NUMBER.search(server.version)) and offer.number:
-        number = tuple(map(int, found[0].split(".")))[: len(offer.number)]
-        if number > offer.number:
-            plan.warnings.append(f"the databases are of {server.version}, newer than {offer.version} here")
-        elif number < offer.number:
-            plan.warnings.append(f"the databases are of {server.version}; this server is {offer.version}")
+    found = _NUMBER.search(server.version)
+    if not found or not offer.number:
+        return
+    number = tuple(map(int, found[0].split(".")))[: len(offer.number)]
+    if number > offer.number:
+        yield f"the databases are of {server.version}, newer than {offer.version} here"
+    elif number < offer.number:
+        yield f"the databases are of {server.version}; this server is {offer.version}"

@@ -1,14 +1,14 @@
-"""Which file steps bring a machine to what a manifest says.
+"""Plan the file steps that make a machine match a manifest.
 
-Takes the manifest's entries (sorted by path), the deleted paths and a view of the machine; gives steps, and the
-values that say what was left out and why. Pure: the machine is asked through `Present`. Only steps are kept, so a
-million unchanged entries cost nothing.
+Takes the entries of the manifest (sorted by path), the deleted paths and a view of the machine; gives steps, and what
+is left out and why. Pure: it asks the machine through `Present`. Only steps are kept, so a million unchanged entries
+cost no memory.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tklb.diff.sqlite_names import LOG_HEAD, SMALLEST_PAGE, is_log, sidecars
@@ -26,29 +26,30 @@ _NEW = {
 }  # one text for a million steps
 
 Inode = tuple[int | None, int | None]
+FolderTimes = tuple[tuple[bytes, int], ...]  # folders and their mtime, to set when all else is done
 
 
 class Present(Protocol):
-    """The machine as it is. No path is ever followed through a symbolic link."""
+    """The machine as it is now. An implementation follows no symbolic link and raises nothing."""
 
     def entry(self, path: bytes) -> FileEntry | None:
-        """What stands at `path`, without digests; None where nothing does or a parent is no folder."""
+        """Give the entry at `path` without digests; None if there is none, or if a parent is not a folder."""
 
     def names(self, path: bytes) -> tuple[bytes, ...]:
-        """The names in the folder `path`."""
+        """Give the names in the folder `path`."""
 
     def digest(self, path: bytes, algorithm: str) -> str | None:
-        """The digest of a file, or None where it cannot be read."""
+        """Give the digest of a file, or None if it cannot be read."""
 
     def head(self, path: bytes, count: int) -> bytes:
-        """The first `count` bytes of a file, fewer where it is shorter, none where it cannot be read."""
+        """Give the first `count` bytes of a file, fewer if it is shorter, none if it cannot be read."""
 
     def find_barrier(self, path: bytes) -> bytes | None:
-        """The nearest parent of `path` that is there and is no folder (a symbolic link, a file), or None."""
+        """Give the topmost parent of `path` that is not a folder but a link or a file, or None."""
 
 
 def find_differences(want: FileEntry, have: FileEntry) -> tuple[str, ...]:
-    """What of the metadata differs, of two entries of one kind. A folder's mtime is none of it."""
+    """Compare the metadata of two entries of one kind. The mtime of a folder does not count."""
     found = []
     if want.uid not in (None, have.uid) or want.gid not in (None, have.gid):
         found.append("owner")
@@ -62,101 +63,128 @@ def find_differences(want: FileEntry, have: FileEntry) -> tuple[str, ...]:
 
 
 def is_same_time(want: int | None, have: int | None) -> bool:
-    """Whether a file system shows the time it was given: some keep whole seconds only."""
+    """Whether two times are the same. Some file systems keep whole seconds only."""
     if want is None or want == have:
         return True
     return have is not None and have % _SECOND == 0 and want // _SECOND == have // _SECOND
 
 
-@dataclass(slots=True)
-class LinkGroup:
-    """Names of one inode on the backed-up machine. `leader` is the name that the others link to here."""
+@dataclass(frozen=True, slots=True)
+class _Leader:
+    """The name that the others of a group of hard links link to."""
 
-    paths: tuple[bytes, ...]
-    leader: bytes | None = None
-    inode: Inode | None = None  # of the leader, where it is on the machine already
-    dressed: bool = False  # its metadata is seen to
+    path: bytes
+    inode: Inode | None  # if it is on the machine already
+    has_metadata: bool = False  # a step sets its metadata, or nothing differs
 
 
-@dataclass(slots=True)
-class FilePlanner:
-    """Collects the file steps. Call `want` for every entry in path order, then `finish` once."""
+@dataclass(frozen=True, slots=True)
+class FileInputs:
+    """All that the planner of files needs besides the entries of the manifest."""
 
     present: Present
     ids: OwnerMap
-    identity: KeepRules
+    keep_rules: KeepRules
     deleted: tuple[bytes, ...]  # sorted, and only what is wanted
-    groups: Mapping[bytes, LinkGroup]  # by every path of each group
-    standing: AbstractSet[bytes]  # the paths of groups that this restore brings back itself
+    groups: Mapping[bytes, tuple[bytes, ...]]  # hard links: each path with all paths of its group
+    standing: AbstractSet[bytes]  # the paths of groups that this restore itself brings back
     amended: Mapping[bytes, str]
     wanted: Callable[[bytes], bool]  # whether a path is within the limits
-    brought_logs: AbstractSet[bytes]  # what the manifest has beside SQLite databases, by its names
-    packages_come: bool = False  # packages are to be installed, and may bring what was deleted
-    steps: list[Step] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    kept: Tally[KeepRule] = field(default_factory=Tally)  # what stays by which guard
-    replaced: list[Step] = field(default_factory=list)  # files of this machine that get other content
-    _quiet: dict[bytes, int] = field(default_factory=dict)  # unchanged folders of the manifest and their mtime
-    _nowhere: bytes = b"\0"  # what paths below the last folder that is not there begin with
-    _times: dict[bytes, int] = field(default_factory=dict)
-    _opened: set[bytes] = field(default_factory=set)  # what is no folder now and will be one
-    _gone: set[bytes] = field(default_factory=set)  # deletions planned
-    _back: set[bytes] = field(default_factory=set)  # deleted paths that the manifest has as something else
+    brought_logs: AbstractSet[bytes]  # files of the manifest with the names of SQLite's logs
+    packages_come: bool = False  # packages will be installed, and may bring deleted files back
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlan:
+    """The steps for files. `replaced` are the paths of files of this machine that get other content."""
+
+    steps: tuple[Step, ...] = ()
+    warnings: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    replaced: tuple[bytes, ...] = ()
+    folder_times: FolderTimes = ()
+
+
+class FilePlanner:
+    """Collects the file steps. Call `want` for every entry in path order, then `finish` once."""
+
+    def __init__(self, inputs: FileInputs) -> None:
+        self._inputs = inputs
+        self._present = inputs.present
+        self._deleted = inputs.deleted
+        self._steps: list[Step] = []
+        self._skipped: list[Skipped] = []
+        self._warnings: list[str] = []
+        self._kept: Tally[KeepRule] = Tally()  # paths that stay, by the rule that keeps them
+        self._replaced: list[bytes] = []
+        self._leaders: dict[bytes, _Leader] = {}  # by the first path of a group
+        self._quiet: dict[bytes, int] = {}  # unchanged folders of the manifest and their mtime
+        self._nowhere = b"\0"  # prefix of the paths below the last folder that this machine does not have
+        self._times: dict[bytes, int] = {}
+        self._opened: set[bytes] = set()  # objects that are no folders now and will be
+        self._gone: set[bytes] = set()  # planned deletions
+        self._back: set[bytes] = set()  # deleted paths that the manifest has as another kind
 
     def want(self, entry: FileEntry) -> None:
-        """Plan what brings `entry` about."""
+        """Plan the steps that bring `entry` about."""
         if self._is_deleted(entry.path):
             self._back.add(entry.path)
-        have = None if self._is_nowhere(entry.path) else self.present.entry(entry.path)
+        have = None if self._is_nowhere(entry.path) else self._present.entry(entry.path)
         if have is None and not self._is_nowhere(entry.path):
             if barrier := self._barrier(entry.path):
-                self._skip(entry.path, f"{printable(barrier)} is no folder on this machine; links are never followed")
+                self._skip(entry.path, f"{printable(barrier)} is not a folder on this machine; tklb follows no links")
                 return
             if entry.kind == "dir":
                 self._nowhere = entry.path + b"/"
         try:
-            wanted = self.ids.map_entry(entry)
+            wanted = self._inputs.ids.map_entry(entry)
         except ValueError as exc:
             self._skip(entry.path, f"its access control list is malformed: {exc}")
             return
-        if entry.path in self.amended:
-            wanted = wanted._replace(sha256=self.amended[entry.path], size=None)
+        if entry.path in self._inputs.amended:
+            wanted = wanted._replace(sha256=self._inputs.amended[entry.path], size=None)
         step = self._step(wanted, have)
         if step and not self._accept(step):
             self._depose(entry.path)
             return
         self._note_folder(wanted, have, step)
 
-    def finish(self) -> tuple[tuple[bytes, int], ...]:
-        """Plan the deletions, and give the folder times to set when all is done."""
-        self._delete(path for path in reversed(self.deleted) if path not in self._back and path not in self._gone)
-        for step in self.steps:
-            parent = parent_of(step.item)
-            if parent in self._quiet:
-                self._times[parent] = self._quiet[parent]
-        return tuple(sorted(self._times.items(), reverse=True))
+    def finish(self) -> FilePlan:
+        """Plan the deletions, and give the plan."""
+        self._delete(path for path in reversed(self._deleted) if path not in self._back and path not in self._gone)
+        for parent in {parent_of(step.item) for step in self._steps} & self._quiet.keys():
+            self._times[parent] = self._quiet[parent]
+        kept = (f"kept: {paths} {rule.reason}" for rule, paths in self._kept.lines())
+        return FilePlan(
+            steps=tuple(self._steps),
+            warnings=(*self._warnings, *kept),
+            skipped=tuple(self._skipped),
+            replaced=tuple(self._replaced),
+            folder_times=tuple(sorted(self._times.items(), reverse=True)),
+        )
 
     # ------------------------------------------------------------ one entry
 
     def _step(self, want: FileEntry, have: FileEntry | None) -> Step | None:
-        group = self.groups.get(want.path) if want.kind != "dir" else None
+        group = self._inputs.groups.get(want.path) if want.kind != "dir" else None
         if group is None:
             return self._own_step(want, have, (want.path,))
-        if group.leader is None:
-            self._find_partner(group, want)
-        if group.leader is None:
-            step = self._own_step(want, have, group.paths)
-            written = step is not None and step.kind is StepKind.WRITE
-            group.leader, group.dressed = want.path, True
-            group.inode = None if have is None or written else (have.dev, have.ino)
-            return step
-        if have and (have.dev, have.ino) == group.inode:
-            differing = () if group.dressed else find_differences(want, have)
-            group.dressed = True
-            return Step(StepKind.METADATA, want.path, " ".join(differing), want, have) if differing else None
-        group.dressed = True
-        return Step(StepKind.LINK, want.path, f"to {printable(group.leader)}", want, have, group.leader)
+        leader = self._leaders.get(group[0]) or self._find_leader(group, want)
+        if leader is None:
+            return self._lead(group, want, have)
+        self._leaders[group[0]] = replace(leader, has_metadata=True)
+        if have is None or (have.dev, have.ino) != leader.inode:
+            return Step(StepKind.LINK, want.path, f"to {printable(leader.path)}", want, have, leader.path)
+        differing = () if leader.has_metadata else find_differences(want, have)
+        return Step(StepKind.METADATA, want.path, " ".join(differing), want, have) if differing else None
+
+    def _lead(self, group: tuple[bytes, ...], want: FileEntry, have: FileEntry | None) -> Step | None:
+        """Make `want` the leader of its group."""
+        step = self._own_step(want, have, group)
+        is_written = step is not None and step.kind is StepKind.WRITE
+        inode = None if have is None or is_written else (have.dev, have.ino)
+        self._leaders[group[0]] = _Leader(want.path, inode, has_metadata=True)
+        return step
 
     def _own_step(self, want: FileEntry, have: FileEntry | None, names: tuple[bytes, ...]) -> Step | None:
         if have is None:
@@ -169,7 +197,7 @@ class FilePlanner:
         if not differing:
             return None
         if self._has_other_names(have, names):
-            # to change the inode would change a file that is none of this snapshot's
+            # the inode has names that are not in this snapshot: leave them as they are
             return Step(StepKind.WRITE, want.path, "a file of its own", want, have)
         return Step(StepKind.METADATA, want.path, " ".join(differing), want, have)
 
@@ -184,39 +212,39 @@ class FilePlanner:
             return False
         if want.sha256 is None:
             return is_same_time(want.mtime_ns, have.mtime_ns)
-        return self.present.digest(have.path, "sha256") == want.sha256
+        return self._present.digest(have.path, "sha256") == want.sha256
 
     def _is_overtaken(self, have: FileEntry) -> bool:
-        """Whether SQLite would replay a log into a file that is as it shall be: then the database is not.
+        """Whether SQLite would replay a log into a file that is otherwise right: then the database is wrong.
 
-        The file is written anew: who has it open must not go on writing to what was restored.
+        The restore writes the file again: a program that has it open must not write to the restored one.
         """
         if not have.size or have.size % SMALLEST_PAGE:
             return False
         logs, _ = self._logs(have.path)
         self._warn_of_logs(have.path, logs)
-        return any(self.wanted(log) and log not in self.brought_logs for log in logs)
+        return any(self._inputs.wanted(log) and log not in self._inputs.brought_logs for log in logs)
 
     def _has_other_names(self, have: FileEntry, names: Iterable[bytes]) -> bool:
-        """Whether the inode has names on this machine beside `names`."""
+        """Whether the inode has other names on this machine than `names`."""
         if have.kind == "dir" or (have.nlink or 1) == 1:
             return False
-        entries = (self.present.entry(name) for name in names)
+        entries = (self._present.entry(name) for name in names)
         shared = sum(1 for entry in entries if entry and (entry.dev, entry.ino) == (have.dev, have.ino))
         return shared != have.nlink
 
-    def _find_partner(self, group: LinkGroup, want: FileEntry) -> None:
-        """Make the first unchanged file of the install state the leader, where this machine has the same file."""
-        others = [path for path in group.paths if path not in self.standing]
+    def _find_leader(self, group: tuple[bytes, ...], want: FileEntry) -> _Leader | None:
+        """Take the first unchanged file of the install state as leader, if this machine has the same file."""
+        others = [path for path in group if path not in self._inputs.standing]
         for path in others:
-            have = self.present.entry(path)
+            have = self._present.entry(path)
             if have and self._is_that_file(have, want):
-                group.leader, group.inode = path, (have.dev, have.ino)
-                return
+                return _Leader(path, (have.dev, have.ino))
         if others:
-            self.warnings.append(
-                f"{printable(want.path)} is no hard link to {printable(others[0])} here: that one differs"
+            self._warnings.append(
+                f"{printable(want.path)} is no hard link to {printable(others[0])} here: that file differs"
             )
+        return None
 
     def _is_that_file(self, have: FileEntry, want: FileEntry) -> bool:
         if have.kind != want.kind or not self._same_content(want, have):
@@ -225,26 +253,27 @@ class FilePlanner:
 
     def _depose(self, path: bytes) -> None:
         """Let the next name lead the group of `path`, which stays as it is here."""
-        group = self.groups.get(path)
-        if group and group.leader == path:
-            group.leader, group.inode, group.dressed = None, None, False
+        group = self._inputs.groups.get(path)
+        leader = self._leaders.get(group[0]) if group else None
+        if group and leader and leader.path == path:
+            del self._leaders[group[0]]
 
     def _accept(self, step: Step) -> bool:
-        """Take a step into the plan, unless this machine keeps what it has, or has too much in its way."""
-        if guard := self.identity.find_rule(step.item):
-            self.kept.note(guard, step.item)
+        """Add a step to the plan, unless this machine keeps its own object, or a folder is in the way."""
+        if rule := self._inputs.keep_rules.find_rule(step.item):
+            self._kept.note(rule, step.item)
             return False
         if not self._makes_room(step):
             return False
         if step.kind in (StepKind.WRITE, StepKind.LINK) and step.entry and step.entry.kind == "file":
             self._clear_logs(step.item)
-        self.steps.append(step)
+        self._steps.append(step)
         if step.kind is StepKind.WRITE and step.was and step.was.kind == "file":
-            self.replaced.append(step)
+            self._replaced.append(step.item)
         return True
 
     def _makes_room(self, step: Step) -> bool:
-        """Plan what must go before `step`; say no where a folder that holds more than was deleted is in the way."""
+        """Plan the deletions before `step`; False if a folder in its place still holds something else."""
         assert step.entry is not None
         if step.was is None or step.was.kind == step.entry.kind:
             return True
@@ -252,7 +281,9 @@ class FilePlanner:
             self._opened.add(step.item)
         if step.was.kind != "dir":
             return True
-        below = self.deleted[bisect_left(self.deleted, step.item + b"/") : bisect_left(self.deleted, step.item + b"0")]
+        below = self._deleted[
+            bisect_left(self._deleted, step.item + b"/") : bisect_left(self._deleted, step.item + b"0")
+        ]
         self._delete(reversed(below))
         left = self._still_in(step.item)
         if left:
@@ -262,59 +293,61 @@ class FilePlanner:
     # ------------------------------------------------------------ deletions
 
     def _clear_logs(self, path: bytes) -> None:
-        """Plan that the log of another database goes, which SQLite would replay into the file that `path` becomes.
+        """Plan to delete the log of another database, which SQLite would replay into the new file `path`.
 
-        It goes before that file comes: a restore that is broken off in between finds its work when it is repeated.
+        The log goes before that file comes: so a restore that is interrupted in between finds the rest when repeated.
         """
         logs, index = self._logs(path)
         self._warn_of_logs(path, logs)
-        self._delete(name for name in (*index, *logs) if self.wanted(name) and name not in self.brought_logs)
+        self._delete(
+            name for name in (*index, *logs) if self._inputs.wanted(name) and name not in self._inputs.brought_logs
+        )
 
     def _warn_of_logs(self, path: bytes, logs: Iterable[bytes]) -> None:
-        self.warnings += [
-            f"kept: {printable(log)} is not among what is restored; SQLite would replay it into {printable(path)}"
+        self._warnings += [
+            f"kept: {printable(log)} is not part of this restore; SQLite would replay it into {printable(path)}"
             for log in logs
-            if not self.wanted(log)
+            if not self._inputs.wanted(log)
         ]
 
     def _logs(self, path: bytes) -> tuple[list[bytes], list[bytes]]:
-        """The logs beside `path` that SQLite would replay, and where there are any, the index of one (-shm)."""
+        """Give the logs beside `path` that SQLite would replay, and their index (-shm) if there are any."""
         if self._is_nowhere(path):
             return [], []
-        # only files are looked into: to open a device may do something
+        # read files only: opening a device may have an effect
         beside = [
-            name for name in sidecars(path) if (entry := self.present.entry(name)) is not None and entry.kind == "file"
+            name for name in sidecars(path) if (entry := self._present.entry(name)) is not None and entry.kind == "file"
         ]
-        logs = [name for name in beside if is_log(name, self.present.head(name, LOG_HEAD))]
+        logs = [name for name in beside if is_log(name, self._present.head(name, LOG_HEAD))]
         return logs, [name for name in beside if logs and name.endswith(b"-shm")]
 
     def _delete(self, paths: Iterable[bytes]) -> None:
-        """Plan deletions; `paths` come in reverse order, so that a folder follows what it holds."""
+        """Plan deletions. `paths` are in reverse order, so that a folder comes after its contents."""
         for path in paths:
-            have = self.present.entry(path)
+            have = self._present.entry(path)
             if have is None:
                 self._delete_unseen(path)
-            elif guard := self.identity.find_rule(path, deletion=True):
-                self.kept.note(guard, path)
+            elif rule := self._inputs.keep_rules.find_rule(path, deletion=True):
+                self._kept.note(rule, path)
             elif have.kind == "dir" and (left := self._still_in(path)):
-                self.warnings.append(f"kept: {printable(path)} was deleted, but still holds {printable(left[0])} here")
+                self._warnings.append(f"kept: {printable(path)} was deleted, but still holds {printable(left[0])} here")
             else:
                 self._gone.add(path)
-                self.steps.append(Step(StepKind.DELETE, path, have.kind, was=have))
+                self._steps.append(Step(StepKind.DELETE, path, have.kind, was=have))
 
     def _delete_unseen(self, path: bytes) -> None:
-        barrier = self.present.find_barrier(path)
+        barrier = self._present.find_barrier(path)
         if barrier is not None and not self._is_deleted(barrier):
             self._skip(
-                path, f"not deleted: {printable(barrier)} is no folder on this machine; links are never followed"
+                path, f"not deleted: {printable(barrier)} is not a folder on this machine; tklb follows no links"
             )
-        elif self.packages_come and barrier is None:
+        elif self._inputs.packages_come and barrier is None:
             self._gone.add(path)
-            self.steps.append(Step(StepKind.DELETE, path, "if a package brings it"))
+            self._steps.append(Step(StepKind.DELETE, path, "if a package brings it"))
 
     def _still_in(self, folder: bytes) -> list[bytes]:
-        """What a folder will hold when the deletions planned so far are done."""
-        return [name for name in self.present.names(folder) if join_path(folder, name) not in self._gone]
+        """Give the names that a folder will hold after the deletions planned so far."""
+        return [name for name in self._present.names(folder) if join_path(folder, name) not in self._gone]
 
     # ------------------------------------------------------------ notes
 
@@ -325,29 +358,29 @@ class FilePlanner:
         (self._times if changes else self._quiet)[want.path] = want.mtime_ns
 
     def _is_nowhere(self, path: bytes) -> bool:
-        """Whether it lies below a folder that this machine does not have: nobody need look for it there."""
+        """Whether it is below a folder that this machine does not have: then there is no need to look."""
         return path.startswith(self._nowhere)
 
     def _barrier(self, path: bytes) -> bytes | None:
-        """The parent of `path` that is no folder and will be none."""
-        barrier = self.present.find_barrier(path)
+        """Give the parent of `path` that is not a folder and will not be one."""
+        barrier = self._present.find_barrier(path)
         return None if barrier in self._opened else barrier
 
     def _skip(self, path: bytes, reason: str) -> None:
-        self.skipped.append(Skipped(path, reason))
+        self._skipped.append(Skipped(path, reason))
 
     def _is_deleted(self, path: bytes) -> bool:
-        place = bisect_left(self.deleted, path)
-        return place < len(self.deleted) and self.deleted[place] == path
+        place = bisect_left(self._deleted, path)
+        return place < len(self._deleted) and self._deleted[place] == path
 
 
-def make_link_groups(groups: Iterable[tuple[bytes, ...]]) -> dict[bytes, LinkGroup]:
-    """Every path of the groups with the group it belongs to."""
-    return {path: group for group in map(LinkGroup, groups) for path in group.paths}
+def make_link_groups(groups: Iterable[tuple[bytes, ...]]) -> dict[bytes, tuple[bytes, ...]]:
+    """Give every path of the groups with all paths of its group."""
+    return {path: group for group in groups for path in group}
 
 
 def is_plain(path: bytes) -> bool:
-    """Whether a path is absolute, and made of names only."""
+    """Whether a path is absolute and has only plain names."""
     names = path[1:].split(b"/")
     return path == b"/" or (path.startswith(b"/") and b"\0" not in path and {b"", b".", b".."}.isdisjoint(names))
 

@@ -1,6 +1,6 @@
-"""What of a snapshot is wanted on this machine: --skip, --limit, --as.
+"""The part of a snapshot that a restore brings back: --skip, --limit, --as, --rename-database.
 
-Takes overrides in the grammar of backups, says yes or no. Pure.
+Takes overrides in the form that backups use; decides about items. Pure.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _ENGINES = ("mysql", "pgsql")
 
 
 class Rename(NamedTuple):
-    """A database that gets another name; `engine` is empty where it was not said."""
+    """A new name for a database. `engine` is empty if the user gave none."""
 
     engine: str
     old: str
@@ -30,15 +30,16 @@ def parse_rename(text: str) -> Rename:
     if not colon or engine not in _ENGINES:
         engine, name = "", old
     if not equals or not name or not new or "/" in new or "=" in new:
-        raise UsageWrong(reason=f"`{text}` is no OLD=NEW")
+        raise UsageWrong(reason=f"--rename-database {text}: give OLD=NEW, or mysql:OLD=NEW or pgsql:OLD=NEW")
     return Rename(engine, name, new)
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreFilter:
-    """The wish of whoever restores. `skip` holds some of files, packages, users, databases.
+    """The options of a restore. `skip` has some of files, packages, users, databases.
 
-    Limits with nothing but `-` leave out; any other names all that is wanted. `own` are the folders of our own state.
+    If every limit starts with `-`, the limits only leave out. Otherwise only items that they name are wanted. `own` are
+    the folders with the state of tklb.
     """
 
     role: Role = Role.REPLACEMENT
@@ -58,12 +59,12 @@ class RestoreFilter:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of a snapshot is wanted. What was left out, the next backup of the chain would call deleted."""
+        """Whether all of a snapshot is wanted. The next backup of the chain would take left-out files for deleted."""
         return not self.limit and not self.skip and not self.renames
 
     @property
     def asked_paths(self) -> tuple[bytes, ...]:
-        """The paths asked for by name: no glob among them."""
+        """The paths that a limit names, without globs."""
         return tuple(
             item.value for item in self.limit
             if item.kind == "path" and item.include and not any(char in item.value for char in _GLOB)
@@ -71,30 +72,30 @@ class RestoreFilter:
 
     @property
     def asked_items(self) -> tuple[bytes, ...]:
-        """All asked for by name: paths, `package:NAME`, `user:NAME`, databases and their tables."""
+        """All items that a limit names: paths, `package:NAME`, `user:NAME`, databases and their tables."""
         names = (item for item in self.limit if item.include and item.kind in ("package", "user", *_ENGINES))
         plain = (item for item in names if not any(char in item.value for char in _GLOB))
         return (*self.asked_paths, *(item.kind.encode() + b":" + item.value for item in plain))
 
     def wants_part(self, name: str) -> bool:
-        """Whether any of `files`, `packages`, `users` or `databases` is wanted."""
+        """Whether any of a part is wanted: `files`, `packages`, `users` or `databases`."""
         kinds = {"files": ("path",), "packages": ("package",), "users": ("user",), "databases": _ENGINES}[name]
         return name not in self.skip and (not self.is_limited or any(i.include for i in self.limit if i.kind in kinds))
 
     def name_of(self, engine: str, database: str) -> str:
-        """What a database shall be called on this machine."""
+        """Give the name of a database on this machine."""
         renamed = (rename.new for rename in self.renames if rename.old == database and rename.engine in ("", engine))
         return next(renamed, database)
 
     def allows(self, kind: str, name: bytes) -> bool:
-        """Whether the path, package or user of that name is wanted."""
+        """Whether the path, package or user `name` is wanted."""
         return not self.limit or self._selection.allows(kind, name)
 
 
 def select_accounts(choice: RestoreFilter, merged: Accounts, here: Accounts) -> Accounts:
-    """The account files with the wanted users as `merged` has them, and all others as they are `here`.
+    """Give the account files with the wanted users as in `merged`, and all others as they are `here`.
 
-    Groups come when they come for all, or when a wanted user is in them; as members they get wanted users only.
+    A group comes if no limit names anything, or if a wanted user is in it. Its new members are wanted users only.
     """
     if not any(item.kind == "user" for item in choice.limit):
         return merged
@@ -110,7 +111,7 @@ def select_accounts(choice: RestoreFilter, merged: Accounts, here: Accounts) -> 
 
 
 class _WantedLines:
-    """Which lines of account files come: those of wanted users, and of the groups they need."""
+    """Selects lines of account files: those of wanted users, and of the groups that they need."""
 
     def __init__(self, choice: RestoreFilter, merged: Accounts, here: Accounts) -> None:
         self._names = {name for name in map(_name, merged.passwd) if choice.allows("user", name)}

@@ -1,10 +1,10 @@
-"""What stays with the machine that is restored to, and why: the one place.
+"""The paths that a restore keeps as they are on this machine, with the reasons. They are only here.
 
-Takes a path and a role, gives the guard that keeps it. Pure.
+Takes a path and a role; gives the rule that keeps the path. Pure.
 
-Patterns are those of the rules: a path with all below it, `*` within one name. What the first tables guard is
-overwritten when it is asked for by name (`--limit /etc/fstab`; neither `/etc` nor a glob asks). The last guards what
-comes back by other means, or what would break the machine: nothing asks for it.
+A pattern is a path with all below it; `*` stands within one name. A limit can name a path of KEPT or KEPT_BY_CLONES and
+so overwrite it (`--limit /etc/fstab`; neither `/etc` nor a glob does). Nothing overwrites NEVER_TOUCHED: those paths
+come back in other ways, or would break the machine.
 """
 
 from collections.abc import Iterable, Mapping
@@ -70,17 +70,17 @@ NEVER_TOUCHED: Reasons = {
 
 
 class KeepRules:
-    """The guards of one restore. `asked`: the paths asked for by name; `own`: the folders of our own state."""
+    """The rules of one restore. `named`: the paths that a limit names; `own`: the folders with the state of tklb."""
 
-    def __init__(self, role: Role, asked: Iterable[bytes] = (), own: Iterable[bytes] = ()) -> None:
-        wishes = [Rule(False, path, is_literal=True) for path in asked]
+    def __init__(self, role: Role, named: Iterable[bytes] = (), own: Iterable[bytes] = ()) -> None:
+        overwritten = [Rule(False, path, is_literal=True) for path in named]
         kept = {**KEPT, **(KEPT_BY_CLONES if role is Role.CLONE else {})}
         never = {**NEVER_TOUCHED, **_give_reason("is tklb's own state on this machine", *own)}
-        self._written = ((never, _make_rules(never)), (kept, _make_rules(kept).add_overrides(wishes)))
-        self._deleted = (*self._written, (NEVER_DELETED, _make_rules(NEVER_DELETED).add_overrides(wishes)))
+        self._written = ((never, _make_rules(never)), (kept, _make_rules(kept).add_overrides(overwritten)))
+        self._deleted = (*self._written, (NEVER_DELETED, _make_rules(NEVER_DELETED).add_overrides(overwritten)))
 
     def find_rule(self, path: bytes, *, deletion: bool = False) -> KeepRule | None:
-        """The guard that keeps `path` as it is here, or None where the backed-up machine's version wins."""
+        """Give the rule that keeps `path` as it is here, or None if the version of the snapshot wins."""
         for reasons, rules in self._deleted if deletion else self._written:
             decision = rules.decide(path)
             if decision.included and decision.rule:

@@ -1,6 +1,6 @@
-"""Whose files they will be: ids mapped from the backed-up machine to this one, and what is odd about them.
+"""The owners of restored files: ids mapped from the backed-up machine to this one, and warnings about them.
 
-Takes account files and manifest entries, gives mapped entries, sets of ids and warnings. Pure.
+Takes account files and manifest entries; gives mapped entries, sets of ids and warnings. Pure.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,10 +16,10 @@ from tklb.restore.plan.tally import Tally
 
 @dataclass(frozen=True, slots=True)
 class OwnerMap:
-    """Where the backed-up machine's ids go. Every recorded id is mapped exactly once: chains and swaps are exact.
+    """Maps ids of the backed-up machine to ids of this one, each exactly once: chains and swaps are exact.
 
-    An id that is in no map goes by its owner's name, where this machine has that name (a snapshot may hold no
-    accounts), else it stays.
+    An id that is in no map goes by the name of its owner, if this machine has that name: a snapshot may have no
+    accounts. Otherwise it stays.
     """
 
     uids: Mapping[int, int]
@@ -28,7 +28,7 @@ class OwnerMap:
     groups: Mapping[bytes, int] = field(default_factory=dict)
 
     def map_entry(self, entry: FileEntry) -> FileEntry:
-        """`entry` with owner, group and ACL entries mapped, less what does not travel. Raises ValueError: a bad ACL."""
+        """Give `entry` with mapped owner, group and ACL, and only the carried attributes. Raises ValueError: a bad ACL."""
         xattrs = entry.xattrs and tuple(
             (name, remap_acl(value, self.uids, self.gids) if name in ACLS else value)
             for name, value in entry.xattrs
@@ -48,7 +48,7 @@ def _map_id(number: int | None, name: bytes | None, ids: Mapping[int, int], name
 
 
 def read_ids(lines: Iterable[bytes]) -> dict[bytes, int]:
-    """Name -> id, from lines of passwd or group. Of a name given twice the first counts; malformed lines do not."""
+    """Read ids by name from lines of passwd or group. The first line of a name counts; malformed lines do not."""
     found: dict[bytes, int] = {}
     for line in lines:
         fields = line.split(b":")
@@ -58,22 +58,21 @@ def read_ids(lines: Iterable[bytes]) -> dict[bytes, int]:
 
 
 def find_nameless_ids(manifest: Iterable[FileEntry], accounts: Accounts) -> tuple[frozenset[int], frozenset[int]]:
-    """The uids and gids that files and ACLs of the manifest use and that no name of `accounts` owns."""
+    """Give the uids and gids in the manifest, also in ACLs, that no name of `accounts` owns."""
     uids, gids = _Recorder(), _Recorder()
     for entry in manifest:
         if entry.uname is None:
             uids.seen.add(entry.uid or 0)
         if entry.gname is None:
             gids.seen.add(entry.gid or 0)
-        for name, value in entry.xattrs or ():
-            if name in ACLS:
-                _record_acl(value, uids, gids)
+        for value in (value for name, value in entry.xattrs or () if name in ACLS):
+            _record_acl(value, uids, gids)
     named_uids, named_gids = read_ids(accounts.passwd).values(), read_ids(accounts.group).values()
     return frozenset(uids.seen) - {0, *named_uids}, frozenset(gids.seen) - {0, *named_gids}
 
 
 class _Recorder(Mapping[int, int]):
-    """A map that has nothing, and remembers what it was asked for."""
+    """An empty map that keeps the keys it was asked for."""
 
     def __init__(self) -> None:
         self.seen: set[int] = set()
@@ -93,11 +92,11 @@ def _record_acl(value: bytes, uids: _Recorder, gids: _Recorder) -> None:
     try:
         remap_acl(value, uids, gids)
     except ValueError:
-        return  # the plan names it
+        return  # the plan reports it
 
 
 class OwnerWatch:
-    """Notes files whose owner has no name on this machine, of which `accounts` are those it will have."""
+    """Notes files whose owner has no name on this machine. `accounts` are those after the restore."""
 
     def __init__(self, accounts: Accounts) -> None:
         self._users, self._groups = read_ids(accounts.passwd), read_ids(accounts.group)
@@ -110,5 +109,5 @@ class OwnerWatch:
             self._found.note(("group", entry.gname), entry.path)
 
     def lines(self) -> Iterator[str]:
-        for (what, name), paths in self._found.lines():
-            yield f"{what} {printable(name)} is not on this machine; its files keep a number without a name: {paths}"
+        for (kind, name), paths in self._found.lines():
+            yield f"{kind} {printable(name)} is not on this machine; its files keep a number without a name: {paths}"

@@ -1,4 +1,4 @@
-"""Many paths of a kind in one line. Pure."""
+"""One line for many paths of a kind. Pure."""
 
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
@@ -9,7 +9,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Tally(Generic[Key]):
-    """Counts paths by what they have in common, and remembers the first of each."""
+    """Counts paths by a key, and keeps the first path of each key."""
 
     def __init__(self) -> None:
         self._first: dict[Key, bytes] = {}
@@ -20,7 +20,7 @@ class Tally(Generic[Key]):
         self._count[key] = self._count.get(key, 0) + 1
 
     def lines(self) -> Iterator[tuple[Key, str]]:
-        """Every key with `first path (and N more)`, in the order they were met."""
+        """Give every key with `first path (and N more)`, in the order of the first paths."""
         for key, path in self._first.items():
             more = self._count[key] - 1
             yield key, printable(path) + (f" (and {more} more)" if more else "")
