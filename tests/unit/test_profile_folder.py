@@ -59,16 +59,16 @@ def test_a_recipe_says_what_it_means() -> None:
         ("[services]", "[hooks]\npre = []\n[services]", "unknown key `hooks`"),
         ("exclude =", "command = []\nexclude =", "unknown key `files.command`"),
         ('"/srv/cache"', "7", "`files.exclude` must be of type list"),
-        ('"/etc", "/srv"', "", "nothing would ever be backed up"),
+        ('"/etc", "/srv"', "", "so a backup would have no files"),
         ('"/etc", "/srv"', '"etc"', "`files.include`: not an absolute path: etc"),
         ('"/etc", "/srv"', '"/etc/../srv"', "`files.include`: not an absolute path: /etc/../srv"),
         ('"/etc", "/srv"', '"/etc", "/etc/shadow"', "/etc/shadow never travels as a file"),
         ('"/etc", "/srv"', '"/etc", "/var/lib/dpkg/info"', "/var/lib/dpkg/info never travels as a file"),
-        ('"/etc", "/srv"', '"/etc", "/srv/cache"', "/srv/cache is left out again"),
+        ('"/etc", "/srv"', '"/etc", "/srv/cache"', "/srv/cache is excluded by another rule"),
         ('"cron"', '"cron; reboot"', "`services.restart`: 'cron; reboot' is not allowed"),
         ('"mysql"', '"oracle"', "`databases.engines`: 'oracle' is not allowed"),
         ('"My machine"', '"two\\nlines"', "`summary` must be one line"),
-        ("[files]", "[files", "no TOML"),
+        ("[files]", "[files", "not TOML"),
     ],
 )
 def test_a_wrong_recipe_is_refused_naming_the_key(old: str, new: str, complaint: str) -> None:
@@ -103,11 +103,15 @@ def test_a_wellformed_folder_has_no_problems(folder: Path) -> None:
     ("name", "text", "complaint"),
     [
         ("files.mtree", "./etc type=dir mode=0755 uid=0 gid=0 uname=root gname=root\n./bin type=dir", "order of paths"),
-        ("files.mtree", "./usr type=dir mode=0755 uid=0 gid=0 uname=root gname=root\n", "left out by the rules"),
+        ("files.mtree", "./usr type=dir mode=0755 uid=0 gid=0 uname=root gname=root\n", "excluded by the rules"),
         ("files.mtree", "./etc/a type=file mode=0644 uid=0 gid=0 uname=root gname=root\n", "a file without SHA-256"),
-        ("files.mtree", "./etc/a type=dir mode=0755 uid=0 gid=0\n", "no owner's name"),
+        ("files.mtree", "./etc/a type=dir mode=0755 uid=0 gid=0\n", "no name of an owner"),
         ("files.mtree", "./etc/../../x type=dir\n", "files.mtree"),
-        ("files.mtree", "./etc type=dir mode=0755 uname=root gname=root time=1.0\n", "times are no install state"),
+        (
+            "files.mtree",
+            "./etc type=dir mode=0755 uname=root gname=root time=1.0\n",
+            "times are not part of an install state",
+        ),
         ("files.mtree", "./etc type=what\n", "files.mtree: line 1"),
         ("packages", "apache2; 1 amd64 manual\n", "packages: line 1"),
         ("passwd", "root:$6$secret:0:0:root:/root:/bin/bash\n", "passwd: line 1"),
@@ -138,7 +142,7 @@ def test_the_digest_covers_every_file(folder: Path) -> None:
 def test_profiles_are_found_by_id_and_by_folder(folder: Path) -> None:
     assert [profile.id for profile in list_shipped(folder.parent)] == ["mine"]
     assert find_profile(folder.parent, "mine").folder == find_profile(None, str(folder)).folder
-    with pytest.raises(ProfileInvalid, match="none of that name"):
+    with pytest.raises(ProfileInvalid, match="no profile with this id"):
         find_profile(folder.parent, "yours")
     shutil.rmtree(folder)
     assert list_shipped(folder.parent) == ()

@@ -1,1 +1,1 @@
-"""Install state: what a machine type is just after installation. Load, find, detect, check, build."""
+"""The install state of a type of machine: load, find, detect, derive, check and build profiles."""

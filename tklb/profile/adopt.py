@@ -1,4 +1,4 @@
-"""Keep a copy of the profile in use."""
+"""Keep a copy of the profile in use below /var/lib/tklb."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ from tklb.config.paths import Paths
 
 
 def adopt_profile(paths: Paths, folder: Path) -> None:
-    """Keep a copy of the profile in use: the install state must not change under a chain."""
+    """Replace the copy of the profile in use. The install state must not change while a chain uses it."""
     fresh = paths.profile.with_name("profile.new")
     remove_tree(fresh)
     shutil.copytree(folder, fresh, symlinks=True)

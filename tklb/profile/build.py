@@ -1,7 +1,7 @@
 """Build a profile from a clean root file system.
 
-Takes a root and a recipe, writes the profile's folder. The same content gives the same bytes: no times, no inode
-numbers, everything sorted. A root that somebody has lived in is refused, naming what gives it away.
+Takes a root and a recipe; writes the folder of the profile. The same content gives the same bytes: no times, no inode
+numbers, everything sorted. A root that somebody has used is refused, with the signs of use.
 """
 
 import os
@@ -26,16 +26,16 @@ _KEYWORDS = frozenset(
     {"mode", "uid", "gid", "uname", "gname", "size", "link", "device", "sha256digest", "xattr"}
 )  # fmt: skip
 _DEFAULTS = b"/set uid=0 gid=0 uname=root gname=root\n"
-_BORN_LATER = (  # made anew on every machine: none of these may be in the ground that all are measured by
+_MADE_LATER = (  # every machine makes its own: none of these may be in a profile
     "etc/ssh/ssh_host_*_key", "etc/ssl/private/ssl-cert-snakeoil.key", "usr/sbin/policy-rc.d", "root/.bash_history",
     "root/.ssh/authorized_keys", "home/*", "etc/hostname", "etc/fstab",
 )  # fmt: skip
-_MOST_OWNERS = 4  # a folder that more packages share stays when some of them go
-_SHOWN = 5  # signs named in the refusal
+_MOST_OWNERS = 4  # a folder of more packages than this stays when some of them go
+_SHOWN = 5  # signs of use in the message
 
 
 def build_profile(root: bytes, recipe: Path, out: Path | None = None) -> Profile:
-    """Write the profile of `root` into `out` (None: a folder named after the id) and load it. Raises ProfileInvalid."""
+    """Write the profile of `root` into `out` (None: a folder with its id as name). Raises ProfileInvalid."""
     text = recipe.read_bytes()
     try:
         parsed = parse_recipe(text)
@@ -80,7 +80,7 @@ def _format_files(root: bytes, profile: Profile) -> Iterator[bytes]:
 
 
 def _find_owners(root: bytes, entries: list[FileEntry]) -> dict[bytes, set[str]]:
-    """Which packages an entry goes with: those that ship it, that made it, that a link leads to, or all in a folder."""
+    """Give the packages of each entry: those that ship or make it or the target of a link, or all in a folder."""
     found = {path: set(names) for path, names in dpkg.list_shipped_by(root).items()}
     for path, name in read_ucf_owners(root).items():
         found.setdefault(path, {name})
@@ -110,7 +110,7 @@ def _find_signs_of_use(root: bytes, recipe: Recipe, text: bytes) -> Iterator[str
         yield f"it is {read_os_release(root) or 'of no known release'}, not {recipe.release}"
     yield from (f"package {name} is not installed" for name in recipe.packages if name not in present)
     yield from (f"package {name} is not fully installed" for name in dpkg.list_unfinished(root))
-    for pattern in _BORN_LATER:
+    for pattern in _MADE_LATER:
         yield from (f"/{found} is there" for found in _find_present(root, pattern))
     if _read_content(root, b"etc/machine-id").strip():
         yield "/etc/machine-id is set"

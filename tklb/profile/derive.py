@@ -1,11 +1,11 @@
-"""The install state as the package manager knows it, for machines and packages that no profile was built for.
+"""The derived install state: what the package manager knows, for machines and packages without a built profile.
 
-Takes a root file system and which packages count, gives sorted entries. Reads dpkg's database, the registries of
-the tools that package scripts call (generated.py), and the files' metadata; changes nothing.
+Takes a root file system and packages; gives sorted entries. Reads the database of dpkg, the registries of the tools
+that package scripts call (generated.py), and the metadata of the files; changes nothing.
 
-dpkg records neither mode nor owner. What packages ship is root's and, but for the few below, 0644 or 0755 for files
-and 0755 for folders; anything else is taken for the owner's doing, so a mode that a package script set turns up as
-a change of metadata, which is harmless, and a chmod between 0644 and 0755 goes unseen.
+dpkg records neither mode nor owner. Shipped files belong to root and have mode 0644 or 0755, folders 0755, with the few
+exceptions below. tklb takes any other mode for a change by the owner. So a mode that a package script set appears as a
+change of metadata, which is harmless, and a chmod between 0644 and 0755 is not found.
 """
 
 import os
@@ -18,7 +18,7 @@ from tklb.model.packages import Package
 from tklb.profile.generated import list_generated
 
 _PLAIN = {"dir": (0o755,), "file": (0o644, 0o755)}
-# What package scripts give other modes or groups than the usual ones, in this release or that.
+# Paths to which package scripts of some release give another mode or group.
 _KNOWN = {
     b"/etc/credstore": (0o700, b"root"),
     b"/etc/credstore.encrypted": (0o700, b"root"),
@@ -43,7 +43,7 @@ def derive_install_state(
     below: Iterable[bytes],
     wanted: Callable[[bytes], bool],
 ) -> Iterator[FileEntry]:
-    """What the packages (None: all) and their scripts put below some folders, as far as it is wanted. Sorted."""
+    """Give the wanted entries that the packages (None: all) and their scripts put below some folders. Sorted."""
     found = {entry.path: entry for entry in list_generated(root) if wanted(entry.path)}
     for entry in package_files(root, packages, below, wanted):
         found.setdefault(entry.path, entry)
@@ -56,7 +56,7 @@ def derive_install_state(
 
 
 def _add_metadata(root: bytes, entry: FileEntry) -> FileEntry:
-    """dpkg-statoverride's word, else what is usual for the path, else what is usual."""
+    """Add mode and owner: those of dpkg-statoverride, else those usual for the path, else the usual ones."""
     if entry.mode is not None:
         return entry._replace(xattrs=())
     owned = entry._replace(uid=0, uname=b"root", gid=0, gname=b"root", xattrs=())

@@ -1,4 +1,4 @@
-"""Which profile fits a machine: its release, then the package set that is nearest. Reads only."""
+"""Detect the profile of a machine: of its release, with the most similar set of packages. Reads only."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from tklb.host.release import read_os_release
 from tklb.model.packages import Package
 from tklb.profile.folder import LAST_RESORT, Profile, find_profile, list_shipped
 
-_MOST_MISSING = 1 / 3  # of a profile's packages: with more missing it describes another kind of machine
+_MOST_MISSING = 1 / 3  # of a profile's packages; with more missing, the machine is of another type
 
 
 def detect_profile(root: bytes = b"/", folder: Path | None = None) -> Profile:
-    """The shipped profile that fits best; where none does, that of last resort. Raises ProfileInvalid."""
+    """Give the shipped profile that fits best, or that of last resort if none fits. Raises ProfileInvalid."""
     release = read_os_release(root)
     present = {package.name for package in list_installed(root)}
     best: tuple[int, str, Profile] | None = None

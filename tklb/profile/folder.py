@@ -1,7 +1,7 @@
 """A profile as a folder: profile.toml, files.mtree, packages, passwd, group. Load, find, check.
 
-Takes folders, gives Profile values; reads only. The folder may come from a stranger: every file is capped in size and
-must be a plain file. files.mtree is streamed; `tags=deb:NAME` in it names the package an entry came with.
+Takes folders; gives Profile values; reads only. The folder may come from a stranger, so every file has a size limit and
+must be a regular file. files.mtree is streamed; `tags=deb:NAME` in it is the package of an entry.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ _OWNER = b"deb:"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The install state of a machine type. `digest`: SHA-256 over all of the folder's files."""
+    """The install state of a type of machine. `digest`: SHA-256 over all files of the folder."""
 
     recipe: Recipe
     folder: Path
@@ -61,33 +61,33 @@ class Profile:
 
     @property
     def rules(self) -> Rules:
-        """Its own rules and the built-in ones."""
+        """The rules of the profile and the built-in ones."""
         return Rules((*self.recipe.rules, *builtin.RULES))
 
     def rules_with(self, paths: Iterable[bytes]) -> Rules:
-        """The rules, and single `paths` that count wherever they lie."""
+        """Give the rules, and a rule that includes each of `paths`."""
         return Rules((*self.rules.rules, *(Rule(True, path, is_literal=True) for path in paths)))
 
     def recorded_packages(self) -> tuple[Package, ...]:
-        """The packages whose files files.mtree has. Raises ProfileInvalid."""
+        """Read the packages whose files are in files.mtree. Raises ProfileInvalid."""
         try:
             return parse_packages(_read_file(self.folder, "packages"))
         except ValueError as exc:
             raise ProfileInvalid(profile=self.id, reason=f"packages: {exc}") from exc
 
     def packages(self, root: bytes = b"/") -> tuple[Package, ...]:
-        """The packages of the install state. Without a built one: those that every Debian has, and what they need."""
+        """Give the packages of the install state. If it is derived: those of every Debian, with their dependencies."""
         return dpkg.list_base_packages(root) if self.recipe.derived else self.recorded_packages()
 
     def accounts(self, root: bytes = b"/") -> Accounts:
-        """The accounts of the install state. Without a built one: those that every Debian is born with."""
+        """Give the accounts of the install state. If it is derived: the first accounts of every Debian."""
         if self.recipe.derived:
             masters = os.path.join(root, b"usr/share/base-passwd")
             return Accounts(_read_shadowed(masters, "passwd.master"), _read_shadowed(masters, "group.master"))
         return Accounts(_read_lines(self.folder, "passwd"), _read_lines(self.folder, "group"))
 
     def entries(self) -> Iterator[FileEntry]:
-        """What files.mtree has, sorted; where it names no extended attributes there are none. Raises ProfileInvalid."""
+        """Stream files.mtree, sorted. An entry without extended attributes in it has none. Raises ProfileInvalid."""
         try:
             with open(self.folder / "files.mtree", "rb") as stream:
                 for entry in mtree.parse(stream):
@@ -96,7 +96,7 @@ class Profile:
             raise ProfileInvalid(profile=self.id, reason=f"files.mtree: {exc}") from exc
 
     def owners(self) -> dict[bytes, frozenset[str]]:
-        """Path -> names of the packages it came with, where they are known."""
+        """Give the packages of each path, if they are known."""
         text = _read_file(self.folder, "files.mtree")
         return {
             mtree.unescape(name[1:]): frozenset(
@@ -109,13 +109,13 @@ class Profile:
 
 
 def add_tags(line: bytes, owners: Iterable[str]) -> bytes:
-    """A record of files.mtree with its owners, as a keyword that mtree(8) knows."""
+    """Add the packages of an entry to its record, as a keyword that mtree(8) knows."""
     tags = b",".join(_OWNER + name.encode() for name in sorted(owners))
     return line[:-1] + b" tags=" + tags + b"\n" if tags else line
 
 
 def load_profile(folder: Path) -> Profile:
-    """Read a profile; its listing is read later, when it is needed. Raises ProfileInvalid."""
+    """Read a profile. Its listing is read later, on demand. Raises ProfileInvalid."""
     digest = hashlib.sha256()
     for name in LIMITS:
         content = _read_file(folder, name)
@@ -128,38 +128,38 @@ def load_profile(folder: Path) -> Profile:
 
 
 def list_shipped(folder: Path | None = None) -> tuple[Profile, ...]:
-    """The profiles in `folder`; None: those that came with the program. Sorted by id. Raises ProfileInvalid."""
+    """List the profiles in `folder` (None: those that came with tklb). Sorted by id. Raises ProfileInvalid."""
     places = [folder] if folder is not None else list(_shipping_places())
     found = [item.parent for place in places for item in sorted(place.glob("*/profile.toml"))]
     return tuple(sorted((load_profile(item) for item in found), key=lambda profile: profile.id))
 
 
 def _shipping_places() -> Iterator[Path]:
-    """In a checkout the folder beside the package; installed, `share` beside the folder the package is in."""
+    """Give the folder beside the package in a checkout, and `share` beside its parent in an installation."""
     around = Path(__file__).resolve().parents[2]
     candidates = (around / "profiles", around.parent / "share" / "profiles")
     yield from (place for place in candidates if place.is_dir())
 
 
 def find_profile(folder: Path | None, name: str) -> Profile:
-    """The profile of an id, or in a folder named by its path. Raises ProfileInvalid."""
+    """Find a profile by its id, or by the path of its folder. Raises ProfileInvalid."""
     if "/" in name:
         return load_profile(Path(name))
     for profile in list_shipped(folder):
         if profile.id == name:
             return profile
-    raise ProfileInvalid(profile=name, reason="there is none of that name")
+    raise ProfileInvalid(profile=name, reason="there is no profile with this id")
 
 
 def _read_file(folder: Path, name: str) -> bytes:
-    """A file of the profile: a plain one, not a link, not too large. Raises ProfileInvalid."""
+    """Read a file of the profile: a regular file, not a link, not too large. Raises ProfileInvalid."""
     try:
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as exc:
         raise ProfileInvalid(profile=folder, reason=f"{name}: {exc.strerror}") from exc
     with os.fdopen(descriptor, "rb") as stream:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ProfileInvalid(profile=folder, reason=f"{name}: not a plain file")
+            raise ProfileInvalid(profile=folder, reason=f"{name}: not a regular file")
         content = stream.read(LIMITS[name] + 1)
     if len(content) > LIMITS[name]:
         raise ProfileInvalid(profile=folder, reason=f"{name}: larger than {LIMITS[name]} bytes")
@@ -177,5 +177,5 @@ def _read_lines(folder: Path | bytes, name: str) -> tuple[bytes, ...]:
 
 
 def _read_shadowed(folder: bytes, name: str) -> tuple[bytes, ...]:
-    """The lines as they are once passwords are shadowed, which base-passwd's postinst sees to (shadowconfig(8))."""
+    """Read lines with shadowed passwords: the postinst of base-passwd calls shadowconfig(8)."""
     return tuple(line.replace(b":*:", b":x:", 1) for line in _read_lines(folder, name))

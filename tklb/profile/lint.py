@@ -1,7 +1,8 @@
-"""Check a profile folder and name every problem. Reads only; the folder may come from a stranger."""
+"""Check the folder of a profile and list every problem. Reads only; the folder may come from a stranger."""
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from tklb.diff.rules import split_path
@@ -13,11 +14,11 @@ _ACCOUNT = {
     "passwd": re.compile(rb"[^:\s]+:[x*]?:\d+:\d+:[^:]*:[^:]*:[^:]*"),
     "group": re.compile(rb"[^:\s]+:[x*]?:\d+:[^:]*"),
 }
-_MOST_NAMED = 20  # problems of one file
+_MOST_LISTED = 20  # problems of one file that are listed
 
 
 def lint_profile(folder: Path) -> tuple[str, ...]:
-    """Every problem of the profile in `folder`; none: it is well-formed."""
+    """List every problem of the profile in `folder`; none if it is well-formed."""
     try:
         profile = load_profile(folder)
     except ProfileInvalid as exc:
@@ -50,29 +51,31 @@ def _find_strangers(folder: Path) -> Iterator[str]:
 
 
 def _check_files(profile: Profile) -> Iterator[str]:
-    rules, last, count = profile.rules, b"", 0
+    problems = _list_file_problems(profile)
     try:
-        for entry in profile.entries():
-            shown = entry.path.decode("utf-8", "backslashreplace")
-            if count == _MOST_NAMED:
-                yield "files.mtree: more problems are not named"
-                return
-            split_path(entry.path)
-            for problem in (
-                "not in the order of paths" if entry.path <= last else "",
-                "left out by the rules" if not rules.decide(entry.path).included else "",
-                "a file without SHA-256" if entry.kind == "file" and entry.sha256 is None else "",
-                "a link without target" if entry.kind == "link" and entry.link is None else "",
-                "times are no install state" if entry.mtime_ns is not None or entry.ctime_ns is not None else "",
-                "no owner's name" if None in (entry.uname, entry.gname) else "",
-                "no mode" if entry.kind != "link" and entry.mode is None else "",
-            ):
-                if problem:
-                    count += 1
-                    yield f"files.mtree: {shown}: {problem}"
-            last = entry.path
+        yield from islice(problems, _MOST_LISTED)
+        if next(problems, ""):
+            yield "files.mtree: more problems are not listed"
     except (ProfileInvalid, ValueError) as exc:
         yield str(exc)
+
+
+def _list_file_problems(profile: Profile) -> Iterator[str]:
+    rules, last = profile.rules, b""
+    for entry in profile.entries():
+        split_path(entry.path)
+        problems = (
+            "not in the order of paths" if entry.path <= last else "",
+            "excluded by the rules" if not rules.decide(entry.path).included else "",
+            "a file without SHA-256" if entry.kind == "file" and entry.sha256 is None else "",
+            "a link without target" if entry.kind == "link" and entry.link is None else "",
+            "times are not part of an install state" if (entry.mtime_ns, entry.ctime_ns) != (None, None) else "",
+            "no name of an owner" if None in (entry.uname, entry.gname) else "",
+            "no mode" if entry.kind != "link" and entry.mode is None else "",
+        )
+        shown = entry.path.decode("utf-8", "backslashreplace")
+        yield from (f"files.mtree: {shown}: {problem}" for problem in problems if problem)
+        last = entry.path
 
 
 def _check_packages(profile: Profile) -> Iterator[str]:
@@ -86,8 +89,7 @@ def _check_packages(profile: Profile) -> Iterator[str]:
 
 
 def _check_accounts(profile: Profile) -> Iterator[str]:
-    accounts = {name: (profile.folder / name).read_bytes().splitlines() for name in _ACCOUNT}
-    for name, lines in accounts.items():
-        for number, line in enumerate(lines, 1):
-            if not _ACCOUNT[name].fullmatch(line):
-                yield f"{name}: line {number} is malformed, or holds a password"
+    for name, pattern in _ACCOUNT.items():
+        lines = enumerate((profile.folder / name).read_bytes().splitlines(), 1)
+        malformed = (number for number, line in lines if not pattern.fullmatch(line))
+        yield from (f"{name}: line {number} is malformed, or holds a password" for number in malformed)

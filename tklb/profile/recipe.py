@@ -1,7 +1,7 @@
-"""profile.toml, which is the recipe a profile was built from: its keys, strictly.
+"""profile.toml, the recipe of a profile: its keys, read strictly.
 
-Takes TOML text, gives a frozen Recipe. Pure. A profile may come from a stranger: unknown keys, wrong types, paths
-outside the schema and oversized files are refused; `[root]` says how the clean root was made and is never run here.
+Takes TOML text; gives a frozen Recipe. Pure. A profile may come from a stranger, so unknown keys, wrong types, invalid
+paths and large files are refused. `[root]` describes how the clean root was made; nothing here runs it.
 """
 
 import re
@@ -28,7 +28,7 @@ _ENGINES = ("mysql", "pgsql")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a profile says of itself. `packages`: those that make the machine type, beyond what comes with them."""
+    """The description of a profile. `packages` are those that make the type of machine, without their dependencies."""
 
     id: str
     summary: str
@@ -38,7 +38,7 @@ class Recipe:
     services: tuple[str, ...]
     engines: tuple[str, ...]
     packages: tuple[str, ...]
-    derived: bool  # no built install state: what the package manager knows is all
+    derived: bool  # no built install state: the package manager is the only source
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -46,13 +46,13 @@ class Recipe:
 
 
 def parse_recipe(text: bytes) -> Recipe:
-    """Raise ValueError naming the key that is wrong."""
+    """Read a recipe. Raises ValueError with the wrong key."""
     if len(text) > LIMIT:
         raise ValueError(f"larger than {LIMIT} bytes")
     try:
         parsed = tomllib.loads(text.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise ValueError(f"no TOML: {exc}") from exc
+        raise ValueError(f"not TOML: {exc}") from exc
     _check_keys(parsed)
     recipe = Recipe(
         id=_read_word(parsed, "id"),
@@ -78,11 +78,14 @@ def _check_keys(parsed: Mapping[str, object]) -> None:
         if not isinstance(content, dict):
             raise ValueError(f"`{table}` must be a table")  # noqa: TRY004 - wrong input, not a wrong call
         for key, value in content.items():
-            name, kind = ".".join(filter(None, (table, key))), _KEYS[table].get(key)
-            if kind is None:
-                raise ValueError(f"unknown key `{name}`")
-            if type(value) is not kind or not _holds_text(value):
-                raise ValueError(f"`{name}` must be of type {kind.__name__}, and what is in it text")
+            _check_key(".".join(filter(None, (table, key))), _KEYS[table].get(key), value)
+
+
+def _check_key(name: str, kind: type | None, value: object) -> None:
+    if kind is None:
+        raise ValueError(f"unknown key `{name}`")
+    if type(value) is not kind or not _holds_text(value):
+        raise ValueError(f"`{name}` must be of type {kind.__name__}, and hold only text")
 
 
 def _holds_text(value: object) -> bool:
@@ -131,10 +134,10 @@ def _read_list(parsed: Mapping[str, object], table: str, key: str) -> tuple[str,
 
 def _check_rules(recipe: Recipe) -> None:
     if not recipe.include:
-        raise ValueError("`files.include` is empty: nothing would ever be backed up")
+        raise ValueError("`files.include` is empty, so a backup would have no files")
     rules = Rules(recipe.rules)
     for path in recipe.include:
         if any(path.startswith(never + b"/") or path == never for never in NEVER):
             raise ValueError(f"`files.include`: {path.decode()} never travels as a file")
         if not rules.decide(path).included:
-            raise ValueError(f"`files.include`: {path.decode()} is left out again by another rule")
+            raise ValueError(f"`files.include`: {path.decode()} is excluded by another rule")

@@ -1,7 +1,7 @@
-"""The install state of this machine: what the profile recorded, brought up to the packages that are there now.
+"""The install state of this machine: that of the profile, adapted to the packages that are installed now.
 
-Takes a profile, a root file system and its packages, gives sorted entries; reads only. A packaged file that nobody
-edited is install state even where its package came, or got another version, after the profile was built.
+Takes a profile, a root file system and its packages; gives sorted entries; reads only. A packaged file that nobody
+edited is install state, also if its package is newer than the profile.
 """
 
 import os
@@ -16,7 +16,7 @@ from tklb.profile.builtin import OUR_FOLDERS
 from tklb.profile.derive import derive_install_state
 from tklb.profile.folder import Profile
 
-_CHOSEN = b"/etc/alternatives/"  # in automatic mode these follow the packages that are there
+_CHOSEN = b"/etc/alternatives/"  # in automatic mode these follow the installed packages
 
 
 def read_install_state(
@@ -26,11 +26,11 @@ def read_install_state(
     local: frozenset[str] = frozenset(),
     rules: Rules | None = None,
 ) -> Iterator[FileEntry]:
-    """What the machine would be had nobody touched it. Sorted.
+    """Give the entries of this machine as if nobody had changed it. Sorted.
 
     `packages` are those installed, `local` the labels among them that no source offers: their files are no install
-    state. `rules` are those of the run where they differ from the profile's: what an override takes in beyond the
-    profile is judged by the package manager's knowledge. Raises ProfileInvalid.
+    state. `rules` are those of the run, if they differ from the profile's: for paths that only an override includes,
+    the install state is that of the package manager. Raises ProfileInvalid.
     """
     recorded = {_identity(package) for package in profile.recorded_packages()}
     native = native_architecture(packages)
@@ -71,7 +71,7 @@ def _derive_entries(
 def _derive_for_overrides(
     root: bytes, profile: Profile, rules: Rules, packages: tuple[Package, ...]
 ) -> dict[bytes, FileEntry]:
-    """What packages put where only an override looks."""
+    """Give the entries of packages at paths that only an override includes."""
     below = [rule.pattern for rule in rules.rules if rule.include and rule.is_override]
     if not below:
         return {}
@@ -85,7 +85,7 @@ def _make_filter(rules: Rules) -> Callable[[bytes], bool]:
 
 
 def plain_part(pattern: bytes) -> bytes:
-    """The leading components of a pattern that have no sign in them."""
+    """Give the leading components of a pattern that have no glob signs."""
     plain = []
     for part in split_path(pattern):
         if any(sign in part for sign in (b"*", b"?", b"[", b"\\")):
@@ -95,7 +95,7 @@ def plain_part(pattern: bytes) -> bytes:
 
 
 def _merge(root: bytes, profile: Profile, known: dict[bytes, FileEntry], changed: set[str]) -> Iterator[FileEntry]:
-    """Both in one order. A recorded path whose package went or changed, and that is gone, went with its package."""
+    """Merge both in one order. A recorded path that is gone is left out if its package was removed or changed."""
     owners = profile.owners() if changed else {}
     waiting = iter(sorted(known))
     upcoming = next(waiting, None)
@@ -122,7 +122,7 @@ def _exists(root: bytes, path: bytes) -> bool:
 
 
 def _replace_content(recorded: FileEntry, newer: FileEntry) -> FileEntry:
-    """The package manager knows the newer content, the profile mode and owner."""
+    """Take the content of the package manager, which is newer, and mode and owner of the profile."""
     if recorded.kind != newer.kind:
         return newer
     return newer._replace(**{name: getattr(recorded, name) for name in ("mode", "uid", "gid", "uname", "gname")})

@@ -10,6 +10,7 @@ import click
 from tklb.cli.options import (
     Output,
     example,
+    key_option,
     limit_rate_option,
     need_root,
     now,
@@ -44,12 +45,7 @@ _SHOWN = 200  # steps of a plan that a terminal shows before the question
 )
 @click.argument("snapshot", default="latest")
 @target_option
-@click.option(
-    "--key",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="A key file of the backed-up machine; - is standard input.",
-)
+@key_option
 @passphrase_file_option
 @skip_option
 @click.option("--limit", metavar="ITEM", multiple=True, help=_LIMIT_HELP)

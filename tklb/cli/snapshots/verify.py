@@ -10,6 +10,7 @@ import click
 from tklb.cli.options import (
     Output,
     example,
+    key_option,
     limit_rate_option,
     need_root,
     now,
@@ -44,12 +45,7 @@ if TYPE_CHECKING:
 @click.option("--live", is_flag=True, help="Compare a snapshot, by default the latest, with this machine.")
 @click.option("--sample", metavar="N%", help="Read only this share of the volumes, a different share each time.")
 @target_option
-@click.option(
-    "--key",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="A key file of the backed-up machine; - is standard input.",
-)
+@key_option
 @passphrase_file_option
 @click.option("--mend", is_flag=True, help="Repair the target: put back objects of which another copy is whole.")
 @click.option(

@@ -28,7 +28,7 @@ class OwnerMap:
     groups: Mapping[bytes, int] = field(default_factory=dict)
 
     def map_entry(self, entry: FileEntry) -> FileEntry:
-        """Give `entry` with mapped owner, group and ACL, and only the carried attributes. Raises ValueError: a bad ACL."""
+        """Give `entry` with mapped owner, group and ACL, and only the carried attributes. ValueError: a bad ACL."""
         xattrs = entry.xattrs and tuple(
             (name, remap_acl(value, self.uids, self.gids) if name in ACLS else value)
             for name, value in entry.xattrs
