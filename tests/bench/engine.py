@@ -17,22 +17,22 @@ sys.path[:0] = [TREE, *glob.glob(f"{TREE}/.venv/lib/python3.*/site-packages")]
 
 from tklb.config.schema import DatabaseConfig  # noqa: E402 - the path comes first
 from tklb.databases.dump_format import DumpFolder, read_server, write_server  # noqa: E402
-from tklb.databases.interface import DatabaseServer, Dumped, Loaded  # noqa: E402
+from tklb.databases.interface import DatabaseServer, DumpResult, LoadResult  # noqa: E402
 from tklb.databases.servers import find_server  # noqa: E402
 from tklb.model.databases import DatabaseLoad  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """A wish for one database."""
+    """A scope of one database."""
 
     name: str
 
-    def database(self, name: str) -> bool:
+    def has_database(self, name: str) -> bool:
         return name == self.name
 
-    def rows(self, database: str, *_: str) -> bool:
-        return self.database(database)
+    def has_rows(self, database: str, *_: str) -> bool:
+        return self.has_database(database)
 
 
 def main(deed: str, engine: str, database: str, folder: str, into: str = "") -> int:
@@ -45,17 +45,17 @@ def main(deed: str, engine: str, database: str, folder: str, into: str = "") -> 
     return 1 if done.skipped else 0
 
 
-def _dump(server: DatabaseServer, database: str, folder: Path) -> Dumped:
-    dumped = server.dump(Only(database), folder, _ignore)
+def _dump(server: DatabaseServer, database: str, folder: Path) -> DumpResult:
+    dumped = server.dump_databases(Only(database), folder, _ignore)
     write_server(folder, dumped.server)
     assert [saved.name for saved in dumped.server.databases] == [database], dumped
     return dumped
 
 
-def _load(server: DatabaseServer, database: str, folder: Path, into: str) -> Loaded:
+def _load(server: DatabaseServer, database: str, folder: Path, into: str) -> LoadResult:
     dump = DumpFolder((folder,))
     [saved] = (saved for saved in read_server(dump).databases if saved.name == database)
-    return server.load(dump, DatabaseLoad(saved, into), _ignore)
+    return server.load_database(dump, DatabaseLoad(saved, into), _ignore)
 
 
 def _ignore(what: str, done: int, total: int) -> None:

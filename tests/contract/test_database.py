@@ -30,7 +30,7 @@ START = """
     import os, select, signal, subprocess, time
     from pathlib import Path
     from tklb.config.schema import DatabaseConfig
-    from tklb.databases.filter import filter_for
+    from tklb.databases.filter import build_filter
     from tklb.diff.rules import parse_override
     from tklb.errors import DatabaseFailed
     from tklb.model.databases import DatabaseLoad, SavedDatabase
@@ -45,8 +45,8 @@ START = """
         return {"skipped": skipped, "notes": list(result.notes)}
     def dump_into(name, progress=nothing):
         folder = Path(name); folder.mkdir(mode=0o700)
-        wish = filter_for(engine, [parse_override(word) for word in values.get("overrides", [])])
-        dumped = server.dump(wish, folder, progress)
+        wish = build_filter(engine, [parse_override(word) for word in values.get("overrides", [])])
+        dumped = server.dump_databases(wish, folder, progress)
         write_server(folder, dumped.server)
         tables = {d.name: {t.name: [t.rows, t.files] for t in d.tables} for d in dumped.server.databases}
         folders = {d.name: d.folder for d in dumped.server.databases}
@@ -62,7 +62,7 @@ START = """
                     tables, into = values.get("tables"), values.get("into") or one.name
                     tables = None if tables is None else tuple(tables)
                     wanted = DatabaseLoad(one, into, tables, tuple(values.get("kept", ())))
-                    result = told(server.load(dump, wanted, nothing))
+                    result = told(server.load_database(dump, wanted, nothing))
                     answer["skipped"] += result["skipped"]; answer["notes"] += result["notes"]
         except DatabaseFailed as exc:
             answer["failed"] = str(exc)
@@ -100,7 +100,7 @@ class Place:
         return self.run('answer = load_from(values["folder"])', folder=folder, names=names or None, **values)
 
     def listed(self) -> list[str]:
-        return list(self.run("answer = [one.name for one in server.databases()]"))
+        return list(self.run("answer = [one.name for one in server.list_databases()]"))
 
     def databases(self) -> set[str]:
         """All of the server, by its own tools."""
@@ -193,7 +193,7 @@ def test_offer_meets_what_its_own_dumps_need(place: Place, shop: str) -> None:
     place.dump("/root/dump", shop)
     answer = place.run(
         """
-        offer = server.offer()
+        offer = server.read_features()
         needs = [need for one in read_server(DumpFolder((Path("/root/dump"),))).databases for need in one.needs]
         answer = [offer.version, offer.number, [one.name for one in offer.databases],
                   [need for need in needs if need not in offer.features]]
@@ -212,11 +212,11 @@ def test_stopped_server_fails_every_question_and_starts_on_demand(place: Place, 
         (saved,) = read_server(dump).databases
         Path("/root/unreached").mkdir(mode=0o700)
         asked = {
-            "databases": lambda: server.databases(),
-            "offer": lambda: server.offer(),
-            "dump": lambda: server.dump(filter_for(engine, []), Path("/root/unreached"), nothing),
+            "databases": lambda: server.list_databases(),
+            "offer": lambda: server.read_features(),
+            "dump": lambda: server.dump_databases(build_filter(engine, []), Path("/root/unreached"), nothing),
             "load_accounts": lambda: server.load_accounts(dump, nothing),
-            "load": lambda: server.load(dump, DatabaseLoad(saved, saved.name), nothing),
+            "load": lambda: server.load_database(dump, DatabaseLoad(saved, saved.name), nothing),
         }
         answer = {}
         for name, ask in asked.items():
@@ -225,7 +225,7 @@ def test_stopped_server_fails_every_question_and_starts_on_demand(place: Place, 
             except DatabaseFailed as exc:
                 answer[name] = exc.code
         server.start()
-        answer["then"] = [one.name for one in server.databases()]
+        answer["then"] = [one.name for one in server.list_databases()]
         """
     )
     assert failed.pop("then") == [shop]

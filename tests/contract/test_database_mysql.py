@@ -27,13 +27,15 @@ pytestmark = pytest.mark.lab
 START = """
     import os, sys
     from pathlib import Path
-    from tklb.databases.filter import filter_for
+    from tklb.databases.filter import build_filter
     from tklb.diff.rules import parse_override
     from tklb.errors import DatabaseFailed
     from tklb.model.databases import DatabaseLoad
     from tklb.databases.dump_format import DumpFolder, read_server, write_server
-    from tklb.databases.mariadb import find
-    server = find(values.get("defaults", ""), values.get("lock_seconds", 5))
+    from tklb.config.schema import DatabaseConfig
+    from tklb.databases.mariadb import find_server
+    config = DatabaseConfig(mysql_defaults_file=values.get("defaults", ""), lock_seconds=values.get("lock_seconds", 5))
+    server = find_server(config)
     nothing = lambda *how_far: None
     def told(result):
         skipped = [[one.item.decode("utf-8", "surrogateescape"), one.reason] for one in result.skipped]
@@ -41,8 +43,8 @@ START = """
 """
 DUMP = """
     folder = Path(values["folder"]); folder.mkdir(mode=0o700)
-    wish = filter_for("mysql", [parse_override(word) for word in values.get("overrides", [])])
-    dumped = server.dump(wish, folder, nothing)
+    wish = build_filter("mysql", [parse_override(word) for word in values.get("overrides", [])])
+    dumped = server.dump_databases(wish, folder, nothing)
     write_server(folder, dumped.server)
     tables = {d.name: {t.name: t.rows for t in d.tables} for d in dumped.server.databases}
     answer = {**told(dumped), "tables": tables, "accounts": dumped.server.accounts}
@@ -51,7 +53,7 @@ LOAD = """
     dump = DumpFolder((Path(values["folder"]),))
     saved = read_server(dump)
     answer = {"failed": None, "skipped": [], "notes": [], "lacking": []}
-    features = server.offer().features
+    features = server.read_features().features
     if values.get("accounts"):
         answer.update(told(server.load_accounts(dump, nothing)))
     try:
@@ -61,7 +63,7 @@ LOAD = """
                 only, kept = values.get("tables"), tuple(values.get("kept", ()))
                 into = values.get("into") or one.name
                 load = DatabaseLoad(one, into, None if only is None else tuple(only), kept)
-                result = told(server.load(dump, load, values.get("progress") or nothing))
+                result = told(server.load_database(dump, load, values.get("progress") or nothing))
                 answer["skipped"] += result["skipped"]; answer["notes"] += result["notes"]
         answer["skipped"] += told(server.finish())["skipped"]
     except DatabaseFailed as exc:

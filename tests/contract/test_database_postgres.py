@@ -26,13 +26,14 @@ NUMBERS = itertools.count()
 START = """
     import sys, time
     from pathlib import Path
-    from tklb.databases.filter import filter_for
+    from tklb.databases.filter import build_filter
     from tklb.diff.rules import parse_override
     from tklb.errors import DatabaseFailed
     from tklb.model.databases import DatabaseLoad
     from tklb.databases.dump_format import DumpFolder, read_server, write_server
-    from tklb.databases.postgresql import find
-    server = find("", values.get("lock_seconds", 5))
+    from tklb.config.schema import DatabaseConfig
+    from tklb.databases.postgresql import find_server
+    server = find_server(DatabaseConfig(pgsql_service="", lock_seconds=values.get("lock_seconds", 5)))
     nothing = lambda *how_far: None
     def told(result):
         skipped = [[one.item.decode("utf-8", "surrogateescape"), one.reason] for one in result.skipped]
@@ -40,8 +41,8 @@ START = """
 """
 DUMP = """
     folder = Path(values["folder"]); folder.mkdir()
-    wish = filter_for("pgsql", [parse_override(word) for word in values.get("overrides", [])])
-    dumped = server.dump(wish, folder, nothing)
+    wish = build_filter("pgsql", [parse_override(word) for word in values.get("overrides", [])])
+    dumped = server.dump_databases(wish, folder, nothing)
     write_server(folder, dumped.server)
     tables = {d.name: {t.name: t.rows for t in d.tables} for d in dumped.server.databases}
     answer = {**told(dumped), "tables": tables, "needs": {d.name: d.needs for d in dumped.server.databases}}
@@ -59,7 +60,7 @@ LOAD = """
                 into = values.get("into") or one.name
                 kept = tuple(values.get("kept", ()))
                 load = DatabaseLoad(one, into, None if tables is None else tuple(tables), kept)
-                result = told(server.load(dump, load, nothing))
+                result = told(server.load_database(dump, load, nothing))
                 answer["skipped"] += result["skipped"]; answer["notes"] += result["notes"]
     except DatabaseFailed as exc:
         answer["failed"] = str(exc)
@@ -309,7 +310,7 @@ def test_a_killed_load_is_brought_home_by_the_next(box: Appliance, shop: str) ->
                     Session.send = until
                     dump = DumpFolder((Path("/root/killed"),))
                     (saved,) = read_server(dump).databases
-                    server.load(dump, DatabaseLoad(saved, saved.name), nothing)
+                    server.load_database(dump, DatabaseLoad(saved, saved.name), nothing)
                     os._exit(0)
                 answer = os.waitpid(child, 0)[1]
                 """),
@@ -343,7 +344,7 @@ def test_an_interrupted_load_leaves_nothing_behind(box: Appliance, shop: str) ->
                 dump = DumpFolder((Path("/root/interrupted"),))
                 (saved,) = read_server(dump).databases
                 try:
-                    server.load(dump, DatabaseLoad(saved, saved.name), nothing)
+                    server.load_database(dump, DatabaseLoad(saved, saved.name), nothing)
                     answer = "went through"
                 except KeyboardInterrupt:
                     answer = "interrupted"
@@ -411,7 +412,7 @@ def test_no_hash_of_a_password_is_seen(box: Appliance) -> None:
 
 
 def test_bare_databases_count_only_with_something_in_them(box: Appliance) -> None:
-    listed = textwrap.dedent(START) + "answer = [one.name for one in server.databases()]"
+    listed = textwrap.dedent(START) + "answer = [one.name for one in server.list_databases()]"
     assert not {"postgres", "template1", "template0"} & set(call(box, listed))
     sql(box, "CREATE SCHEMA mine", "template1")
     assert "template1" in call(box, listed)
@@ -434,7 +435,7 @@ def test_a_service_names_the_server(box: Appliance, shop: str) -> None:
     service = "[ours]\nhost=127.0.0.1\ndbname=postgres\nuser=keeper\npassword=pass\n"
     (box.root / "root/.pg_service.conf").write_text(service)
     sql(box, "CREATE ROLE keeper SUPERUSER LOGIN PASSWORD 'pass'")
-    source = textwrap.dedent(START).replace('find("", ', 'find("ours", ') + textwrap.dedent(DUMP)
+    source = textwrap.dedent(START).replace('pgsql_service=""', 'pgsql_service="ours"') + textwrap.dedent(DUMP)
     dumped = call(box, source, folder="/root/service", overrides=only(shop))
     sql(box, "DROP ROLE keeper")
     assert dumped["skipped"] == []

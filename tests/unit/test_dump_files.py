@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tklb.databases.dump_format import DumpFolder, file_name, put, read_server, write_server
+from tklb.databases.dump_format import DumpFolder, encode_file_name, read_server, write_file, write_server
 from tklb.databases.row_files import RowWriter
 from tklb.errors import DatabaseFailed
 from tklb.model.databases import SavedDatabase, SavedServer, SavedTable
@@ -88,19 +88,19 @@ NAMES = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("
 
 @given(NAMES, NAMES)
 def test_names_get_safe_file_names_of_their_own(one: str, other: str) -> None:
-    name = file_name(one)
+    name = encode_file_name(one)
     assert "/" not in name
     assert "+" not in name
     assert not name.startswith((".", "-"))
     assert len(os.fsencode(name)) <= 100
-    assert (name == file_name(other)) == (one == other)
+    assert (name == encode_file_name(other)) == (one == other)
 
 
 def test_file_name_never_looks_like_that_of_another(tmp_path: Path) -> None:
-    taken = file_name("a/b")
-    assert file_name(taken) != taken
-    assert file_name("orders") == "orders"
-    assert file_name("Orders") != file_name("orders")
+    taken = encode_file_name("a/b")
+    assert encode_file_name(taken) != taken
+    assert encode_file_name("orders") == "orders"
+    assert encode_file_name("Orders") != encode_file_name("orders")
 
 
 SERVER = SavedServer(
@@ -131,14 +131,14 @@ def test_dump_that_points_outside_itself_is_refused(tmp_path: Path, name: str) -
     "content", [b"", b"[]", b"{}", b'{"databases": 1}', b'{"databases": [{}], "accounts": []}', b"\xff"]
 )
 def test_dump_whose_contents_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> None:
-    put(tmp_path / "server.json", content)
+    write_file(tmp_path / "server.json", content)
     with pytest.raises(DatabaseFailed, match=r"server\.json"):
         read_server(DumpFolder((tmp_path,)))
 
 
 def test_files_of_a_dump_may_lie_in_several_trees_and_are_no_links(tmp_path: Path) -> None:
-    put(tmp_path / "a/rows/t", b"1\n2\n")
-    put(tmp_path / "b/rows/u", b"3\n")
+    write_file(tmp_path / "a/rows/t", b"1\n2\n")
+    write_file(tmp_path / "b/rows/u", b"3\n")
     (tmp_path / "b/rows/v").symlink_to("/etc/hostname")
     dump = DumpFolder((tmp_path / "a", tmp_path / "b"), "mysql:shop").below("rows")
     assert b"".join(dump.blocks(("t", "u"))) == b"1\n2\n3\n"

@@ -13,12 +13,12 @@ from pathlib import Path
 from tklb.base.fs import private_folder
 from tklb.base.measure import format_count, format_size
 from tklb.databases.dump_format import write_server
-from tklb.databases.filter import DatabaseFilter, filter_for, item_of
+from tklb.databases.filter import DatabaseFilter, build_filter, spell_item
 from tklb.databases.interface import DatabaseServer
-from tklb.databases.servers import ENGINES, find_server
+from tklb.databases.servers import find_server
 from tklb.diff.rules import Override
 from tklb.errors import DatabaseFailed, NoSpace
-from tklb.model.databases import Database, SavedServer
+from tklb.model.databases import ENGINES, Database, SavedServer
 from tklb.model.report import Skipped
 from tklb.session import Session
 from tklb.snapshot import metadata
@@ -58,8 +58,8 @@ def explain_failure(engine: str, exc: DatabaseFailed) -> Skipped:
 
 def _ask_servers(session: Session, overrides: Iterable[Override], ask: AskServer) -> Dumps:
     known = tuple(overrides)
-    filters = ((engine, filter_for(engine, known)) for engine in ENGINES)
-    parts = [_ask_server(session, engine, scope, ask) for engine, scope in filters if not scope.wants_none()]
+    filters = ((engine, build_filter(engine, known)) for engine in ENGINES)
+    parts = [_ask_server(session, engine, scope, ask) for engine, scope in filters if not scope.is_empty()]
     return Dumps(
         databases=tuple(database for part in parts for database in part.databases),
         skipped=tuple(item for part in parts for item in part.skipped),
@@ -76,15 +76,15 @@ def _ask_server(session: Session, engine: str, scope: DatabaseFilter, ask: AskSe
 
 
 def _list(server: DatabaseServer, scope: DatabaseFilter) -> Dumps:
-    listed = server.databases()
-    found = tuple(database for database in listed if scope.database(database.name))
+    listed = server.list_databases()
+    found = tuple(database for database in listed if scope.has_database(database.name))
     return Dumps(found, tuple(_list_absent(scope, server.engine, listed)))
 
 
 def _dump(session: Session, server: DatabaseServer, scope: DatabaseFilter, folder: Path) -> Dumps:
     place = private_folder(folder / metadata.DUMPS / server.engine)
-    _need_room(place, sum(found.bytes for found in server.databases() if scope.database(found.name)))
-    dumped = server.dump(scope, place, session.progress)
+    _need_room(place, sum(found.bytes for found in server.list_databases() if scope.has_database(found.name)))
+    dumped = server.dump_databases(scope, place, session.progress)
     write_server(place, dumped.server)
     for saved in dumped.server.databases:
         tables = format_count(len(saved.tables), "table")
@@ -108,14 +108,14 @@ def _find_missing(
 ) -> Iterator[Skipped]:
     """Name the databases that the server has now, and that are neither in the dump nor skipped."""
     try:
-        listed = server.databases()
+        listed = server.list_databases()
     except DatabaseFailed as exc:
         yield explain_failure(server.engine, exc)
         return
-    known = {item.item for item in skipped} | {item_of(server.engine, database.name) for database in saved.databases}
+    known = {item.item for item in skipped} | {spell_item(server.engine, database.name) for database in saved.databases}
     for database in listed:
-        item = item_of(server.engine, database.name)
-        if scope.database(database.name) and item not in known:
+        item = spell_item(server.engine, database.name)
+        if scope.has_database(database.name) and item not in known:
             yield Skipped(item, "it is there now, and was not dumped")
     yield from _list_absent(
         scope, server.engine, (*listed, *(Database(server.engine, database.name) for database in saved.databases))
@@ -124,7 +124,7 @@ def _find_missing(
 
 def _list_absent(scope: DatabaseFilter, engine: str, listed: Iterable[Database]) -> Iterator[Skipped]:
     """The databases that overrides name and the server does not have."""
-    there = {item_of(engine, database.name) for database in listed}
+    there = {spell_item(engine, database.name) for database in listed}
     for override in scope.overrides:
         item = engine.encode() + b":" + override.value.split(b"/")[0]
         if override.include and item not in there and not any(sign in item for sign in b"*?["):

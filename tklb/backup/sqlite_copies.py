@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tklb.base.fs import private_folder
 from tklb.base.measure import format_size
-from tklb.databases.dump_format import file_name
+from tklb.databases.dump_format import encode_file_name
 from tklb.diff.sqlite_names import SMALLEST_PAGE, journal, sidecars
 from tklb.errors import printable
 from tklb.host.sqlite.copy import Identity, NotCopied, Unfinished, copy_database, is_in_use, is_sqlite, list_open_files
@@ -57,7 +57,7 @@ class SqliteCopier:
         self._skipped.drop({*self._beside, *(path for path, _ in self.copies)})
 
     def _copy(self, entry: FileEntry, identity: Identity) -> FileEntry:
-        name = file_name(os.fsdecode(entry.path))
+        name = encode_file_name(os.fsdecode(entry.path))
         place = private_folder(self._folder / metadata.DUMPS / SQLITE_COPIES)
         try:
             copy = copy_database(entry.path, identity, os.fsencode(place / name))

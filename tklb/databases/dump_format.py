@@ -26,7 +26,7 @@ PIPE = 1 << 16  # what a pipe holds: to offer more room costs time for each piec
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
-def file_name(name: str) -> str:
+def encode_file_name(name: str) -> str:
     """A safe file name that belongs to `name` alone: itself where it is plain, else what is readable and a digest."""
     if _PLAIN.fullmatch(name):
         return name
@@ -36,24 +36,24 @@ def file_name(name: str) -> str:
 
 def folder_of(database: str) -> str:
     """The folder of a database in the dump of its server: never the name of a file beside it."""
-    name = file_name(database)
+    name = encode_file_name(database)
     return f"{name}~" if name.endswith(".json") else name
 
 
-def put(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write a new private file, and the folders above it."""
     private_folder(path.parent)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE), "wb") as stream:
         stream.write(content)
 
 
-def put_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write JSON the same way every time, a line for each value, so that a change is a small one."""
-    put(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode("utf-8", "surrogateescape"))
+    write_file(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode("utf-8", "surrogateescape"))
 
 
 def write_server(folder: Path, server: SavedServer) -> None:
-    put_json(folder / SERVER, asdict(server))
+    write_json(folder / SERVER, asdict(server))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,16 @@ from tklb.diff.rules import Override, Rules
 _SIGNS = str.maketrans({"/": "%2F", "%": "%25"})
 
 
-def spell_item(name: str) -> bytes:
+def _spell(name: str) -> bytes:
     """A name as overrides have it, no two alike: / is written %2F, % is %25, each dot of the names `.` and `..` %2E."""
     if name in (".", ".."):
         return name.replace(".", "%2E").encode()
     return name.translate(_SIGNS).encode("utf-8", "surrogateescape")
 
 
-def item_of(engine: str, database: str, table: str = "") -> bytes:
+def spell_item(engine: str, database: str, table: str = "") -> bytes:
     """What a database or table is called in reports, and how an override would name it."""
-    return engine.encode() + b":" + spell_item(database) + (b"/" + spell_item(table) if table else b"")
+    return engine.encode() + b":" + _spell(database) + (b"/" + _spell(table) if table else b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class DatabaseFilter:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_rules", Rules(override.rule for override in self.overrides))
 
-    def database(self, name: str) -> bool:
+    def has_database(self, name: str) -> bool:
         """Whether the database is wanted, be it for some of its tables only."""
         return self.is_whole(name) or self._holds(name)
 
-    def rows(self, database: str, *names: str) -> bool:
+    def has_rows(self, database: str, *names: str) -> bool:
         """Whether the rows of a table are wanted; `names` are the ways to spell it."""
-        paths = [b"/" + spell_item(database) + b"/" + spell_item(name) for name in names]
+        paths = [b"/" + _spell(database) + b"/" + _spell(name) for name in names]
         decisions = [self._rules.decide(path) for path in paths]
         about_table = [d.included for d in decisions if d.rule and d.rule.pattern.count(b"/") > 1]
         if about_table:
@@ -51,10 +51,10 @@ class DatabaseFilter:
 
     def is_whole(self, name: str) -> bool:
         """Whether the database is wanted as such, not only for some of its tables."""
-        said = self._says(b"/" + spell_item(name))
+        said = self._says(b"/" + _spell(name))
         return self.default if said is None else said
 
-    def wants_none(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether the engine is left out as a whole: by `*`, and nothing is taken in again."""
         return not any(o.include for o in self.overrides) and any(o.value in (b"*", b"**") for o in self.overrides)
 
@@ -64,11 +64,11 @@ class DatabaseFilter:
 
     def _holds(self, name: str) -> bool:
         """Whether an override takes in a table of it by name."""
-        folder = self._rules.root().enter(spell_item(name))
+        folder = self._rules.root().enter(_spell(name))
         return any(rule.include for rule in folder.rules_below())
 
 
-def filter_for(engine: str, overrides: Iterable[Override], *, limited: bool = False) -> DatabaseFilter:
+def build_filter(engine: str, overrides: Iterable[Override], *, limited: bool = False) -> DatabaseFilter:
     """The wish about one engine. `limited`: the overrides are limits, which take in nothing but what they name."""
     own = tuple(override for override in overrides if override.kind == engine)
     return DatabaseFilter(own, default=not limited)

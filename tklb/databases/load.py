@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tklb.databases.dump_format import DumpFolder
-from tklb.databases.interface import DatabaseServer, Loaded
+from tklb.databases.interface import DatabaseServer, LoadResult
 from tklb.errors import DatabaseFailed
 from tklb.model.callbacks import Progress
 from tklb.model.plan import Step, StepKind
@@ -38,12 +38,12 @@ class DatabaseLoader:
         """What waited in vain for something else to come, on all servers."""
         return tuple(item for server in self._servers.values() for item in server.finish().skipped)
 
-    def _loaded(self, server: DatabaseServer, engine: str, step: Step, progress: Progress) -> Loaded:
+    def _loaded(self, server: DatabaseServer, engine: str, step: Step, progress: Progress) -> LoadResult:
         dump = self.dumps[engine]
         if step.kind is StepKind.DATABASE_ACCOUNTS:
             return server.load_accounts(dump, progress)
         assert step.load is not None
-        return server.load(dump, step.load, progress)
+        return server.load_database(dump, step.load, progress)
 
     def _server(self, engine: str) -> DatabaseServer:
         if engine not in self._servers:
@@ -57,7 +57,7 @@ class DatabaseLoader:
 
 def _answering(server: DatabaseServer) -> None:
     try:
-        server.databases()
+        server.list_databases()
     except DatabaseFailed:
         server.start()
-        server.databases()
+        server.list_databases()

@@ -1,28 +1,17 @@
-"""The database servers of this machine. Takes the configuration; touches nothing."""
+"""The database servers of this machine. Takes the configuration; touches nothing but the places where servers are."""
 
-from collections.abc import Callable
+from importlib import import_module
 
 from tklb.config.schema import DatabaseConfig
 from tklb.databases.interface import DatabaseServer
-
-ENGINES = ("mysql", "pgsql")
+from tklb.model.databases import ENGINES
 
 
 def find_server(engine: str, config: DatabaseConfig) -> DatabaseServer | None:
-    """The server of an engine, whether it runs or not; None where this machine has none. Raises DatabaseFailed."""
-    return _FINDERS[engine](config)
+    """Find the server of an engine, whether it runs or not; None where this machine has none.
 
-
-def _find_mysql(config: DatabaseConfig) -> DatabaseServer | None:
-    from tklb.databases import mariadb
-
-    return mariadb.find(config.mysql_defaults_file, config.lock_seconds)
-
-
-def _find_pgsql(config: DatabaseConfig) -> DatabaseServer | None:
-    from tklb.databases import postgresql
-
-    return postgresql.find(config.pgsql_service, config.lock_seconds)
-
-
-_FINDERS: dict[str, Callable[[DatabaseConfig], DatabaseServer | None]] = {"mysql": _find_mysql, "pgsql": _find_pgsql}
+    `engine` is a key of ENGINES. The engine's module is imported here and no earlier: a machine without that server
+    need not have its driver. Raises DatabaseFailed where there is a server and no driver for it.
+    """
+    server: DatabaseServer | None = import_module(ENGINES[engine].module).find_server(config)
+    return server

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Self
 
 from tklb.errors import UsageWrong
+from tklb.model.databases import ENGINES
 
 _GLOB_SIGNS = re.compile(rb"[*?\[\\]")
 _MOST_FOLDERS = 1000
@@ -208,17 +209,15 @@ def _match_component(lead: _Lead, name: bytes, text: str) -> Iterator[_Lead]:
 
 # ---------------------------------------------------------------- overrides
 
-KINDS = ("mysql", "pgsql", "package", "user")
-_ITEMS = {
-    "mysql": re.compile(r"[^/\0]+(/[^/\0]+)?"),
-    "pgsql": re.compile(r"[^/\0]+(/[^/\0]+)?"),
+_DATABASE = re.compile(r"[^/\0]+(/[^/\0]+)?")
+_NAMES = {
     "package": re.compile(r"[a-z0-9*?\[][a-z0-9+.:*?\[\]!-]*"),
     "user": re.compile(r"[^-/:\s\0][^/:\s\0]*"),
 }
 
 
 class Override(NamedTuple):
-    """One override of the owner. `kind` is path, mysql, pgsql, package or user."""
+    """One override of the owner. `kind` is path, package, user or a key of ENGINES."""
 
     kind: str
     include: bool
@@ -231,7 +230,7 @@ class Override(NamedTuple):
 
 
 def parse_override(text: str | bytes) -> Override:
-    """Read `/path`, `mysql:DB[/TABLE]`, `pgsql:DB[/TABLE]`, `package:NAME` or `user:NAME`, or one of them after a `-`.
+    """Read `/path`, `ENGINE:DB[/TABLE]`, `package:NAME` or `user:NAME`, or one of them after a `-`.
 
     All may be globs. Raises UsageWrong.
     """
@@ -243,10 +242,16 @@ def parse_override(text: str | bytes) -> Override:
         except ValueError as exc:
             raise UsageWrong(reason=str(exc)) from None
     kind, _, value = body.decode("utf-8", "surrogateescape").partition(":")
-    if kind not in _ITEMS or not _ITEMS[kind].fullmatch(value) or {".", ".."} & set(value.split("/")):
+    patterns = _list_patterns()
+    if kind not in patterns or not patterns[kind].fullmatch(value) or {".", ".."} & set(value.split("/")):
         shown = raw.decode("utf-8", "backslashreplace")
-        raise UsageWrong(reason=f"`{shown}` is not an override: give a path, {':NAME, '.join(KINDS)}:NAME")
+        raise UsageWrong(reason=f"`{shown}` is not an override: give a path, {':NAME, '.join(patterns)}:NAME")
     return Override(kind, include, value.encode("utf-8", "surrogateescape"))
+
+
+def _list_patterns() -> dict[str, re.Pattern[str]]:
+    """The names of each kind of item that is no path."""
+    return {**dict.fromkeys(ENGINES, _DATABASE), **_NAMES}
 
 
 class Selection:
@@ -258,7 +263,8 @@ class Selection:
         overrides = tuple(overrides)
         self._has_includes = any(override.include for override in overrides)
         self._rules = {
-            kind: Rules(override.rule for override in overrides if override.kind == kind) for kind in ("path", *KINDS)
+            kind: Rules(override.rule for override in overrides if override.kind == kind)
+            for kind in ("path", *_list_patterns())
         }
 
     def says(self, kind: str, name: bytes) -> bool | None:

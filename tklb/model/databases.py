@@ -1,15 +1,30 @@
-"""Databases as a server lists them, as a dump holds them, and as they are loaded."""
+"""Databases as a server lists them, as a dump holds them, and as they are loaded; the table of database engines."""
 
 from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True, slots=True)
+class DatabaseEngine:
+    """A kind of database server. `word` stands for it in overrides, limits, profiles, dumps and JSON."""
+
+    word: str
+    module: str  # has find_server; it is imported only where a server is asked
+    services: tuple[str, ...]  # the names that Debian gives its service
+    has_schemas: bool = False  # a table has two names: SCHEMA.TABLE and TABLE
+
+
+MARIADB = DatabaseEngine("mysql", "tklb.databases.mariadb", ("mariadb", "mysql"))
+POSTGRESQL = DatabaseEngine("pgsql", "tklb.databases.postgresql", ("postgresql",), has_schemas=True)
+ENGINES = {engine.word: engine for engine in (MARIADB, POSTGRESQL)}  # the only place that lists them
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Database:
-    """One database as its server lists it. `engine` is the word of overrides: mysql, pgsql."""
+    """One database as its server lists it. `engine` is a key of ENGINES."""
 
     engine: str
     name: str
-    bytes: int = 0  # as the server reckons it
+    bytes: int = 0  # as the server reports it
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tklb.diff.rules import Rule, Rules, split_path
+from tklb.model.databases import ENGINES
 from tklb.profile.builtin import NEVER
 
 LIMIT = 256 * 1024  # bytes of a profile.toml
@@ -23,7 +24,6 @@ _KEYS: Mapping[str, Mapping[str, type]] = {
 }
 _WORD = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]{0,127}")
-_ENGINES = ("mysql", "pgsql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def parse_recipe(text: bytes) -> Recipe:
         include=_read_paths(parsed, "include"),
         exclude=_read_paths(parsed, "exclude"),
         services=_read_words(parsed, "services", "restart", _SERVICE),
-        engines=_read_words(parsed, "databases", "engines", re.compile("|".join(_ENGINES))),
+        engines=_read_words(parsed, "databases", "engines", re.compile("|".join(ENGINES))),
         packages=_read_words(parsed, "root", "packages", _WORD),
         derived=parsed.get("derived", False),
     )

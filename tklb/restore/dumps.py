@@ -9,10 +9,10 @@ from pathlib import Path
 from tklb.base.fs import file_sha256, private_folder
 from tklb.config.schema import DatabaseConfig
 from tklb.databases.dump_format import SERVER, DumpFolder, read_server
-from tklb.databases.filter import item_of
-from tklb.databases.servers import ENGINES, find_server
+from tklb.databases.filter import spell_item
+from tklb.databases.servers import find_server
 from tklb.errors import DatabaseFailed
-from tklb.model.databases import SavedServer, ServerFeatures
+from tklb.model.databases import ENGINES, SavedServer, ServerFeatures
 from tklb.model.files import FileEntry
 from tklb.model.snapshot_metadata import SQLITE_COPIES
 from tklb.snapshot import metadata
@@ -41,7 +41,7 @@ def find_dumps(folders: tuple[Path, ...], stage: str) -> FoundDumps:
     servers = {engine: read_server(dump) for engine, dump in found.items()}
     damaged = _list_damaged_files(stages)
     broken = {
-        item_of(engine, database.name)
+        spell_item(engine, database.name)
         for engine, server in servers.items()
         for database in server.databases
         if any(path.startswith(f"/{metadata.DUMPS}/{engine}/{database.folder}/".encode()) for path in damaged)
@@ -86,5 +86,5 @@ def list_server_features(config: DatabaseConfig, dumps: FoundDumps) -> dict[str,
 def _ask_features(config: DatabaseConfig, engine: str) -> ServerFeatures | None:
     with suppress(DatabaseFailed):
         server = find_server(engine, config)
-        return server.offer() if server else None
+        return server.read_features() if server else None
     return None

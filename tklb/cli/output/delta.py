@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from tklb.base.measure import format_size
 from tklb.cli.output.json_forms import path_fields
-from tklb.databases.filter import item_of
+from tklb.databases.filter import spell_item
 from tklb.diff.packages import delta_names
 from tklb.errors import printable
 from tklb.model.accounts import AccountDelta
@@ -30,7 +30,7 @@ def delta_lines(
         yield f"{_SIGNS[change.change]} {printable(change.path)}" + (f"  {format_size(amount)}" if amount else "")
     yield from _package_lines(packages)
     yield from _account_lines(accounts)
-    yield from (f"  database {printable(item_of(d.engine, d.name))}  {format_size(d.bytes)}" for d in databases)
+    yield from (f"  database {printable(spell_item(d.engine, d.name))}  {format_size(d.bytes)}" for d in databases)
     listed = ", ".join(f"{count} {change}" for change, count in counts.items() if count) or "no changes"
     yield f"files: {listed}, {format_size(total)}"
 

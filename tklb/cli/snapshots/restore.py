@@ -24,13 +24,15 @@ from tklb.cli.output.progress import progress_line
 from tklb.cli.passphrase_input import passphrase_file_option, passphrase_source
 from tklb.cli.run_log import run_log
 from tklb.errors import RestoreRefused
+from tklb.model.databases import ENGINES
 from tklb.model.plan import Role
 
 if TYPE_CHECKING:
     from tklb.commands.restore import RestoreRequest
     from tklb.session import TargetSession
 
-_LIMIT_HELP = "Bring back only this: /path, package:NAME, user:NAME, mysql:DB[/TABLE], pgsql:DB[/TABLE]; repeatable."
+_DATABASES = ", ".join(f"{engine}:DB[/TABLE]" for engine in ENGINES)
+_LIMIT_HELP = f"Bring back only this: /path, package:NAME, user:NAME, {_DATABASES}; repeatable."
 _SHOWN = 200  # steps of a plan that a terminal shows before the question
 
 
@@ -54,7 +56,8 @@ _SHOWN = 200  # steps of a plan that a terminal shows before the question
     "renames",
     metavar="OLD=NEW",
     multiple=True,
-    help="Bring a database back under another name; repeatable. mysql: or pgsql: before OLD selects the server.",
+    help="Bring a database back under another name; repeatable."
+    f" {' or '.join(f'{engine}:' for engine in ENGINES)} before OLD selects the server.",
 )
 @click.option(
     "--as",

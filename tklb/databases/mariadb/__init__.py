@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tklb.base.process import run
+from tklb.config.schema import DatabaseConfig
 from tklb.databases.dump_format import DumpFolder
-from tklb.databases.interface import DatabaseChoice, Dumped, Loaded
+from tklb.databases.interface import DatabaseScope, DumpResult, LoadResult
 from tklb.databases.mariadb import accounts, server
 from tklb.databases.mariadb.catalogue import ENGINE, Definition, databases
 from tklb.databases.mariadb.dump import dump as dump_server
@@ -33,20 +34,20 @@ from tklb.databases.mariadb.said import Notes
 from tklb.databases.mariadb.session import Login, ServerError, Session, failing_as
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model.callbacks import Progress
-from tklb.model.databases import Database, DatabaseLoad, ServerFeatures
+from tklb.model.databases import MARIADB, Database, DatabaseLoad, ServerFeatures
 
 SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock")
 DATA = "/var/lib/mysql"
-_SERVICES = ("mariadb", "mysql")
 _SECONDS = 180  # to start a service
 
 
-def find(defaults_file: str, lock_seconds: int) -> "MariaDb | None":
+def find_server(config: DatabaseConfig) -> "MariaDb | None":
     """The server of this machine, running or not; None where there is none."""
     there = [name for name in SOCKETS if _is_socket(name)]
+    defaults_file = config.mysql_defaults_file
     if not defaults_file and not there and not os.path.isdir(f"{DATA}/mysql"):
         return None
-    return MariaDb(Login(there[0] if there else SOCKETS[0], defaults_file, lock_seconds))
+    return MariaDb(Login(there[0] if there else SOCKETS[0], defaults_file, config.lock_seconds))
 
 
 def _is_socket(name: str) -> bool:
@@ -71,7 +72,7 @@ class MariaDb:
     def start(self) -> None:
         """Start it by its service."""
         has_systemd = os.path.isdir("/run/systemd/system")
-        scripts = [name for name in _SERVICES if has_systemd or os.access(f"/etc/init.d/{name}", os.X_OK)]
+        scripts = [name for name in MARIADB.services if has_systemd or os.access(f"/etc/init.d/{name}", os.X_OK)]
         reason = "there is no service that starts it"
         for name in scripts:
             command = ["systemctl", "start", "--", f"{name}.service"] if has_systemd else ["service", name, "start"]
@@ -82,25 +83,25 @@ class MariaDb:
                 reason = str(exc)
         raise DatabaseFailed(item=ENGINE, reason=reason)
 
-    def databases(self) -> tuple[Database, ...]:
+    def list_databases(self) -> tuple[Database, ...]:
         with failing_as(ENGINE), self.login.open() as session:
             return databases(session)
 
-    def offer(self) -> ServerFeatures:
+    def read_features(self) -> ServerFeatures:
         with failing_as(ENGINE), self.login.open() as session:
             return server.offer(session)
 
-    def dump(self, wish: DatabaseChoice, folder: Path, progress: Progress) -> Dumped:
+    def dump_databases(self, wish: DatabaseScope, folder: Path, progress: Progress) -> DumpResult:
         with failing_as(ENGINE):
             return dump_server(self.login, wish, folder, progress)
 
-    def load_accounts(self, dump: DumpFolder, progress: Progress) -> Loaded:
+    def load_accounts(self, dump: DumpFolder, progress: Progress) -> LoadResult:
         said = Notes()
         with failing_as(ENGINE), self.login.open() as session:
             self._grants = accounts.load_accounts(session, dump, progress, said)
-        return Loaded(tuple(said.skipped), tuple(said.notes))
+        return LoadResult(tuple(said.skipped), tuple(said.notes))
 
-    def load(self, dump: DumpFolder, load: DatabaseLoad, progress: Progress) -> Loaded:
+    def load_database(self, dump: DumpFolder, load: DatabaseLoad, progress: Progress) -> LoadResult:
         said = Notes()
         loading = load_database(self.login, dump, load, progress, said)
         with failing_as(ENGINE), self.login.open() as session:
@@ -108,16 +109,16 @@ class MariaDb:
             self._make_views_that_waited(session)
             said.notes += about_programs(session, loading)
         self._views += [(load.into, view, reason) for view, reason in loading.waiting]
-        return Loaded(tuple(said.skipped), tuple(said.notes))
+        return LoadResult(tuple(said.skipped), tuple(said.notes))
 
-    def finish(self) -> Loaded:
+    def finish(self) -> LoadResult:
         said = Notes()
         for database, view, reason in self._views:
             said.skip(database, view.name, f"view: {reason}")
         for grant in self._grants:
             said.skip_thing(grant.account, f"what it was granted is not there: {grant.statement}")
         self._views, self._grants = [], []
-        return Loaded(tuple(said.skipped), tuple(said.notes))
+        return LoadResult(tuple(said.skipped), tuple(said.notes))
 
     def _make_views_that_waited(self, session: Session) -> None:
         """Make views of databases loaded earlier, where they needed the one that was loaded now."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tklb.databases.dump_format import DumpFolder, put_json
+from tklb.databases.dump_format import DumpFolder, write_json
 from tklb.databases.mariadb.said import Notes
 from tklb.databases.mariadb.session import ServerError, Session, decoded, quoted, text
 from tklb.model.callbacks import Progress
@@ -59,7 +59,7 @@ def dump_accounts(session: Session, folder: Path, said: Notes) -> tuple[str, ...
             entries.append(_entry(session, account))
         except ServerError as exc:
             said.skip_thing(account.shown, exc.discreet)
-    put_json(folder / ACCOUNTS, {"accounts": entries, "plugins": _plugins(session, said)})
+    write_json(folder / ACCOUNTS, {"accounts": entries, "plugins": _plugins(session, said)})
     for what, all_of_them, query in (
         ("server", "servers", "SELECT Server_name FROM mysql.servers"),
         ("function of a plugin", "functions of plugins", "SELECT name FROM mysql.func"),

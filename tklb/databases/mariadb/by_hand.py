@@ -8,7 +8,7 @@ Takes what a dump holds; writes load.sql. Only the client reads it, never tklb.
 from collections.abc import Sequence
 from pathlib import Path
 
-from tklb.databases.dump_format import put
+from tklb.databases.dump_format import write_file
 from tklb.databases.mariadb import programs
 from tklb.databases.mariadb.catalogue import Definition, Schema
 from tklb.databases.mariadb.fill import load_statement
@@ -39,7 +39,7 @@ def write_load_file(
         for each in definitions:
             if each.kind == kind:
                 lines += [_line(programs.mode(each)), f"source {file_of(each)}", _END, _line(NEUTRAL)]
-    put(folder / LOAD, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+    write_file(folder / LOAD, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
 
 
 def _line(statement: str) -> str:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from tklb.databases.mariadb.exact import exact_column, exact_event
 from tklb.databases.mariadb.session import ServerError, Session, decoded, quoted, text
-from tklb.model.databases import Database
+from tklb.model.databases import MARIADB, Database
 
 SYSTEM = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
-ENGINE = "mysql"
+ENGINE = MARIADB.word
 OURS = re.compile(r"tklb_(scratch|aside)_[0-9a-f]{16}")  # what a restore makes, and a killed one leaves
 # What --hex-blob writes as 0x...: values that are bytes.
 BYTES = frozenset(

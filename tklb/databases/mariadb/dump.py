@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tklb.databases.dump_format import folder_of
-from tklb.databases.interface import DatabaseChoice, Dumped
+from tklb.databases.interface import DatabaseScope, DumpResult
 from tklb.databases.mariadb import stored
 from tklb.databases.mariadb.accounts import dump_accounts
 from tklb.databases.mariadb.by_hand import write_load_file
@@ -25,18 +25,18 @@ from tklb.model.databases import SavedDatabase, SavedServer, SavedTable
 _BINARY = "SET character_set_results = binary"
 
 
-def dump(login: Login, wish: DatabaseChoice, folder: Path, progress: Progress) -> Dumped:
+def dump(login: Login, wish: DatabaseScope, folder: Path, progress: Progress) -> DumpResult:
     """Raises ServerError."""
     said = Notes()
     with login.open() as control:
         control.run(_BINARY)
-        wanted = {name: each for name, each in schemas(control).items() if wish.database(name)}
+        wanted = {name: each for name, each in schemas(control).items() if wish.has_database(name)}
         found = {name: _read_definitions(control, schema, said) for name, schema in wanted.items()}
         tables = [
             table
             for name, schema in wanted.items()
             for table in schema.tables
-            if table.has_rows and wish.rows(name, table.name) and ("table", table.name) in found[name]
+            if table.has_rows and wish.has_rows(name, table.name) and ("table", table.name) in found[name]
         ]
         chosen = set(tables)
         others = [table for schema in wanted.values() for table in schema.tables if table not in chosen]
@@ -50,7 +50,7 @@ def dump(login: Login, wish: DatabaseChoice, folder: Path, progress: Progress) -
             elif place.exists():
                 shutil.rmtree(place)
         accounts = dump_accounts(control, folder, said)
-        return Dumped(
+        return DumpResult(
             SavedServer(ENGINE, version(control), tuple(saved), accounts), tuple(said.skipped), tuple(said.notes)
         )
 

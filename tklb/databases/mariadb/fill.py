@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from tklb.databases.dump_format import DumpFolder
-from tklb.databases.filter import item_of
+from tklb.databases.filter import spell_item
 from tklb.databases.mariadb.catalogue import ENGINE
 from tklb.databases.mariadb.said import Notes
 from tklb.databases.mariadb.session import Login, ServerError, Session, quoted
@@ -99,7 +99,7 @@ class Filling:
             self._is_stopped = True
 
     def _fill(self, session: Session, table: SavedTable, form: StoredTable) -> None:
-        item = printable(item_of(ENGINE, self._named, table.name))
+        item = printable(spell_item(ENGINE, self._named, table.name))
         try:
             self._bring(session, table, form)
             there = int(session.value(f"SELECT COUNT(*) FROM {quoted(table.name)}"))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tklb.databases.dump_format import DumpFolder
-from tklb.databases.filter import item_of
+from tklb.databases.filter import spell_item
 from tklb.databases.mariadb import accounts, programs, stored, swap
 from tklb.databases.mariadb.catalogue import ENGINE, Definition, Unreadable, definitions, schemas
 from tklb.databases.mariadb.fill import Filling
@@ -50,7 +50,7 @@ class Loading:
 
 def load_database(login: Login, dump: DumpFolder, load: DatabaseLoad, progress: Progress, said: Notes) -> Loading:
     """Raises DatabaseFailed, naming the object; the database is as it was then."""
-    item = printable(item_of(ENGINE, load.into))
+    item = printable(spell_item(ENGINE, load.into))
     below = DumpFolder(dump.below(load.saved.folder).folders, item)
     names = swap.new_names()
     loading = Loading(login, below, load, stored.read(below), said, progress, Swap(load.into, *names))
@@ -93,7 +93,7 @@ def _make_one(loading: Loading, session: Session, definition: Definition) -> Non
             value, round_ = definition.position
             session.rows(f"SELECT SETVAL({quoted(definition.name)}, {value}, 0, {round_})")
     except ServerError as exc:
-        item = printable(item_of(ENGINE, loading.load.into, definition.name))
+        item = printable(spell_item(ENGINE, loading.load.into, definition.name))
         raise DatabaseFailed(item=item, reason=f"it cannot be made here: {exc}") from exc
 
 
@@ -154,7 +154,7 @@ def _programs_here(loading: Loading) -> Iterator[Definition]:
                 continue
             if isinstance(each, Unreadable):
                 raise DatabaseFailed(
-                    item=printable(item_of(ENGINE, into, each.name)), reason=f"{each.kind}: {each.reason}"
+                    item=printable(spell_item(ENGINE, into, each.name)), reason=f"{each.kind}: {each.reason}"
                 )
             is_of_them = only is not None and (each.kind == "trigger" and each.table in only)
             if only is None or is_of_them or (each.kind == "view" and each.name in only):
@@ -227,10 +227,10 @@ def _undoing(loading: Loading, session: Session) -> Iterator[None]:
                 _undo(loading, fresh, session.id)
         except ServerError as worse:
             reason = f"{exc}; then it could not be put back: {worse}; its tables are in {loading.swap.aside}"
-            raise DatabaseFailed(item=printable(item_of(ENGINE, loading.load.into)), reason=reason) from exc
+            raise DatabaseFailed(item=printable(spell_item(ENGINE, loading.load.into)), reason=reason) from exc
         if lost := [f"{printable(each.item)}: {each.reason}" for each in loading.said.skipped]:
             reason = f"{exc or 'interrupted'}; what was there could not all be put back: {'; '.join(lost)}"
-            raise DatabaseFailed(item=printable(item_of(ENGINE, loading.load.into)), reason=reason) from exc
+            raise DatabaseFailed(item=printable(spell_item(ENGINE, loading.load.into)), reason=reason) from exc
         raise
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from tklb.databases.filter import item_of
+from tklb.databases.filter import spell_item
 from tklb.databases.mariadb.catalogue import ENGINE
 from tklb.model.report import Skipped
 
@@ -13,11 +13,11 @@ class Notes:
     notes: list[str] = field(default_factory=list)
 
     def skip(self, database: str, name: str, reason: str) -> None:
-        self.skipped.append(Skipped(item_of(ENGINE, database, name), reason))
+        self.skipped.append(Skipped(spell_item(ENGINE, database, name), reason))
 
     def skip_whole(self, database: str, reason: str) -> None:
         """Skip a database with all that is in it: what was said of it, or of a part, says nothing any more."""
-        item = item_of(ENGINE, database)
+        item = spell_item(ENGINE, database)
         self.skipped = [each for each in self.skipped if each.item != item and not each.item.startswith(item + b"/")]
         self.skip(database, "", reason)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tklb.databases.dump_format import DumpFolder, file_name, put, put_json
+from tklb.databases.dump_format import DumpFolder, encode_file_name, write_file, write_json
 from tklb.databases.mariadb.catalogue import Definition, Schema, Table
 from tklb.errors import DatabaseFailed
 
@@ -59,14 +59,14 @@ class Stored:
 
 
 def file_of(definition: Definition) -> str:
-    return f"{FOLDERS[definition.kind]}/{file_name(definition.name)}.sql"
+    return f"{FOLDERS[definition.kind]}/{encode_file_name(definition.name)}.sql"
 
 
 def write(folder: Path, schema: Schema, definitions: Sequence[Definition]) -> None:
     tables = {table.name: table for table in schema.tables}
     objects = []
     for each in definitions:
-        put(folder / file_of(each), each.text)
+        write_file(folder / file_of(each), each.text)
         entry: dict[str, Any] = {"kind": each.kind, "name": each.name, "definer": each.definer}
         entry |= {key: getattr(each, key) for key in _MADE if getattr(each, key)}
         if each.position:
@@ -75,7 +75,7 @@ def write(folder: Path, schema: Schema, definitions: Sequence[Definition]) -> No
             entry |= _form(tables[each.name])
         objects.append(entry)
     about = {"name": schema.name, "charset": schema.charset, "collation": schema.collation, "comment": schema.comment}
-    put_json(folder / DEFINITIONS, about | {"objects": objects})
+    write_json(folder / DEFINITIONS, about | {"objects": objects})
 
 
 def read(dump: DumpFolder) -> Stored:

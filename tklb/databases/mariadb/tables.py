@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tklb.databases.dump_format import PIPE, file_name
+from tklb.databases.dump_format import PIPE, encode_file_name
 from tklb.databases.mariadb.catalogue import Table
 from tklb.databases.mariadb.moment import Moment, one_moment
 from tklb.databases.mariadb.rows import read_rows
@@ -37,7 +37,7 @@ class Taken:
 
     def __init__(self, table: Table, folder: Path) -> None:
         self.table = table
-        self.writer = RowWriter(folder / ROWS, file_name(table.name))
+        self.writer = RowWriter(folder / ROWS, encode_file_name(table.name))
         self.least: int | None = None  # the fewest and the most rows it may have had
         self.most = 0
         self.is_foreign = False  # the program gave other columns than the server names

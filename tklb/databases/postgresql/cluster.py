@@ -12,9 +12,10 @@ from pathlib import Path
 
 from tklb.base.process import run
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
+from tklb.model.databases import POSTGRESQL
 
 ADMINISTRATOR = "postgres"
-ENGINE = "pgsql"
+ENGINE = POSTGRESQL.word
 _SYSTEMD = Path("/run/systemd/system")
 
 

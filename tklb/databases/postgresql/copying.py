@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tklb.base.process import Conversation, open_conversation
-from tklb.databases.dump_format import PIPE, file_name
+from tklb.databases.dump_format import PIPE, encode_file_name
 from tklb.databases.postgresql.catalogue import Table
 from tklb.databases.postgresql.cluster import Cluster, program
 from tklb.databases.postgresql.session import OUT_OF_LOCKS, Refused, login
@@ -167,7 +167,7 @@ class Copying:
             self.done.fault = exc
 
     def _copy_table(self, stream: Stream, table: Table) -> None:
-        with RowWriter(self.folder / ROWS, file_name(table.spelled)) as writer:
+        with RowWriter(self.folder / ROWS, encode_file_name(table.spelled)) as writer:
             self.done.written[table.oid] = writer
             try:
                 for block in stream.rows(table.copy_out(self.encoding)):

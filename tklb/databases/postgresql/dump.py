@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tklb.databases.dump_format import put, put_json
-from tklb.databases.filter import item_of
-from tklb.databases.interface import DatabaseChoice
+from tklb.databases.dump_format import write_file, write_json
+from tklb.databases.filter import spell_item
+from tklb.databases.interface import DatabaseScope
 from tklb.databases.postgresql import catalogue
 from tklb.databases.postgresql.byhand import load_script
 from tklb.databases.postgresql.catalogue import Table
@@ -46,7 +46,7 @@ class DatabaseDump:
     name: str
     folder: Path
     lock_seconds: int
-    wish: DatabaseChoice
+    wish: DatabaseScope
     progress: Progress
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ class DatabaseDump:
                 return self._taken(session)
         except (Refused, ProgramFailed, ProgramMissing, DatabaseFailed) as exc:
             shutil.rmtree(self.folder, ignore_errors=True)
-            self.skipped[:] = [Skipped(item_of(ENGINE, self.name), str(exc))]
+            self.skipped[:] = [Skipped(spell_item(ENGINE, self.name), str(exc))]
             self.notes.clear()
             return None
 
@@ -72,14 +72,16 @@ class DatabaseDump:
         pages = catalogue.large_objects(session)
         tables += [pages] if pages else []
         properties = ask_properties(session, self.name)
-        wanted = [table for table in tables if self.wish.rows(self.name, *table.spellings)]
+        wanted = [table for table in tables if self.wish.has_rows(self.name, *table.spellings)]
         rows = self._rows(session, snapshot, wanted, left_out)
         if pages:
-            put(self.folder / LARGE_OBJECTS, "".join(large_object_statements(session)).encode(*_TEXT))
-        put(self.folder / SEQUENCES, "".join(catalogue.sequences(session, gone)).encode(*_TEXT))
+            write_file(self.folder / LARGE_OBJECTS, "".join(large_object_statements(session)).encode(*_TEXT))
+        write_file(self.folder / SEQUENCES, "".join(catalogue.sequences(session, gone)).encode(*_TEXT))
         self._describe(session, properties, tables, bool(left_out))
         saved = tuple(rows.get(table.oid, SavedTable(table.spelled)) for table in tables)
-        put(self.folder / LOAD, load_script(properties.encoding, tables, saved, _page_size(session) if pages else None))
+        write_file(
+            self.folder / LOAD, load_script(properties.encoding, tables, saved, _page_size(session) if pages else None)
+        )
         self.notes += [f"{ENGINE}:{self.name}: {remark}" for remark in catalogue.remarks(session)]
         extensions = [f"extension:{name}" for name in catalogue.extensions(session) if name != "plpgsql"]
         size = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
@@ -96,7 +98,7 @@ class DatabaseDump:
         return (*failed, *hanging)
 
     def _skip(self, schema: str, name: str, reason: str) -> None:
-        self.skipped.append(Skipped(item_of(ENGINE, self.name, f"{schema}.{name}"), reason))
+        self.skipped.append(Skipped(spell_item(ENGINE, self.name, f"{schema}.{name}"), reason))
 
     def _rows(
         self, session: Session, snapshot: str, tables: Sequence[Table], left_out: Sequence[Relation]
@@ -131,7 +133,7 @@ class DatabaseDump:
 
         definer = Definer(self.cluster, self.name, session.encoding, session.version, self.lock_seconds, free)
         for section, file in (("pre-data", PRE_DATA), ("post-data", POST_DATA)):
-            put(self.folder / file, definer.section(section, snapshot, without))
+            write_file(self.folder / file, definer.section(section, snapshot, without))
 
     def _count(self, session: Session, table: Table, copying: Copying) -> int:
         session.tell("SAVEPOINT a_count")
@@ -174,7 +176,7 @@ class DatabaseDump:
                 for table in tables
             ],
         }
-        put_json(self.folder / DETAILS, details)
+        write_json(self.folder / DETAILS, details)
 
 
 _TEXT = ("utf-8", "surrogateescape")

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from tklb.databases.dump_format import DumpFolder
-from tklb.databases.filter import item_of
-from tklb.databases.interface import Loaded
+from tklb.databases.filter import spell_item
+from tklb.databases.interface import LoadResult
 from tklb.databases.postgresql import catalogue, details
 from tklb.databases.postgresql.catalogue import Table
 from tklb.databases.postgresql.cluster import ENGINE, Cluster
@@ -45,7 +45,7 @@ class DatabaseLoader:
 
     @property
     def item(self) -> str:
-        return item_of(ENGINE, self.load.into).decode("utf-8", "surrogateescape")
+        return spell_item(ENGINE, self.load.into).decode("utf-8", "surrogateescape")
 
     @property
     def path(self) -> str:
@@ -202,7 +202,7 @@ class DatabaseLoader:
 
 def load_database(
     cluster: Cluster, lock_seconds: int, third: str, dump: DumpFolder, load: DatabaseLoad, progress: Progress
-) -> Loaded:
+) -> LoadResult:
     """Raises DatabaseFailed, naming what failed: the database here is as it was."""
     from tklb.databases.postgresql.single import load_tables
 
@@ -217,4 +217,4 @@ def load_database(
             loader.whole()
     except Refused as exc:
         raise DatabaseFailed(item=loader.item, reason=str(exc)) from exc
-    return Loaded(tuple(loader.skipped), tuple(loader.notes))
+    return LoadResult(tuple(loader.skipped), tuple(loader.notes))

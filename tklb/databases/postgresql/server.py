@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.base.process import run
-from tklb.databases.dump_format import DumpFolder, folder_of, put_json
-from tklb.databases.filter import item_of
-from tklb.databases.interface import DatabaseChoice, Dumped, Loaded
+from tklb.databases.dump_format import DumpFolder, folder_of, write_json
+from tklb.databases.filter import spell_item
+from tklb.databases.interface import DatabaseScope, DumpResult, LoadResult
 from tklb.databases.postgresql import catalogue
 from tklb.databases.postgresql.cluster import ENGINE, Cluster
 from tklb.databases.postgresql.dump import DatabaseDump
@@ -52,11 +52,11 @@ class PostgresServer:
                     raise
             time.sleep(0.2)
 
-    def databases(self) -> tuple[Database, ...]:
+    def list_databases(self) -> tuple[Database, ...]:
         with self._maintenance() as session:
             return self._databases(session)
 
-    def offer(self) -> ServerFeatures:
+    def read_features(self) -> ServerFeatures:
         with self._maintenance() as session:
             names = session.ask("SELECT 'extension:' || name FROM pg_available_extensions")
             features = {str(name) for (name,) in names}
@@ -69,19 +69,19 @@ class PostgresServer:
                 _version(session), number, self._databases(session), frozenset(features | self._locales())
             )
 
-    def dump(self, wish: DatabaseChoice, folder: Path, progress: Progress) -> Dumped:
+    def dump_databases(self, wish: DatabaseScope, folder: Path, progress: Progress) -> DumpResult:
         skipped: list[Skipped] = []
         notes: list[str] = []
         saved = []
         with self._maintenance() as session:
             roles = ask_roles(session)
-            put_json(folder / ROLES, roles)
+            write_json(folder / ROLES, roles)
             version = _version(session)
             for database in self._databases(session):
-                if not wish.database(database.name):
+                if not wish.has_database(database.name):
                     continue
                 if catalogue.is_closed(session, database.name):
-                    skipped.append(Skipped(item_of(ENGINE, database.name), "it allows no connections"))
+                    skipped.append(Skipped(spell_item(ENGINE, database.name), "it allows no connections"))
                     continue
                 own = folder / folder_of(database.name)
                 one = DatabaseDump(self.cluster, database.name, own, self.lock_seconds, wish, progress)
@@ -91,9 +91,9 @@ class PostgresServer:
                 notes += one.notes
         skipped += _others(self.cluster)
         accounts = tuple(str(role["name"]) for role in roles["roles"])
-        return Dumped(SavedServer(ENGINE, version, tuple(saved), accounts), tuple(skipped), tuple(notes))
+        return DumpResult(SavedServer(ENGINE, version, tuple(saved), accounts), tuple(skipped), tuple(notes))
 
-    def load_accounts(self, dump: DumpFolder, progress: Progress) -> Loaded:
+    def load_accounts(self, dump: DumpFolder, progress: Progress) -> LoadResult:
         skipped: list[Skipped] = []
         notes: list[str] = []
         with self._maintenance() as session:
@@ -102,15 +102,15 @@ class PostgresServer:
                 RoleLoader(session, read_roles(dump), skipped, notes).load()
             except (KeyError, TypeError, ValueError, AttributeError) as exc:
                 raise DatabaseFailed(item=ENGINE, reason=f"{ROLES} of its dump is not as it should be") from exc
-        return Loaded(tuple(skipped), tuple(notes))
+        return LoadResult(tuple(skipped), tuple(notes))
 
-    def load(self, dump: DumpFolder, load: DatabaseLoad, progress: Progress) -> Loaded:
+    def load_database(self, dump: DumpFolder, load: DatabaseLoad, progress: Progress) -> LoadResult:
         with self._maintenance(load.into) as session:
             third = session.database
         return load_database(self.cluster, self.lock_seconds, third, dump, load, progress)
 
-    def finish(self) -> Loaded:
-        return Loaded()  # no database of a cluster waits for another
+    def finish(self) -> LoadResult:
+        return LoadResult()  # no database of a cluster waits for another
 
     def _databases(self, session: Session) -> tuple[Database, ...]:
         return tuple(

@@ -6,9 +6,9 @@ Takes the saved databases and the features of this machine's servers; gives a Pl
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from tklb.databases.filter import DatabaseFilter, filter_for, item_of
+from tklb.databases.filter import DatabaseFilter, build_filter, spell_item
 from tklb.errors import printable
-from tklb.model.databases import DatabaseLoad, SavedDatabase, SavedServer, SavedTable, ServerFeatures
+from tklb.model.databases import ENGINES, DatabaseLoad, SavedDatabase, SavedServer, SavedTable, ServerFeatures
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.filter import RestoreFilter
@@ -34,10 +34,10 @@ def plan_databases(
 def _plan_server(
     server: SavedServer, offer: ServerFeatures | None, choice: RestoreFilter, broken: frozenset[bytes]
 ) -> PlanPart:
-    scope = filter_for(server.engine, choice.limit, limited=choice.is_limited)
-    wanted = [database for database in server.databases if scope.database(database.name)]
+    scope = build_filter(server.engine, choice.limit, limited=choice.is_limited)
+    wanted = [database for database in server.databases if scope.has_database(database.name)]
     parts = []
-    if server.accounts and not choice.is_limited and not scope.wants_none():
+    if server.accounts and not choice.is_limited and not scope.is_empty():
         step = Step(StepKind.DATABASE_ACCOUNTS, server.engine.encode(), f"{len(server.accounts)} accounts")
         parts.append(PlanPart((step,)))
     if wanted:
@@ -49,14 +49,14 @@ def _plan_server(
 def list_items(servers: Iterable[SavedServer]) -> Iterator[bytes]:
     """Give every item that a user can name: databases, and tables in all spellings."""
     for database in (database for server in servers for database in server.databases):
-        yield item_of(database.engine, database.name)
+        yield spell_item(database.engine, database.name)
         for table in database.tables:
-            yield from (item_of(database.engine, database.name, name) for name in spellings(database.engine, table))
+            yield from (spell_item(database.engine, database.name, name) for name in spellings(database.engine, table))
 
 
 def spellings(engine: str, table: SavedTable) -> tuple[str, ...]:
-    """Give the spellings of a table: in PostgreSQL with and without its schema."""
-    bare = table.name.partition(".")[2] if engine == "pgsql" else ""
+    """Give the spellings of a table: where the engine has schemas, with and without its schema."""
+    bare = table.name.partition(".")[2] if engine in ENGINES and ENGINES[engine].has_schemas else ""
     return (table.name, bare) if bare else (table.name,)
 
 
@@ -67,10 +67,10 @@ def _plan_database(
     offer: ServerFeatures | None,
     broken: frozenset[bytes],
 ) -> PlanPart:
-    item = item_of(saved.engine, saved.name)
+    item = spell_item(saved.engine, saved.name)
     if item in broken:
         return PlanPart(skipped=(Skipped(item, "its dump is not whole in the snapshot"),))
-    rows = [table for table in saved.tables if scope.rows(saved.name, *spellings(saved.engine, table))]
+    rows = [table for table in saved.tables if scope.has_rows(saved.name, *spellings(saved.engine, table))]
     is_whole = not choice.is_limited or scope.is_whole(saved.name)
     load = DatabaseLoad(
         saved=saved,

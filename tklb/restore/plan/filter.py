@@ -9,10 +9,10 @@ from typing import NamedTuple
 from tklb.diff.rules import Override, Selection
 from tklb.errors import UsageWrong
 from tklb.model.accounts import Accounts
+from tklb.model.databases import ENGINES
 from tklb.model.plan import Role
 
 _GLOB = b"*?["
-_ENGINES = ("mysql", "pgsql")
 
 
 class Rename(NamedTuple):
@@ -24,13 +24,14 @@ class Rename(NamedTuple):
 
 
 def parse_rename(text: str) -> Rename:
-    """Read `OLD=NEW`, or `mysql:OLD=NEW`, `pgsql:OLD=NEW`. Raises UsageWrong."""
+    """Read `OLD=NEW` or `ENGINE:OLD=NEW`. Raises UsageWrong."""
     old, equals, new = text.partition("=")
     engine, colon, name = old.partition(":")
-    if not colon or engine not in _ENGINES:
+    if not colon or engine not in ENGINES:
         engine, name = "", old
     if not equals or not name or not new or "/" in new or "=" in new:
-        raise UsageWrong(reason=f"--rename-database {text}: give OLD=NEW, or mysql:OLD=NEW or pgsql:OLD=NEW")
+        forms = " or ".join(f"{word}:OLD=NEW" for word in ENGINES)
+        raise UsageWrong(reason=f"--rename-database {text}: give OLD=NEW, or {forms}")
     return Rename(engine, name, new)
 
 
@@ -73,13 +74,13 @@ class RestoreFilter:
     @property
     def asked_items(self) -> tuple[bytes, ...]:
         """All items that a limit names: paths, `package:NAME`, `user:NAME`, databases and their tables."""
-        names = (item for item in self.limit if item.include and item.kind in ("package", "user", *_ENGINES))
+        names = (item for item in self.limit if item.include and item.kind in ("package", "user", *ENGINES))
         plain = (item for item in names if not any(char in item.value for char in _GLOB))
         return (*self.asked_paths, *(item.kind.encode() + b":" + item.value for item in plain))
 
     def wants_part(self, name: str) -> bool:
         """Whether any of a part is wanted: `files`, `packages`, `users` or `databases`."""
-        kinds = {"files": ("path",), "packages": ("package",), "users": ("user",), "databases": _ENGINES}[name]
+        kinds = {"files": ("path",), "packages": ("package",), "users": ("user",), "databases": tuple(ENGINES)}[name]
         return name not in self.skip and (not self.is_limited or any(i.include for i in self.limit if i.kind in kinds))
 
     def name_of(self, engine: str, database: str) -> str:

@@ -25,7 +25,7 @@ from tklb.diff.packages import diff_packages, native_architecture, plan_packages
 from tklb.diff.sqlite_names import is_sidecar
 from tklb.errors import RestoreRefused, printable
 from tklb.model.accounts import AccountMerge, Accounts
-from tklb.model.databases import SavedServer, ServerFeatures
+from tklb.model.databases import ENGINES, SavedServer, ServerFeatures
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package, SourceFile
 from tklb.model.plan import Plan, Step, StepKind
@@ -39,7 +39,6 @@ from tklb.restore.plan.owners import OwnerMap, OwnerWatch, find_nameless_ids, re
 from tklb.restore.plan.part import PlanPart, join_parts
 
 HOSTNAME = b"/etc/hostname"
-DATABASE_SERVERS = ("mariadb", "mysql", "postgresql")
 Lookup = Callable[[bytes], FileEntry | None]
 
 
@@ -317,6 +316,7 @@ def _plan_services(restore: _Restore, *, has_steps: bool) -> tuple[PlanPart, Pla
     if restore.choice.is_limited:
         warning = f"not restarted, because the restore is limited: {', '.join(services)}"
         return PlanPart(warnings=(warning,)), PlanPart()
-    servers = tuple(Step(StepKind.SERVICE, name.encode()) for name in services if name in DATABASE_SERVERS)
-    others = tuple(Step(StepKind.SERVICE, name.encode()) for name in services if name not in DATABASE_SERVERS)
+    of_databases = {service for engine in ENGINES.values() for service in engine.services}
+    servers = tuple(Step(StepKind.SERVICE, name.encode()) for name in services if name in of_databases)
+    others = tuple(Step(StepKind.SERVICE, name.encode()) for name in services if name not in of_databases)
     return PlanPart(servers), PlanPart(others)

@@ -8,12 +8,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.test_shape import manual
-from tklb.databases.filter import DatabaseFilter, filter_for, item_of
+from tklb.databases.filter import DatabaseFilter, build_filter, spell_item
 from tklb.diff.rules import parse_override
 
 
 def wish(*overrides: str, limited: bool = False) -> DatabaseFilter:
-    return filter_for("mysql", map(parse_override, overrides), limited=limited)
+    return build_filter("mysql", map(parse_override, overrides), limited=limited)
 
 
 def rows(heading: str) -> list[tuple[str, dict[str, bool]]]:
@@ -26,11 +26,11 @@ def rows(heading: str) -> list[tuple[str, dict[str, bool]]]:
 
 def decided(asked: DatabaseFilter) -> dict[str, bool]:
     return {
-        "shop": asked.database("shop"),
-        "orders": asked.rows("shop", "orders"),
-        "cache": asked.rows("shop", "cache"),
-        "other": asked.database("other"),
-        "x": asked.rows("other", "x"),
+        "shop": asked.has_database("shop"),
+        "orders": asked.has_rows("shop", "orders"),
+        "cache": asked.has_rows("shop", "cache"),
+        "other": asked.has_database("other"),
+        "x": asked.has_rows("other", "x"),
     }
 
 
@@ -52,18 +52,18 @@ def test_tables_of_the_manual_have_a_yes_and_a_no_for_everything() -> None:
 
 
 def test_table_may_be_spelled_with_its_schema_or_without() -> None:
-    asked = filter_for("pgsql", [parse_override("-pgsql:shop/cache"), parse_override("-pgsql:shop/archive.orders")])
-    assert not asked.rows("shop", "public.cache", "cache")
-    assert not asked.rows("shop", "archive.orders", "orders")
-    assert asked.rows("shop", "public.orders", "orders")
+    asked = build_filter("pgsql", [parse_override("-pgsql:shop/cache"), parse_override("-pgsql:shop/archive.orders")])
+    assert not asked.has_rows("shop", "public.cache", "cache")
+    assert not asked.has_rows("shop", "archive.orders", "orders")
+    assert asked.has_rows("shop", "public.orders", "orders")
 
 
 @pytest.mark.parametrize("name", ["a/b", ".", "..", "a\nb", "a*b[c]?", "%2F", "ü"])
 def test_odd_name_can_be_left_out_as_reports_spell_it(name: str) -> None:
-    override = b"-" + item_of("mysql", name)
-    asked = filter_for("mysql", [parse_override(override)])
-    assert not asked.database(name)
-    assert asked.database("another")
+    override = b"-" + spell_item("mysql", name)
+    asked = build_filter("mysql", [parse_override(override)])
+    assert not asked.has_database(name)
+    assert asked.has_database("another")
 
 
 # mostly signs that a spelling could confuse; none of a glob, and what no server takes
@@ -74,7 +74,7 @@ NAMES = st.text(
 
 @given(NAMES, NAMES)
 def test_names_are_told_apart_by_their_spelling(database: str, table: str) -> None:
-    engine, _, spelling = item_of("mysql", database, table).partition(b":")
+    engine, _, spelling = spell_item("mysql", database, table).partition(b":")
     assert (engine, spelling.count(b"/")) == (b"mysql", 1)
     assert [unquote_to_bytes(part).decode() for part in spelling.split(b"/")] == [database, table]
 
@@ -84,18 +84,18 @@ def test_names_are_told_apart_by_their_spelling(database: str, table: str) -> No
 @example(".", "%2E")
 @example("%", "%25")
 def test_override_as_reports_spell_it_is_about_nothing_else(name: str, other: str) -> None:
-    asked = filter_for("mysql", [parse_override(b"-" + item_of("mysql", name))])
-    assert not asked.database(name)
-    assert asked.database(other) == (other != name)
+    asked = build_filter("mysql", [parse_override(b"-" + spell_item("mysql", name))])
+    assert not asked.has_database(name)
+    assert asked.has_database(other) == (other != name)
 
 
 def test_database_with_a_slash_is_no_table_of_another() -> None:
-    assert wish("-mysql:a/b").database("a/b")
-    assert wish("-mysql:a/b").rows("a/b", "t")
+    assert wish("-mysql:a/b").has_database("a/b")
+    assert wish("-mysql:a/b").has_rows("a/b", "t")
 
 
 def test_engine_left_out_as_a_whole_is_not_asked() -> None:
-    assert wish("-mysql:*").wants_none()
-    assert not wish("-mysql:*", "mysql:shop/orders").wants_none()
-    assert not wish("-mysql:shop").wants_none()
-    assert not wish("-pgsql:*").wants_none()
+    assert wish("-mysql:*").is_empty()
+    assert not wish("-mysql:*", "mysql:shop/orders").is_empty()
+    assert not wish("-mysql:shop").is_empty()
+    assert not wish("-pgsql:*").is_empty()
