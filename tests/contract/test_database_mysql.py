@@ -347,11 +347,11 @@ def test_failed_load_leaves_the_old_database(shop: Appliance, damage: str) -> No
 
 LATE = """
 from tklb.databases.mariadb import swap
-usual = swap.turn_foreign_keys
+usual = swap.redirect_foreign_keys
 def stop(*_):
-    swap.turn_foreign_keys = usual
+    swap.redirect_foreign_keys = usual
     {how}
-swap.turn_foreign_keys = stop
+swap.redirect_foreign_keys = stop
 """
 EARLY = "def stop(*_):\n    {how}\nvalues['progress'] = stop\n"
 
@@ -374,11 +374,11 @@ def test_interrupted_load_leaves_the_old_database(shop: Appliance, when: str) ->
 # Somebody drops an account after its grants were noted, before they are given back.
 UNDER_WAY = """
 from tklb.databases.mariadb import swap
-usual = swap.move
+usual = swap.swap_database
 def stop(session, *more):
     session.run("DROP USER fleeting@localhost")
     return usual(session, *more)
-swap.move = stop
+swap.swap_database = stop
 """
 CALLERS = (
     "CREATE OR REPLACE USER fleeting@localhost, staying@localhost; CREATE PROCEDURE shop.later () SELECT 2;"

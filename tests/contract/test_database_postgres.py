@@ -297,17 +297,17 @@ def test_a_killed_load_is_brought_home_by_the_next(box: Appliance, shop: str) ->
             textwrap.dedent(START)
             + textwrap.dedent("""
                 import os, signal
-                from tklb.databases.postgresql.session import Session
+                from tklb.databases.postgresql.connection import ServerConnection
                 child = os.fork()
                 if not child:
-                    send = Session.send
+                    send = ServerConnection.send
                     def until(self, statements):
                         text = statements if isinstance(statements, bytes) else statements.encode()
                         send(self, statements)
                         if values["moment"].encode() in text:
                             time.sleep(values["seconds"])
                             os.kill(os.getpid(), signal.SIGKILL)
-                    Session.send = until
+                    ServerConnection.send = until
                     dump = DumpFolder((Path("/root/killed"),))
                     (saved,) = read_server(dump).databases
                     server.load_database(dump, DatabaseLoad(saved, saved.name), nothing)
@@ -332,15 +332,15 @@ def test_an_interrupted_load_leaves_nothing_behind(box: Appliance, shop: str) ->
             box,
             textwrap.dedent(START)
             + textwrap.dedent("""
-                from tklb.databases.postgresql.session import Session
-                send, done = Session.send, []
+                from tklb.databases.postgresql.connection import ServerConnection
+                send, done = ServerConnection.send, []
                 def until(self, statements):
                     text = statements if isinstance(statements, bytes) else statements.encode()
                     send(self, statements)
                     if values["moment"].encode() in text and not done:
                         done.append(1)
                         raise KeyboardInterrupt
-                Session.send = until
+                ServerConnection.send = until
                 dump = DumpFolder((Path("/root/interrupted"),))
                 (saved,) = read_server(dump).databases
                 try:

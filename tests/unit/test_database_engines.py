@@ -79,7 +79,7 @@ class PaperServer:
         return LoadResult()
 
     def load_database(self, dump: DumpFolder, load: DatabaseLoad, progress: Progress) -> LoadResult:
-        below = dump.below(load.saved.folder)
+        below = dump.enter(load.saved.folder)
         tables = [table for table in load.saved.tables if load.tables is None or table.name in load.tables]
         self.contents[load.into] = {table.name: b"".join(below.blocks(table.files)) for table in tables}
         return LoadResult()
@@ -116,7 +116,7 @@ def session(tmp_path: Path) -> Session:
 
 def test_new_engine_is_listed_dumped_planned_and_loaded(session: Session, paper: PaperServer, tmp_path: Path) -> None:
     overrides = [parse_override("-paper:shop/cache"), parse_override("-paper:wiki")]
-    assert list_databases(session, overrides).databases == [Database("paper", "shop", 2)]
+    assert list(list_databases(session, overrides).databases) == [Database("paper", "shop", 2)]
     dumped = dump_databases(session, overrides, tmp_path)
     assert ([each.name for each in dumped.databases], list(dumped.skipped)) == (["shop"], [])
     dump = DumpFolder((tmp_path / "databases/paper",))

@@ -140,7 +140,7 @@ def test_files_of_a_dump_may_lie_in_several_trees_and_are_no_links(tmp_path: Pat
     write_file(tmp_path / "a/rows/t", b"1\n2\n")
     write_file(tmp_path / "b/rows/u", b"3\n")
     (tmp_path / "b/rows/v").symlink_to("/etc/hostname")
-    dump = DumpFolder((tmp_path / "a", tmp_path / "b"), "mysql:shop").below("rows")
+    dump = DumpFolder((tmp_path / "a", tmp_path / "b"), "mysql:shop").enter("rows")
     assert b"".join(dump.blocks(("t", "u"))) == b"1\n2\n3\n"
     assert not dump.has("w")
     with pytest.raises(DatabaseFailed, match="mysql:shop: its dump lacks v"):

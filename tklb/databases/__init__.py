@@ -1,8 +1,31 @@
-"""Databases: list, dump and load, one protocol for every engine.
+"""Databases: list, dump and load, one interface for every engine.
 
-protocol.py    what every engine can do, and what is asked of it
-rows.py        rows as lines, spread over files so that a change touches few of them
-dump.py        what a dump is on disk: folders, files, catalogue.json
-mysql/         MariaDB and MySQL
-postgres/      PostgreSQL
+    interface.py    the interface of every engine
+    servers.py      find the server of an engine
+    filter.py       which databases, and the rows of which tables
+    dump_format.py  a dump on disk: folders, files, server.json
+    row_files.py    rows as lines, spread over files so that a change touches few of them
+    report.py       skipped items and notes of a dump or load
+    load.py         carry out the steps of a plan
+    mariadb/        MariaDB and MySQL
+    postgresql/     PostgreSQL
+
+Both engines have the same files, a stage each:
+
+    connection           one connection; the only module that knows the driver
+    server               the server, as the interface has it
+    catalogue            databases, tables and columns
+    accounts             users, roles and grants: out of the server and back
+    consistent_snapshot  one moment for the client programs and for our own reads
+    definitions          statements that make everything but rows: out of the server and back
+    dump                 a dump of the server
+    dump_rows            the rows of tables, into files
+    manual_script        load.sql, for an administrator who has nothing but the stock client
+    load                 a load of one database, undone where it fails
+    load_rows            the rows of files, into tables
+    swap                 a loaded database in the place of the one here
+
+`__all__` lists the entry points of a stage: they are the same in both engines. Other names without an underscore are
+lent by one stage of an engine to its other stages. The front door of an engine is its package: find_server, and the
+login of its administrator.
 """

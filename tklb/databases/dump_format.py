@@ -1,10 +1,10 @@
-"""What a dump is on disk: a folder for each server, in it server.json and a folder for each database.
+"""The format of a dump on disk: a folder for each server, in it server.json and a folder for each database.
 
     SERVER/server.json                 SavedServer, and with it every SavedDatabase and SavedTable
-    SERVER/DATABASE/...                what the engine makes of it; rows in files of lines, see rows.py
+    SERVER/DATABASE/...                files of the engine; rows in files of lines, see row_files.py
 
-Nothing in it depends on when it was made: an unchanged database gives the same bytes. Takes and gives values; touches
-the folder it is given. What is read back is checked, not trusted.
+Nothing in it depends on the time of the dump: an unchanged database gives the same bytes. Takes and gives values;
+touches the folder it is given. A dump is not trusted: every value that is read from it is checked.
 """
 
 import hashlib
@@ -21,20 +21,21 @@ from tklb.errors import DatabaseFailed
 from tklb.model.databases import SavedDatabase, SavedServer, SavedTable
 
 SERVER = "server.json"
+ROWS = "rows"  # the folder of the rows, in that of a database
 BLOCK = 1 << 20
-PIPE = 1 << 16  # what a pipe holds: to offer more room costs time for each piece
+PIPE = 1 << 16  # the room in a pipe: a larger buffer costs time for each piece
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 def encode_file_name(name: str) -> str:
-    """A safe file name that belongs to `name` alone: itself where it is plain, else what is readable and a digest."""
+    """A safe file name that belongs to `name` alone: itself where it is plain, else its plain letters and a digest."""
     if _PLAIN.fullmatch(name):
         return name
     readable = re.sub(r"[^A-Za-z0-9_]", "_", name)[:60]
     return f"{readable}~{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 
-def folder_of(database: str) -> str:
+def encode_folder_name(database: str) -> str:
     """The folder of a database in the dump of its server: never the name of a file beside it."""
     name = encode_file_name(database)
     return f"{name}~" if name.endswith(".json") else name
@@ -53,6 +54,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_server(folder: Path, server: SavedServer) -> None:
+    """Write server.json into the folder of a server."""
     write_json(folder / SERVER, asdict(server))
 
 
@@ -61,9 +63,10 @@ class DumpFolder:
     """A dump to read from: the same folder in one or more trees, each with a part of the files."""
 
     folders: tuple[Path, ...]
-    item: str = "dump"  # what is named when it is not whole
+    item: str = "dump"  # its name in the message where it is not whole
 
-    def below(self, name: str) -> "DumpFolder":
+    def enter(self, name: str) -> "DumpFolder":
+        """A folder in it, in all trees."""
         return DumpFolder(tuple(folder / name for folder in self.folders), self.item)
 
     def path(self, name: str) -> Path:
@@ -75,6 +78,7 @@ class DumpFolder:
         raise DatabaseFailed(item=self.item, reason=f"its dump lacks {name}")
 
     def has(self, name: str) -> bool:
+        """Whether one of the trees has the file."""
         return any((folder / name).is_file() for folder in self.folders)
 
     def read(self, name: str) -> bytes:
@@ -95,7 +99,7 @@ class DumpFolder:
 
 
 def read_server(dump: DumpFolder) -> SavedServer:
-    """Raises DatabaseFailed where server.json is not as it should be."""
+    """Read and check server.json. Raises DatabaseFailed where it is not as it should be."""
     try:
         value = dump.read_json(SERVER)
         databases = tuple(_database(item) for item in value["databases"])
@@ -125,7 +129,7 @@ def _database(value: Mapping[str, Any]) -> SavedDatabase:
 
 
 def _name(value: object) -> str:
-    """A name that bytes can have been: JSON knows half characters, which none is."""
+    """A name that can be bytes again: JSON allows half characters, which none can."""
     name = str(value)
     name.encode("utf-8", "surrogateescape")
     return name

@@ -1,6 +1,7 @@
-"""What every database engine can do. Values and protocols only.
+"""The interface of every database engine: protocols and values only.
 
-A server is found, never made: nobody stops, restarts or reconfigures it. Its administrator's own account is used.
+A server is found, never made. No method stops or reconfigures it, and only `start` starts it. The administrator's own
+account is used, and no secret travels in the arguments of a program.
 """
 
 from dataclasses import dataclass
@@ -14,16 +15,18 @@ from tklb.model.report import Skipped
 
 
 class DatabaseScope(Protocol):
-    """Which databases are wanted, and of which tables the rows. `names` are the ways to spell one table."""
+    """Decides which databases are dumped, and the rows of which tables. Pure; any thread may ask."""
 
-    def has_database(self, name: str) -> bool: ...
+    def has_database(self, name: str) -> bool:
+        """Say whether a database is in scope, be it for some of its tables only."""
 
-    def has_rows(self, database: str, *names: str) -> bool: ...
+    def has_rows(self, database: str, *names: str) -> bool:
+        """Say whether the rows of a table are in scope; `names` are all the ways to spell the table."""
 
 
 @dataclass(frozen=True, slots=True)
 class DumpResult:
-    """What a dump has, what it has not, and what else should be known (tables that no transaction protects, ...)."""
+    """A dump as it is on disk, with the items it lacks. `notes` are texts for people: unprotected tables, say."""
 
     server: SavedServer
     skipped: tuple[Skipped, ...] = ()
@@ -32,40 +35,75 @@ class DumpResult:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What could not be put back, and what else should be known (sessions that were ended, roles made, ...)."""
+    """The items that could not be put back. `notes` are texts for people: sessions that were ended, roles made."""
 
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 class DatabaseServer(Protocol):
-    """One server. Every method but `start` raises DatabaseFailed where it cannot be reached or asked at all."""
+    """One server of this machine.
+
+    One thread at a time may use it. No other thread of the process may be at work when a method begins. The method may
+    change the effective ids of the process while it connects. It may start threads; they are gone when it returns.
+    Each method opens its own connections and closes them, also where it is interrupted. It calls the progress callback
+    with a text and two numbers of bytes, from one thread at a time. The callback may raise to interrupt the method.
+    """
 
     @property
     def engine(self) -> str:
-        """The word of overrides: mysql, pgsql."""
+        """The engine's word: a key of tklb.model.databases.ENGINES."""
 
     def start(self) -> None:
-        """Start a server that does not run, by its service, for a restore. Raises DatabaseFailed."""
+        """Start a server that does not run, by its service, and wait until it answers.
+
+        Only a restore does this. Raises DatabaseFailed where no service starts it, or where it does not answer in time.
+        """
 
     def list_databases(self) -> tuple[Database, ...]:
-        """Ask what databases there are now, those that every server has apart. Sorted by name."""
+        """List the databases that are there now, by name, with their sizes in bytes as the server reports them.
+
+        The implementer leaves out the databases that every server has, where they are empty, and those that a killed
+        restore left behind. Raises DatabaseFailed where the server cannot be reached or does not answer.
+        """
 
     def read_features(self) -> ServerFeatures:
-        """Say what this server could take."""
+        """Read the version of the server and the features that it offers.
+
+        The features have the words of SavedDatabase.needs. A kind of need that the implementer cannot ask about is in
+        none of the features, and the plan does not warn about it. Raises DatabaseFailed where the server cannot be
+        reached.
+        """
 
     def dump_databases(self, scope: DatabaseScope, folder: Path, progress: Progress) -> DumpResult:
-        """Write databases and accounts into an empty private folder, at one moment.
+        """Dump the databases in scope, and all accounts, into an empty private folder; read only.
 
-        A database or table that could not be taken is in `skipped`, as `mysql:DB` or `mysql:DB/TABLE`; all else is
-        whole, its end seen and its rows counted.
+        The rows of a database are of one moment. An unchanged database gives the same bytes again: nothing in the
+        files depends on the time. The implementer counts the rows of every table and sees the end of every output. A
+        database or table that is not whole is removed and is in `skipped`, as `ENGINE:DB` or `ENGINE:DB/TABLE`. No
+        transaction of others waits for the dump for longer than a few seconds. The caller writes server.json. Raises
+        DatabaseFailed where the server cannot be reached, ProgramFailed and ProgramMissing for its client programs.
         """
 
     def load_accounts(self, dump: DumpFolder, progress: Progress) -> LoadResult:
-        """Bring users, roles and grants: the saved one wins, the administrator's own stays, others stay."""
+        """Load users, roles and grants: the saved one wins, others stay, the administrator's own stays as it is.
+
+        A grant that needs a database which is still to come may wait for it. No message has a password or its hash. An
+        account that the server refuses is in `skipped`. Raises DatabaseFailed where the server cannot be reached, and
+        where the dump is not as it should be.
+        """
 
     def load_database(self, dump: DumpFolder, load: DatabaseLoad, progress: Progress) -> LoadResult:
-        """Load into a scratch name, count, swap. Raises DatabaseFailed, naming the object: nothing changed then."""
+        """Load one database under a scratch name, count its rows, and put it in the place of the one here.
+
+        The dump may come from a hostile target. The implementer gives no file of it to a client program, and runs no
+        statement of it that could start a program. Users work with the old database until the last moment; then their
+        sessions are ended. Raises DatabaseFailed with the name of the object that failed: the database here is as it
+        was, and nothing of the load is left. The same holds for an interruption. After a kill the next load cleans up.
+        """
 
     def finish(self) -> LoadResult:
-        """Say, after all loads, what waited in vain: a view, a grant that needs a database which did not come."""
+        """Report, after all loads, the grants and views that waited for a database which did not come.
+
+        The implementer forgets them then. Raises nothing.
+        """

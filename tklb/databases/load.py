@@ -1,11 +1,10 @@
 """Carry out the steps on databases, with this machine's own servers.
 
-Takes the steps of a plan and the dumps they name; gives what could not be put back. A server that does not run yet is
-started; one database that fails leaves itself as it was, and the others go on.
+Takes the steps of a plan and the dumps that they use; gives the items that could not be put back. Starts a server that
+does not run yet. A database that fails stays as it was, and the others are loaded all the same.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.interface import DatabaseServer, LoadResult
@@ -15,47 +14,48 @@ from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
 
 
-@dataclass(slots=True)
 class DatabaseLoader:
-    """`find` gives the server of an engine, `dumps` has the dump of each engine's server."""
+    """Loads with one server for each engine. For one thread.
 
-    find: Callable[[str], DatabaseServer | None]
-    dumps: Mapping[str, DumpFolder]
-    notes: list[str] = field(default_factory=list)
-    _servers: dict[str, DatabaseServer] = field(default_factory=dict)
+    `find` gives the server of an engine, `dumps` has the dump of each engine's server.
+    """
+
+    def __init__(self, find: Callable[[str], DatabaseServer | None], dumps: Mapping[str, DumpFolder]) -> None:
+        self.notes: list[str] = []
+        self._find, self._dumps = find, dumps
+        self._servers: dict[str, DatabaseServer] = {}
 
     def carry_out(self, step: Step, progress: Progress) -> tuple[Skipped, ...]:
-        """Do one step: the accounts of a server, or one database."""
+        """Do one step: load the accounts of a server, or one database. A failure is a skipped item."""
         engine = step.load.saved.engine if step.load else step.item.decode()
         try:
-            loaded = self._loaded(self._server(engine), engine, step, progress)
+            result = self._load(self._start_server(engine), self._dumps[engine], step, progress)
         except DatabaseFailed as exc:
             return (Skipped(step.item, str(exc), status=exc.code),)
-        self.notes += loaded.notes
-        return loaded.skipped
+        self.notes += result.notes
+        return result.skipped
 
     def finish(self) -> tuple[Skipped, ...]:
-        """What waited in vain for something else to come, on all servers."""
+        """The items of all servers that waited for another database which did not come."""
         return tuple(item for server in self._servers.values() for item in server.finish().skipped)
 
-    def _loaded(self, server: DatabaseServer, engine: str, step: Step, progress: Progress) -> LoadResult:
-        dump = self.dumps[engine]
+    def _load(self, server: DatabaseServer, dump: DumpFolder, step: Step, progress: Progress) -> LoadResult:
         if step.kind is StepKind.DATABASE_ACCOUNTS:
             return server.load_accounts(dump, progress)
         assert step.load is not None
         return server.load_database(dump, step.load, progress)
 
-    def _server(self, engine: str) -> DatabaseServer:
+    def _start_server(self, engine: str) -> DatabaseServer:
         if engine not in self._servers:
-            server = self.find(engine)
+            server = self._find(engine)
             if server is None:
                 raise DatabaseFailed(item=engine, reason="this machine has no such server")
-            _answering(server)
+            _ensure_answer(server)
             self._servers[engine] = server
         return self._servers[engine]
 
 
-def _answering(server: DatabaseServer) -> None:
+def _ensure_answer(server: DatabaseServer) -> None:
     try:
         server.list_databases()
     except DatabaseFailed:

@@ -45,7 +45,7 @@ class SavedDatabase:
     folder: str
     tables: tuple[SavedTable, ...] = ()
     bytes: int = 0  # of all its files
-    needs: tuple[str, ...] = ()  # what a server must offer to take it: `extension:hstore`, `engine:InnoDB`, ...
+    needs: tuple[str, ...] = ()  # features that a server must have: `extension:hstore`, `engine:InnoDB`, ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class SavedServer:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseLoad:
-    """What of a saved database goes where. `into` is its name on this server."""
+    """A saved database that is to be loaded, or some of its tables. `into` is its name on this server."""
 
     saved: SavedDatabase
     into: str
@@ -70,8 +70,10 @@ class DatabaseLoad:
 
 @dataclass(frozen=True, slots=True)
 class ServerFeatures:
-    """What a server is and can take. `features` are in the words of SavedDatabase.needs; of a kind that is in none
-    of them, nothing is known."""
+    """The version and the features of a server. `features` have the words of SavedDatabase.needs.
+
+    A kind of feature that is in none of them is not known.
+    """
 
     version: str
     number: tuple[int, ...]  # the version, to be compared: (10, 11), (15,)

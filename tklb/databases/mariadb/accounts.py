@@ -1,28 +1,36 @@
-"""Users, roles and their grants, as the statements that make them again; the way there and the way back.
+"""Users, roles and their grants, as the statements that make them again: out of the server and back.
 
-Takes a session; gives names. The administrator's own accounts are of the machine and never among them. What a server
-says about such a statement may hold a password's hash: it is cut off before anybody sees it.
+Takes a connection; gives names. The administrator's own accounts belong to the machine and are never among them. The
+server's answer to such a statement may hold a password's hash: it is cut off before anybody sees it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tklb.databases.dump_format import DumpFolder, write_json
-from tklb.databases.mariadb.said import Notes
-from tklb.databases.mariadb.session import ServerError, Session, decoded, quoted, text
+from tklb.databases.mariadb.connection import ServerConnection, ServerError, decode, quote_name, quote_text
+from tklb.databases.report import DatabaseReport
+from tklb.errors import printable
 from tklb.model.callbacks import Progress
 
+__all__ = ["dump_accounts", "load_accounts"]
+
 ACCOUNTS = "accounts.json"
-_OWN_NAMES = frozenset({"root", "mariadb.sys", "debian-sys-maint", "mysql.sys", "mysql.session", "mysql.infoschema"})
+_OWN_NAMES = frozenset({"root", "mariadb.sys", "debian-sys-maint", "mysql.sys", "mysql.connection", "mysql.infoschema"})
 _PUBLIC = "PUBLIC"
 _NOTHING_GRANTED = frozenset({1141, 1959})  # 1959: PUBLIC, before anything was granted to it
+_NO_ROUTINE = frozenset({1305})
+_NOT_YET = frozenset({1054, 1146, 1305, 1347, 1049, 1139, 1477})  # the object of the grant is not there
+_ABOUT = re.compile(r" ON (?:(?:PROCEDURE|FUNCTION|PACKAGE BODY|PACKAGE|TABLE) )?(`(?:[^`]|``)+`)\.")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
+    """A user or a role."""
+
     name: str
     host: str
     is_role: bool
@@ -33,211 +41,243 @@ class Account:
         return not self.is_role and (self.name in _OWN_NAMES or (self.name, self.host) == ("mysql", "localhost"))
 
     @property
-    def shown(self) -> str:
-        return f"role {text(self.name)}" if self.is_role else f"user {text(self.name)}@{text(self.host)}"
+    def label(self) -> str:
+        """The account as people write it."""
+        return f"role {quote_text(self.name)}" if self.is_role else f"user {self.sql}"
 
     @property
-    def quoted(self) -> str:
-        return quoted(self.name) if self.is_role else f"{text(self.name)}@{text(self.host)}"
-
-
-def accounts(session: Session) -> tuple[Account, ...]:
-    """All but the administrator's, roles first, sorted."""
-    role = "is_role" if session.rows("SHOW COLUMNS FROM mysql.user LIKE 'is_role'") else "'N'"
-    found = [
-        Account(name, host, kind == "Y")
-        for name, host, kind in session.names(f"SELECT User, Host, {role} FROM mysql.user")
-    ]
-    return tuple(sorted((each for each in found if not each.is_own), key=lambda a: (not a.is_role, a.name, a.host)))
-
-
-def dump_accounts(session: Session, folder: Path, said: Notes) -> tuple[str, ...]:
-    """Write accounts.json; the accounts taken as people write them."""
-    entries = []
-    for account in accounts(session):
-        try:
-            entries.append(_entry(session, account))
-        except ServerError as exc:
-            said.skip_thing(account.shown, exc.discreet)
-    write_json(folder / ACCOUNTS, {"accounts": entries, "plugins": _plugins(session, said)})
-    for what, all_of_them, query in (
-        ("server", "servers", "SELECT Server_name FROM mysql.servers"),
-        ("function of a plugin", "functions of plugins", "SELECT name FROM mysql.func"),
-    ):
-        for (name,) in _listed(session, all_of_them, query, said):
-            said.skip_thing(f"{what} {text(name)}", f"a {what} is not taken")
-    return tuple(entry["shown"] for entry in entries)
-
-
-def _plugins(session: Session, said: Notes) -> dict[str, str]:
-    """The libraries that were installed to check who somebody is, by the name of the plugin."""
-    where = "PLUGIN_TYPE = 'AUTHENTICATION' AND PLUGIN_LIBRARY IS NOT NULL AND PLUGIN_STATUS = 'ACTIVE'"
-    query = f"SELECT PLUGIN_NAME, PLUGIN_LIBRARY FROM information_schema.PLUGINS WHERE {where}"
-    listed = _listed(session, "plugins for logins", query, said)
-    return {name: library.removesuffix(".so") for name, library in listed}
-
-
-def routine_grants(session: Session, database: str, said: Notes) -> list[str]:
-    """The grants on routines of a database, as statements: they go with the routine."""
-    there = re.compile(rf" ON (?:PROCEDURE|FUNCTION|PACKAGE|PACKAGE BODY) {re.escape(quoted(database))}\.")
-    found = []
-    for account in accounts(session):
-        try:
-            found += [line for line in _shown(session, account) if there.search(line)]
-        except ServerError as exc:
-            if exc.number not in _NOTHING_GRANTED:
-                said.skip_thing(
-                    account.shown, f"its grants on routines of {text(database)} may be lost: {exc.discreet}"
-                )
-    return found
-
-
-def _shown(session: Session, account: Account) -> list[str]:
-    """Its own grants; a role's are shown with those of the roles it has."""
-    public = account.is_role and account.name == _PUBLIC
-    shown = [decoded(row[0]) for row in session.rows(f"SHOW GRANTS FOR {_PUBLIC if public else account.quoted}")]
-    if not account.is_role:
-        return shown
-    to = f" TO {_PUBLIC if public else quoted(account.name)}"
-    return [line for line in shown if line.endswith((to, f"{to} WITH ADMIN OPTION", f"{to} WITH GRANT OPTION"))]
-
-
-def _listed(session: Session, what: str, query: str, said: Notes) -> Sequence[tuple[str, ...]]:
-    try:
-        return session.names(query)
-    except ServerError as exc:
-        said.skip_thing(what, f"could not be listed, none is taken: {exc}")
-        return ()
-
-
-def _entry(session: Session, account: Account) -> dict[str, Any]:
-    shown = _shown(session, account)
-    created = (
-        f"CREATE ROLE {account.quoted}" if account.is_role else session.value(f"SHOW CREATE USER {account.quoted}")
-    )
-    grants = [_bare(line, account) for line in shown if not line.startswith("SET DEFAULT ROLE ")]
-    defaults = [line for line in shown if line.startswith("SET DEFAULT ROLE ")]
-    return {
-        "name": account.name,
-        "host": account.host,
-        "is_role": account.is_role,
-        "shown": account.shown,
-        "create": created,
-        "grants": sorted(grants),
-        "defaults": defaults,
-    }
-
-
-def _bare(grant: str, account: Account) -> str:
-    """A grant without the password and the limits, which are of the account: SHOW CREATE USER has them."""
-    head, to, tail = grant.partition(f" ON *.* TO {quoted(account.name)}@{quoted(account.host)}")
-    if not to or account.is_role:
-        return grant
-    return head + to + (" WITH GRANT OPTION" if re.search(r" WITH GRANT OPTION($| MAX_)", tail) else "")
-
-
-# ---------------------------------------------------------------- the way back
-
-_NOT_YET = frozenset({1054, 1146, 1305, 1347, 1049, 1139, 1477})  # what the grant is about is not there
-_ABOUT = re.compile(r" ON (?:(?:PROCEDURE|FUNCTION|PACKAGE BODY|PACKAGE|TABLE) )?(`(?:[^`]|``)+`)\.")
+    def sql(self) -> str:
+        return quote_name(self.name) if self.is_role else f"{quote_text(self.name)}@{quote_text(self.host)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """A grant about something that is not there yet. `database` is what it is about."""
+class WaitingGrant:
+    """A grant about something that is not there yet. `database` is the one that the thing is in."""
 
     account: str
     statement: str
     database: str
 
 
-def load_accounts(session: Session, dump: DumpFolder, progress: Progress, said: Notes) -> list[Grant]:
-    """Make users and roles, then grant; the grants that wait for their database are given back."""
+# ---------------------------------------------------------------- out of the server
+
+
+def dump_accounts(connection: ServerConnection, folder: Path, report: DatabaseReport) -> tuple[str, ...]:
+    """Write accounts.json; return the accounts in it, as people write them."""
+    entries = []
+    for account in _list_accounts(connection):
+        try:
+            entries.append(_describe(connection, account))
+        except ServerError as exc:
+            report.skip_other(account.label, exc.discreet)
+    write_json(folder / ACCOUNTS, {"accounts": entries, "plugins": _list_plugins(connection, report)})
+    for what, all_of_them, query in (
+        ("server", "servers", "SELECT Server_name FROM mysql.servers"),
+        ("function of a plugin", "functions of plugins", "SELECT name FROM mysql.func"),
+    ):
+        for (name,) in _try_list(connection, all_of_them, query, report):
+            report.skip_other(f"{what} {quote_text(name)}", f"a {what} is not taken")
+    return tuple(entry["shown"] for entry in entries)
+
+
+def _list_accounts(connection: ServerConnection) -> tuple[Account, ...]:
+    """All but the administrator's, roles first, sorted."""
+    role = "is_role" if connection.fetch_rows("SHOW COLUMNS FROM mysql.user LIKE 'is_role'") else "'N'"
+    found = [
+        Account(name, host, kind == "Y")
+        for name, host, kind in connection.fetch_texts(f"SELECT User, Host, {role} FROM mysql.user")
+    ]
+    return tuple(sorted((each for each in found if not each.is_own), key=lambda a: (not a.is_role, a.name, a.host)))
+
+
+def _list_plugins(connection: ServerConnection, report: DatabaseReport) -> dict[str, str]:
+    """The libraries that were installed to authenticate accounts, by the name of the plugin."""
+    where = "PLUGIN_TYPE = 'AUTHENTICATION' AND PLUGIN_LIBRARY IS NOT NULL AND PLUGIN_STATUS = 'ACTIVE'"
+    query = f"SELECT PLUGIN_NAME, PLUGIN_LIBRARY FROM information_schema.PLUGINS WHERE {where}"
+    found = _try_list(connection, "plugins for logins", query, report)
+    return {name: library.removesuffix(".so") for name, library in found}
+
+
+def list_routine_grants(connection: ServerConnection, database: str, report: DatabaseReport) -> list[str]:
+    """The grants on routines of a database, as statements: a grant goes when its routine is dropped."""
+    found = []
+    for account in _list_accounts(connection):
+        try:
+            found += _select_routine_grants(connection, account, database)
+        except ServerError as exc:
+            report.skip_other(
+                account.label, f"its grants on routines of {quote_text(database)} may be lost: {exc.discreet}"
+            )
+    return found
+
+
+def _select_routine_grants(connection: ServerConnection, account: Account, database: str) -> list[str]:
+    is_about = re.compile(rf" ON (?:PROCEDURE|FUNCTION|PACKAGE|PACKAGE BODY) {re.escape(quote_name(database))}\.")
+    try:
+        return [line for line in _show_grants(connection, account) if is_about.search(line)]
+    except ServerError as exc:
+        if exc.number in _NOTHING_GRANTED:
+            return []
+        raise
+
+
+def _show_grants(connection: ServerConnection, account: Account) -> list[str]:
+    """The account's own grants; the server shows a role's with those of the roles that it has."""
+    is_public = account.is_role and account.name == _PUBLIC
+    lines = connection.fetch_rows(f"SHOW GRANTS FOR {_PUBLIC if is_public else account.sql}")
+    shown = [decode(row[0]) for row in lines]
+    if not account.is_role:
+        return shown
+    to = f" TO {_PUBLIC if is_public else quote_name(account.name)}"
+    return [line for line in shown if line.endswith((to, f"{to} WITH ADMIN OPTION", f"{to} WITH GRANT OPTION"))]
+
+
+def _try_list(connection: ServerConnection, what: str, query: str, report: DatabaseReport) -> Sequence[tuple[str, ...]]:
+    try:
+        return connection.fetch_texts(query)
+    except ServerError as exc:
+        report.skip_other(what, f"could not be listed, none is taken: {exc}")
+        return ()
+
+
+def _describe(connection: ServerConnection, account: Account) -> dict[str, Any]:
+    shown = _show_grants(connection, account)
+    is_role = account.is_role
+    created = f"CREATE ROLE {account.sql}" if is_role else connection.fetch_value(f"SHOW CREATE USER {account.sql}")
+    grants = [_strip_password(line, account) for line in shown if not line.startswith("SET DEFAULT ROLE ")]
+    defaults = [line for line in shown if line.startswith("SET DEFAULT ROLE ")]
+    return {
+        "name": account.name,
+        "host": account.host,
+        "is_role": is_role,
+        "shown": account.label,
+        "create": created,
+        "grants": sorted(grants),
+        "defaults": defaults,
+    }
+
+
+def _strip_password(grant: str, account: Account) -> str:
+    """A grant without password and limits, which belong to the account: SHOW CREATE USER has them."""
+    head, to, tail = grant.partition(f" ON *.* TO {quote_name(account.name)}@{quote_name(account.host)}")
+    if not to or account.is_role:
+        return grant
+    return head + to + (" WITH GRANT OPTION" if re.search(r" WITH GRANT OPTION($| MAX_)", tail) else "")
+
+
+# ---------------------------------------------------------------- and back
+
+
+def load_accounts(
+    connection: ServerConnection, dump: DumpFolder, progress: Progress, report: DatabaseReport
+) -> list[WaitingGrant]:
+    """Make users and roles, then grant; return the grants that wait for their database."""
     saved = dump.read_json(ACCOUNTS)
-    _install(session, saved.get("plugins", {}), said)
-    entries = [(entry, _account(entry)) for entry in saved["accounts"]]
+    _install_plugins(connection, saved.get("plugins", {}), report)
+    entries = [(entry, _read_account(entry)) for entry in saved["accounts"]]
     entries = [(entry, account) for entry, account in entries if not account.is_own]
     made = []
     for number, (entry, account) in enumerate(entries):
         progress("database accounts", number, len(entries))
         try:
-            _make(session, account, str(entry["create"]))
+            _make(connection, account, str(entry["create"]))
             made.append((entry, account))
         except ServerError as exc:
-            said.skip_thing(account.shown, exc.discreet)
-    waiting: list[Grant] = []
-    for key, word in (("grants", "GRANT "), ("defaults", "SET DEFAULT ROLE ")):
-        for entry, account in made:
-            for statement in map(str, entry[key]):
-                waiting += _give(session, account.shown, _checked(statement, word), said)
+            report.skip_other(account.label, exc.discreet)
+    statements = [
+        (account, _check_statement(statement, word))
+        for key, word in (("grants", "GRANT "), ("defaults", "SET DEFAULT ROLE "))
+        for entry, account in made
+        for statement in map(str, entry[key])
+    ]
+    given = [_grant(connection, account.label, statement, report) for account, statement in statements]
     progress("database accounts", len(entries), len(entries))
-    return waiting
+    return [grant for grant in given if grant]
 
 
-def _install(session: Session, plugins: Mapping[str, str], said: Notes) -> None:
-    """Install what the accounts need to be let in; the server takes libraries from its own folder of plugins only."""
+def _install_plugins(connection: ServerConnection, plugins: Mapping[str, str], report: DatabaseReport) -> None:
+    """Install the plugins that authenticate the accounts; the server takes libraries from its own folder only."""
     for name, library in plugins.items():
-        if session.rows(f"SELECT 1 FROM information_schema.PLUGINS WHERE PLUGIN_NAME = {text(name)}"):
+        if connection.fetch_rows(f"SELECT 1 FROM information_schema.PLUGINS WHERE PLUGIN_NAME = {quote_text(name)}"):
             continue
         try:
-            session.run(f"INSTALL PLUGIN {quoted(name)} SONAME {text(library)}")
+            connection.run(f"INSTALL PLUGIN {quote_name(name)} SONAME {quote_text(library)}")
         except ServerError as exc:
-            said.skip_thing(f"plugin {name}", str(exc))
+            report.skip_other(f"plugin {name}", str(exc))
 
 
-def give_again(session: Session, waiting: Sequence[Grant], loaded: str, said: Notes) -> list[Grant]:
-    """Try grants again after a database was loaded; those that go on waiting for another one."""
-    still: list[Grant] = []
+def retry_grants(
+    connection: ServerConnection, waiting: Sequence[WaitingGrant], loaded: str, report: DatabaseReport
+) -> list[WaitingGrant]:
+    """Try grants again after the database `loaded` came; return those that wait for another one."""
+    still: list[WaitingGrant] = []
     for grant in waiting:
-        left = _give(session, grant.account, grant.statement, said)
+        left = _grant(connection, grant.account, grant.statement, report)
         if left and grant.database == loaded:
-            said.skip_thing(grant.account, f"what it was granted is not there: {grant.statement}")
-        else:
-            still += left
+            report.skip_other(grant.account, f"what it was granted is not there: {grant.statement}")
+        elif left:
+            still.append(left)
     return still
 
 
-def _account(entry: Mapping[str, Any]) -> Account:
+def restore_grants(connection: ServerConnection, database: str, grants: Iterable[str], report: DatabaseReport) -> None:
+    """Grant again what was granted on routines of a database. A grant goes with its routine, which is worth a note."""
+    for grant in grants:
+        _restore_grant(connection, database, grant, report)
+
+
+def _restore_grant(connection: ServerConnection, database: str, grant: str, report: DatabaseReport) -> None:
+    try:
+        connection.run_as_oracle(grant)
+    except ServerError as exc:
+        if exc.number in _NO_ROUTINE:
+            report.note(f"{printable(database)} has no such routine any more: {printable(grant)}")
+        else:
+            report.skip(database, "", f"not granted again: {grant}: {exc.discreet}")
+
+
+def _read_account(entry: Mapping[str, Any]) -> Account:
     return Account(str(entry["name"]), str(entry["host"]), bool(entry["is_role"]))
 
 
-def _make(session: Session, account: Account, statement: str) -> None:
+def _make(connection: ServerConnection, account: Account, statement: str) -> None:
     if account.is_role:
-        name = _PUBLIC if account.name == _PUBLIC else account.quoted
+        name = _PUBLIC if account.name == _PUBLIC else account.sql
         if name != _PUBLIC:
-            session.run(f"CREATE ROLE IF NOT EXISTS {name}")
-        _empty_role(session, account, name)
+            connection.run(f"CREATE ROLE IF NOT EXISTS {name}")
+        _empty_role(connection, account, name)
         return
-    _checked(statement, "CREATE USER ")
-    session.run(f"DROP USER IF EXISTS {account.quoted}")
-    session.run(statement)
+    _check_statement(statement, "CREATE USER ")
+    connection.run(f"DROP USER IF EXISTS {account.sql}")
+    connection.run(statement)
 
 
-def _empty_role(session: Session, account: Account, name: str) -> None:
+def _empty_role(connection: ServerConnection, account: Account, name: str) -> None:
     """Take from a role what it was granted here: the saved one wins."""
     try:
-        session.run(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {name}")
+        connection.run(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {name}")
     except ServerError as exc:
         if exc.number not in _NOTHING_GRANTED:
             raise
-    within = f"Host = '' AND User = {text(account.name)}"
-    for (role,) in session.names(f"SELECT Role FROM mysql.roles_mapping WHERE {within}"):
-        session.run(f"REVOKE {quoted(role)} FROM {name}")
+    within = f"Host = '' AND User = {quote_text(account.name)}"
+    for (role,) in connection.fetch_texts(f"SELECT Role FROM mysql.roles_mapping WHERE {within}"):
+        connection.run(f"REVOKE {quote_name(role)} FROM {name}")
 
 
-def _checked(statement: str, word: str) -> str:
+def _check_statement(statement: str, word: str) -> str:
     if not statement.startswith(word):
         raise ServerError(0, f"its dump holds another statement than {word.strip()}")
     return statement
 
 
-def _give(session: Session, account: str, statement: str, said: Notes) -> list[Grant]:
-    give = session.run_as_oracle if " ON PACKAGE " in statement else session.run
+def _grant(connection: ServerConnection, account: str, statement: str, report: DatabaseReport) -> WaitingGrant | None:
+    """Grant; return the grant where it waits for its database."""
+    run = connection.run_as_oracle if " ON PACKAGE " in statement else connection.run
     try:
-        give(statement)
+        run(statement)
     except ServerError as exc:
         about = _ABOUT.search(statement)
         if about and exc.number in _NOT_YET:
-            return [Grant(account, statement, about[1][1:-1].replace("``", "`"))]
-        said.skip_thing(account, f"{exc.discreet} ({statement.partition(' IDENTIFIED ')[0]})")
-    return []
+            return WaitingGrant(account, statement, about[1][1:-1].replace("``", "`"))
+        report.skip_other(account, f"{exc.discreet} ({statement.partition(' IDENTIFIED ')[0]})")
+    return None

@@ -1,21 +1,26 @@
-"""What there is: databases, tables with their columns, and the definition of every object as the server writes it.
+"""The catalogue of the server: databases, and tables with their columns.
 
-Takes a session whose answers are not converted (`character_set_results` is binary), so that definitions are exact to
+Takes a connection whose answers are not converted (`character_set_results` is binary), so that definitions are exact to
 the byte; gives values. Names are compared as they are: the server's own tables compare without case and accents.
+
+The server shows some texts inexactly. Characters beyond three bytes of UTF-8 are question marks in a column's default
+and in the members of an ENUM or SET. An event's statement is in two character sets. `correct_column` and
+`correct_event` ask for the exact text; for that, a temporary table comes and goes.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from tklb.databases.mariadb.exact import exact_column, exact_event
-from tklb.databases.mariadb.session import ServerError, Session, decoded, quoted, text
-from tklb.model.databases import MARIADB, Database
+from tklb.databases.mariadb import ENGINE
+from tklb.databases.mariadb.connection import ServerConnection, decode, quote_name, quote_text
+from tklb.model.databases import Database
+
+__all__ = ["Column", "Table", "list_databases", "read_version"]
 
 SYSTEM = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
-ENGINE = MARIADB.word
-OURS = re.compile(r"tklb_(scratch|aside)_[0-9a-f]{16}")  # what a restore makes, and a killed one leaves
+OURS = re.compile(r"tklb_(scratch|aside)_[0-9a-f]{16}")  # a restore makes these; a killed one leaves them
 # What --hex-blob writes as 0x...: values that are bytes.
 BYTES = frozenset(
     {
@@ -24,14 +29,21 @@ BYTES = frozenset(
         *("geometrycollection", "geomcollection"),
     }
 )
+_NUMBERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "double", "float", "year"})
 ROWLESS = frozenset({"MRG_MYISAM", "FEDERATED", "SPIDER", "CONNECT", "BLACKHOLE", "OQGRAPH"})  # rows are not their own
-_DEFINER = re.compile(rb'DEFINER=([`"])((?:(?!\1).|\1\1)*)\1(?:@([`"])((?:(?!\3).|\3\3)*)\3)?', re.DOTALL)
 _EMPTY_MEMBER = re.compile(r"[(,]''[,)]")
-_COUNTER = re.compile(rb" AUTO_INCREMENT=\d+")
+_MEMBER = re.compile(r"'(?:[^']|'')*'")
+_MEMBERS = quote_name("tklb members")
+_ESCAPES = (
+    *((b"\\", b"\\\\"), (b"'", b"\\'"), (b'"', b'\\"'), (b"\0", b"\\0"), (b"\n", b"\\n"), (b"\r", b"\\r")),
+    (b"\x1a", b"\\Z"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """One column of a table, and the form of its values in a line of rows."""
+
     name: str
     type: str  # without its length: varchar
     extra: str = ""
@@ -40,8 +52,8 @@ class Column:
     default: str = ""  # as the server shows it
 
     @property
-    def is_given(self) -> bool:
-        """Whether a row brings it; the server works out the others itself."""
+    def is_stored(self) -> bool:
+        """Whether a row has a value of it; the server generates the values of other columns."""
         return "GENERATED" not in self.extra.upper()
 
     @property
@@ -54,12 +66,33 @@ class Column:
 
     @property
     def is_number(self) -> bool:
-        """Whether a value is told exactly by its number only: an empty member reads as no member at all."""
+        """Whether only the number of a member is exact: an empty member reads as no member at all."""
         return self.is_choice and bool(_EMPTY_MEMBER.search(self.full_type))
+
+    @property
+    def selection(self) -> str:
+        """The expression that gives its value exactly: a FLOAT alone comes with six digits."""
+        name = quote_name(self.name)
+        return f"CAST({name} AS DOUBLE)" if self.type == "float" else f"{name} + 0" if self.is_number else name
+
+    def format_value(self, value: bytes | None) -> bytes:
+        """A value as the dump program writes it."""
+        if value is None:
+            return b"NULL"
+        if self.type in _NUMBERS or self.is_number:
+            return value
+        if self.is_bytes:
+            return b"0x" + value.hex().upper().encode() if value else b"''"
+        for raw, escaped in _ESCAPES:
+            if raw in value:
+                value = value.replace(raw, escaped)
+        return b"'" + value + b"'"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
+    """A table, view or sequence."""
+
     database: str
     name: str
     kind: str  # BASE TABLE, SYSTEM VERSIONED, SEQUENCE, VIEW
@@ -73,12 +106,12 @@ class Table:
         return self.kind in ("BASE TABLE", "SYSTEM VERSIONED") and self.engine.upper() not in ROWLESS
 
     @property
-    def given(self) -> tuple[Column, ...]:
-        return tuple(column for column in self.columns if column.is_given)
+    def stored_columns(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.is_stored)
 
     @property
-    def address(self) -> str:
-        return f"{quoted(self.database)}.{quoted(self.name)}"
+    def sql(self) -> str:
+        return quote_name(self.database, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,58 +128,33 @@ class Schema:
     events: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """An object as the server would make it again: `text` in the character set it was made in."""
-
-    kind: str  # table, view, sequence, procedure, function, package, package body, trigger, event
-    name: str
-    text: bytes
-    sql_mode: str = ""
-    client: str = "utf8mb4"
-    connection: str = "utf8mb4_general_ci"
-    collation: str = ""  # of the database when it was made
-    time_zone: str = ""
-    table: str = ""  # a trigger's
-    position: tuple[int, int] | None = None  # a sequence's next value and how often it went round
-    comment: str = ""  # a routine's, where the statement does not tell it exactly
-
-    @property
-    def definer(self) -> str:
-        """USER@HOST, or a role; empty where it has none."""
-        found = _DEFINER.search(self.text)
-        if not found or self.kind in ("table", "sequence"):
-            return ""
-        mark, user, mark2, host = found.groups()
-        name = decoded(user.replace(mark * 2, mark))
-        return f"{name}@{decoded(host.replace(mark2 * 2, mark2))}" if host is not None else name
-
-    @property
-    def steady(self) -> tuple[object, ...]:
-        """What does not change while rows come and go."""
-        shape = _COUNTER.sub(b"", self.text) if self.kind == "table" else self.text
-        return shape, self.sql_mode, self.time_zone, self.table, self.comment
+def read_version(connection: ServerConnection) -> str:
+    """The version as people write it: MariaDB 10.11.14, MySQL 8.0.36."""
+    version = connection.fetch_value("SELECT VERSION()")
+    number = re.match(r"\d+(\.\d+)*", version)
+    return f"{'MariaDB' if 'mariadb' in version.lower() else 'MySQL'} {number[0] if number else 0}"
 
 
-def databases(session: Session) -> tuple[Database, ...]:
-    found = session.names(
+def list_databases(connection: ServerConnection) -> tuple[Database, ...]:
+    """All databases but the server's own and those of a restore, with their sizes, by name."""
+    found = connection.fetch_texts(
         "SELECT s.SCHEMA_NAME, COALESCE(SUM(t.DATA_LENGTH + t.INDEX_LENGTH), 0) FROM information_schema.SCHEMATA s"
         " LEFT JOIN information_schema.TABLES t ON BINARY t.TABLE_SCHEMA = BINARY s.SCHEMA_NAME"
         " GROUP BY BINARY s.SCHEMA_NAME"
     )
-    return tuple(sorted(Database(ENGINE, name, int(size)) for name, size in found if is_owners(name)))
+    return tuple(sorted(Database(ENGINE, name, int(size)) for name, size in found if is_of_user(name)))
 
 
-def is_owners(name: str) -> bool:
-    """Whether a database is neither the server's nor ours."""
+def is_of_user(name: str) -> bool:
+    """Whether a database is neither the server's nor of a restore."""
     return name not in SYSTEM and not OURS.fullmatch(name)
 
 
-def schemas(session: Session, only: str = "") -> dict[str, Schema]:
-    """Every database but the server's own and ours, by name; or one of them."""
-    tables = _tables(session, only)
+def list_schemas(connection: ServerConnection, only: str = "") -> dict[str, Schema]:
+    """Every database but the server's own and those of a restore, by name; or one of them."""
+    tables = _list_tables(connection, only)
     routines, triggers, events = (
-        _by_database(session, columns, source, only)
+        _list_by_database(connection, columns, source, only)
         for columns, source in (
             ("ROUTINE_SCHEMA, ROUTINE_TYPE, ROUTINE_NAME, ROUTINE_COMMENT", "ROUTINES"),
             (
@@ -156,8 +164,8 @@ def schemas(session: Session, only: str = "") -> dict[str, Schema]:
             ("EVENT_SCHEMA, EVENT_NAME", "EVENTS"),
         )
     )
-    comment = "SCHEMA_COMMENT" if _has_comments(session) else "''"
-    found = session.names(
+    comment = "SCHEMA_COMMENT" if _has_comments(connection) else "''"
+    found = connection.fetch_texts(
         f"SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME, {comment}"
         " FROM information_schema.SCHEMATA"
     )
@@ -166,120 +174,114 @@ def schemas(session: Session, only: str = "") -> dict[str, Schema]:
             *(name, charset, collation, note),
             tuple(tables[name]),
             tuple((kind.lower(), routine, comment) for kind, routine, comment in sorted(routines[name])),
-            tuple((row[0], row[-1]) for row in sorted(triggers[name], key=_firing)),
+            tuple((row[0], row[-1]) for row in sorted(triggers[name], key=_rank_trigger)),
             tuple(event for (event,) in sorted(events[name])),
         )
         for name, charset, collation, note in sorted(found)
-        if is_owners(name) and only in ("", name)
+        if is_of_user(name) and only in ("", name)
     }
 
 
-def _firing(trigger: tuple[str, ...]) -> tuple[str, str, str, int]:
+def _rank_trigger(trigger: tuple[str, ...]) -> tuple[str, str, str, int]:
     table, timing, event, place, _ = trigger
     return table, timing, event, int(place)
 
 
-def _has_comments(session: Session) -> bool:
+def _has_comments(connection: ServerConnection) -> bool:
     where = "TABLE_SCHEMA = 'information_schema' AND TABLE_NAME = 'SCHEMATA' AND COLUMN_NAME = 'SCHEMA_COMMENT'"
-    return bool(session.rows(f"SELECT 1 FROM information_schema.COLUMNS WHERE {where}"))
+    return bool(connection.fetch_rows(f"SELECT 1 FROM information_schema.COLUMNS WHERE {where}"))
 
 
-def _by_database(session: Session, columns: str, source: str, only: str) -> dict[str, list[tuple[str, ...]]]:
+def _list_by_database(
+    connection: ServerConnection, columns: str, source: str, only: str
+) -> dict[str, list[tuple[str, ...]]]:
     found: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     schema = columns.partition(",")[0]
-    where = f" WHERE {schema} = {text(only)}" if only else ""
-    for name, *rest in session.names(f"SELECT {columns} FROM information_schema.{source}{where}"):
+    where = f" WHERE {schema} = {quote_text(only)}" if only else ""
+    for name, *rest in connection.fetch_texts(f"SELECT {columns} FROM information_schema.{source}{where}"):
         found[name].append(tuple(rest))
     return found
 
 
-def _tables(session: Session, only: str) -> dict[str, list[Table]]:
-    columns: dict[tuple[str, str], list[tuple[int, Column]]] = defaultdict(list)
+def _list_tables(connection: ServerConnection, only: str) -> dict[str, list[Table]]:
     facts = "TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION, COLUMN_NAME, DATA_TYPE, EXTRA, COLLATION_NAME, COLUMN_TYPE"
-    for database, rows in _by_database(session, f"{facts}, COLUMN_DEFAULT", "COLUMNS", only).items():
-        for table, place, name, kind, *more in rows:
-            columns[database, table].append((int(place), Column(name, kind.lower(), *more)))
+    columns = {
+        database: _sort_columns(rows)
+        for database, rows in _list_by_database(connection, f"{facts}, COLUMN_DEFAULT", "COLUMNS", only).items()
+    }
     tables: dict[str, list[Table]] = defaultdict(list)
     facts = "TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_COLLATION, COALESCE(DATA_LENGTH, 0)"
-    for database, rows in _by_database(session, facts, "TABLES", only).items():
-        for name, kind, engine, collation, size in sorted(rows):
-            own = tuple(column for _, column in sorted(columns[database, name], key=lambda pair: pair[0]))
-            if kind != "TEMPORARY":
-                tables[database].append(Table(database, name, kind, engine, collation, int(size), own))
+    for database, rows in _list_by_database(connection, facts, "TABLES", only).items():
+        tables[database] = [
+            Table(database, name, kind, engine, collation, int(size), columns.get(database, {}).get(name, ()))
+            for name, kind, engine, collation, size in sorted(rows)
+            if kind != "TEMPORARY"
+        ]
     return tables
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """An object whose definition the server does not give."""
-
-    kind: str
-    name: str
-    reason: str
-
-
-def definitions(session: Session, schema: Schema) -> Iterator[Definition | Unreadable]:
-    """Read the definition of everything in a database, in the order in which it can be made."""
-    session.run(f"USE {quoted(schema.name)}")
-    for table in schema.tables:
-        if table.kind == "SEQUENCE":
-            yield _read(session, "sequence", table.name)
-    for table in schema.tables:
-        if table.kind not in ("SEQUENCE", "VIEW"):
-            yield _exact_table(session, table, _read(session, "table", table.name))
-    for kind, name, comment in schema.routines:
-        yield _exact_routine(comment, _read(session, kind, name))
-    for table in schema.tables:
-        if table.kind == "VIEW":
-            yield _read(session, "view", table.name)
-    for of_table, name in schema.triggers:
-        yield _read(session, "trigger", name, of_table)
-    for name in schema.events:
-        yield _exact_event(session, schema.name, _read(session, "event", name))
+def _sort_columns(rows: Iterable[tuple[str, ...]]) -> dict[str, tuple[Column, ...]]:
+    """The columns of each table, in the order they have in it."""
+    columns: dict[str, tuple[Column, ...]] = {}
+    for table, _, name, kind, *more in sorted(rows, key=lambda row: int(row[1])):
+        columns[table] = (*columns.get(table, ()), Column(name, kind.lower(), *more))
+    return columns
 
 
-def _read(session: Session, kind: str, name: str, table: str = "") -> Definition | Unreadable:
+def correct_column(connection: ServerConnection, statement: bytes, table: Table, column: Column) -> bytes:
+    """The statement of a table, with the type and default of a column as they are."""
+    kind, default = column.full_type, column.default
+    head, mark, tail = statement.partition(f"\n  {quote_name(column.name)} ".encode("utf-8", "surrogateescape"))
+    if "?" in kind:
+        tail = tail.replace(_encode(kind), _encode(_read_members(connection, table, column)), 1)
+    if "?" in default and default.startswith("'"):
+        exact = connection.fetch_value(
+            f"SELECT HEX(CONVERT(DEFAULT(it.{quote_name(column.name)}) USING utf8mb4))"
+            f" FROM (SELECT 1) AS one LEFT JOIN {table.sql} AS it ON FALSE"
+        )
+        line, end, rest = tail.partition(b"\n")
+        wrong, right = (f" DEFAULT {value}" for value in (default, _format_text(decode(bytes.fromhex(exact)))))
+        tail = line.replace(_encode(wrong), _encode(right), 1) + end + rest
+    return head + mark + tail
+
+
+def _read_members(connection: ServerConnection, table: Table, column: Column) -> str:
+    """An ENUM or SET with its exact members: a copy of the column gives them, one by one."""
+    name = quote_name(column.name)
+    word, _, shown = column.full_type.partition("(")
+    exact = []
+    connection.run(f"CREATE TEMPORARY TABLE {_MEMBERS} SELECT {name} FROM {table.sql} LIMIT 0")
     try:
-        row = session.rows(f"SHOW CREATE {kind.upper()} {quoted(name)}")[0]
-        position = _position(session, name) if kind == "sequence" else None
-    except (ServerError, IndexError) as exc:
-        return Unreadable(kind, name, str(exc) or "the server does not show it")
-    if kind in ("table", "sequence"):
-        return Definition(kind, name, row[1] or b"", position=position)
-    if kind == "view":
-        return Definition(kind, name, row[1] or b"", "", decoded(row[2]), decoded(row[3]))
-    zone = decoded(row[2]) if kind == "event" else ""
-    content, client, connection, collation = row[3:7] if kind == "event" else row[2:6]
-    if not content:
-        return Unreadable(kind, name, "the server does not show it")
-    made = (decoded(row[1]), decoded(client), decoded(connection), decoded(collation))
-    return Definition(kind, name, content, *made, zone, table)
+        for number, _ in enumerate(_MEMBER.findall(shown)):
+            connection.run(f"INSERT INTO {_MEMBERS} ({name}) VALUES ({1 << number if word == 'set' else number + 1})")
+            value = connection.fetch_value(f"SELECT HEX(CONVERT({name} USING utf8mb4)) FROM {_MEMBERS}")
+            connection.run(f"DELETE FROM {_MEMBERS}")
+            exact.append(_format_text(decode(bytes.fromhex(value))))
+    finally:
+        connection.run(f"DROP TEMPORARY TABLE {_MEMBERS}")
+    return f"{word}({','.join(exact)})"
 
 
-def _position(session: Session, name: str) -> tuple[int, int]:
-    row = session.names(f"SELECT next_not_cached_value, cycle_count FROM {quoted(name)}")[0]
-    return int(row[0]), int(row[1])
+def correct_event(connection: ServerConnection, statement: bytes, database: str, name: str, charset: str) -> bytes:
+    """The statement of an event, all of it in the character set that the event was made in."""
+    where = f"db = {quote_text(database)} AND name = {quote_text(name)}"
+    body = connection.fetch_rows(f"SELECT body FROM mysql.event WHERE {where}") if charset[:4] != "utf8" else ()
+    content = body[0][0] if body else None
+    if not content or not statement.endswith(content):
+        return statement
+    head = statement.removesuffix(content)
+    if head.isascii():
+        return statement
+    turned = connection.fetch_rows(f"SELECT CONVERT(CONVERT(X'{head.hex()}' USING utf8mb4) USING {charset})")[0][0]
+    return (turned or head) + content
 
 
-def _exact_table(session: Session, table: Table, read: Definition | Unreadable) -> Definition | Unreadable:
-    if isinstance(read, Unreadable):
-        return read
-    statement = read.text
-    for column in table.columns:
-        if column.collation and "?" in column.full_type + column.default:
-            shown = (column.full_type, column.default)
-            statement = exact_column(session, statement, table.address, column.name, shown)
-    return replace(read, text=statement)
+def _format_text(value: str) -> str:
+    """A text as SHOW CREATE writes it."""
+    for raw, escaped in (("\\", "\\\\"), ("'", "''"), ("\n", "\\n"), ("\r", "\\r"), ("\0", "\\0"), ("\x1a", "\\Z")):
+        value = value.replace(raw, escaped)
+    return f"'{value}'"
 
 
-def _exact_routine(comment: str, read: Definition | Unreadable) -> Definition | Unreadable:
-    is_told = comment.isascii() and "\\" not in comment
-    if isinstance(read, Unreadable) or is_told or read.kind not in ("procedure", "function"):
-        return read
-    return replace(read, comment=comment)
-
-
-def _exact_event(session: Session, database: str, read: Definition | Unreadable) -> Definition | Unreadable:
-    if isinstance(read, Unreadable):
-        return read
-    return replace(read, text=exact_event(session, read.text, database, read.name, read.client))
+def _encode(value: str) -> bytes:
+    return value.encode("utf-8", "surrogateescape")

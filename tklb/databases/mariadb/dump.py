@@ -1,80 +1,83 @@
-"""Dump a server: what is wanted of it, at one moment, whole or named as skipped.
+"""Dump a server: all of it that is in scope, at one moment, whole or reported as skipped.
 
-Takes a login, a wish and an empty folder; gives what was taken. Reads only; writes below the folder.
+Takes a login, a scope and an empty folder; gives what was dumped. Reads only; writes below the folder.
 """
 
 import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tklb.databases.dump_format import folder_of
+from tklb.databases.dump_format import ROWS, encode_folder_name
 from tklb.databases.interface import DatabaseScope, DumpResult
-from tklb.databases.mariadb import stored
+from tklb.databases.mariadb import ENGINE, Login, find_program
 from tklb.databases.mariadb.accounts import dump_accounts
-from tklb.databases.mariadb.by_hand import write_load_file
-from tklb.databases.mariadb.catalogue import ENGINE, Definition, Schema, Table, Unreadable, definitions, schemas
-from tklb.databases.mariadb.said import Notes
-from tklb.databases.mariadb.server import program, version
-from tklb.databases.mariadb.session import Login, ServerError, Session
-from tklb.databases.mariadb.tables import Means, Taken, take_rows
+from tklb.databases.mariadb.catalogue import Schema, Table, list_schemas, read_version
+from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection
+from tklb.databases.mariadb.definitions import Definition, Unreadable, dump_definitions, show_definitions
+from tklb.databases.mariadb.dump_rows import RowSource, TableRows, dump_rows
+from tklb.databases.mariadb.manual_script import write_manual_script
+from tklb.databases.report import DatabaseReport
 from tklb.model.callbacks import Progress
 from tklb.model.databases import SavedDatabase, SavedServer, SavedTable
 
+__all__ = ["dump_databases"]
+
+DUMP_PROGRAMS = ("mariadb-dump", "mysqldump")
 _BINARY = "SET character_set_results = binary"
+Found = dict[tuple[str, str], Definition]  # by kind and name
 
 
-def dump(login: Login, wish: DatabaseScope, folder: Path, progress: Progress) -> DumpResult:
-    """Raises ServerError."""
-    said = Notes()
-    with login.open() as control:
+def dump_databases(login: Login, scope: DatabaseScope, folder: Path, progress: Progress) -> DumpResult:
+    """Dump every database in scope, and all accounts, into the folder. Raises ServerError."""
+    report = DatabaseReport(ENGINE)
+    with open_connection(login) as control:
         control.run(_BINARY)
-        wanted = {name: each for name, each in schemas(control).items() if wish.has_database(name)}
-        found = {name: _read_definitions(control, schema, said) for name, schema in wanted.items()}
+        schemas = {name: each for name, each in list_schemas(control).items() if scope.has_database(name)}
+        found = {name: _show_definitions(control, schema, report) for name, schema in schemas.items()}
+        every = [table for schema in schemas.values() for table in schema.tables]
         tables = [
             table
-            for name, schema in wanted.items()
-            for table in schema.tables
-            if table.has_rows and wish.has_rows(name, table.name) and ("table", table.name) in found[name]
+            for table in every
+            if table.has_rows
+            and scope.has_rows(table.database, table.name)
+            and ("table", table.name) in found[table.database]
         ]
         chosen = set(tables)
-        others = [table for schema in wanted.values() for table in schema.tables if table not in chosen]
-        means = Means(login, control, program(), lambda name: folder / folder_of(name), progress)
-        taken = take_rows(means, tables, others, said)
+        source = RowSource(login, control, find_program(*DUMP_PROGRAMS), folder, progress)
+        rows = dump_rows(source, tables, [table for table in every if table not in chosen], report)
         saved = []
-        for name, schema in wanted.items():
-            place, steady = folder / folder_of(name), _unchanged(control, schema, found[name], said)
+        for name, schema in schemas.items():
+            place, steady = folder / encode_folder_name(name), _show_again(control, schema, found[name], report)
             if steady is not None:
-                saved.append(_write(place, schema, steady, taken))
+                saved.append(_write_database(place, schema, steady, rows))
             elif place.exists():
                 shutil.rmtree(place)
-        accounts = dump_accounts(control, folder, said)
-        return DumpResult(
-            SavedServer(ENGINE, version(control), tuple(saved), accounts), tuple(said.skipped), tuple(said.notes)
-        )
+        accounts = dump_accounts(control, folder, report)
+        server = SavedServer(ENGINE, read_version(control), tuple(saved), accounts)
+        return DumpResult(server, tuple(report.skipped), tuple(report.notes))
 
 
-Found = dict[tuple[str, str], Definition]
-
-
-def _read_definitions(control: Session, schema: Schema, said: Notes) -> Found:
+def _show_definitions(control: ServerConnection, schema: Schema, report: DatabaseReport) -> Found:
     found: Found = {}
-    with contextlib.suppress(ServerError):  # a database that is gone by now is named at the end
-        for each in definitions(control, schema):
+    with contextlib.suppress(ServerError):  # a database that is gone by now is reported at the end
+        for each in show_definitions(control, schema):
             if isinstance(each, Unreadable):
-                said.skip(schema.name, each.name, f"{each.kind}: {each.reason}")
+                report.skip(schema.name, each.name, f"{each.kind}: {each.reason}")
             else:
                 found[each.kind, each.name] = each
     return found
 
 
-def _unchanged(control: Session, schema: Schema, first: Found, said: Notes) -> list[Definition] | None:
-    """Those that are as they were before the rows were read; None where the database is gone."""
+def _show_again(
+    control: ServerConnection, schema: Schema, first: Found, report: DatabaseReport
+) -> list[Definition] | None:
+    """The definitions that are as they were before the rows were read; None where the database is gone."""
     try:
-        again = {(each.kind, each.name): each for each in definitions(control, schema)}
+        again = {(each.kind, each.name): each for each in show_definitions(control, schema)}
     except ServerError as exc:
-        said.skip_whole(schema.name, f"it was gone before the dump ended: {exc}")
+        report.skip_database(schema.name, f"it was gone before the dump ended: {exc}")
         return None
     steady = []
     for key, definition in first.items():
@@ -83,38 +86,38 @@ def _unchanged(control: Session, schema: Schema, first: Found, said: Notes) -> l
             steady.append(definition)
         else:
             gone = not isinstance(now, Definition)
-            said.skip(schema.name, key[1], f"{key[0]}: {'gone' if gone else 'changed'} before the dump ended")
+            report.skip(schema.name, key[1], f"{key[0]}: {'gone' if gone else 'changed'} before the dump ended")
     return steady
 
 
-def _write(folder: Path, schema: Schema, steady: Sequence[Definition], taken: dict[Table, Taken]) -> SavedDatabase:
+def _write_database(
+    folder: Path, schema: Schema, steady: Sequence[Definition], rows: Mapping[Table, TableRows]
+) -> SavedDatabase:
     names = {each.name for each in steady if each.kind == "table"}
-    tables = []
-    for table in schema.tables:
-        if table.name not in names or not table.has_rows:
-            continue
-        rows = taken.get(table)
-        is_whole = rows is not None and rows.is_whole
-        tables.append(
-            SavedTable(table.name, rows.writer.rows, rows.names) if rows and is_whole else SavedTable(table.name)
-        )
-    _drop_rows(folder, {name for table in tables for name in table.files})
-    stored.write(folder, schema, steady)
-    write_load_file(folder, schema, steady, tables)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     own = [table for table in schema.tables if table.name in names]
-    return SavedDatabase(ENGINE, schema.name, folder.name, tuple(tables), size, _needs(schema, own))
+    tables = tuple(_save_table(table, rows.get(table)) for table in own if table.has_rows)
+    _remove_rows(folder, {name for table in tables for name in table.files})
+    dump_definitions(folder, schema, steady)
+    write_manual_script(folder, schema, steady, tables)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return SavedDatabase(ENGINE, schema.name, folder.name, tables, size, _list_needs(schema, own))
 
 
-def _drop_rows(folder: Path, kept: set[str]) -> None:
-    """Take away the rows of tables that are not whole after all."""
-    if (folder / stored.ROWS).is_dir():
-        for name in os.listdir(folder / stored.ROWS):
-            if f"{stored.ROWS}/{name}" not in kept:
-                (folder / stored.ROWS / name).unlink()
+def _save_table(table: Table, rows: TableRows | None) -> SavedTable:
+    if rows is None or not rows.is_whole:
+        return SavedTable(table.name)
+    return SavedTable(table.name, rows.writer.rows, rows.files)
 
 
-def _needs(schema: Schema, tables: Sequence[Table]) -> tuple[str, ...]:
+def _remove_rows(folder: Path, kept: set[str]) -> None:
+    """Remove the rows of tables that are not whole after all."""
+    names = os.listdir(folder / ROWS) if (folder / ROWS).is_dir() else ()
+    for name in names:
+        if f"{ROWS}/{name}" not in kept:
+            (folder / ROWS / name).unlink()
+
+
+def _list_needs(schema: Schema, tables: Sequence[Table]) -> tuple[str, ...]:
     engines = {f"engine:{table.engine}" for table in tables if table.engine}
     collations = {table.collation for table in tables} | {schema.collation}
     collations |= {column.collation for table in tables for column in table.columns}

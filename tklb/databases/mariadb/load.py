@@ -1,289 +1,308 @@
 """Load a saved database: into a scratch database first, counted, then in the place of the one that is there.
 
-Takes a dump and where it goes. As long as the old tables lie aside everything can be taken back, and is: a load that
-fails or is interrupted leaves the database as it was. Touches that database, the two beside it, and nothing else.
+Takes a dump and a load. As long as the old tables lie aside, everything can be undone. A load that fails or is
+interrupted is undone: it leaves the database as it was. Touches that database, the two beside it, and nothing else.
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.filter import spell_item
-from tklb.databases.mariadb import accounts, programs, stored, swap
-from tklb.databases.mariadb.catalogue import ENGINE, Definition, Unreadable, definitions, schemas
-from tklb.databases.mariadb.fill import Filling
-from tklb.databases.mariadb.said import Notes
-from tklb.databases.mariadb.session import Login, ServerError, Session, quoted, text
-from tklb.databases.mariadb.stored import Stored
+from tklb.databases.mariadb import ENGINE, Login, accounts, swap
+from tklb.databases.mariadb.catalogue import list_schemas
+from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection, quote_name, quote_text
+from tklb.databases.mariadb.definitions import (
+    PROGRAMS,
+    Definition,
+    SavedDefinitions,
+    Unreadable,
+    drop_definitions,
+    load_definitions,
+    read_definitions,
+    show_definitions,
+)
+from tklb.databases.mariadb.load_rows import RowTarget, load_rows
 from tklb.databases.mariadb.swap import Swap
+from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, printable
 from tklb.model.callbacks import Progress
 from tklb.model.databases import DatabaseLoad, SavedTable
+
+__all__ = ["load_database"]
 
 _NEXT_VALUE = "nextval("
 
 
 @dataclass(slots=True)
-class Loading:
-    """One load. `undone` says what there was before, to be put back."""
+class DatabaseLoading:  # mutable: each step notes here what an undo would have to put back
+    """One load."""
 
     login: Login
     dump: DumpFolder  # of this database
     load: DatabaseLoad
-    stored: Stored
-    said: Notes
+    saved: SavedDefinitions
+    report: DatabaseReport
     progress: Progress
     swap: Swap
-    was_there: bool = True
-    looked: tuple[str, ...] = ()  # character set, collation and comment of the live database
-    forerunners: list[str] = field(default_factory=list)  # sequences made in the live database ahead of time
+    is_replacement: bool = True  # a database of that name is here
+    properties: tuple[str, ...] = ()  # character set, collation and comment of the live database
+    sequences: list[str] = field(default_factory=list)  # made in the live database ahead of time
     before: list[Definition] = field(default_factory=list)  # programs of the live database
     grants: list[str] = field(default_factory=list)  # on routines of the live database
-    waiting: list[tuple[Definition, str]] = field(default_factory=list)  # views that could not be made, and why
+    waiting_views: list[tuple[Definition, str]] = field(default_factory=list)  # with the reason
 
     @property
-    def wanted(self) -> tuple[SavedTable, ...]:
+    def item(self) -> str:
+        return printable(spell_item(ENGINE, self.load.into))
+
+    @property
+    def tables(self) -> tuple[SavedTable, ...]:
+        """The tables that come: all, or those that were asked for."""
         names = self.load.tables
         return tuple(table for table in self.load.saved.tables if names is None or table.name in names)
 
 
-def load_database(login: Login, dump: DumpFolder, load: DatabaseLoad, progress: Progress, said: Notes) -> Loading:
-    """Raises DatabaseFailed, naming the object; the database is as it was then."""
+def load_database(
+    login: Login, dump: DumpFolder, load: DatabaseLoad, progress: Progress, report: DatabaseReport
+) -> DatabaseLoading:
+    """Load one database. Raises DatabaseFailed, which says the object; the database is as it was then."""
     item = printable(spell_item(ENGINE, load.into))
-    below = DumpFolder(dump.below(load.saved.folder).folders, item)
-    names = swap.new_names()
-    loading = Loading(login, below, load, stored.read(below), said, progress, Swap(load.into, *names))
+    below = DumpFolder(dump.enter(load.saved.folder).folders, item)
+    moves = swap.make_swap(load.into)
+    loading = DatabaseLoading(login, below, load, read_definitions(below), report, progress, moves)
     try:
-        with login.open() as session:
-            swap.drop_left_over(session)
-            with _undoing(loading, session):
-                _make_tables(loading, session)
-                _fill(loading)
-                _put_in_place(loading, session)
-                swap.drop_databases(session, names)
+        with open_connection(login) as connection:
+            swap.drop_leftovers(connection)
+            with _undo_on_failure(loading, connection):
+                _make_tables(loading, connection)
+                _load_rows(loading)
+                _put_in_place(loading, connection)
+                _drop_others(loading, connection)
     except ServerError as exc:
         raise DatabaseFailed(item=item, reason=str(exc)) from exc
     return loading
 
 
+def _drop_others(loading: DatabaseLoading, connection: ServerConnection) -> None:
+    for name in (loading.swap.scratch, loading.swap.aside):
+        swap.drop_database(connection, name)
+
+
 # ---------------------------------------------------------------- into the scratch database
 
 
-def _make_tables(loading: Loading, session: Session) -> None:
-    kept = loading.stored
-    loading.was_there = bool(_schema_is_there(session, loading.load.into))
+def _make_tables(loading: DatabaseLoading, connection: ServerConnection) -> None:
+    saved = loading.saved
+    loading.is_replacement = swap.has_database(connection, loading.load.into)
     for name in (loading.swap.scratch, loading.swap.aside):
-        swap.make_database(session, name, kept.charset, kept.collation)
-    wanted = {table.name for table in loading.wanted}
-    tables = [each for each in kept.of("table") if each.name in wanted and kept.tables[each.name].has_rows]
-    sequences = kept.of("sequence") if loading.load.tables is None else ()
+        swap.create_database(connection, name, saved.charset, saved.collation)
+    wanted = {table.name for table in loading.tables}
+    tables = [each for each in saved.select("table") if each.name in wanted and saved.tables[each.name].has_rows]
+    sequences = saved.select("sequence") if loading.load.tables is None else ()
     if any(_NEXT_VALUE.encode() in each.text for each in tables):
-        _run_ahead(loading, session)
-    session.run(f"USE {quoted(loading.swap.scratch)}")
+        _make_sequences_first(loading, connection)
+    connection.run(f"USE {quote_name(loading.swap.scratch)}")
     for each in (*sequences, *tables):
-        _make_one(loading, session, each)
+        _make_one(loading, connection, each)
 
 
-def _make_one(loading: Loading, session: Session, definition: Definition) -> None:
-    old, new = (f"{_NEXT_VALUE}{quoted(name)}.".encode() for name in (loading.stored.name, loading.load.into))
+def _make_one(loading: DatabaseLoading, connection: ServerConnection, definition: Definition) -> None:
+    old, new = (f"{_NEXT_VALUE}{quote_name(name)}.".encode() for name in (loading.saved.name, loading.load.into))
     try:
-        session.run(definition.text.replace(old, new))
+        connection.run(definition.text.replace(old, new))
         if definition.position:
             value, round_ = definition.position
-            session.rows(f"SELECT SETVAL({quoted(definition.name)}, {value}, 0, {round_})")
+            connection.fetch_rows(f"SELECT SETVAL({quote_name(definition.name)}, {value}, 0, {round_})")
     except ServerError as exc:
         item = printable(spell_item(ENGINE, loading.load.into, definition.name))
         raise DatabaseFailed(item=item, reason=f"it cannot be made here: {exc}") from exc
 
 
-def _run_ahead(loading: Loading, session: Session) -> None:
+def _make_sequences_first(loading: DatabaseLoading, connection: ServerConnection) -> None:
     """Make the sequences that a column's default asks for by their final name."""
     into = loading.load.into
-    if not loading.was_there:
-        swap.make_database(session, into, loading.stored.charset, loading.stored.collation)
-    there = swap.tables_of(session, into)
-    session.run(f"USE {quoted(into)}")
-    for each in loading.stored.of("sequence"):
+    if not loading.is_replacement:
+        swap.create_database(connection, into, loading.saved.charset, loading.saved.collation)
+    there = swap.list_kinds(connection, into)
+    connection.run(f"USE {quote_name(into)}")
+    for each in loading.saved.select("sequence"):
         if each.name not in there:
-            session.run(each.text)
-            loading.forerunners.append(each.name)
+            connection.run(each.text)
+            loading.sequences.append(each.name)
 
 
-def _schema_is_there(session: Session, name: str) -> bool:
-    return (name,) in session.names("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA")
-
-
-def _fill(loading: Loading) -> None:
-    forms = loading.stored.tables
-    tables = [(table, forms[table.name]) for table in loading.wanted if table.rows]
-    filling = Filling(
-        loading.login, loading.swap.scratch, loading.load.into, loading.dump, loading.said, loading.progress
-    )
-    filling.fill(tables)
+def _load_rows(loading: DatabaseLoading) -> None:
+    formats = loading.saved.tables
+    tables = [(table, formats[table.name]) for table in loading.tables if table.rows]
+    target = RowTarget(loading.login, loading.swap.scratch, loading.load.into, loading.dump)
+    load_rows(target, tables, loading.progress, loading.report)
 
 
 # ---------------------------------------------------------------- in the place of what is there
 
 
-def _put_in_place(loading: Loading, session: Session) -> None:
-    into, kept = loading.load.into, loading.stored
-    if not _schema_is_there(session, into):
-        swap.make_database(session, into, kept.charset, kept.collation)
-    loading.grants = accounts.routine_grants(session, into, loading.said) if loading.load.tables is None else []
-    loading.before = list(_programs_here(loading))
-    loading.swap = _what_moves(loading, session)
-    in_the_way = [each for each in loading.before if each.kind in ("trigger", "view")]
-    programs.drop_all(session, into, in_the_way)
-    ended = swap.move(session, loading.swap, loading.login.lock_seconds)
+def _put_in_place(loading: DatabaseLoading, connection: ServerConnection) -> None:
+    into, saved = loading.load.into, loading.saved
+    if not swap.has_database(connection, into):
+        swap.create_database(connection, into, saved.charset, saved.collation)
+    if loading.load.tables is None:
+        loading.grants = accounts.list_routine_grants(connection, into, loading.report)
+    loading.before = list(_list_programs_here(loading))
+    loading.swap = _choose_moves(loading, connection)
+    drop_definitions(connection, into, [each for each in loading.before if each.kind in ("trigger", "view")])
+    ended = swap.swap_database(connection, loading.swap, loading.login.lock_seconds)
     if ended:
-        loading.said.notes.append(f"{ended} sessions that used {printable(into)} were ended")
-    _make_programs(loading, session)
-    swap.turn_foreign_keys(session, loading.swap, loading.said)
+        loading.report.note(f"{ended} sessions that used {printable(into)} were ended")
+    _make_programs(loading, connection)
+    swap.redirect_foreign_keys(connection, loading.swap, loading.report)
 
 
-def _programs_here(loading: Loading) -> Iterator[Definition]:
-    """What of the live database has to make room: all of it, or the triggers of single tables."""
-    into, only = loading.load.into, loading.load.tables
-    with loading.login.open() as session:
-        session.run("SET character_set_results = binary")
-        here = schemas(session, into).get(into)
-        loading.looked = (here.charset, here.collation, here.comment) if here else ()
-        for each in definitions(session, here) if here else ():
-            if each.kind in ("table", "sequence"):
-                continue
-            if isinstance(each, Unreadable):
-                raise DatabaseFailed(
-                    item=printable(spell_item(ENGINE, into, each.name)), reason=f"{each.kind}: {each.reason}"
-                )
-            is_of_them = only is not None and (each.kind == "trigger" and each.table in only)
-            if only is None or is_of_them or (each.kind == "view" and each.name in only):
+def _list_programs_here(loading: DatabaseLoading) -> Iterator[Definition]:
+    """The programs of the live database that have to make room: all, or those of single tables."""
+    with open_connection(loading.login) as connection:
+        connection.run("SET character_set_results = binary")
+        here = list_schemas(connection, loading.load.into).get(loading.load.into)
+        loading.properties = (here.charset, here.collation, here.comment) if here else ()
+        for each in show_definitions(connection, here) if here else ():
+            if _has_to_make_room(each, loading):
                 yield each
-        # The server ends a session a while after its client: this one must not be taken for somebody who uses `into`.
-        session.run(f"USE {quoted(loading.swap.scratch)}")
+        # The server ends a session a while after its client: nobody must take this one for a user of the database.
+        connection.run(f"USE {quote_name(loading.swap.scratch)}")
 
 
-def _what_moves(loading: Loading, session: Session) -> Swap:
-    here = {name for name, kind in swap.tables_of(session, loading.load.into).items() if kind != "VIEW"}
-    new = set(swap.tables_of(session, loading.swap.scratch))
-    without_rows = {table.name for table in loading.wanted if table.rows is None}
+def _has_to_make_room(each: Definition | Unreadable, loading: DatabaseLoading) -> TypeGuard[Definition]:
+    if each.kind in ("table", "sequence"):
+        return False
+    if isinstance(each, Unreadable):
+        item = printable(spell_item(ENGINE, loading.load.into, each.name))
+        raise DatabaseFailed(item=item, reason=f"{each.kind}: {each.reason}")
+    only = loading.load.tables
+    if only is None:
+        return True
+    return (each.kind == "trigger" and each.table in only) or (each.kind == "view" and each.name in only)
+
+
+def _choose_moves(loading: DatabaseLoading, connection: ServerConnection) -> Swap:
+    here = {name for name, kind in swap.list_kinds(connection, loading.load.into).items() if kind != "VIEW"}
+    new = set(swap.list_kinds(connection, loading.swap.scratch))
+    without_rows = {table.name for table in loading.tables if table.rows is None}
     stays = here & (without_rows | set(loading.load.kept))
     out = here - stays if loading.load.tables is None else here & new
-    return Swap(
-        loading.swap.live, loading.swap.scratch, loading.swap.aside, tuple(sorted(new - stays)), tuple(sorted(out))
-    )
+    return replace(loading.swap, moved_in=tuple(sorted(new - stays)), moved_out=tuple(sorted(out)))
 
 
-def _make_programs(loading: Loading, session: Session) -> None:
-    into, kept, only = loading.load.into, loading.stored, loading.load.tables
-    made: Sequence[Definition] = kept.of(*programs.KINDS)
+def _make_programs(loading: DatabaseLoading, connection: ServerConnection) -> None:
+    into, saved, only = loading.load.into, loading.saved, loading.load.tables
+    programs: Sequence[Definition] = saved.select(*PROGRAMS)
     if only is None:
-        programs.drop_all(session, into, loading.before)
-        _set_database(session, into, kept.charset, kept.collation, kept.comment)
-        _make_rowless(loading, session)
+        drop_definitions(connection, into, loading.before)
+        _set_properties(connection, into, saved.charset, saved.collation, saved.comment)
+        _make_rowless(loading, connection)
     else:
-        made = [each for each in kept.of("trigger") if each.table in only]
-    loading.waiting = programs.make_all(session, into, made, loading.said)
-    programs.grant_again(session, into, loading.grants, loading.said)
+        programs = [each for each in saved.select("trigger") if each.table in only]
+    loading.waiting_views = load_definitions(connection, into, programs, loading.report)
+    accounts.restore_grants(connection, into, loading.grants, loading.report)
 
 
-def _set_database(session: Session, name: str, charset: str, collation: str, comment: str) -> None:
-    session.run(f"ALTER DATABASE {quoted(name)} CHARACTER SET {charset} COLLATE {collation}")
+def _set_properties(connection: ServerConnection, name: str, charset: str, collation: str, comment: str) -> None:
+    connection.run(f"ALTER DATABASE {quote_name(name)} CHARACTER SET {charset} COLLATE {collation}")
     with contextlib.suppress(ServerError):  # only MariaDB has comments on databases
-        session.run(f"ALTER DATABASE {quoted(name)} COMMENT {text(comment)}")
+        connection.run(f"ALTER DATABASE {quote_name(name)} COMMENT {quote_text(comment)}")
 
 
-def _make_rowless(loading: Loading, session: Session) -> None:
+def _list_rowless(loading: DatabaseLoading) -> list[Definition]:
     """Tables that are made of other tables, which have to be in their place already."""
-    session.run(f"USE {quoted(loading.load.into)}")
-    for each in loading.stored.of("table"):
-        if loading.stored.tables[each.name].has_rows:
-            continue
+    return [each for each in loading.saved.select("table") if not loading.saved.tables[each.name].has_rows]
+
+
+def _make_rowless(loading: DatabaseLoading, connection: ServerConnection) -> None:
+    connection.run(f"USE {quote_name(loading.load.into)}")
+    for each in _list_rowless(loading):
         try:
-            session.run(each.text)
+            connection.run(each.text)
         except ServerError as exc:
-            loading.said.skip(loading.load.into, each.name, f"it cannot be made here: {exc}")
-
-
-def _drop_rowless(loading: Loading, session: Session) -> None:
-    for each in loading.stored.of("table"):
-        if loading.load.tables is None and not loading.stored.tables[each.name].has_rows:
-            session.run(f"DROP TABLE IF EXISTS {quoted(loading.load.into)}.{quoted(each.name)}")
+            loading.report.skip(loading.load.into, each.name, f"it cannot be made here: {exc}")
 
 
 # ---------------------------------------------------------------- and back
 
 
 @contextlib.contextmanager
-def _undoing(loading: Loading, session: Session) -> Iterator[None]:
+def _undo_on_failure(loading: DatabaseLoading, connection: ServerConnection) -> Iterator[None]:
     """Put everything back where the block fails, whatever the reason."""
     try:
         yield
     except BaseException as exc:
-        session.close()
+        connection.close()
+        loading.report = DatabaseReport(ENGINE)  # a load that failed reports only the failure
         try:
-            loading.said = Notes()  # nobody hears what was said of a load that failed
-            with loading.login.open() as fresh:
-                _undo(loading, fresh, session.id)
+            with open_connection(loading.login) as fresh:
+                _undo(loading, fresh, connection.id)
         except ServerError as worse:
             reason = f"{exc}; then it could not be put back: {worse}; its tables are in {loading.swap.aside}"
-            raise DatabaseFailed(item=printable(spell_item(ENGINE, loading.load.into)), reason=reason) from exc
-        if lost := [f"{printable(each.item)}: {each.reason}" for each in loading.said.skipped]:
+            raise DatabaseFailed(item=loading.item, reason=reason) from exc
+        if lost := [f"{printable(each.item)}: {each.reason}" for each in loading.report.skipped]:
             reason = f"{exc or 'interrupted'}; what was there could not all be put back: {'; '.join(lost)}"
-            raise DatabaseFailed(item=printable(spell_item(ENGINE, loading.load.into)), reason=reason) from exc
+            raise DatabaseFailed(item=loading.item, reason=reason) from exc
         raise
 
 
-def _undo(loading: Loading, session: Session, ended: int) -> None:
-    with contextlib.suppress(ServerError):  # what it was in the middle of must not come to pass later
-        session.run(f"KILL {ended}")
-        while session.rows(f"SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {ended}"):
-            session.run("DO SLEEP(0.05)")
+def _undo(loading: DatabaseLoading, connection: ServerConnection, ended: int) -> None:
+    _wait_for_end(connection, ended)
     moves, into = loading.swap, loading.load.into
-    if not loading.was_there:
-        swap.drop_databases(session, (into, moves.scratch, moves.aside))
+    if not loading.is_replacement:
+        swap.drop_database(connection, into)
+        _drop_others(loading, connection)
         return
-    if swap.was_moved(session, moves):
-        programs.drop_all(session, into, loading.stored.of(*programs.KINDS))
-        _drop_rowless(loading, session)
-        session.run(f"RENAME TABLE {moves.back}")
-        swap.turn_foreign_keys(session, moves, loading.said)
-    if loading.looked:
-        _set_database(session, into, *loading.looked)
+    if swap.is_swapped(connection, moves):
+        drop_definitions(connection, into, loading.saved.select(*PROGRAMS))
+        for each in _list_rowless(loading) if loading.load.tables is None else ():
+            connection.run(f"DROP TABLE IF EXISTS {quote_name(into, each.name)}")
+        connection.run(f"RENAME TABLE {moves.back}")
+        swap.redirect_foreign_keys(connection, moves, loading.report)
+    if loading.properties:
+        _set_properties(connection, into, *loading.properties)
     if loading.before:
-        programs.drop_all(session, into, loading.before)
-        for view, reason in programs.make_all(session, into, loading.before, loading.said):
-            loading.said.skip(into, view.name, f"view: {reason}")
-        programs.grant_again(session, into, loading.grants, loading.said)
-    for name in loading.forerunners:
-        session.run(f"DROP SEQUENCE IF EXISTS {quoted(into)}.{quoted(name)}")
-    swap.drop_databases(session, (moves.scratch, moves.aside))
+        drop_definitions(connection, into, loading.before)
+        for view, reason in load_definitions(connection, into, loading.before, loading.report):
+            loading.report.skip(into, view.name, f"view: {reason}")
+        accounts.restore_grants(connection, into, loading.grants, loading.report)
+    for name in loading.sequences:
+        connection.run(f"DROP SEQUENCE IF EXISTS {quote_name(into, name)}")
+    _drop_others(loading, connection)
+
+
+def _wait_for_end(connection: ServerConnection, number: int) -> None:
+    """End a session and wait for it: its last statement must not take effect later."""
+    with contextlib.suppress(ServerError):
+        connection.run(f"KILL {number}")
+        while connection.fetch_rows(f"SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {number}"):
+            connection.run("DO SLEEP(0.05)")
 
 
 # ---------------------------------------------------------------- what else should be known
 
 
-def about_programs(session: Session, loading: Loading) -> list[str]:
-    """Definers that are no account here, and programs that go on naming the database they came from."""
-    here = session.names("SELECT User, Host FROM mysql.user")
+def describe_programs(connection: ServerConnection, loading: DatabaseLoading) -> list[str]:
+    """Notes on definers that are no account here, and on programs that still name the database they came from."""
+    here = connection.fetch_texts("SELECT User, Host FROM mysql.user")
     names = {f"{user}@{host}" for user, host in here} | {user for user, host in here if not host}
     into = loading.load.into
+    programs = loading.saved.select(*PROGRAMS)
     missing: dict[str, list[str]] = {}
-    for each in loading.stored.of(*programs.KINDS):
+    for each in programs:
         if each.definer and each.definer not in names:
             missing.setdefault(each.definer, []).append(f"{each.kind} {each.name}")
     notes = [
         f"{printable(definer)} is no account here, yet {printable(', '.join(of))} of {printable(into)} would run as it"
         for definer, of in sorted(missing.items())
     ]
-    if into == loading.stored.name:
+    if into == loading.saved.name:
         return notes
-    old = loading.stored.name.encode("utf-8", "surrogateescape")
-    naming = [f"{each.kind} {each.name}" for each in loading.stored.of(*programs.KINDS) if old in each.text]
-    return [
-        *notes,
-        *(
-            f"{printable(name)} of {printable(into)} may go on naming {printable(loading.stored.name)}"
-            for name in naming
-        ),
-    ]
+    old = loading.saved.name.encode("utf-8", "surrogateescape")
+    naming = [f"{each.kind} {each.name}" for each in programs if old in each.text]
+    label = printable(loading.saved.name)
+    return [*notes, *(f"{printable(name)} of {printable(into)} may still name {label}" for name in naming)]

@@ -1,14 +1,26 @@
-"""What a server is: its version, and what it can take. Asks a session, gives values."""
+"""The MariaDB server of this machine, as tklb.databases.interface.DatabaseServer has it.
+
+Takes a login; opens a connection for each call. Touches the folder of a dump and the server.
+"""
 
 import re
-import shutil
+from pathlib import Path
 
-from tklb.base.process import PATH
-from tklb.databases.mariadb.catalogue import databases
-from tklb.databases.mariadb.session import ServerError, Session
-from tklb.model.databases import ServerFeatures
+from tklb.databases.dump_format import DumpFolder
+from tklb.databases.interface import DatabaseScope, DumpResult, LoadResult
+from tklb.databases.mariadb import ENGINE, Login, accounts
+from tklb.databases.mariadb.accounts import WaitingGrant
+from tklb.databases.mariadb.catalogue import list_databases, read_version
+from tklb.databases.mariadb.connection import ServerConnection, ServerError, convert_errors, open_connection
+from tklb.databases.mariadb.definitions import Definition, make_definition
+from tklb.databases.mariadb.dump import dump_databases
+from tklb.databases.mariadb.load import describe_programs, load_database
+from tklb.databases.report import DatabaseReport
+from tklb.model.callbacks import Progress
+from tklb.model.databases import Database, DatabaseLoad, ServerFeatures
 
-PROGRAMS = ("mariadb-dump", "mysqldump")
+__all__ = ["Server"]
+
 _FEATURES = (
     "SELECT CONCAT('engine:', ENGINE) FROM information_schema.ENGINES WHERE SUPPORT IN ('YES', 'DEFAULT')",
     "SELECT CONCAT('collation:', COLLATION_NAME) FROM information_schema.COLLATIONS",
@@ -27,35 +39,83 @@ _TYPES = {
 }
 
 
-def program() -> str:
-    """The dump program there is; empty where there is none."""
-    return next((name for name in PROGRAMS if shutil.which(name, path=PATH)), "")
+class Server:
+    """One server. It remembers, from load to load, the grants and views that wait for another database."""
+
+    def __init__(self, login: Login) -> None:
+        self.login = login
+        self._grants: list[WaitingGrant] = []
+        self._views: list[tuple[str, Definition, str]] = []  # database, view, why it cannot be made yet
+
+    @property
+    def engine(self) -> str:
+        return ENGINE
+
+    def start(self) -> None:
+        self.login.start()
+
+    def list_databases(self) -> tuple[Database, ...]:
+        with convert_errors(ENGINE), open_connection(self.login) as connection:
+            return list_databases(connection)
+
+    def read_features(self) -> ServerFeatures:
+        with convert_errors(ENGINE), open_connection(self.login) as connection:
+            return _read_features(connection)
+
+    def dump_databases(self, scope: DatabaseScope, folder: Path, progress: Progress) -> DumpResult:
+        with convert_errors(ENGINE):
+            return dump_databases(self.login, scope, folder, progress)
+
+    def load_accounts(self, dump: DumpFolder, progress: Progress) -> LoadResult:
+        report = DatabaseReport(ENGINE)
+        with convert_errors(ENGINE), open_connection(self.login) as connection:
+            self._grants = accounts.load_accounts(connection, dump, progress, report)
+        return LoadResult(tuple(report.skipped), tuple(report.notes))
+
+    def load_database(self, dump: DumpFolder, load: DatabaseLoad, progress: Progress) -> LoadResult:
+        report = DatabaseReport(ENGINE)
+        loading = load_database(self.login, dump, load, progress, report)
+        with convert_errors(ENGINE), open_connection(self.login) as connection:
+            self._grants = accounts.retry_grants(connection, self._grants, load.into, report)
+            self._make_views(connection)
+            for note in describe_programs(connection, loading):
+                report.note(note)
+        self._views += [(load.into, view, reason) for view, reason in loading.waiting_views]
+        return LoadResult(tuple(report.skipped), tuple(report.notes))
+
+    def finish(self) -> LoadResult:
+        report = DatabaseReport(ENGINE)
+        for database, view, reason in self._views:
+            report.skip(database, view.name, f"view: {reason}")
+        for grant in self._grants:
+            report.skip_other(grant.account, f"what it was granted is not there: {grant.statement}")
+        self._views, self._grants = [], []
+        return LoadResult(tuple(report.skipped), tuple(report.notes))
+
+    def _make_views(self, connection: ServerConnection) -> None:
+        """Make views of databases loaded earlier, where they needed the database that was loaded now."""
+        waiting = []
+        for database, view, _ in self._views:
+            try:
+                make_definition(connection, database, view)
+            except ServerError as exc:
+                waiting.append((database, view, str(exc)))
+        self._views = waiting
 
 
-def version(session: Session) -> str:
-    """As people write it: MariaDB 10.11.14, MySQL 8.0.36."""
-    said = session.value("SELECT VERSION()")
-    return f"{'MariaDB' if 'mariadb' in said.lower() else 'MySQL'} {_digits(said)}"
-
-
-def _digits(said: str) -> str:
-    found = re.match(r"\d+(\.\d+)*", said)
-    return found[0] if found else "0"
-
-
-def offer(session: Session) -> ServerFeatures:
+def _read_features(connection: ServerConnection) -> ServerFeatures:
     features: set[str] = set()
     for query in _FEATURES:
-        features |= _asked(session, query)
-    features |= {word for word, probe in _TYPES.items() if _asked(session, probe)}
-    name = version(session)
-    number = tuple(int(part) for part in _digits(session.value("SELECT VERSION()")).split("."))
-    return ServerFeatures(name, number, databases(session), frozenset(features))
+        features |= _try_query(connection, query)
+    features |= {word for word, probe in _TYPES.items() if _try_query(connection, probe)}
+    name = read_version(connection)
+    number = tuple(map(int, re.findall(r"\d+", name.partition(" ")[2])))
+    return ServerFeatures(name, number, list_databases(connection), frozenset(features))
 
 
-def _asked(session: Session, query: str) -> set[str]:
-    """What a query gives; nothing where this server does not know it."""
+def _try_query(connection: ServerConnection, query: str) -> set[str]:
+    """The first column of an answer; nothing where this server does not know the query."""
     try:
-        return {row[0] for row in session.names(query)}
+        return {row[0] for row in connection.fetch_texts(query)}
     except ServerError:
         return set()

@@ -1,32 +1,128 @@
-"""PostgreSQL: the server of this machine, or the one a libpq service names.
+"""PostgreSQL: the server of this machine, and how its administrator gets in.
 
-cluster.py       which server, how it is reached and started
-session.py       one session, over libpq
-catalogue.py     what is in it
-locking.py sections.py copying.py largeobjects.py dump.py byhand.py    a dump
-properties.py roles.py grants.py                                       databases' properties and roles, both ways
-script.py load.py swap.py single.py                                    a load
+Takes the configuration, reads `pg_lsclusters` and the postmaster's own notes. A server is one that a libpq service
+gives, or a cluster of postgresql-common. tklb.databases lists the stages that the modules are. Sources:
+pg_lsclusters(1), postgresql-common(7), libpq's "The Connection Service File".
 """
 
+import os
+import pwd
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tklb.base.process import run
 from tklb.config.schema import DatabaseConfig
-from tklb.databases.interface import DatabaseServer
-from tklb.databases.postgresql.cluster import ENGINE, find_cluster
-from tklb.errors import DatabaseFailed
+from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
+from tklb.model.databases import POSTGRESQL
+
+if TYPE_CHECKING:
+    from tklb.databases.postgresql.server import Server
+
+__all__ = ["Login", "find_program", "find_server"]
+
+ENGINE = POSTGRESQL.word
+ADMINISTRATOR = "postgres"
+_SYSTEMD = Path("/run/systemd/system")
+_SECONDS = 300  # to start a cluster
 
 
-def find_server(config: DatabaseConfig) -> DatabaseServer | None:
-    """The server, whether it runs or not: that of `service`, else of the cluster with the lowest port, if there is one.
+@dataclass(frozen=True, slots=True)
+class Login:
+    """One server and how its administrator gets in: by a service of libpq, or by peer authentication.
 
-    `lock_seconds` is how long a dump or load waits for what others have locked. Raises DatabaseFailed without libpq,
-    which is only looked for where there is a server: every package of one brings it.
+    `account` is the system's account that the administrator has; None: the one that runs this. `lock_seconds` is how
+    long a statement waits for what somebody else has locked.
     """
-    cluster = find_cluster(config.pgsql_service)
-    if cluster is None:
+
+    name: str = ""  # VERSION/NAME; empty where a service gives the server
+    service: str = ""
+    port: str = ""
+    data: str = ""
+    account: str | None = ADMINISTRATOR
+    others: tuple[str, ...] = ()  # clusters of this machine that are not used
+    lock_seconds: int = 60
+
+    @property
+    def major(self) -> int:
+        """The server's major version; 0 where a service gives the server, which does not say."""
+        version = self.name.partition("/")[0].partition(".")[0]
+        return int(version) if version.isdecimal() else 0
+
+    def list_keywords(self) -> dict[str, str]:
+        """Where to connect to, in libpq's words. Raises DatabaseFailed where the server is down."""
+        if self.service:
+            return {"service": self.service}
+        try:
+            lines = (Path(self.data) / "postmaster.pid").read_text("utf-8", "surrogateescape").split("\n")
+            return {"host": lines[4], "port": lines[3], "user": self.account or ADMINISTRATOR}
+        except (OSError, IndexError) as exc:
+            raise DatabaseFailed(item=ENGINE, reason=f"the cluster {self.name} is not running") from exc
+
+    def start(self) -> None:
+        """Start the cluster as its packages do. Raises DatabaseFailed."""
+        if self.service:
+            raise DatabaseFailed(item=ENGINE, reason=f"the server of the service {self.service} is to be started there")
+        version, _, name = self.name.partition("/")
+        command = ["pg_ctlcluster", version, name, "start"]
+        if _SYSTEMD.is_dir():
+            command = ["systemctl", "start", f"postgresql@{version}-{name}.service"]
+        try:
+            run(command, timeout=_SECONDS)
+        except (ProgramFailed, ProgramMissing) as exc:
+            raise DatabaseFailed(item=ENGINE, reason=f"the cluster {self.name} does not start: {exc}") from exc
+
+
+def find_server(config: DatabaseConfig) -> "Server | None":
+    """Find the server that the service gives, else the cluster with the lowest port; None where there is neither.
+
+    Raises DatabaseFailed where there is a server and no libpq. libpq is loaded only here: every package of a server
+    brings it.
+    """
+    login = _find_login(config.pgsql_service, config.lock_seconds)
+    if login is None:
         return None
     try:
-        from tklb.databases.postgresql.server import PostgresServer
+        from tklb.databases.postgresql.server import Server
     except ImportError as exc:
         if "libpq" not in str(exc):
             raise
         raise DatabaseFailed(item=ENGINE, reason="the library libpq is missing: apt-get install libpq5") from exc
-    return PostgresServer(cluster, config.lock_seconds)
+    return Server(login)
+
+
+def find_program(name: str, major: int) -> str:
+    """The client program of the server's own release where it is installed: an older one refuses a newer server."""
+    own = f"/usr/lib/postgresql/{major}/bin/{name}"
+    return own if os.access(own, os.X_OK) else name
+
+
+def _find_login(service: str, lock_seconds: int) -> Login | None:
+    if service:
+        return Login(service=service, account=None, lock_seconds=lock_seconds)
+    if not shutil.which("pg_lsclusters"):
+        return None
+    found = sorted((row for row in _list_clusters() if _is_account(row[4])), key=lambda row: int(row[2]))
+    if not found:
+        return None
+    version, name, port, _, owner, data, *_ = found[0]
+    others = tuple(f"{row[0]}/{row[1]}" for row in found[1:])
+    return Login(f"{version}/{name}", "", port, data, owner, others, lock_seconds)
+
+
+def _list_clusters() -> list[list[str]]:
+    try:
+        output = run(["pg_lsclusters", "--no-header"], timeout=60).stdout.decode("utf-8", "surrogateescape")
+    except (ProgramFailed, ProgramMissing) as exc:
+        raise DatabaseFailed(item=ENGINE, reason=f"the clusters of this machine cannot be listed: {exc}") from exc
+    rows = (line.split() for line in output.splitlines())
+    return [row for row in rows if len(row) >= 6 and row[2].isdigit()]
+
+
+def _is_account(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True

@@ -1,24 +1,37 @@
-"""What is in a server and in one of its databases: asked of the system catalogues, changed by nobody.
+"""The catalogue of the server and of one of its databases, asked of the system catalogues.
 
-Takes sessions; gives values. The names of relations in other sessions' temporary schemas and of members of extensions
-are left out as pg_dump(1) does; the tables that an extension declares its configuration are in.
+Takes connections; gives values; changes nothing. It leaves out relations in other sessions' temporary schemas and
+members of extensions, as pg_dump(1) does. The tables that an extension declares its configuration are in.
 """
 
+import contextlib
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from tklb.databases.postgresql.cluster import ENGINE
-from tklb.databases.postgresql.session import Session, ident, literal
+from tklb.databases.postgresql import ENGINE, Login
+from tklb.databases.postgresql.accounts import ACL_AS_JSON, Grant, quote_setting, read_grants, split_setting
+from tklb.databases.postgresql.connection import (
+    ServerConnection,
+    ServerError,
+    open_connection,
+    quote_name,
+    quote_text,
+)
 from tklb.model.databases import Database
 
+__all__ = ["Column", "Table", "list_databases", "read_version"]
+
 BARE = ("postgres", "template1")  # every server has them; they count when there is something in them
-OWN = "^tklb_(scratch|aside)_[0-9a-f]{16}$"  # what an ended restore may have left behind
+OURS = "^tklb_(scratch|aside)_[0-9a-f]{16}$"  # a restore makes these; a killed one leaves them
 LARGE_OBJECTS = "pg_catalog.pg_largeobject"
 _FIRST_OF_USERS = 16384  # FirstNormalObjectId of access/transam.h
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """One column of a table."""
+
     name: str
     type: str
 
@@ -30,57 +43,117 @@ class Table:
     oid: str
     schema: str
     table: str
-    size: int = 0  # as the server last reckoned it
+    size: int = 0  # as the server last estimated it
     condition: str = ""
     columns: tuple[Column, ...] = ()
     key: tuple[str, ...] = ()
-    parents: tuple[str, ...] = ()  # of a partition: what it is a part of, SCHEMA.TABLE
+    parents: tuple[str, ...] = ()  # of a partition: the tables that it is a part of, SCHEMA.TABLE
 
     @property
-    def spelled(self) -> str:
+    def full_name(self) -> str:
         return f"{self.schema}.{self.table}"
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """How overrides may name it: a partition also by what it is a part of."""
-        names = (self.spelled, self.table)
+        """The names it may have in overrides: a partition also those of the tables that it is a part of."""
+        names = (self.full_name, self.table)
         return (*names, *self.parents, *(parent.partition(".")[2] for parent in self.parents))
 
     @property
     def sql(self) -> str:
-        return ident(self.schema, self.table)
+        return quote_name(self.schema, self.table)
 
     def copy_out(self, encoding: str) -> str:
         """The COPY that gives its rows: by the key where there is one, else as they lie."""
-        columns = ", ".join(ident(column.name) for column in self.columns)
-        order = ", ".join(ident(name) for name in self.key)
+        columns = ", ".join(quote_name(column.name) for column in self.columns)
+        order = ", ".join(quote_name(name) for name in self.key)
         source = f"{self.sql} ({columns})"
         if order or self.condition or not columns:
             ordered = f" ORDER BY {order}" if order else ""
             source = f"(SELECT {columns} FROM ONLY {self.sql} {self.condition}{ordered})"
-        return f"COPY {source} TO STDOUT WITH (ENCODING {literal(encoding)})"
+        return f"COPY {source} TO STDOUT WITH (ENCODING {quote_text(encoding)})"
 
     def count(self) -> str:
         return f"SELECT count(*) FROM ONLY {self.sql} {self.condition}"
 
 
-def databases(session: Session) -> tuple[Database, ...]:
-    """All but template0 and what a restore of ours left behind; the bare ones too."""
-    rows = session.ask(
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """A database beside its contents. `provider` is libc, icu or builtin; `limit` -1 is none.
+
+    `settings` are role ("" for all), name and value.
+    """
+
+    encoding: str
+    collate: str
+    ctype: str
+    provider: str
+    locale: str
+    rules: str
+    owner: str
+    limit: int
+    is_template: bool
+    comment: str | None
+    grants: tuple[Grant, ...] | None
+    settings: tuple[tuple[str, str, str], ...]
+
+    @property
+    def search_path(self) -> str:
+        """The path that sessions with the database have, as SET wants it."""
+        for role, name, value in self.settings:
+            if not role and name == "search_path":
+                return quote_setting(name, value)
+        return "public"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The locales and providers that a server must have."""
+        locales = {spell_locale(name) for name in (self.collate, self.ctype)} - {"C", "POSIX"}
+        provider = () if self.provider == "libc" else (f"provider:{self.provider}",)
+        return (*(f"locale:{name}" for name in sorted(locales)), *provider)
+
+
+def spell_locale(name: str) -> str:
+    """One spelling of a libc locale: en_US.UTF-8 and en_US.utf8 are the same one."""
+    place, dot, codeset = name.partition(".")
+    codeset, at, variant = codeset.partition("@")
+    return place + dot + codeset.lower().replace("-", "") + at + variant
+
+
+def open_maintenance(login: Login, without: str = "") -> ServerConnection:
+    """Connect with `postgres` or `template1`, whichever there is and is not `without`. Raises ServerError."""
+    names = [name for name in BARE if name != without]
+    for name in names[:-1]:
+        with contextlib.suppress(ServerError):
+            return open_connection(login, name)
+    return open_connection(login, names[-1])
+
+
+def read_version(connection: ServerConnection) -> str:
+    """The version as people write it: PostgreSQL 15.13."""
+    return f"PostgreSQL {connection.version // 10000}.{connection.version % 10000}"
+
+
+def list_databases(connection: ServerConnection) -> tuple[Database, ...]:
+    """All databases with their sizes, by name, but template0, those of a restore, and the bare ones of every server."""
+    rows = connection.fetch_rows(
         "SELECT datname, CASE WHEN datallowconn THEN pg_database_size(oid) ELSE 0 END FROM pg_database"
         " WHERE datname <> 'template0' AND datname !~ $1 ORDER BY datname COLLATE \"C\"",
-        OWN,
+        OURS,
     )
-    return tuple(Database(ENGINE, name or "", int(size or 0)) for name, size in rows)
+    found = (Database(ENGINE, name or "", int(size or 0)) for name, size in rows)
+    return tuple(each for each in found if each.name not in BARE or not _is_bare(connection, each.name))
 
 
-def is_closed(session: Session, database: str) -> bool:
-    """Whether nobody may connect to it."""
-    return session.value("SELECT datallowconn FROM pg_database WHERE datname = $1", database) == "f"
+def is_closed(connection: ServerConnection, database: str) -> bool:
+    """Whether the database allows no connections."""
+    return connection.fetch_value("SELECT datallowconn FROM pg_database WHERE datname = $1", database) == "f"
 
 
-def is_bare(session: Session) -> bool:
-    """Whether nothing in the session's database was made since its server was."""
+def _is_bare(connection: ServerConnection, database: str) -> bool:
+    """Whether nothing in a database was made since its server was."""
+    if is_closed(connection, database):
+        return False
     own = f"oid >= {_FIRST_OF_USERS}"
     schemas = f"SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_|^pg_toast' AND {own}"
     inside = f"{own} AND %s NOT IN (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast|temp)')"
@@ -95,7 +168,9 @@ def is_bare(session: Session) -> bool:
         f"pg_namespace n WHERE nspname = 'public' AND {_PUBLIC_CHANGED}",
         "(SELECT 1) one WHERE NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public')",
     ]
-    return session.value("SELECT " + " OR ".join(f"EXISTS (SELECT FROM {question})" for question in questions)) == "f"
+    query = "SELECT " + " OR ".join(f"EXISTS (SELECT FROM {question})" for question in questions)
+    with open_connection(connection.login, database) as other:
+        return other.fetch_value(query) == "f"
 
 
 _PUBLIC_CHANGED = (
@@ -126,15 +201,15 @@ WHERE c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'informat
 """
 
 
-def tables(session: Session) -> tuple[Table, ...]:
+def list_tables(connection: ServerConnection) -> tuple[Table, ...]:
     """Plain tables, leaf partitions and the extensions' configuration, by name. Locks none of them."""
-    rows = session.ask(
+    rows = connection.fetch_rows(
         "SELECT c.oid, n.nspname, c.relname, c.relpages::bigint * 8192,"
         " coalesce(e.extcondition[array_position(e.extconfig, c.oid)], '')"
         + _RELATIONS
         + ' AND c.relkind = \'r\' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"'
     )
-    columns, keys, parents = _columns(session), _keys(session), _parents(session)
+    columns, keys, parents = _list_columns(connection), _list_keys(connection), _list_parents(connection)
     return tuple(
         Table(
             oid or "",
@@ -150,8 +225,16 @@ def tables(session: Session) -> tuple[Table, ...]:
     )
 
 
-def _parents(session: Session) -> dict[str | None, tuple[str, ...]]:
-    rows = session.ask(
+def list_lockable(connection: ServerConnection) -> tuple[tuple[str, str, str], ...]:
+    """The relations that pg_dump locks: oid, schema and name of plain and partitioned tables."""
+    rows = connection.fetch_rows(
+        "SELECT c.oid, n.nspname, c.relname" + _RELATIONS + " AND c.relkind IN ('r', 'p') ORDER BY c.oid"
+    )
+    return tuple((oid or "", schema or "", name or "") for oid, schema, name in rows)
+
+
+def _list_parents(connection: ServerConnection) -> dict[str | None, tuple[str, ...]]:
+    rows = connection.fetch_rows(
         "SELECT c.oid, n.nspname || '.' || p.relname FROM pg_class c, pg_partition_ancestors(c.oid) a(oid)"
         " JOIN pg_class p ON p.oid = a.oid::oid JOIN pg_namespace n ON n.oid = p.relnamespace"
         " WHERE c.relispartition AND c.relkind = 'r' AND p.oid <> c.oid"
@@ -162,8 +245,8 @@ def _parents(session: Session) -> dict[str | None, tuple[str, ...]]:
     return found
 
 
-def _columns(session: Session) -> dict[str | None, tuple[Column, ...]]:
-    rows = session.ask(
+def _list_columns(connection: ServerConnection) -> dict[str | None, tuple[Column, ...]]:
+    rows = connection.fetch_rows(
         "SELECT attrelid, attname, format_type(atttypid, atttypmod)"
         " FROM pg_attribute JOIN pg_class c ON c.oid = attrelid"
         " WHERE c.relkind = 'r' AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attrelid, attnum"
@@ -174,8 +257,8 @@ def _columns(session: Session) -> dict[str | None, tuple[Column, ...]]:
     return found
 
 
-def _keys(session: Session) -> dict[str | None, tuple[str, ...]]:
-    rows = session.ask(
+def _list_keys(connection: ServerConnection) -> dict[str | None, tuple[str, ...]]:
+    rows = connection.fetch_rows(
         "SELECT i.indrelid, a.attname FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k(number, place)"
         " JOIN pg_attribute a ON a.attnum = k.number"
         " WHERE i.indisprimary AND i.indisvalid AND a.attrelid = i.indrelid AND k.place <= i.indnkeyatts"
@@ -187,62 +270,43 @@ def _keys(session: Session) -> dict[str | None, tuple[str, ...]]:
     return found
 
 
-def large_objects(session: Session) -> Table | None:
+def read_large_objects(connection: ServerConnection) -> Table | None:
     """The pages of all large objects, as a table; None where there is no large object."""
-    if session.value("SELECT EXISTS (SELECT FROM pg_largeobject_metadata)") == "f":
+    if connection.fetch_value("SELECT EXISTS (SELECT FROM pg_largeobject_metadata)") == "f":
         return None
     columns = (Column("loid", "oid"), Column("pageno", "integer"), Column("data", "bytea"))
-    size = int(session.value("SELECT relpages::bigint * 8192 FROM pg_class WHERE relname = 'pg_largeobject'") or 0)
+    query = "SELECT relpages::bigint * 8192 FROM pg_class WHERE relname = 'pg_largeobject'"
+    size = int(connection.fetch_value(query) or 0)
     return Table("2613", "pg_catalog", "pg_largeobject", size, "", columns, ("loid", "pageno"))
 
 
-def lockable(session: Session) -> tuple[tuple[str, str, str], ...]:
-    """What pg_dump locks: oid, schema and name of plain and partitioned tables."""
-    rows = session.ask(
-        "SELECT c.oid, n.nspname, c.relname" + _RELATIONS + " AND c.relkind IN ('r', 'p') ORDER BY c.oid"
+def read_page_size(connection: ServerConnection) -> int:
+    """The bytes in a page of a large object: LOBLKSIZE of large_object.h."""
+    return int(connection.fetch_value("SELECT current_setting('block_size')") or 8192) // 4
+
+
+def list_sequences(connection: ServerConnection, without: Collection[str]) -> tuple[str, ...]:
+    """Statements that set sequences, but those of some oids, to where they are. They know no transaction: ask last."""
+    found = connection.fetch_rows(
+        "SELECT n.nspname, c.relname, c.oid" + _RELATIONS + " AND c.relkind = 'S' ORDER BY 1, 2"
     )
-    return tuple((oid or "", schema or "", name or "") for oid, schema, name in rows)
-
-
-def dependants(session: Session, oids: tuple[str, ...]) -> tuple[tuple[str, str, str], ...]:
-    """What cannot be defined without some relations: their partitions, heirs and sequences, and the views on them."""
-    listed = "{" + ",".join(oids) + "}"
-    rows = session.ask(
-        """WITH RECURSIVE gone (oid) AS (
-             SELECT unnest($1::oid[])
-             UNION SELECT next.oid FROM gone JOIN (
-                 SELECT inhparent AS parent, inhrelid AS oid FROM pg_inherits
-                 UNION ALL SELECT refobjid, objid FROM pg_depend WHERE deptype IN ('a', 'i')
-                   AND classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass
-                 UNION ALL SELECT d.refobjid, r.ev_class FROM pg_rewrite r JOIN pg_depend d
-                   ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
-             ) next ON next.parent = gone.oid)
-           SELECT c.oid, n.nspname, c.relname FROM gone JOIN pg_class c USING (oid) JOIN pg_namespace n ON
-             n.oid = c.relnamespace WHERE c.oid <> ALL ($1::oid[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')""",
-        listed,
-    )
-    return tuple((oid or "", schema or "", name or "") for oid, schema, name in rows)
-
-
-def sequences(session: Session, without: Collection[str]) -> tuple[str, ...]:
-    """The statements that set sequences, but for some oids, to where they are. They know no transaction: ask last."""
-    found = session.ask("SELECT n.nspname, c.relname, c.oid" + _RELATIONS + " AND c.relkind = 'S' ORDER BY 1, 2")
-    told = []
+    statements = []
     for schema, name in ((schema, name) for schema, name, oid in found if oid not in without):
-        sequence = ident(schema or "", name or "")
-        (last, is_called), *_ = session.ask(f"SELECT last_value, is_called FROM {sequence}")
+        sequence = quote_name(schema or "", name or "")
+        (last, is_called), *_ = connection.fetch_rows(f"SELECT last_value, is_called FROM {sequence}")
         is_called_word = "true" if is_called == "t" else "false"
-        told.append(f"SELECT pg_catalog.setval({literal(sequence)}, {last}, {is_called_word});\n")
-    return tuple(told)
+        statements.append(f"SELECT pg_catalog.setval({quote_text(sequence)}, {last}, {is_called_word});\n")
+    return tuple(statements)
 
 
-def extensions(session: Session) -> tuple[str, ...]:
-    return tuple(name or "" for (name,) in session.ask("SELECT extname FROM pg_extension ORDER BY extname"))
+def list_extensions(connection: ServerConnection) -> tuple[str, ...]:
+    """The extensions of the connection's database, by name."""
+    return tuple(name or "" for (name,) in connection.fetch_rows("SELECT extname FROM pg_extension ORDER BY extname"))
 
 
-def roles_used(session: Session) -> tuple[str, ...]:
-    """The roles that own, may use or are named by something in the session's database, or by the database itself."""
-    rows = session.ask(
+def list_roles(connection: ServerConnection) -> tuple[str, ...]:
+    """The roles that the connection's database needs: owners, grantees and those with settings of their own in it."""
+    rows = connection.fetch_rows(
         """SELECT rolname FROM pg_authid r JOIN pg_database d ON d.datname = current_database()
            WHERE r.oid >= 16384 AND (
              r.oid IN (SELECT refobjid FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass
@@ -253,13 +317,13 @@ def roles_used(session: Session) -> tuple[str, ...]:
     return tuple(name or "" for (name,) in rows)
 
 
-def remarks(session: Session) -> tuple[str, ...]:
-    """What a dump of the session's database has not, or has in another way."""
-    elsewhere = session.ask(
+def list_remarks(connection: ServerConnection) -> tuple[str, ...]:
+    """Remarks on things that a dump of the connection's database lacks, or has in another way."""
+    elsewhere = connection.fetch_rows(
         "SELECT n.nspname || '.' || c.relname" + _RELATIONS + " AND c.reltablespace <> 0 ORDER BY 1"
     )
     own = "(SELECT oid FROM pg_database WHERE datname = current_database())"
-    asked = (
+    questions = (
         (
             "subscriptions",
             f"SELECT subname FROM pg_subscription WHERE subdbid = {own} ORDER BY 1",
@@ -281,6 +345,44 @@ def remarks(session: Session) -> tuple[str, ...]:
             "a restore puts it into the default one",
         ),
     )
-    told = [(what, session.ask(question), said) for what, question, said in asked]
-    told.append(("tables in tablespaces of their own", elsewhere, "a restore puts them into the default one"))
-    return tuple(f"{what} ({', '.join(str(row[0]) for row in rows)}): {said}" for what, rows, said in told if rows)
+    remarks = [(what, connection.fetch_rows(question), effect) for what, question, effect in questions]
+    remarks.append(("tables in tablespaces of their own", elsewhere, "a restore puts them into the default one"))
+    return tuple(
+        f"{what} ({', '.join(str(row[0]) for row in rows)}): {effect}" for what, rows, effect in remarks if rows
+    )
+
+
+def read_properties(connection: ServerConnection, database: str) -> Properties:
+    """Read the properties of a database of the server. Raises ServerError where there is none of that name."""
+    locale = "datlocale" if connection.version >= 170000 else "daticulocale"
+    rules = "daticurules" if connection.version >= 160000 else "NULL"
+    rows = connection.fetch_rows(
+        "SELECT pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider,"
+        f" coalesce({locale}, ''), coalesce({rules}, ''), pg_get_userbyid(datdba), datconnlimit, datistemplate,"
+        f" shobj_description(oid, 'pg_database'), {ACL_AS_JSON.format(acl='datacl')}"
+        " FROM pg_database WHERE datname = $1",
+        database,
+    )
+    if not rows:
+        raise ServerError(f'database "{database}" does not exist')
+    encoding, collate, ctype, provider, place, rule, owner, limit, template, comment, grants = rows[0]
+    settings = connection.fetch_rows(
+        "SELECT coalesce(r.rolname, ''), unnest(setconfig) FROM pg_db_role_setting s"
+        " LEFT JOIN pg_authid r ON r.oid = s.setrole WHERE setdatabase ="
+        " (SELECT oid FROM pg_database WHERE datname = $1) ORDER BY 1, 2",
+        database,
+    )
+    return Properties(
+        encoding or "",
+        collate or "",
+        ctype or "",
+        {"i": "icu", "b": "builtin"}.get(provider or "", "libc"),
+        place or "",
+        rule or "",
+        owner or "",
+        int(limit or -1),
+        template == "t",
+        comment,
+        read_grants(json.loads(grants)) if grants else None,
+        tuple(split_setting(role or "", line or "") for role, line in settings),
+    )

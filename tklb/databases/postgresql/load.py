@@ -1,220 +1,381 @@
-"""Load a dumped database beside the one here, count, and put it in its place.
+"""Load a dumped database beside the one here, count, and put it in its place; or single tables into the one here.
 
-Until the swap the old database is used as ever, but for tables whose rows are kept: these cannot be written to from
-the moment they are copied. Takes a dump; touches the server. A load that fails, or is interrupted, leaves the old
-database as it was and nothing of its own; what a killed one leaves, the next one drops.
+A whole database: until the swap users work with the old one. Only tables whose rows are kept cannot be written to from
+the moment they are copied. A load that fails or is interrupted leaves the old database as it was, and nothing of its
+own. The next load drops the databases that a killed one left.
+
+Single tables: a table that is here with the same columns gets the saved rows in the place of its own. A table that is
+not here is made as it is in the dump. All of it is one transaction: it is done, or nothing changed.
+
+Takes a dump and a load; touches the server.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.filter import spell_item
-from tklb.databases.interface import LoadResult
-from tklb.databases.postgresql import catalogue, details
-from tklb.databases.postgresql.catalogue import Table
-from tklb.databases.postgresql.cluster import ENGINE, Cluster
-from tklb.databases.postgresql.feeding import Feeder, RowFeeder, copy_into, make_pages, put_pages
-from tklb.databases.postgresql.properties import create, property_statements, search_path
-from tklb.databases.postgresql.session import Refused, Session, ident
-from tklb.databases.postgresql.swap import Names, drop, exists, slots, swap, sweep
-from tklb.errors import DatabaseFailed
+from tklb.databases.postgresql import ENGINE, Login
+from tklb.databases.postgresql import definitions as files
+from tklb.databases.postgresql.catalogue import (
+    LARGE_OBJECTS,
+    Table,
+    list_tables,
+    open_maintenance,
+    read_large_objects,
+)
+from tklb.databases.postgresql.connection import (
+    ServerConnection,
+    ServerError,
+    convert_errors,
+    open_connection,
+    quote_name,
+)
+from tklb.databases.postgresql.definitions import (
+    PgDump,
+    SavedDefinitions,
+    ScriptTarget,
+    load_definitions,
+    read_definitions,
+    split_script,
+)
+from tklb.databases.postgresql.load_rows import (
+    MAKE_PAGES,
+    Job,
+    RowTarget,
+    format_copy,
+    load_rows,
+    load_table,
+    put_pages,
+)
+from tklb.databases.postgresql.swap import (
+    Swap,
+    create_database,
+    drop_database,
+    drop_leftovers,
+    has_database,
+    list_property_statements,
+    list_slots,
+    make_swap,
+    swap_database,
+)
+from tklb.databases.report import DatabaseReport
+from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model.callbacks import Progress
-from tklb.model.databases import DatabaseLoad, SavedTable
-from tklb.model.report import Skipped
+from tklb.model.databases import DatabaseLoad
+
+__all__ = ["load_database"]
 
 _FOR_SPEED = "SET synchronous_commit = off; SET maintenance_work_mem = '128MB'"
+_INSTEAD = "--rename-database brings the saved database beside this one"
 
 
-@dataclass(slots=True)
-class DatabaseLoader:
-    """One load. `session_with` opens a session with a database; `third` names one that is not swapped."""
+class DatabaseLoading:
+    """One load. `third` is a database that is not swapped, for connections that must be with neither."""
 
-    cluster: Cluster
-    lock_seconds: int
-    dump: DumpFolder
-    load: DatabaseLoad
-    progress: Progress
-    third: str
-    details: details.Details
-    skipped: list[Skipped] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    made_roles: list[str] = field(default_factory=list)
+    def __init__(
+        self, login: Login, dump: DumpFolder, load: DatabaseLoad, progress: Progress, report: DatabaseReport, third: str
+    ) -> None:
+        self.login, self.load, self.progress, self.report, self.third = login, load, progress, report, third
+        self.dump = dump.enter(load.saved.folder)
+        self.saved: SavedDefinitions = read_definitions(self.dump, load.saved)
+        self.made_roles: list[str] = []
 
     @property
     def item(self) -> str:
         return spell_item(ENGINE, self.load.into).decode("utf-8", "surrogateescape")
 
     @property
-    def path(self) -> str:
-        return search_path(self.details.properties)
+    def script_target(self) -> ScriptTarget:
+        return ScriptTarget(self.load.into, self.saved.properties.search_path, self.saved.has_gaps)
 
-    def session_with(self, database: str) -> Session:
-        return Session(self.cluster, database, self.lock_seconds)
+    @property
+    def kept_tables(self) -> list[Job]:
+        """The tables whose rows stay as they are here."""
+        names = set(self.load.kept)
+        return [(table, saved) for table, saved in self.saved.tables if saved.rows is None or saved.name in names]
 
-    def whole(self) -> None:
-        """Bring the whole database. Raises Refused, DatabaseFailed: nothing changed then."""
-        with self.scratch() as (names, chief), ExitStack() as stack:
-            sessions = [stack.enter_context(self.session_with(names.scratch)) for _ in range(2)]
-            live = self._live_session(chief, stack)
-            self.fill(sessions, live)
-            for session in sessions:
-                session.close()
-            self._dress(chief, names.scratch)
-            ender = stack.enter_context(self.session_with(self.third))
-            own = live.pid if live else 0
-            gone = slots(chief, names.live)
-            ended = swap(chief, ender, names, live.close if live else (lambda: None), own)
-            if gone:
-                self.notes.append(f"{self.item}: replication slots of the old database are gone: {', '.join(gone)}")
-            if ended:
-                self.notes.append(f"{self.item}: {ended} sessions with the old database were ended")
+    def open(self, database: str) -> ServerConnection:
+        return open_connection(self.login, database)
 
-    @contextlib.contextmanager
-    def scratch(self) -> Iterator[tuple[Names, Session]]:
-        """An empty database as the saved one, and a session that is with neither; both gone at the end."""
-        names = Names(self.load.into)
-        is_done = False
-        with self.session_with(self.third) as chief:
-            try:
-                self.notes += sweep(chief, self.session_with)
-                self._make_roles(chief)
-                told = create(chief, names.scratch, self.details.properties)
-                self.notes += [f"{self.item}: {told}"] if told else []
-                yield names, chief
-                is_done = True
-            finally:
-                chief.settle()
-                chief.close()
-                self._tidy(names, is_done=is_done)
+    def note(self, text: str) -> None:
+        self.report.note(f"{self.item}: {text}")
 
-    def _tidy(self, names: Names, *, is_done: bool) -> None:
-        for name in (names.scratch, names.aside):
-            try:
-                with self.session_with(self.third) as session:
-                    drop(session, name, self.session_with)
-            except (Refused, DatabaseFailed) as exc:
-                self.notes.append(f"{self.item}: {name} is left over and cannot be dropped: {exc}")
-        for role in () if is_done else self.made_roles:
-            with contextlib.suppress(Refused, DatabaseFailed), self.session_with(self.third) as session:
-                session.tell(f"DROP ROLE {ident(role)}")
+    def make_row_target(self, *connections: ServerConnection) -> RowTarget:
+        properties = self.saved.properties
+        return RowTarget(connections, self.dump, self.item, properties.encoding, properties.search_path)
 
-    def _make_roles(self, session: Session) -> None:
-        """Roles that are named in the dump and not here: without a login, so that owners and privileges are right."""
-        here = {name for (name,) in session.ask("SELECT rolname FROM pg_authid")}
-        for role in self.details.roles:
-            if role not in here:
-                session.tell(f"CREATE ROLE {ident(role)} NOLOGIN")
-                self.made_roles.append(role)
-        if self.made_roles:
-            self.notes.append(f"{self.item}: roles made without a login: {', '.join(self.made_roles)}")
-
-    def _live_session(self, chief: Session, stack: ExitStack) -> Session | None:
-        """A session with the database here, where rows of it are to be kept."""
-        if not (self._kept() and exists(chief, self.load.into)):
-            return None
-        live = stack.enter_context(self.session_with(self.load.into))
-        live.tell("BEGIN")
-        return live
-
-    def _kept(self) -> list[tuple[Table, SavedTable]]:
-        kept = set(self.load.kept)
-        return [(table, saved) for table, saved in self.details.tables if saved.rows is None or saved.name in kept]
-
-    def _brought(self) -> list[tuple[Table, SavedTable]]:
-        kept = {saved.name for _, saved in self._kept()}
-        chosen = None if self.load.tables is None else set(self.load.tables)
-        return [
-            (table, saved)
-            for table, saved in self.details.tables
-            if saved.name not in kept and (chosen is None or saved.name in chosen)
-        ]
-
-    def fill(self, sessions: Sequence[Session], live: Session | None) -> None:
-        """Definitions, rows and all else into the scratch database that the sessions are with."""
-        first = sessions[0]
-        feeder = Feeder(first, self.item, self.path, self.details.has_gaps, self.skipped)
-        for session in sessions:
-            session.tell(_FOR_SPEED)
-        self.define(feeder)
-        if pages := self.dump.has(details.LARGE_OBJECTS):
-            feeder.run(self.dump.read(details.LARGE_OBJECTS))
-            make_pages(first)
-        self._bring(sessions)
-        if live:
-            self._keep(live, first)
-        if pages:
-            put_pages(first, self.details.page_size)
-        feeder.run(self.dump.read(details.SEQUENCES))
-        self.progress(f"{self.item}: keys, indexes and triggers", 0, 0)
-        feeder.run(self.dump.read(details.POST_DATA))
-
-    def define(self, feeder: Feeder) -> None:
-        """What template0 has and the saved database has not, then the definitions before the rows."""
-        if "plpgsql" not in self.details.extensions:
-            feeder.session.tell("DROP EXTENSION plpgsql")
-        if not self.details.has_public:
-            feeder.session.tell("DROP SCHEMA public")
-        else:
-            feeder.session.tell("COMMENT ON SCHEMA public IS NULL")
-        feeder.run(self.dump.read(details.PRE_DATA))
-
-    def _bring(self, sessions: Sequence[Session]) -> None:
-        jobs = self._brought()
-        large = [job for job in jobs if job[1].name == catalogue.LARGE_OBJECTS]
-        rows = RowFeeder(self.dump, self.item, self.details.properties.encoding, self.path, self._watch(jobs))
-        rows.feed(sessions, [job for job in jobs if job not in large])
-        for table, saved in large:
-            rows.feed_one(sessions[0], table, saved)
-
-    def _watch(self, jobs: Sequence[tuple[Table, SavedTable]]) -> Callable[[int], None]:
-        total = sum(self.dump.path(name).stat().st_size for _, saved in jobs for name in saved.files)
-        return lambda done: self.progress(self.item, done, total)
-
-    def _keep(self, live: Session, scratch: Session) -> None:
-        """Bring the rows that stay as they are from the database here; nobody writes to them from now on."""
-        here = {(table.schema, table.table): table for table in catalogue.tables(live)}
-        if pages := catalogue.large_objects(live):
-            here[pages.schema, pages.table] = pages
-        for table, saved in self._kept():
-            own = here.get((table.schema, table.table))
-            if own is None:
-                self.notes.append(f"{self.item}: {saved.name} is empty: there were no rows of it here")
-                continue
-            if not {column.name for column in own.columns} <= {column.name for column in table.columns}:
-                reason = f"{saved.name} has other columns here than in the dump, so that its rows cannot be kept"
-                raise DatabaseFailed(item=self.item, reason=f"{reason} (--rename-database brings it beside this one)")
-            if saved.name != catalogue.LARGE_OBJECTS:
-                live.tell(f"LOCK TABLE ONLY {own.sql} IN SHARE MODE")
-            encoding = "SQL_ASCII" if "SQL_ASCII" in (live.encoding, scratch.encoding) else "UTF8"
-            scratch.copy_in(copy_into(own, encoding), live.copy_out(own.copy_out(encoding)))
-
-    def _dress(self, session: Session, name: str) -> None:
-        """Give the loaded database its owner, privileges, settings and comment."""
-        for about, statement in property_statements(name, self.details.properties):
-            try:
-                session.tell(statement)
-            except Refused as exc:
-                self.skipped.append(Skipped(self.item.encode("utf-8", "surrogateescape"), f"its {about}: {exc}"))
+    def refuse(self, reason: str) -> DatabaseFailed:
+        return DatabaseFailed(item=self.item, reason=f"{reason}; {_INSTEAD}")
 
 
 def load_database(
-    cluster: Cluster, lock_seconds: int, third: str, dump: DumpFolder, load: DatabaseLoad, progress: Progress
-) -> LoadResult:
-    """Raises DatabaseFailed, naming what failed: the database here is as it was."""
-    from tklb.databases.postgresql.single import load_tables
-
-    own = dump.below(load.saved.folder)
-    loader = DatabaseLoader(cluster, lock_seconds, own, load, progress, third, details.read_details(own, load.saved))
-    try:
-        with loader.session_with(third) as session:
-            is_here = exists(session, load.into)
+    login: Login, dump: DumpFolder, load: DatabaseLoad, progress: Progress, report: DatabaseReport
+) -> None:
+    """Load one database. Raises DatabaseFailed, which says the object; the database here is as it was then."""
+    with convert_errors(ENGINE), open_maintenance(login, without=load.into) as connection:
+        third = connection.database
+    loading = DatabaseLoading(login, dump, load, progress, report, third)
+    with convert_errors(loading.item):
+        with loading.open(third) as connection:
+            is_here = has_database(connection, load.into)
         if load.tables is not None and is_here:
-            load_tables(loader)
+            _load_tables(loading)
         else:
-            loader.whole()
-    except Refused as exc:
-        raise DatabaseFailed(item=loader.item, reason=str(exc)) from exc
-    return LoadResult(tuple(loader.skipped), tuple(loader.notes))
+            _load_whole(loading)
+
+
+# ---------------------------------------------------------------- a whole database
+
+
+def _load_whole(loading: DatabaseLoading) -> None:
+    with _make_scratch(loading) as (swap, chief), ExitStack() as stack:
+        connections = [stack.enter_context(loading.open(swap.scratch)) for _ in range(2)]
+        live = _open_live(loading, chief, stack)
+        _fill(loading, connections, live)
+        for connection in connections:
+            connection.close()
+        _set_properties(loading, chief, swap.scratch)
+        ender = stack.enter_context(loading.open(loading.third))
+        gone = list_slots(chief, swap.live)
+        ended = swap_database(chief, ender, swap, live)
+        if gone:
+            loading.note(f"replication slots of the old database are gone: {', '.join(gone)}")
+        if ended:
+            loading.note(f"{ended} sessions with the old database were ended")
+
+
+@contextlib.contextmanager
+def _make_scratch(loading: DatabaseLoading) -> Iterator[tuple[Swap, ServerConnection]]:
+    """An empty database like the saved one, and a connection that is with neither; both gone at the end."""
+    swap = make_swap(loading.load.into)
+    is_done = False
+    with loading.open(loading.third) as chief:
+        try:
+            for note in drop_leftovers(chief):
+                loading.report.note(note)
+            _make_roles(loading, chief)
+            if lack := create_database(chief, swap.scratch, loading.saved.properties):
+                loading.note(lack)
+            yield swap, chief
+            is_done = True
+        finally:
+            chief.settle()
+            chief.close()
+            _tidy(loading, swap, is_done=is_done)
+
+
+def _tidy(loading: DatabaseLoading, swap: Swap, *, is_done: bool) -> None:
+    for name in (swap.scratch, swap.aside):
+        try:
+            with loading.open(loading.third) as connection:
+                drop_database(connection, name)
+        except (ServerError, DatabaseFailed) as exc:
+            loading.note(f"{name} is left over and cannot be dropped: {exc}")
+    for role in () if is_done else loading.made_roles:
+        with contextlib.suppress(ServerError, DatabaseFailed), loading.open(loading.third) as connection:
+            connection.run(f"DROP ROLE {quote_name(role)}")
+
+
+def _make_roles(loading: DatabaseLoading, connection: ServerConnection) -> None:
+    """Make the roles that the dump needs and the server lacks: without a login, so that owners and grants are right."""
+    here = {name for (name,) in connection.fetch_rows("SELECT rolname FROM pg_authid")}
+    for role in loading.saved.roles:
+        if role not in here:
+            connection.run(f"CREATE ROLE {quote_name(role)} NOLOGIN")
+            loading.made_roles.append(role)
+    if loading.made_roles:
+        loading.note(f"roles made without a login: {', '.join(loading.made_roles)}")
+
+
+def _open_live(loading: DatabaseLoading, chief: ServerConnection, stack: ExitStack) -> ServerConnection | None:
+    """A connection with the database here, where rows of it are to be kept."""
+    if not (loading.kept_tables and has_database(chief, loading.load.into)):
+        return None
+    live = stack.enter_context(loading.open(loading.load.into))
+    live.run("BEGIN")
+    return live
+
+
+def _fill(loading: DatabaseLoading, connections: Sequence[ServerConnection], live: ServerConnection | None) -> None:
+    """Load definitions, rows and all else into the scratch database that the connections are with."""
+    first, dump, target = connections[0], loading.dump, loading.script_target
+    for connection in connections:
+        connection.run(_FOR_SPEED)
+    _define(loading, first)
+    if pages := dump.has(files.LARGE_OBJECTS):
+        load_definitions(first, dump.read(files.LARGE_OBJECTS), target, loading.report)
+        first.run(MAKE_PAGES)
+    _load_rows(loading, connections)
+    if live:
+        _keep_rows(loading, live, first)
+    if pages:
+        put_pages(first, loading.saved.page_size)
+    load_definitions(first, dump.read(files.SEQUENCES), target, loading.report)
+    loading.progress(f"{loading.item}: keys, indexes and triggers", 0, 0)
+    load_definitions(first, dump.read(files.POST_DATA), target, loading.report)
+
+
+def _define(loading: DatabaseLoading, connection: ServerConnection) -> None:
+    """Drop what only template0 has, then load the definitions before the rows."""
+    if "plpgsql" not in loading.saved.extensions:
+        connection.run("DROP EXTENSION plpgsql")
+    if not loading.saved.has_public:
+        connection.run("DROP SCHEMA public")
+    else:
+        connection.run("COMMENT ON SCHEMA public IS NULL")
+    load_definitions(connection, loading.dump.read(files.PRE_DATA), loading.script_target, loading.report)
+
+
+def _load_rows(loading: DatabaseLoading, connections: Sequence[ServerConnection]) -> None:
+    kept = {saved.name for _, saved in loading.kept_tables}
+    chosen = None if loading.load.tables is None else set(loading.load.tables)
+    jobs = [
+        job for job in loading.saved.tables if job[1].name not in kept and (chosen is None or job[1].name in chosen)
+    ]
+    large = [job for job in jobs if job[1].name == LARGE_OBJECTS]
+    target = loading.make_row_target(*connections)
+    load_rows(target, [job for job in jobs if job not in large], loading.progress)
+    for job in large:
+        load_table(connections[0], target, job)
+
+
+def _keep_rows(loading: DatabaseLoading, live: ServerConnection, scratch: ServerConnection) -> None:
+    """Copy the rows that stay from the database here; nobody writes to them from now on."""
+    here = {table.full_name: table for table in list_tables(live)}
+    if pages := read_large_objects(live):
+        here[pages.full_name] = pages
+    for table, saved in loading.kept_tables:
+        own = here.get(table.full_name)
+        if own is None:
+            loading.note(f"{saved.name} is empty: there were no rows of it here")
+            continue
+        if not {column.name for column in own.columns} <= {column.name for column in table.columns}:
+            raise loading.refuse(
+                f"{saved.name} has other columns here than in the dump, so that its rows cannot be kept"
+            )
+        if saved.name != LARGE_OBJECTS:
+            live.run(f"LOCK TABLE ONLY {own.sql} IN SHARE MODE")
+        encoding = "SQL_ASCII" if "SQL_ASCII" in (live.encoding, scratch.encoding) else "UTF8"
+        scratch.copy_in(format_copy(own, encoding), live.copy_out(own.copy_out(encoding)))
+
+
+def _set_properties(loading: DatabaseLoading, connection: ServerConnection, name: str) -> None:
+    """Give the loaded database its owner, privileges, settings and comment."""
+    for about, statement in list_property_statements(name, loading.saved.properties):
+        try:
+            connection.run(statement)
+        except ServerError as exc:
+            loading.report.skip(loading.load.into, "", f"its {about}: {exc}")
+
+
+# ---------------------------------------------------------------- single tables
+
+
+def _load_tables(loading: DatabaseLoading) -> None:
+    jobs = _choose_tables(loading)
+    with ExitStack() as stack:
+        live = stack.enter_context(loading.open(loading.load.into))
+        here = {(table.schema, table.table): table for table in list_tables(live)}
+        present = [job for job in jobs if (job[0].schema, job[0].table) in here]
+        for table, saved in present:
+            if set(here[table.schema, table.table].columns) != set(table.columns):
+                raise loading.refuse(f"{saved.name} has other columns here than in the dump")
+        absent = [job for job in jobs if job not in present]
+        live.run("BEGIN; SET LOCAL session_replication_role = replica")
+        scripts = _read_scripts(loading, absent) if absent else []
+        _replace_rows(loading, live, present, absent, scripts)
+        for table, _ in present:
+            _move_sequences(live, table)
+            _note_orphans(loading, live, table)
+        live.run("COMMIT")
+
+
+def _choose_tables(loading: DatabaseLoading) -> list[Job]:
+    chosen = set(loading.load.tables or ())
+    jobs = [(table, saved) for table, saved in loading.saved.tables if saved.name in chosen]
+    missing = sorted(chosen - {saved.name for _, saved in jobs})
+    empty = sorted(saved.name for _, saved in jobs if saved.rows is None)
+    if missing or empty:
+        raise DatabaseFailed(item=loading.item, reason=f"the dump has no rows of {', '.join(missing + empty)}")
+    if LARGE_OBJECTS in chosen:
+        raise loading.refuse(f"{LARGE_OBJECTS}: large objects are brought with their whole database only")
+    return jobs
+
+
+def _read_scripts(loading: DatabaseLoading, absent: Sequence[Job]) -> list[tuple[bytes, bytes]]:
+    """The definitions of tables, before and after their rows: from a scratch database that has all definitions."""
+    with _make_scratch(loading) as (swap, _), loading.open(swap.scratch) as connection:
+        _define(loading, connection)
+        load_definitions(connection, loading.dump.read(files.POST_DATA), loading.script_target, loading.report)
+        program = PgDump(connection)
+        try:
+            return [
+                (program.dump_table("pre-data", table), program.dump_table("post-data", table)) for table, _ in absent
+            ]
+        except (ProgramFailed, ProgramMissing) as exc:
+            raise DatabaseFailed(item=loading.item, reason=str(exc)) from exc
+
+
+def _replace_rows(
+    loading: DatabaseLoading,
+    live: ServerConnection,
+    present: Sequence[Job],
+    absent: Sequence[Job],
+    scripts: Sequence[tuple[bytes, bytes]],
+) -> None:
+    target = loading.make_row_target(live)
+    for (before, _), (_, saved) in zip(scripts, absent, strict=True):
+        _make_table(loading, live, before, saved.name)
+    for table, saved in present:
+        loading.progress(f"{loading.item}: {saved.name}", 0, 0)
+        live.run(f"LOCK TABLE ONLY {table.sql} IN SHARE ROW EXCLUSIVE MODE")
+        live.run(f"DELETE FROM ONLY {table.sql} {table.condition}")
+    for job in (*present, *absent):
+        load_table(live, target, job)
+    for (_, after), (_, saved) in zip(scripts, absent, strict=True):
+        _make_table(loading, live, after, saved.name)
+
+
+def _make_table(loading: DatabaseLoading, live: ServerConnection, script: bytes, name: str) -> None:
+    for statement in split_script(script):
+        try:
+            live.run(statement.text)
+        except ServerError as exc:
+            raise loading.refuse(f"{name} cannot be made here: {statement.about}: {exc}") from exc
+
+
+def _move_sequences(live: ServerConnection, table: Table) -> None:
+    """Set the sequences of a table's columns behind the highest of its numbers."""
+    for column in table.columns:
+        found = live.fetch_value("SELECT pg_get_serial_sequence($1, $2)", table.sql, column.name)
+        if found:
+            highest = f"(SELECT max({quote_name(column.name)})::bigint FROM ONLY {table.sql})"
+            live.run(
+                f"SELECT setval('{found.replace(chr(39), chr(39) * 2)}', {highest})"
+                f" FROM {found} WHERE {highest} > last_value OR ({highest} = last_value AND NOT is_called)"
+            )
+
+
+def _note_orphans(loading: DatabaseLoading, live: ServerConnection, table: Table) -> None:
+    """Note the foreign keys, of the table's and to it, that do not hold any more."""
+    keys = live.fetch_rows(
+        """SELECT c.conname, c.conrelid::regclass::text, c.confrelid::regclass::text,
+             string_agg(format('%1$s.%2$I IS NOT NULL', 'child', a.attname), ' AND '),
+             string_agg(format('child.%I = parent.%I', a.attname, b.attname), ' AND ')
+           FROM pg_constraint c
+           CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS k(own, other)
+           JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.own
+           JOIN pg_attribute b ON b.attrelid = c.confrelid AND b.attnum = k.other
+           WHERE c.contype = 'f' AND $1::regclass IN (c.conrelid, c.confrelid) AND c.conparentid = 0
+           GROUP BY c.oid, c.conname, c.conrelid, c.confrelid ORDER BY 1""",
+        table.sql,
+    )
+    for name, child, parent, is_set, is_same in keys:
+        count = live.fetch_value(
+            f"SELECT count(*) FROM {child} child WHERE {is_set}"
+            f" AND NOT EXISTS (SELECT FROM {parent} parent WHERE {is_same})"
+        )
+        if count != "0":
+            loading.note(f"{count} rows of {child} miss their rows in {parent} (foreign key {name})")

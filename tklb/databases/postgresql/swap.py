@@ -1,117 +1,199 @@
-"""A loaded database into the place of the one here, in one transaction.
+"""Databases as a whole: made like the saved one, put in the place of the one here in one transaction, dropped.
 
-Renaming a database locks it against new sessions, and waits some seconds for its last ones to end, which another
-session of ours sees to meanwhile. So nobody is ever barred by a flag that an ended run would leave behind: until the
-commit the old database is as it was, after it the new one is there. ALTER DATABASE and DROP DATABASE of PostgreSQL's
-manual; CountOtherDBBackends of procarray.c. Takes sessions with a third database; touches the two.
+Renaming a database locks it against new sessions, and waits some seconds for its last ones to end; another connection
+of ours ends them meanwhile. A killed run leaves no flag behind that would bar users. Until the commit the old database
+is as it was; after it the new one is there. Sources: CREATE, ALTER and DROP DATABASE of PostgreSQL's
+manual; CountOtherDBBackends of procarray.c. Takes connections with a third database; touches the two.
 """
 
 import contextlib
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from tklb.databases.postgresql.catalogue import OWN
-from tklb.databases.postgresql.session import Refused, Session, ident
+from tklb.databases.postgresql.accounts import format_grants, quote_setting, quote_setting_name
+from tklb.databases.postgresql.catalogue import OURS, Properties
+from tklb.databases.postgresql.connection import (
+    ServerConnection,
+    ServerError,
+    open_connection,
+    quote_name,
+    quote_text,
+)
+
+__all__ = ["Swap", "create_database", "drop_database", "drop_leftovers", "has_database", "swap_database"]
 
 _IN_USE = "55006"
 _ATTEMPTS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class Swap:
     """The database's own name, and those of the one being loaded and of the old one on its way out."""
 
     live: str
-    scratch: str = field(default_factory=lambda: f"tklb_scratch_{secrets.token_hex(8)}")
-    aside: str = field(default_factory=lambda: f"tklb_aside_{secrets.token_hex(8)}")
+    scratch: str
+    aside: str
 
 
-def exists(session: Session, database: str) -> bool:
-    return bool(session.ask("SELECT FROM pg_database WHERE datname = $1", database))
+def make_swap(live: str) -> Swap:
+    """A swap whose other two databases have names that nobody else has."""
+    return Swap(live, f"tklb_scratch_{secrets.token_hex(8)}", f"tklb_aside_{secrets.token_hex(8)}")
 
 
-def swap(renamer: Session, ender: Session, names: Names, let_go: Callable[[], None], own: int = 0) -> int:
-    """Put scratch in the place of live; how many sessions of live's were ended for it.
-
-    `own` is the session that may stay until all others are gone: `let_go` then closes it. Raises Refused: all is as
-    it was.
-    """
-    ended: set[str] = set()
-    for attempt in range(_ATTEMPTS):
-        renamer.tell("BEGIN")
-        try:
-            if exists(ender, names.live):
-                _rename_in_use(renamer, ender, names, let_go, own, ended)
-            renamer.tell(f"ALTER DATABASE {ident(names.scratch)} RENAME TO {ident(names.live)}")
-            renamer.tell("COMMIT")
-            return len(ended)
-        except Refused as exc:
-            renamer.tell("ROLLBACK")
-            if exc.state != _IN_USE or attempt + 1 == _ATTEMPTS:
-                raise
-    raise AssertionError
+def has_database(connection: ServerConnection, name: str) -> bool:
+    return bool(connection.fetch_rows("SELECT FROM pg_database WHERE datname = $1", name))
 
 
-def _rename_in_use(
-    renamer: Session, ender: Session, names: Names, let_go: Callable[[], None], own: int, ended: set[str]
-) -> None:
-    renamer.send(f"ALTER DATABASE {ident(names.live)} RENAME TO {ident(names.aside)}")
-    while renamer.is_busy(0.05):
-        rows = ender.ask(
-            "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = $1 AND pid <> $2::int AND backend_type <> 'autovacuum worker'",
-            names.live,
-            str(own),
+def create_database(connection: ServerConnection, name: str, properties: Properties) -> str:
+    """Make an empty database; return the part of the saved one's locale that it could not have, empty for none."""
+    try:
+        connection.run(_format_creation(name, properties, connection.version))
+        return ""
+    except ServerError as exc:
+        first = exc
+    bare = f"CREATE DATABASE {quote_name(name)} TEMPLATE template0 ENCODING {quote_text(properties.encoding)}"
+    try:
+        connection.run(bare)
+        instead = "this cluster's default"
+    except ServerError:
+        connection.run(f"{bare} LOCALE 'C'")
+        instead = "C"
+    return f"its locale ({properties.locale or properties.collate}) cannot be had here, it has {instead}: {first}"
+
+
+def _format_creation(name: str, properties: Properties, version: int) -> str:
+    words = [
+        f"CREATE DATABASE {quote_name(name)} TEMPLATE template0 ENCODING {quote_text(properties.encoding)}",
+        f"LC_COLLATE {quote_text(properties.collate)} LC_CTYPE {quote_text(properties.ctype)}",
+        f"LOCALE_PROVIDER {properties.provider}",
+    ]
+    if properties.provider != "libc":
+        words.append(f"{properties.provider.upper()}_LOCALE {quote_text(properties.locale)}")
+    if properties.rules and version >= 160000:
+        words.append(f"ICU_RULES {quote_text(properties.rules)}")
+    return " ".join(words)
+
+
+def list_property_statements(name: str, properties: Properties) -> Iterator[tuple[str, str]]:
+    """Statements that give database `name` the saved properties, each with the property that it is about."""
+    this = f"DATABASE {quote_name(name)}"
+    yield "owner", f"ALTER {this} OWNER TO {quote_name(properties.owner)}"
+    for statement in format_grants(this, properties.owner, properties.grants):
+        yield "privileges", statement
+    yield "comment", f"COMMENT ON {this} IS {'NULL' if properties.comment is None else quote_text(properties.comment)}"
+    for role, setting, value in properties.settings:
+        target = f"ROLE {quote_name(role)} IN {this}" if role else this
+        yield (
+            f"setting {setting}",
+            f"ALTER {target} SET {quote_setting_name(setting)} TO {quote_setting(setting, value)}",
         )
-        ended.update(str(pid) for pid, _ in rows)
-        if not rows:
-            let_go()
-    renamer.tell_end()
+    template = "true" if properties.is_template else "false"
+    yield "limits", f"ALTER {this} CONNECTION LIMIT {properties.limit} IS_TEMPLATE {template}"
 
 
-OpenSession = Callable[[str], Session]
+def swap_database(
+    renamer: ServerConnection, ender: ServerConnection, swap: Swap, occupant: ServerConnection | None = None
+) -> int:
+    """Put scratch in the place of live; return how many sessions of live's were ended for it.
+
+    `occupant` is a connection of ours with the live database; it stays until all others are gone, and is then closed.
+    Raises ServerError: all is as it was.
+    """
+    return _DatabaseSwap(renamer, ender, swap, occupant).run()
 
 
-def drop(session: Session, database: str, open_session: OpenSession) -> None:
-    """Drop a database of ours, whoever is in it. Raises Refused."""
-    if not exists(session, database):
+class _DatabaseSwap:
+    def __init__(
+        self, renamer: ServerConnection, ender: ServerConnection, swap: Swap, occupant: ServerConnection | None
+    ) -> None:
+        self._renamer, self._ender, self._swap, self._occupant = renamer, ender, swap, occupant
+        self._ended: set[str] = set()
+
+    def run(self) -> int:
+        for _ in range(_ATTEMPTS - 1):
+            if self._try():
+                return len(self._ended)
+        self._rename()
+        return len(self._ended)
+
+    def _try(self) -> bool:
+        try:
+            self._rename()
+        except ServerError as exc:
+            if exc.state != _IN_USE:
+                raise
+            return False
+        return True
+
+    def _rename(self) -> None:
+        renamer, swap = self._renamer, self._swap
+        renamer.run("BEGIN")
+        try:
+            if has_database(self._ender, swap.live):
+                self._rename_live()
+            renamer.run(f"ALTER DATABASE {quote_name(swap.scratch)} RENAME TO {quote_name(swap.live)}")
+            renamer.run("COMMIT")
+        except ServerError:
+            renamer.run("ROLLBACK")
+            raise
+
+    def _rename_live(self) -> None:
+        live, aside = quote_name(self._swap.live), quote_name(self._swap.aside)
+        own = str(self._occupant.pid if self._occupant else 0)
+        self._renamer.send(f"ALTER DATABASE {live} RENAME TO {aside}")
+        while self._renamer.is_busy(0.05):
+            rows = self._ender.fetch_rows(
+                "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = $1 AND pid <> $2::int AND backend_type <> 'autovacuum worker'",
+                self._swap.live,
+                own,
+            )
+            self._ended.update(str(pid) for pid, _ in rows)
+            if not rows and self._occupant:
+                self._occupant.close()
+        self._renamer.wait()
+
+
+def drop_database(connection: ServerConnection, name: str) -> None:
+    """Drop a database of ours, whoever is in it. Raises ServerError."""
+    if not has_database(connection, name):
         return
-    with contextlib.suppress(Refused):
-        session.tell(f"ALTER DATABASE {ident(database)} IS_TEMPLATE false")
-    _forget_subscriptions(session, database, open_session)
+    with contextlib.suppress(ServerError):
+        connection.run(f"ALTER DATABASE {quote_name(name)} IS_TEMPLATE false")
+    _forget_subscriptions(connection, name)
     # meanwhile the server may have ended the last statement of a killed run, which dropped it
-    session.tell(f"DROP DATABASE IF EXISTS {ident(database)} WITH (FORCE)")
+    connection.run(f"DROP DATABASE IF EXISTS {quote_name(name)} WITH (FORCE)")
 
 
-def _forget_subscriptions(session: Session, database: str, open_session: OpenSession) -> None:
-    """A database with subscriptions cannot be dropped. The publisher is not spoken to: its slot serves the new one."""
+def _forget_subscriptions(connection: ServerConnection, database: str) -> None:
+    """A database with subscriptions cannot be dropped. The publisher is left alone: its slot serves the new one."""
     own = "(SELECT oid FROM pg_database WHERE datname = $1)"
-    names = session.ask(f"SELECT subname FROM pg_subscription WHERE subdbid = {own}", database)
+    names = connection.fetch_rows(f"SELECT subname FROM pg_subscription WHERE subdbid = {own}", database)
     if not names:
         return
-    with open_session(database) as inside:
-        for (name,) in inside.ask("SELECT evtname FROM pg_event_trigger"):
-            inside.tell(f"ALTER EVENT TRIGGER {ident(name or '')} DISABLE")
+    with open_connection(connection.login, database) as inside:
+        for (name,) in inside.fetch_rows("SELECT evtname FROM pg_event_trigger"):
+            inside.run(f"ALTER EVENT TRIGGER {quote_name(name or '')} DISABLE")
         for (name,) in names:
-            subscription = f"SUBSCRIPTION {ident(name or '')}"
-            inside.tell(f"ALTER {subscription} DISABLE")
-            inside.tell(f"ALTER {subscription} SET (slot_name = NONE)")
-            inside.tell(f"DROP {subscription}")
+            subscription = f"SUBSCRIPTION {quote_name(name or '')}"
+            inside.run(f"ALTER {subscription} DISABLE")
+            inside.run(f"ALTER {subscription} SET (slot_name = NONE)")
+            inside.run(f"DROP {subscription}")
 
 
-def slots(session: Session, database: str) -> tuple[str, ...]:
+def list_slots(connection: ServerConnection, database: str) -> tuple[str, ...]:
     """The logical replication slots of a database: they go with it."""
-    asked = "SELECT slot_name FROM pg_replication_slots WHERE database = $1 ORDER BY 1"
-    return tuple(name or "" for (name,) in session.ask(asked, database))
+    query = "SELECT slot_name FROM pg_replication_slots WHERE database = $1 ORDER BY 1"
+    return tuple(name or "" for (name,) in connection.fetch_rows(query, database))
 
 
-def sweep(session: Session, open_session: OpenSession) -> tuple[str, ...]:
-    """Drop what restores that were killed left behind; what could not be."""
-    left = []
-    for (name,) in session.ask("SELECT datname FROM pg_database WHERE datname ~ $1 ORDER BY 1", OWN):
+def drop_leftovers(connection: ServerConnection) -> tuple[str, ...]:
+    """Drop the databases of killed runs; return notes on those that could not be dropped."""
+    notes = []
+    for (name,) in connection.fetch_rows("SELECT datname FROM pg_database WHERE datname ~ $1 ORDER BY 1", OURS):
         try:
-            drop(session, name or "", open_session)
-        except Refused as exc:
-            left.append(f"the database {name} of an ended restore cannot be dropped: {exc}")
-    return tuple(left)
+            drop_database(connection, name or "")
+        except ServerError as exc:
+            notes.append(f"the database {name} of an ended restore cannot be dropped: {exc}")
+    return tuple(notes)

@@ -1,0 +1,339 @@
+"""One connection with the server, straight over libpq.
+
+Takes a login and the name of a database; gives rows as text, streams COPY data. Names and values are UTF-8 with
+surrogate escapes; in an SQL_ASCII database they are whatever bytes they are. Every connection has the settings that a
+dump needs, whatever the database or role sets. Source: "libpq - C Library" of PostgreSQL's manual.
+"""
+
+import contextlib
+import os
+import pwd
+import select
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+from psycopg import Error as DriverError
+from psycopg import pq
+from psycopg.pq.abc import PGconn, PGresult
+
+from tklb.databases.postgresql import Login
+from tklb.errors import DatabaseFailed
+
+__all__ = ["ServerConnection", "ServerError", "convert_errors", "open_connection", "quote_name", "quote_text"]
+
+NAME = "tklb"
+LOCK_NOT_AVAILABLE, OUT_OF_LOCKS = "55P03", "53200"
+_SETTINGS = {
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "3",
+    "standard_conforming_strings": "on",
+    "search_path": "",
+    "row_security": "off",
+    "synchronize_seqscans": "off",
+    "quote_all_identifiers": "off",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "session_replication_role": "origin",
+    "check_function_bodies": "off",
+    "client_min_messages": "warning",
+    "xmloption": "content",
+    "role": "none",
+    # a password's hash must not reach the server's log, be it in a statement that fails
+    "log_statement": "none",
+    "log_min_duration_statement": "-1",
+    "log_min_error_statement": "panic",
+    "log_duration": "off",
+    "log_parser_stats": "off",
+}
+_LIMITS_TRANSACTIONS = 17  # the first version that does: an older one refuses such a setting
+_MOST_DETAIL = 200  # of what may be a whole row
+_TEXT = ("utf-8", "surrogateescape")
+_login_lock = threading.Lock()
+
+
+class ServerError(Exception):
+    """The server's answer to a statement that it refuses. `state` is the SQLSTATE, empty where the connection broke."""
+
+    def __init__(self, message: str, state: str = "") -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class ServerConnection:
+    """Open until `close`; one thread at a time, but for `cancel`. Waits can be interrupted. Raises ServerError."""
+
+    def __init__(self, login: Login, database: str, driver: PGconn) -> None:
+        self.login, self.database = login, database
+        self._driver = driver
+        self.version = driver.server_version
+        self.pid = driver.backend_pid
+        self.encoding = (driver.parameter_status(b"server_encoding") or b"").decode()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no transaction is open."""
+        return self._driver.transaction_status == pq.TransactionStatus.IDLE
+
+    @property
+    def copy_encoding(self) -> str:
+        """The encoding in which client programs and COPY give its texts."""
+        return "SQL_ASCII" if self.encoding == "SQL_ASCII" else "UTF8"
+
+    def close(self) -> None:
+        self._driver.finish()
+
+    def run(self, statements: str | bytes) -> None:
+        """Run statements, several of them as one transaction; their answers are discarded."""
+        self.send(statements)
+        self.wait()
+
+    def fetch_rows(self, statement: str, *values: str | None) -> list[tuple[str | None, ...]]:
+        """The rows of one statement, as text. `values` are its $1, $2, ..."""
+        parameters = [None if value is None else value.encode(*_TEXT) for value in values]
+        with _convert_driver_errors():
+            self._driver.send_query_params(statement.encode(*_TEXT), parameters)
+        rows: list[tuple[str | None, ...]] = []
+        for result in self._receive():
+            columns = range(result.nfields)
+            rows += [tuple(_decode(result.get_value(row, c)) for c in columns) for row in range(result.ntuples)]
+        return rows
+
+    def fetch_value(self, statement: str, *values: str | None) -> str | None:
+        """The only value of a statement; None where there is no row."""
+        rows = self.fetch_rows(statement, *values)
+        return rows[0][0] if rows else None
+
+    def send(self, statements: str | bytes) -> None:
+        """Send statements and do not wait: `is_busy` and `wait` follow."""
+        with _convert_driver_errors():
+            self._driver.send_query(statements.encode(*_TEXT) if isinstance(statements, str) else statements)
+
+    def is_busy(self, seconds: float) -> bool:
+        """Whether the server still works on what was sent, after waiting for it for so long."""
+        with _convert_driver_errors():
+            if self._driver.is_busy() and select.select([self._driver.socket], [], [], seconds)[0]:
+                self._driver.consume_input()
+            return bool(self._driver.is_busy())
+
+    def wait(self) -> None:
+        """Wait for the end of what was sent."""
+        for _ in self._receive():
+            pass
+
+    def copy_in(self, statement: str, blocks: Iterable[bytes]) -> int:
+        """Run a COPY FROM STDIN with blocks of lines; return how many rows the server took."""
+        self.send(statement)
+        try:
+            self._begin_copy(pq.ExecStatus.COPY_IN)
+            with _convert_driver_errors():
+                for block in blocks:
+                    self._driver.put_copy_data(block)
+                self._driver.put_copy_end()
+        except BaseException:
+            self._give_up_copy()
+            raise
+        count = 0
+        for result in self._receive():
+            count = result.command_tuples or 0
+        return count
+
+    def copy_out(self, statement: str) -> Iterator[bytes]:
+        """Run a COPY TO STDOUT; its lines in blocks."""
+        self.send(statement)
+        self._begin_copy(pq.ExecStatus.COPY_OUT)
+        lines: list[bytes] = []
+        size = 0
+        while line := self._receive_line():
+            lines.append(line)
+            size += len(line)
+            if size > 1 << 20:
+                yield b"".join(lines)
+                lines, size = [], 0
+        yield b"".join(lines)
+        self.wait()
+
+    def cancel(self) -> None:
+        """Ask the server, from any thread, to give up what it does for this connection."""
+        with contextlib.suppress(DriverError):
+            self._driver.get_cancel().cancel()
+
+    def settle(self) -> None:
+        """Give up what was sent, and wait until the server has decided: it is done or undone."""
+        self.cancel()
+        with contextlib.suppress(ServerError):
+            self.wait()
+
+    def _receive_line(self) -> bytes:
+        with _convert_driver_errors():
+            count, data = self._driver.get_copy_data(1)
+            while count == 0:
+                select.select([self._driver.socket], [], [])
+                self._driver.consume_input()
+                count, data = self._driver.get_copy_data(1)
+        return bytes(data) if count > 0 else b""
+
+    def _begin_copy(self, wanted: pq.ExecStatus) -> None:
+        result = self._receive_result()
+        if result is None or result.status != wanted:
+            self.wait()
+            raise ServerError("the server did not begin to copy")
+
+    def _give_up_copy(self) -> None:
+        with contextlib.suppress(ServerError, DriverError):
+            self._driver.put_copy_end(b"given up")
+            self.wait()
+
+    def _receive(self) -> Iterator[PGresult]:
+        """All results of what was sent; the first refusal is raised when the server has come to the end."""
+        refusal: ServerError | None = None
+        while (result := self._receive_one()) is not None:
+            if isinstance(result, ServerError):
+                refusal = refusal or result
+            else:
+                yield result
+        if refusal:
+            raise refusal
+
+    def _receive_one(self) -> PGresult | ServerError | None:
+        """The next result, or the server's refusal; None at the end. Raises ServerError where the connection broke."""
+        try:
+            return self._receive_result()
+        except ServerError as exc:
+            if self._driver.status != pq.ConnStatus.OK:
+                raise
+            return exc
+
+    def _receive_result(self) -> PGresult | None:
+        with _convert_driver_errors():
+            while self._driver.is_busy():
+                select.select([self._driver.socket], [], [])
+                self._driver.consume_input()
+            result = self._driver.get_result()
+        if result is not None and result.status in (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE):
+            raise _make_error(result)
+        return result
+
+
+def open_connection(login: Login, database: str) -> ServerConnection:
+    """Connect with a database, with the settings of a dump. Raises ServerError; DatabaseFailed where it is down.
+
+    The whole process has the effective ids of the administrator's account meanwhile: no other thread may be at work.
+    """
+    words = format_login(login, database, login.major) + " client_encoding=SQL_ASCII"
+    with _login_lock, _switch_account(login.account):
+        driver = pq.PGconn.connect(words.encode(*_TEXT))
+    if driver.status != pq.ConnStatus.OK:
+        reason = driver.error_message.decode("utf-8", "backslashreplace").strip()
+        driver.finish()
+        raise ServerError(reason)
+    driver.notice_handler = None
+    connection = ServerConnection(login, database, driver)
+    if connection.encoding != "SQL_ASCII":
+        connection.run("SET client_encoding = 'UTF8'")
+    if not login.major and connection.version // 10000 >= _LIMITS_TRANSACTIONS:
+        connection.run("SET transaction_timeout = 0")
+    return connection
+
+
+def format_login(login: Login, database: str, major: int) -> str:
+    """A connection string for connections and for client programs; no service file can change what it says.
+
+    `major` is the server's version, 0 where it is not known yet.
+    """
+    words = {
+        **login.list_keywords(),
+        "dbname": database,
+        "options": _format_options(login.lock_seconds, major),
+        "application_name": NAME,
+        "connect_timeout": "30",
+    }
+    if not login.service:
+        words["gssencmode"] = "disable"
+    return " ".join(f"{name}={_quote_word(value)}" for name, value in words.items())
+
+
+def _format_options(lock_seconds: int, major: int) -> str:
+    """All settings as PGOPTIONS has them: stronger than those of a database or role, and from the first moment on."""
+    settings = {**_SETTINGS, "lock_timeout": f"{lock_seconds}s"}
+    if major >= _LIMITS_TRANSACTIONS:
+        settings["transaction_timeout"] = "0"
+    return " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items())
+
+
+def _quote_word(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+@contextlib.contextmanager
+def _switch_account(account: str | None) -> Iterator[None]:
+    """Have an account's effective ids: the server asks the kernel who connects to its socket (unix(7), SO_PEERCRED)."""
+    if account is None or os.geteuid() != 0:
+        yield
+        return
+    entry = pwd.getpwnam(account)
+    group = os.getegid()
+    os.setegid(entry.pw_gid)
+    try:
+        os.seteuid(entry.pw_uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+    finally:
+        os.setegid(group)
+
+
+def _decode(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(*_TEXT)
+
+
+def _make_error(result: PGresult) -> ServerError:
+    def read(field: pq.DiagnosticField) -> str:
+        return (result.error_field(field) or b"").decode("utf-8", "backslashreplace")
+
+    message = read(pq.DiagnosticField.MESSAGE_PRIMARY).strip() or "no reason given"
+    detail = read(pq.DiagnosticField.MESSAGE_DETAIL).strip()[:_MOST_DETAIL]
+    return ServerError(f"{message} ({detail})" if detail else message, read(pq.DiagnosticField.SQLSTATE))
+
+
+@contextlib.contextmanager
+def _convert_driver_errors() -> Iterator[None]:
+    """A connection that broke is a refusal too."""
+    try:
+        yield
+    except DriverError as exc:
+        raise ServerError(str(exc).strip()) from exc
+
+
+@contextlib.contextmanager
+def convert_errors(item: str) -> Iterator[None]:
+    """Turn a ServerError into a DatabaseFailed about `item`."""
+    try:
+        yield
+    except ServerError as exc:
+        raise DatabaseFailed(item=item, reason=str(exc)) from exc
+
+
+def quote_name(*names: str) -> str:
+    """A name in a statement, with the names that it is in before it."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
+def quote_text(text: str) -> str:
+    """A text in a statement, in any setting of standard_conforming_strings."""
+    quoted = "'" + text.replace("'", "''").replace("\\", "\\\\") + "'"
+    return "E" + quoted if "\\" in text else quoted
