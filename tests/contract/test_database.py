@@ -40,29 +40,29 @@ START = """
     server = find_server(engine, DatabaseConfig(lock_seconds=values.get("lock_seconds", 5)))
     assert server.engine == engine
     nothing = lambda *how_far: None
-    def told(result):
+    def report(result):
         skipped = [[one.item.decode("utf-8", "surrogateescape"), one.reason] for one in result.skipped]
         return {"skipped": skipped, "notes": list(result.notes)}
     def dump_into(name, progress=nothing):
         folder = Path(name); folder.mkdir(mode=0o700)
-        wish = build_filter(engine, [parse_override(word) for word in values.get("overrides", [])])
-        dumped = server.dump_databases(wish, folder, progress)
+        scope = build_filter(engine, [parse_override(word) for word in values.get("overrides", [])])
+        dumped = server.dump_databases(scope, folder, progress)
         write_server(folder, dumped.server)
         tables = {d.name: {t.name: [t.rows, t.files] for t in d.tables} for d in dumped.server.databases}
         folders = {d.name: d.folder for d in dumped.server.databases}
-        return {**told(dumped), "tables": tables, "folders": folders}
+        return {**report(dumped), "tables": tables, "folders": folders}
     def load_from(name):
         dump = DumpFolder((Path(name),))
         answer = {"failed": None, "skipped": [], "notes": []}
         try:
             if values.get("accounts"):
-                answer.update(told(server.load_accounts(dump, nothing)))
+                answer.update(report(server.load_accounts(dump, nothing)))
             for one in read_server(dump).databases:
                 if values["names"] is None or one.name in values["names"]:
                     tables, into = values.get("tables"), values.get("into") or one.name
                     tables = None if tables is None else tuple(tables)
                     wanted = DatabaseLoad(one, into, tables, tuple(values.get("kept", ())))
-                    result = told(server.load_database(dump, wanted, nothing))
+                    result = report(server.load_database(dump, wanted, nothing))
                     answer["skipped"] += result["skipped"]; answer["notes"] += result["notes"]
         except DatabaseFailed as exc:
             answer["failed"] = str(exc)
@@ -121,7 +121,7 @@ def items(answer: Any) -> set[str]:
     return {item for item, _ in answer["skipped"]}
 
 
-def said(answer: Any) -> str:
+def messages(answer: Any) -> str:
     """All that a dump or load says to people."""
     return "\n".join([*(f"{item}: {reason}" for item, reason in answer["skipped"]), *answer["notes"]])
 
@@ -211,7 +211,7 @@ def test_stopped_server_fails_every_question_and_starts_on_demand(place: Place, 
         dump = DumpFolder((Path("/root/dump"),))
         (saved,) = read_server(dump).databases
         Path("/root/unreached").mkdir(mode=0o700)
-        asked = {
+        calls = {
             "databases": lambda: server.list_databases(),
             "offer": lambda: server.read_features(),
             "dump": lambda: server.dump_databases(build_filter(engine, []), Path("/root/unreached"), nothing),
@@ -219,7 +219,7 @@ def test_stopped_server_fails_every_question_and_starts_on_demand(place: Place, 
             "load": lambda: server.load_database(dump, DatabaseLoad(saved, saved.name), nothing),
         }
         answer = {}
-        for name, ask in asked.items():
+        for name, ask in calls.items():
             try:
                 answer[name] = str(ask())
             except DatabaseFailed as exc:
@@ -648,7 +648,7 @@ def test_owner_that_is_not_here_is_named(place: Place, shop: str) -> None:
     place.sql(engine.drop_account("gone"))
     answer = place.load("/root/dump", shop)
     assert answer["failed"] is None
-    assert "gone" in said(answer)
+    assert "gone" in messages(answer)
 
 
 def test_numbers_go_on_where_they_were(place: Place, shop: str) -> None:

@@ -37,17 +37,17 @@ START = """
     config = DatabaseConfig(mysql_defaults_file=values.get("defaults", ""), lock_seconds=values.get("lock_seconds", 5))
     server = find_server(config)
     nothing = lambda *how_far: None
-    def told(result):
+    def report(result):
         skipped = [[one.item.decode("utf-8", "surrogateescape"), one.reason] for one in result.skipped]
         return {"skipped": skipped, "notes": list(result.notes)}
 """
 DUMP = """
     folder = Path(values["folder"]); folder.mkdir(mode=0o700)
-    wish = build_filter("mysql", [parse_override(word) for word in values.get("overrides", [])])
-    dumped = server.dump_databases(wish, folder, nothing)
+    scope = build_filter("mysql", [parse_override(word) for word in values.get("overrides", [])])
+    dumped = server.dump_databases(scope, folder, nothing)
     write_server(folder, dumped.server)
     tables = {d.name: {t.name: t.rows for t in d.tables} for d in dumped.server.databases}
-    answer = {**told(dumped), "tables": tables, "accounts": dumped.server.accounts}
+    answer = {**report(dumped), "tables": tables, "accounts": dumped.server.accounts}
 """
 LOAD = """
     dump = DumpFolder((Path(values["folder"]),))
@@ -55,7 +55,7 @@ LOAD = """
     answer = {"failed": None, "skipped": [], "notes": [], "lacking": []}
     features = server.read_features().features
     if values.get("accounts"):
-        answer.update(told(server.load_accounts(dump, nothing)))
+        answer.update(report(server.load_accounts(dump, nothing)))
     try:
         for one in saved.databases:
             if values["names"] is None or one.name in values["names"]:
@@ -63,9 +63,9 @@ LOAD = """
                 only, kept = values.get("tables"), tuple(values.get("kept", ()))
                 into = values.get("into") or one.name
                 load = DatabaseLoad(one, into, None if only is None else tuple(only), kept)
-                result = told(server.load_database(dump, load, values.get("progress") or nothing))
+                result = report(server.load_database(dump, load, values.get("progress") or nothing))
                 answer["skipped"] += result["skipped"]; answer["notes"] += result["notes"]
-        answer["skipped"] += told(server.finish())["skipped"]
+        answer["skipped"] += report(server.finish())["skipped"]
     except DatabaseFailed as exc:
         answer["failed"] = str(exc)
 """
@@ -177,7 +177,7 @@ def test_dump_takes_all_but_what_it_names(full: tuple[Path, Any, checker.Record]
     _, answer, _ = full
     assert items(answer) == HISTORY | {"server 'it\\'s `far`'"}
     assert all(rows is not None for tables in answer["tables"].values() for rows in tables.values())
-    assert not [note for note in answer["notes"] if "could not be held" in note or "said" in note]
+    assert not [note for note in answer["notes"] if "could not be held" in note or "reported" in note]
 
 
 def test_unchanged_server_gives_the_same_bytes(full: tuple[Path, Any, checker.Record]) -> None:
@@ -289,10 +289,10 @@ def test_load_ends_no_session_in_the_database_before_the_swap(shop: Appliance) -
     finally:
         sql(shop, "SET GLOBAL general_log = 0; SET GLOBAL log_output = DEFAULT")
     assert (answer["failed"], answer["notes"]) == (None, [])
-    said = sql(shop, "SELECT thread_id, command_type, REPLACE(argument, '\n', ' ') FROM mysql.general_log")
+    log = sql(shop, "SELECT thread_id, command_type, REPLACE(argument, '\n', ' ') FROM mysql.general_log")
     inside: dict[str, str] = {}
     ended = []
-    for number, kind, words in (line.split("\t", 2) for line in said.splitlines()):
+    for number, kind, words in (line.split("\t", 2) for line in log.splitlines()):
         if words.startswith("RENAME TABLE"):
             break
         if words.startswith("USE "):
@@ -301,7 +301,7 @@ def test_load_ends_no_session_in_the_database_before_the_swap(shop: Appliance) -
             ended.append(inside.get(number))
     else:
         raise AssertionError("nothing was swapped")
-    assert "USE `shop`" in said
+    assert "USE `shop`" in log
     assert len(ended) > 1
     assert "USE `shop`" not in ended
 

@@ -35,24 +35,24 @@ START = """
     from tklb.databases.postgresql import find_server
     server = find_server(DatabaseConfig(pgsql_service="", lock_seconds=values.get("lock_seconds", 5)))
     nothing = lambda *how_far: None
-    def told(result):
+    def report(result):
         skipped = [[one.item.decode("utf-8", "surrogateescape"), one.reason] for one in result.skipped]
         return {"skipped": skipped, "notes": list(result.notes)}
 """
 DUMP = """
     folder = Path(values["folder"]); folder.mkdir()
-    wish = build_filter("pgsql", [parse_override(word) for word in values.get("overrides", [])])
-    dumped = server.dump_databases(wish, folder, nothing)
+    scope = build_filter("pgsql", [parse_override(word) for word in values.get("overrides", [])])
+    dumped = server.dump_databases(scope, folder, nothing)
     write_server(folder, dumped.server)
     tables = {d.name: {t.name: t.rows for t in d.tables} for d in dumped.server.databases}
-    answer = {**told(dumped), "tables": tables, "needs": {d.name: d.needs for d in dumped.server.databases}}
+    answer = {**report(dumped), "tables": tables, "needs": {d.name: d.needs for d in dumped.server.databases}}
 """
 LOAD = """
     dump = DumpFolder((Path(values["folder"]),))
     saved = read_server(dump)
     answer = {"failed": None, "skipped": [], "notes": []}
     if values.get("accounts"):
-        answer.update(told(server.load_accounts(dump, nothing)))
+        answer.update(report(server.load_accounts(dump, nothing)))
     try:
         for one in saved.databases:
             if values["names"] is None or one.name in values["names"]:
@@ -60,7 +60,7 @@ LOAD = """
                 into = values.get("into") or one.name
                 kept = tuple(values.get("kept", ()))
                 load = DatabaseLoad(one, into, None if tables is None else tuple(tables), kept)
-                result = told(server.load_database(dump, load, nothing))
+                result = report(server.load_database(dump, load, nothing))
                 answer["skipped"] += result["skipped"]; answer["notes"] += result["notes"]
     except DatabaseFailed as exc:
         answer["failed"] = str(exc)
@@ -241,8 +241,8 @@ def test_single_tables_come_into_a_database_that_stays(box: Appliance, shop: str
     sql(box, "UPDATE customer SET name = 'x'; DELETE FROM customer WHERE id > 400", shop)
     brought = load(box, "/root/single", shop, tables=["public.customer", "public.bill"])
     assert (brought["failed"], brought["notes"]) == (None, [])
-    asked = "SELECT (SELECT count(*) FROM bill), (SELECT count(*) FROM customer WHERE name <> 'x'), (SELECT a FROM own)"
-    assert sql(box, asked, shop) == "2000|500|1\n"
+    query = "SELECT (SELECT count(*) FROM bill), (SELECT count(*) FROM customer WHERE name <> 'x'), (SELECT a FROM own)"
+    assert sql(box, query, shop) == "2000|500|1\n"
     with pytest.raises(AssertionError, match="foreign key"):
         sql(box, "INSERT INTO bill VALUES (9999, 9999, 1)", shop)
     assert leftovers(box) == ""
@@ -391,8 +391,8 @@ def test_roles_that_are_not_here_are_made_and_told(box: Appliance, shop: str) ->
     sql(box, 'DROP ROLE "some\'one"')
     brought = load(box, "/root/roles", shop)
     assert (brought["failed"], brought["notes"]) == (None, [f"pgsql:{shop}: roles made without a login: some'one"])
-    asked = "SELECT rolname, rolcanlogin FROM pg_authid r JOIN pg_class c ON relowner = r.oid WHERE relname = 'bill'"
-    assert sql(box, asked, shop) == "some'one|f\n"
+    query = "SELECT rolname, rolcanlogin FROM pg_authid r JOIN pg_class c ON relowner = r.oid WHERE relname = 'bill'"
+    assert sql(box, query, shop) == "some'one|f\n"
 
 
 def test_no_hash_of_a_password_is_seen(box: Appliance) -> None:

@@ -12,7 +12,7 @@ from tklb.databases.filter import DatabaseFilter, build_filter, spell_item
 from tklb.diff.rules import parse_override
 
 
-def wish(*overrides: str, limited: bool = False) -> DatabaseFilter:
+def read_filter(*overrides: str, limited: bool = False) -> DatabaseFilter:
     return build_filter("mysql", map(parse_override, overrides), limited=limited)
 
 
@@ -21,49 +21,51 @@ def rows(heading: str) -> list[tuple[str, dict[str, bool]]]:
     table = manual("tklb-overrides.5").split(f"\n{heading}  ")[1].split("\n\n")[0]
     names, *lines = (re.split(r" {2,}", line.strip()) for line in table.splitlines())
     words = {"in": True, "out": False}
-    return [(said, dict(zip(names, map(words.__getitem__, told), strict=True))) for said, *told in lines]
+    return [
+        (overrides, dict(zip(names, map(words.__getitem__, expected), strict=True))) for overrides, *expected in lines
+    ]
 
 
-def decided(asked: DatabaseFilter) -> dict[str, bool]:
+def decide(chosen: DatabaseFilter) -> dict[str, bool]:
     return {
-        "shop": asked.has_database("shop"),
-        "orders": asked.has_rows("shop", "orders"),
-        "cache": asked.has_rows("shop", "cache"),
-        "other": asked.has_database("other"),
-        "x": asked.has_rows("other", "x"),
+        "shop": chosen.has_database("shop"),
+        "orders": chosen.has_rows("shop", "orders"),
+        "cache": chosen.has_rows("shop", "cache"),
+        "other": chosen.has_database("other"),
+        "x": chosen.has_rows("other", "x"),
     }
 
 
-@pytest.mark.parametrize(("said", "told"), rows("overrides"))
-def test_overrides_choose_databases_and_rows_as_the_manual_says(said: str, told: dict[str, bool]) -> None:
-    assert decided(wish(*said.replace("none", "").split())) == told
+@pytest.mark.parametrize(("overrides", "expected"), rows("overrides"))
+def test_overrides_choose_databases_and_rows_as_the_manual_says(overrides: str, expected: dict[str, bool]) -> None:
+    assert decide(read_filter(*overrides.replace("none", "").split())) == expected
 
 
-@pytest.mark.parametrize(("said", "told"), rows("limits"))
-def test_limits_take_in_only_what_they_name_as_the_manual_says(said: str, told: dict[str, bool]) -> None:
-    limited = decided(wish(*said.split(), limited=True))
-    assert {name: limited[name] for name in told} == told
+@pytest.mark.parametrize(("overrides", "expected"), rows("limits"))
+def test_limits_take_in_only_what_they_name_as_the_manual_says(overrides: str, expected: dict[str, bool]) -> None:
+    limited = decide(read_filter(*overrides.split(), limited=True))
+    assert {name: limited[name] for name in expected} == expected
 
 
 def test_tables_of_the_manual_have_a_yes_and_a_no_for_everything() -> None:
     for heading, count in (("overrides", 5), ("limits", 4)):
-        columns = [set(column) for column in zip(*(told.values() for _, told in rows(heading)), strict=True)]
+        columns = [set(column) for column in zip(*(expected.values() for _, expected in rows(heading)), strict=True)]
         assert columns == [{True, False}] * count
 
 
 def test_table_may_be_spelled_with_its_schema_or_without() -> None:
-    asked = build_filter("pgsql", [parse_override("-pgsql:shop/cache"), parse_override("-pgsql:shop/archive.orders")])
-    assert not asked.has_rows("shop", "public.cache", "cache")
-    assert not asked.has_rows("shop", "archive.orders", "orders")
-    assert asked.has_rows("shop", "public.orders", "orders")
+    chosen = build_filter("pgsql", [parse_override("-pgsql:shop/cache"), parse_override("-pgsql:shop/archive.orders")])
+    assert not chosen.has_rows("shop", "public.cache", "cache")
+    assert not chosen.has_rows("shop", "archive.orders", "orders")
+    assert chosen.has_rows("shop", "public.orders", "orders")
 
 
 @pytest.mark.parametrize("name", ["a/b", ".", "..", "a\nb", "a*b[c]?", "%2F", "ü"])
 def test_odd_name_can_be_left_out_as_reports_spell_it(name: str) -> None:
     override = b"-" + spell_item("mysql", name)
-    asked = build_filter("mysql", [parse_override(override)])
-    assert not asked.has_database(name)
-    assert asked.has_database("another")
+    chosen = build_filter("mysql", [parse_override(override)])
+    assert not chosen.has_database(name)
+    assert chosen.has_database("another")
 
 
 # mostly signs that a spelling could confuse; none of a glob, and what no server takes
@@ -84,18 +86,18 @@ def test_names_are_told_apart_by_their_spelling(database: str, table: str) -> No
 @example(".", "%2E")
 @example("%", "%25")
 def test_override_as_reports_spell_it_is_about_nothing_else(name: str, other: str) -> None:
-    asked = build_filter("mysql", [parse_override(b"-" + spell_item("mysql", name))])
-    assert not asked.has_database(name)
-    assert asked.has_database(other) == (other != name)
+    chosen = build_filter("mysql", [parse_override(b"-" + spell_item("mysql", name))])
+    assert not chosen.has_database(name)
+    assert chosen.has_database(other) == (other != name)
 
 
 def test_database_with_a_slash_is_no_table_of_another() -> None:
-    assert wish("-mysql:a/b").has_database("a/b")
-    assert wish("-mysql:a/b").has_rows("a/b", "t")
+    assert read_filter("-mysql:a/b").has_database("a/b")
+    assert read_filter("-mysql:a/b").has_rows("a/b", "t")
 
 
 def test_engine_left_out_as_a_whole_is_not_asked() -> None:
-    assert wish("-mysql:*").is_empty()
-    assert not wish("-mysql:*", "mysql:shop/orders").is_empty()
-    assert not wish("-mysql:shop").is_empty()
-    assert not wish("-pgsql:*").is_empty()
+    assert read_filter("-mysql:*").is_empty()
+    assert not read_filter("-mysql:*", "mysql:shop/orders").is_empty()
+    assert not read_filter("-mysql:shop").is_empty()
+    assert not read_filter("-pgsql:*").is_empty()

@@ -4,14 +4,18 @@ Takes the steps of a plan and the dumps that they use; gives the items that coul
 does not run yet. A database that fails stays as it was, and the others are loaded all the same.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 
+from tklb.base.measure import Stopwatch, format_count
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.interface import DatabaseServer, LoadResult
-from tklb.errors import DatabaseFailed
+from tklb.errors import DatabaseFailed, printable
 from tklb.model.callbacks import Progress
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
+
+log = logging.getLogger(__name__)
 
 
 class DatabaseLoader:
@@ -40,10 +44,18 @@ class DatabaseLoader:
         return tuple(item for server in self._servers.values() for item in server.finish().skipped)
 
     def _load(self, server: DatabaseServer, dump: DumpFolder, step: Step, progress: Progress) -> LoadResult:
+        watch = Stopwatch()
         if step.kind is StepKind.DATABASE_ACCOUNTS:
-            return server.load_accounts(dump, progress)
-        assert step.load is not None
-        return server.load_database(dump, step.load, progress)
+            result = server.load_accounts(dump, progress)
+            log.info("loaded the accounts of %s in %.1f s", server.engine, watch.seconds)
+            return result
+        load = step.load
+        assert load is not None
+        result = server.load_database(dump, load, progress)
+        tables = format_count(len(load.saved.tables if load.tables is None else load.tables), "table")
+        name = printable(load.into)
+        log.info("loaded database %s (%s): %s in %.1f s", name, server.engine, tables, watch.seconds)
+        return result
 
     def _start_server(self, engine: str) -> DatabaseServer:
         if engine not in self._servers:

@@ -244,9 +244,9 @@ class _RowDump:
             self._close()
         self._is_finished = splitter.is_finished and status >= 0
         if status or not splitter.is_finished:
-            complaint = program.last_errors() or f"exit status {status}"
+            message = program.last_errors() or f"exit status {status}"
             end = "" if splitter.is_finished else ", and its end did not come"
-            self._report.note(f"{program.program} failed: {printable(complaint)}{end}")
+            self._report.note(f"{program.program} reported: {printable(message)}{end}")
 
     def _hear(self, snapshot: ConsistentSnapshot) -> bytes:
         assert snapshot.program
