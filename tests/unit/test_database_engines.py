@@ -34,7 +34,7 @@ from tklb.model.databases import (
 )
 from tklb.profile.folder import find_profile
 from tklb.profile.recipe import parse_recipe
-from tklb.restore.plan.databases import items_of, plan_databases
+from tklb.restore.plan.databases import list_items, plan_databases
 from tklb.restore.plan.filter import RestoreFilter, parse_rename
 from tklb.session import Session
 
@@ -122,7 +122,7 @@ def test_new_engine_is_listed_dumped_planned_and_loaded(session: Session, paper:
     dump = DumpFolder((tmp_path / "databases/paper",))
     saved = read_server(dump)
     choice = RestoreFilter(limit=(parse_override("paper:shop/orders"),), renames=(parse_rename("paper:shop=shop2"),))
-    assert b"paper:shop/orders" in set(items_of((saved,)))
+    assert b"paper:shop/orders" in set(list_items((saved,)))
     plan = plan_databases((saved,), {"paper": paper.read_features()}, choice, frozenset())
     (step,) = plan.steps
     assert step.load
@@ -138,9 +138,9 @@ def test_new_engine_is_known_wherever_its_word_can_be_written() -> None:
     assert parse_recipe(recipe).engines == ("paper",)
     assert parse_rename("paper:a=b").engine == "paper"
     assert Selection([parse_override("-paper:shop")]).allows("paper", b"shop") is False
-    assert RestoreFilter(limit=(parse_override("paper:shop"),)).part("databases")
-    assert RestoreFilter(limit=(parse_override("paper:shop"),)).asked == (b"paper:shop",)
-    with pytest.raises(UsageWrong, match="neither a path nor paper:NAME, package:NAME, user:NAME"):
+    assert RestoreFilter(limit=(parse_override("paper:shop"),)).wants_part("databases")
+    assert RestoreFilter(limit=(parse_override("paper:shop"),)).asked_items == (b"paper:shop",)
+    with pytest.raises(UsageWrong, match="give a path, paper:NAME, package:NAME, user:NAME"):
         parse_override("mysql:shop")
 
 
