@@ -36,9 +36,9 @@ class TklbError(Exception):
         return type(self).__name__
 
     @property
-    def may_pass(self) -> bool:
-        """Whether another try may do better; whoever raises it says so with the fact `may_pass`."""
-        return bool(self.facts.get("may_pass"))
+    def is_transient(self) -> bool:
+        """Whether another try may succeed. The code that raises it says so with the fact `is_transient`."""
+        return bool(self.facts.get("is_transient"))
 
 
 def printable(name: bytes | str) -> str:

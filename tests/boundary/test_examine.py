@@ -140,8 +140,8 @@ def test_file_that_changed_under_the_reader_is_held_against_what_was_read(decode
     (decoded.shards[0] / "srv/one").write_bytes(b"as it was read")
     digest = hashlib.sha256(b"as it was read").hexdigest()
     facts = {"skipped": (Skipped(b"/srv/one", "changed while being read"),)}
-    assert decoded.found(amended=((b"/srv/one", digest),), **facts) == {}
-    assert decoded.found(amended=((b"/srv/one", "0" * 64),), **facts) == {b"/srv/one": "its content differs"}
+    assert decoded.found(changed_while_read=((b"/srv/one", digest),), **facts) == {}
+    assert decoded.found(changed_while_read=((b"/srv/one", "0" * 64),), **facts) == {b"/srv/one": "its content differs"}
 
 
 def test_mode_of_a_copied_database_is_not_that_of_its_copy(decoded: Decoded) -> None:

@@ -139,7 +139,7 @@ def refusal(code: str, *more: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("status", "content", "kind", "may_pass", "said"),
+    ("status", "content", "kind", "is_transient", "said"),
     [
         (500, refusal("InternalError"), TargetUnreachable, True, "InternalError"),
         (502, b"<html>bad gateway</html>", TargetUnreachable, True, "502"),
@@ -165,13 +165,13 @@ def refusal(code: str, *more: str) -> bytes:
     ],
 )
 def test_refusal_is_told_as_what_it_means(
-    tmp_path: Path, status: int, content: bytes, kind: type[TklbError], may_pass: bool, said: str
+    tmp_path: Path, status: int, content: bytes, kind: type[TklbError], is_transient: bool, said: str
 ) -> None:
     with faking(lambda *_: (status, {}, content)) as fake:
         target = aimed_at(fake.service, tmp_path)
         with pytest.raises(kind, match=said) as caught:
             target.read(NAME, 100)
-        assert caught.value.may_pass is may_pass
+        assert caught.value.is_transient is is_transient
         if kind is not TargetDamaged:
             with pytest.raises(kind, match=said):
                 put(target, tmp_path)
@@ -225,7 +225,7 @@ def test_checksum_of_another_content_is_refused(tmp_path: Path) -> None:
     with faking(lambda *_: (200, {"x-amz-checksum-sha256": another}, b"")) as fake:
         with pytest.raises(TargetUnreachable, match="confirmed another content") as caught:
             put(aimed_at(fake.service, tmp_path), tmp_path)
-        assert caught.value.may_pass
+        assert caught.value.is_transient
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_answer_that_breaks_off_may_pass_and_leaves_no_file(tmp_path: Path) -> N
         for attempt in (lambda: target.download(NAME, tmp_path / "copy"), lambda: target.read(NAME, 200)):
             with pytest.raises(TargetUnreachable) as caught:
                 attempt()
-            assert caught.value.may_pass
+            assert caught.value.is_transient
     assert not (tmp_path / "copy").exists()
 
 
@@ -314,7 +314,7 @@ def test_listing_that_is_none_is_told_and_nothing_more(tmp_path: Path, page: byt
         try:
             assert target.list(VOLUMES) == ()
         except TargetUnreachable as exc:
-            assert exc.may_pass  # noqa: PT017
+            assert exc.is_transient  # noqa: PT017
 
 
 def test_nobody_there_may_pass(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_nobody_there_may_pass(tmp_path: Path) -> None:
     target = aimed_at(gone, tmp_path)
     with pytest.raises(TargetUnreachable, match="Connection refused") as caught:
         target.list(VOLUMES)
-    assert caught.value.may_pass
+    assert caught.value.is_transient
 
 
 # ---------------------------------------------------------------- who may ask
@@ -487,7 +487,7 @@ def test_own_authority_is_trusted_and_no_other(tmp_path: Path) -> None:
         target.close()
         with pytest.raises(TargetUnreachable, match="certificate refused: ") as caught:
             aimed_at(service, tmp_path).list(VOLUMES)
-        assert not caught.value.may_pass
+        assert not caught.value.is_transient
         with pytest.raises(TargetUnreachable, match="certificate file cannot be read"):
             aimed_at(service, tmp_path, S3Config(ca_file="/nonexistent")).list(VOLUMES)
 
@@ -521,7 +521,7 @@ def test_proxy_that_is_not_there_is_named(tmp_path: Path) -> None:
     config = S3Config(proxy=f"http://name:hush@127.0.0.1:{lab.free_port()}")
     with pytest.raises(TargetUnreachable, match="the proxy does not let through: Connection refused") as caught:
         aimed_at(lab.shared("rclone"), tmp_path, config).list(VOLUMES)
-    assert caught.value.may_pass
+    assert caught.value.is_transient
     assert "hush" not in str(caught.value)
 
 

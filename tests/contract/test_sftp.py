@@ -167,7 +167,7 @@ def test_closed_port_may_open_again(server: Sshd, tmp_path: Path) -> None:
     server.stop()
     with pytest.raises(TargetUnreachable, match="refused") as caught:
         target_on(server, tmp_path).list(VOLUMES)
-    assert caught.value.may_pass
+    assert caught.value.is_transient
 
 
 # ---------------------------------------------------------------- as whom
@@ -389,7 +389,7 @@ def test_server_that_dies_in_the_middle_leaves_no_object_and_tidy_cleans(
 ) -> None:
     with pytest.raises(TargetUnreachable) as caught:
         put(target, tmp_path, "volumes/a", bytes(30_000_000), lambda _: server.end_sessions())
-    assert caught.value.may_pass
+    assert caught.value.is_transient
     assert target.list(VOLUMES) == ()
     (tmp_path / "t/volumes/odd name.part").write_text("not ours")
     assert "a.part" in os.listdir(tmp_path / "t/volumes")
@@ -402,7 +402,7 @@ def test_server_that_dies_while_reading_leaves_no_file(server: Sshd, target: Sft
     put(target, tmp_path, "volumes/a", bytes(30_000_000))
     with pytest.raises(TargetUnreachable) as caught:
         target.download("volumes/a", tmp_path / "copy", lambda _: server.end_sessions())
-    assert caught.value.may_pass
+    assert caught.value.is_transient
     assert not (tmp_path / "copy").exists()
 
 
@@ -432,7 +432,7 @@ def test_closing_ends_what_is_stuck(server: Sshd, target: SftpBackend, tmp_path:
 
     with pytest.raises(TargetUnreachable) as caught:
         put(target, tmp_path, "volumes/a", bytes(30_000_000), stuck)
-    assert caught.value.may_pass
+    assert caught.value.is_transient
     server.end_sessions()
     assert target.list(VOLUMES) == ()
 

@@ -24,7 +24,7 @@ PATIENCE = 0.3
 
 
 def passing() -> TargetUnreachable:
-    return TargetUnreachable(address="memory:", reason="reset", may_pass=True)
+    return TargetUnreachable(address="memory:", reason="reset", is_transient=True)
 
 
 class Breaking(MemoryTarget):
@@ -267,7 +267,7 @@ def test_stalled_operation_is_given_up_and_may_pass(stalling: Stalling, source: 
     begin = time.monotonic()
     with pytest.raises(TargetUnreachable, match=r"stalled: nothing moved for 0\.3 seconds") as caught:
         StallTimeout(stalling, PATIENCE).upload("volumes/b", source, "")
-    assert caught.value.may_pass
+    assert caught.value.is_transient
     assert PATIENCE <= time.monotonic() - begin < PATIENCE + 1
     assert stalling.closed == 1
     stalling.stalls = 1

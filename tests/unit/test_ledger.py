@@ -109,9 +109,11 @@ digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 @given(st.lists(st.tuples(names, digests)), st.lists(st.builds(Skipped, names, texts)), st.lists(texts), texts)
 def test_entry_means_what_was_written(
-    amended: list[tuple[bytes, str]], skipped: list[Skipped], marks: list[str], hostname: str
+    changed_while_read: list[tuple[bytes, str]], skipped: list[Skipped], marks: list[str], hostname: str
 ) -> None:
-    made = record(1, amended=tuple(amended), skipped=tuple(skipped), marks=tuple(marks), hostname=hostname)
+    made = record(
+        1, changed_while_read=tuple(changed_while_read), skipped=tuple(skipped), marks=tuple(marks), hostname=hostname
+    )
     entry = open_entry(entry_name(made), format_entry(made, KEY, lambda hidden: hidden), KEY)
     assert parse_entry(entry, entry.sealed) == replace(made, key=key_name(KEY))
 
@@ -136,7 +138,7 @@ def test_empty_target_has_no_snapshots(target: MemoryTarget, folder: Path) -> No
 
 
 def test_nothing_that_names_machine_or_files_is_readable(target: MemoryTarget, folder: Path) -> None:
-    seal(target, SECRET, folder, record(1, hostname="canary-host", amended=((b"/canary-path", "ab" * 32),)))
+    seal(target, SECRET, folder, record(1, hostname="canary-host", changed_while_read=((b"/canary-path", "ab" * 32),)))
     (content,) = target.objects.values()
     for word in (b"canary", b"debian", b"stage", b'0123"', SECRET.reveal().encode()):
         assert word not in content

@@ -29,7 +29,7 @@ class Ruler:
     def __call__(self, address: TargetUrl, config: S3Config) -> float:
         self.asked.append((address.text, config.endpoint))
         if config.region not in self.seconds:
-            raise TargetUnreachable(address=address.text, reason="no route", may_pass=True)
+            raise TargetUnreachable(address=address.text, reason="no route", is_transient=True)
         return self.seconds[config.region]
 
 
@@ -77,7 +77,7 @@ def test_candidate_that_does_not_answer_is_left_out_and_named(caplog: pytest.Log
 def test_no_answer_at_all_keeps_nothing(tmp_path: Path) -> None:
     with pytest.raises(TargetUnreachable, match=r"none of the candidates answers: north \(no route\), south") as caught:
         choose_region(ADDRESS, NEAREST, tmp_path / "regions.json", Ruler())
-    assert caught.value.may_pass
+    assert caught.value.is_transient
     assert not (tmp_path / "regions.json").exists()
 
 

@@ -535,7 +535,7 @@ def test_a_path_that_is_none_is_skipped_and_never_reaches_the_machine(path: byte
 def test_a_file_that_changed_while_it_was_backed_up_is_checked_by_what_was_stored() -> None:
     there = base_tree()
     there.put(b"/srv/log", content=b"growing")
-    snapshot = saved(base_tree(), there, amended={b"/srv/log": "f" * 64})
+    snapshot = saved(base_tree(), there, changed_while_read={b"/srv/log": "f" * 64})
     plan = plan_for(snapshot, base_tree())
     (step,) = plan.steps
     assert (step.entry.sha256, step.entry.size) == ("f" * 64, None)

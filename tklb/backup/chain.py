@@ -38,7 +38,9 @@ class Chain:
     def uncertain(self) -> frozenset[bytes]:
         """Paths of which the newest snapshot has other content than its metadata says: changed or lost in reading."""
         head = self.head
-        return frozenset((*(path for path, _ in head.amended), *(item.item for item in head.skipped)) if head else ())
+        return frozenset(
+            (*(path for path, _ in head.changed_while_read), *(item.item for item in head.skipped)) if head else ()
+        )
 
     @property
     def volume_names(self) -> frozenset[str]:

@@ -150,7 +150,7 @@ def _build_entry(
         shards=tuple(Shard(prefix, snapshot_time(name)) for prefix in shards),
         counts=job.counts,
         content_digest=metadata.digest(job.folder),
-        amended=tuple(sorted(check.changed.items())),
+        changed_while_read=tuple(sorted(check.changed.items())),
         skipped=tuple(reversed(skipped.values())),
         older=chain.older_secrets(session.secret),
     )

@@ -163,7 +163,9 @@ def parse_entry(opened: OpenedEntry, decrypted: bytes) -> LedgerEntry:
             kind=Kind(hidden["kind"]),
             own_volumes=tuple(map(_text, hidden["own_volumes"])),
             counts=Counts(**{field.name: _number(hidden["counts"][field.name]) for field in fields(Counts)}),
-            amended=tuple((_parse_path(path), _match(_SHA256, sha256)) for path, sha256 in hidden["amended"]),
+            changed_while_read=tuple(
+                (_parse_path(path), _match(_SHA256, sha256)) for path, sha256 in hidden["amended"]
+            ),
             skipped=tuple(Skipped(_parse_path(item), _text(reason)) for item, reason in hidden["skipped"]),
             marks=tuple(map(_text, hidden["marks"])),
             key=_text(plain["key"]),
@@ -189,7 +191,7 @@ def _format_sealed(entry: LedgerEntry) -> bytes:
             "kind": entry.kind,
             "own_volumes": entry.own_volumes,
             "counts": asdict(entry.counts),
-            "amended": [[_format_path(path), sha256] for path, sha256 in entry.amended],
+            "amended": [[_format_path(path), sha256] for path, sha256 in entry.changed_while_read],
             "skipped": [[_format_path(skipped.item), skipped.reason] for skipped in entry.skipped],
             "marks": entry.marks,
             "older_keys": [secret.reveal() for secret in entry.older],

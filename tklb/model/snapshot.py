@@ -66,7 +66,9 @@ class LedgerEntry:
     shards: tuple[Shard, ...]
     counts: Counts
     content_digest: str  # SHA-256 over everything the snapshot holds; equal means nothing changed
-    amended: tuple[tuple[bytes, str], ...] = ()  # files that changed while being read: path, SHA-256 as stored
+    changed_while_read: tuple[
+        tuple[bytes, str], ...
+    ] = ()  # files that changed while being read: path, SHA-256 as stored
     skipped: tuple[Skipped, ...] = ()
     marks: tuple[str, ...] = ()
     key: str = ""  # the name of the key it is sealed with; filled in by the seal

@@ -45,7 +45,7 @@ def _write_all(writer: FileWriter, contents: SnapshotContents) -> Iterator[Skipp
     first: dict[tuple[bytes, ...], bytes] = {}
     times = []
     for listed in writer.prepare_ahead(contents.manifest(), lambda entry: entry):
-        stored = contents.amended.get(listed.path)
+        stored = contents.changed_while_read.get(listed.path)
         entry = listed._replace(sha256=stored, size=None) if stored else listed
         group = groups.get(entry.path, (entry.path,))
         partner = first.setdefault(group, entry.path)

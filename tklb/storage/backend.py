@@ -56,7 +56,7 @@ class Backend(Protocol):
     rate limit are wrappers. A name that cannot be an object of ours raises ValueError (see check_name) before anything
     is asked.
 
-    Every method raises TargetUnreachable, with `may_pass` where another try may succeed, and AccessRefused where the
+    Every method raises TargetUnreachable, with `is_transient` if another try may succeed, and AccessRefused if the
     target refuses the credentials. Methods that write raise TargetFull. What a target says is hostile: a backend
     repeats none of it in a message unless it is printable and free of secrets, and reads no answer without a limit. An
     exception that `moved` raises passes through unchanged.

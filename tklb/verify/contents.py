@@ -44,7 +44,7 @@ def _compare_files(
     tops: Sequence[bytes], folder: Path, entry: LedgerEntry, copied: frozenset[bytes]
 ) -> Iterator[FileDifference]:
     skipped = {item.item for item in entry.skipped}
-    changed = dict(entry.amended)
+    changed = dict(entry.changed_while_read)
     for file in metadata.read_manifest(folder):
         if file.path not in skipped or file.path in changed:
             yield from _compare(tops, _expect(file, changed, file.path in copied))

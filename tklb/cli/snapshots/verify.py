@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 @target_option
 @key_option
 @passphrase_file_option
-@click.option("--mend", is_flag=True, help="Repair the target: put back objects of which another copy is whole.")
+@click.option(
+    "--mend", "repair", is_flag=True, help="Repair the target: put back objects of which another copy is whole."
+)
 @click.option(
     "--from", "spare", metavar="URL", help="Another target that may have whole copies of the same volumes, for --mend."
 )
@@ -63,7 +65,7 @@ def verify(
     target: str | None,
     key: Path | None,
     passphrase_file: Path | None,
-    mend: bool,
+    repair: bool,
     spare: str | None,
     dry_run: bool,
     limit_rate: str,
@@ -84,7 +86,7 @@ def verify(
         snapshot=snapshot,
         depth=depth,
         percent=_percent(sample, depth is Depth.HASH and snapshot is None),
-        repair=mend,
+        repair=repair,
         spare=spare,
         dry_run=dry_run,
     )

@@ -88,7 +88,7 @@ class FileInputs:
     deleted: tuple[bytes, ...]  # sorted, and only what is wanted
     groups: Mapping[bytes, tuple[bytes, ...]]  # hard links: each path with all paths of its group
     standing: AbstractSet[bytes]  # the paths of groups that this restore itself brings back
-    amended: Mapping[bytes, str]
+    changed_while_read: Mapping[bytes, str]
     wanted: Callable[[bytes], bool]  # whether a path is within the limits
     brought_logs: AbstractSet[bytes]  # files of the manifest with the names of SQLite's logs
     packages_come: bool = False  # packages will be installed, and may bring deleted files back
@@ -141,8 +141,8 @@ class FilePlanner:
         except ValueError as exc:
             self._skip(entry.path, f"its access control list is malformed: {exc}")
             return
-        if entry.path in self._inputs.amended:
-            wanted = wanted._replace(sha256=self._inputs.amended[entry.path], size=None)
+        if entry.path in self._inputs.changed_while_read:
+            wanted = wanted._replace(sha256=self._inputs.changed_while_read[entry.path], size=None)
         step = self._step(wanted, have)
         if step and not self._accept(step):
             self._depose(entry.path)

@@ -49,7 +49,9 @@ class SnapshotContents:
     snapshot: str
     contents: SnapshotMetadata
     manifest: Callable[[], Iterator[FileEntry]]
-    amended: Mapping[bytes, str] = field(default_factory=dict)  # changed while the backup read it: path, stored SHA-256
+    changed_while_read: Mapping[bytes, str] = field(
+        default_factory=dict
+    )  # changed while the backup read it: path, stored SHA-256
     base: Lookup | None = None  # install state of the backed-up machine's profile, if it is at hand
     servers: tuple[SavedServer, ...] = ()
     broken: frozenset[bytes] = frozenset()  # databases (`mysql:DB`) whose dumps are not whole
@@ -249,7 +251,7 @@ def _plan_files(
         elif not is_plain(entry.path):
             odd.append(entry.path)
     plan = planner.finish()
-    changed = sorted(filter(restore.wants_path, saved.amended))
+    changed = sorted(filter(restore.wants_path, saved.changed_while_read))
     is_other_release = saved.contents.machine.release != restore.here.machine.release
     lost = (_describe_lost_default(restore, path) for path in (plan.replaced if is_other_release else ()))
     warnings = (
@@ -271,7 +273,7 @@ def _gather_inputs(restore: _Restore, watch: _ManifestWatch, merge: AccountMerge
         deleted=tuple(sorted(filter(restore.wants_path, set(saved.contents.deleted)))),
         groups=watch.groups,
         standing=watch.standing,
-        amended=saved.amended,
+        changed_while_read=saved.changed_while_read,
         wanted=restore.wants_path,
         brought_logs=watch.logs,
         packages_come=installs,

@@ -63,7 +63,7 @@ class DuplicityBackend:
             count(left)
             kept = helper.ask({"do": "stat", **_place(name)})["size"]
         if kept != size:
-            raise TargetUnreachable(address=self.address, reason=f"it kept {kept} of {size} bytes", may_pass=True)
+            raise TargetUnreachable(address=self.address, reason=f"it kept {kept} of {size} bytes", is_transient=True)
         return StoredObject(size)
 
     def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
@@ -111,7 +111,7 @@ class DuplicityBackend:
         with self._session() as helper:
             helper.ask(request)
         if self.stat(name) is not None:  # duplicity tells nobody where this fails
-            raise TargetUnreachable(address=self.address, reason=f"{name} could not be deleted", may_pass=True)
+            raise TargetUnreachable(address=self.address, reason=f"{name} could not be deleted", is_transient=True)
 
     def tidy(self) -> None:
         """Do nothing: duplicity cannot list what an interrupted upload leaves behind."""
@@ -150,10 +150,10 @@ class DuplicityBackend:
             raise self._explain_failure(exc, name, destination) from exc
         except TimeoutError as exc:
             reason = f"nothing moved for {PATIENCE:g} seconds"
-            raise TargetUnreachable(address=self.address, reason=reason, may_pass=True) from exc
+            raise TargetUnreachable(address=self.address, reason=reason, is_transient=True) from exc
         except ConnectionError as exc:
             reason = f"duplicity ended: {self._mask(str(exc))}"
-            raise TargetUnreachable(address=self.address, reason=reason, may_pass=True) from exc
+            raise TargetUnreachable(address=self.address, reason=reason, is_transient=True) from exc
 
     def _explain_failure(self, exc: HelperFailed, name: str, destination: Path | None) -> TklbError:
         reason = self._mask(exc.reason)
@@ -178,7 +178,7 @@ class DuplicityBackend:
             return self._damage(name, "is missing")
         if exc.kind == "full":
             return TargetFull(address=self.address)
-        return TargetUnreachable(address=self.address, reason=reason, may_pass=True)
+        return TargetUnreachable(address=self.address, reason=reason, is_transient=True)
 
     def _is_missing(self, name: str) -> bool:
         try:

@@ -80,9 +80,9 @@ def explain_refusal(refusal: Refusal, address: str, bucket: str, name: str) -> T
     if code in _FULL or status == 507 or "no space left" in refusal.message.lower():
         return TargetFull(address=address)
     if refusal.is_expiry:
-        return AccessRefused(address=address, reason="the session token has expired", may_pass=True)
+        return AccessRefused(address=address, reason="the session token has expired", is_transient=True)
     if code in _PASSING or status in (408, 429) or status >= 500:
-        return TargetUnreachable(address=address, reason=f"the service answered {code or status}", may_pass=True)
+        return TargetUnreachable(address=address, reason=f"the service answered {code or status}", is_transient=True)
     if code == "NoSuchBucket" or (status == 404 and not name):
         reason = f"there is no bucket {bucket}: `tklb init` makes it"
         return TargetUnreachable(address=address, reason=reason, is_missing=True)

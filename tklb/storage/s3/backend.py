@@ -188,7 +188,7 @@ class S3Backend:
         self._wants_hashes = told is None
         if told is not None:
             if told != base64.b64encode(digest).decode():
-                raise self._unreachable(_OTHER_CONTENT, may_pass=True)
+                raise self._unreachable(_OTHER_CONTENT, is_transient=True)
             return True
         if not body.is_hashed or str(answer.get("ETag", "")).strip('"') != body.md5.hexdigest():
             return False
@@ -202,7 +202,7 @@ class S3Backend:
         if told is None:
             return str(answer.get("ETag", "")).strip('"') == etag
         if told.partition("-")[0] != base64.b64encode(hashlib.sha256(digests).digest()).decode():
-            raise self._unreachable(_OTHER_CONTENT, may_pass=True)
+            raise self._unreachable(_OTHER_CONTENT, is_transient=True)
         return True
 
     @contextlib.contextmanager
@@ -231,8 +231,8 @@ class S3Backend:
     def _key(self, name: str) -> str:
         return self._root + check_name(name)
 
-    def _unreachable(self, reason: str, *, may_pass: bool = False) -> TargetUnreachable:
-        return TargetUnreachable(address=self.address, reason=reason, may_pass=may_pass)
+    def _unreachable(self, reason: str, *, is_transient: bool = False) -> TargetUnreachable:
+        return TargetUnreachable(address=self.address, reason=reason, is_transient=is_transient)
 
 
 def _whole_digest(answer: Mapping[str, Any]) -> str | None:

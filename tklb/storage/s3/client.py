@@ -239,7 +239,7 @@ def _unreachable(exc: Exception, address: str) -> TargetUnreachable:
             return TargetUnreachable(address=address, reason=told)
         case _:
             return TargetUnreachable(address=address, reason=f"its settings are no use ({type(exc).__name__})")
-    return TargetUnreachable(address=address, reason=told, may_pass=True)
+    return TargetUnreachable(address=address, reason=told, is_transient=True)
 
 
 def _causes(exc: BaseException) -> list[BaseException]:

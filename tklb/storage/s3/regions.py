@@ -79,7 +79,7 @@ def _nearest(address: TargetUrl, config: S3Config, measure: Measure) -> str:
     if not taken:
         silent = [f"{name} ({failure.facts.get('reason')})" for name, failure in failures.items()]
         reason = f"none of the candidates answers: {', '.join(silent)}"
-        raise TargetUnreachable(address=address.text, reason=reason, may_pass=True)
+        raise TargetUnreachable(address=address.text, reason=reason, is_transient=True)
     nearest = min(taken, key=lambda name: taken[name])
     log.info("nearest region: %s of %s", nearest, ", ".join(f"{n} {taken[n] * 1000:.0f} ms" for n in taken))
     return nearest

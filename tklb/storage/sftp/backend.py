@@ -175,7 +175,7 @@ class SftpBackend:
         kept = wire.fstat(handle).size
         wire.close(handle)
         if kept != size:
-            raise TargetUnreachable(address=self.address, reason=f"it kept {kept} of {size} bytes", may_pass=True)
+            raise TargetUnreachable(address=self.address, reason=f"it kept {kept} of {size} bytes", is_transient=True)
         if digest.hexdigest() != sha256:
             raise TargetUnreachable(address=self.address, reason="the file changed while it was stored")
         return size
@@ -252,7 +252,7 @@ class SftpBackend:
         return TargetUnreachable(address=self.address, reason=f"{name}: {exc.text}" if name else exc.text)
 
     def _lose(self, reason: str) -> TargetUnreachable:
-        return TargetUnreachable(address=self.address, reason=reason, may_pass=True)
+        return TargetUnreachable(address=self.address, reason=reason, is_transient=True)
 
     def _miss_target(self) -> TargetUnreachable:
         return TargetUnreachable(address=self.address, reason="there is no tklb target")

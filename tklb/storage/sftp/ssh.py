@@ -278,12 +278,12 @@ def _explain_connect(address: TargetUrl) -> Iterator[None]:
     try:
         yield
     except socket.gaierror as exc:
-        may_pass = exc.errno == socket.EAI_AGAIN
+        is_transient = exc.errno == socket.EAI_AGAIN
         raise TargetUnreachable(
-            address=address.text, reason=f"{address.host}: {exc.strerror}", may_pass=may_pass
+            address=address.text, reason=f"{address.host}: {exc.strerror}", is_transient=is_transient
         ) from exc
     except paramiko.IncompatiblePeer as exc:
         raise TargetUnreachable(address=address.text, reason=f"no way of encryption in common: {exc}") from exc
     except (OSError, EOFError, paramiko.SSHException) as exc:
         reason = getattr(exc, "strerror", None) or str(exc) or "it ended the connection"
-        raise TargetUnreachable(address=address.text, reason=reason, may_pass=True) from exc
+        raise TargetUnreachable(address=address.text, reason=reason, is_transient=True) from exc

@@ -1,7 +1,7 @@
 """A wrapper that tries an operation again where another try may succeed.
 
-Takes a backend, a sleep and chance; gives a backend. It retries only failures that say `may_pass`, at most six tries
-within about a minute, and logs each. Between two tries it closes the connections.
+Takes a backend, a sleep and chance; gives a backend. It retries only failures that are `is_transient`: at most six tries
+in about a minute, each in the log. Between two tries it closes the connections.
 """
 
 import logging
@@ -48,7 +48,7 @@ class Retry(Wrapper):
 
 def _raise_lasting(failure: TklbError) -> None:
     """Raise a failure that no other try would change."""
-    if not failure.may_pass:
+    if not failure.is_transient:
         raise failure
 
 

@@ -60,7 +60,7 @@ class StallTimeout(Wrapper):
         if attempt.leave_if_stalled(self._patience):
             self.close()
             reason = f"the connection stalled: nothing moved for {self._patience:g} seconds"
-            raise TargetUnreachable(address=self.address, reason=reason, may_pass=True)
+            raise TargetUnreachable(address=self.address, reason=reason, is_transient=True)
 
 
 def _close_quietly(backend: Backend) -> None:
