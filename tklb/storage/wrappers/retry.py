@@ -1,7 +1,7 @@
 """A wrapper that tries an operation again where another try may succeed.
 
-Takes a backend, a sleep and chance; gives a backend. It retries only failures that are `is_transient`: at most six tries
-in about a minute, each in the log. Between two tries it closes the connections.
+Takes a backend, a sleep and chance; gives a backend. It retries only failures that are `is_transient`: at most six
+tries in about a minute, each in the log. Between two tries it closes the connections.
 """
 
 import logging
