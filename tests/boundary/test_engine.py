@@ -828,7 +828,7 @@ def test_forged_link_with_something_below_it_writes_nowhere(machine: Machine, tm
     outside.mkdir()
     volumes = forged(machine, {"snapshot/": None, "snapshot/a": str(outside), "snapshot/a/file": b""})
     (machine.folder / "stage").mkdir()
-    with pytest.raises(ProgramFailed, match="below what is no folder"):
+    with pytest.raises(ProgramFailed, match="below a name that is no folder"):
         machine.engine.decode(lying(volumes), machine.folder / "stage", Shard("", machine.last))
     assert list(outside.iterdir()) == []
 

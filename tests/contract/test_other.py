@@ -429,7 +429,7 @@ def test_every_failure_is_one_of_ours(tmp_path: Path) -> None:
             lambda: nonsense.list(VOLUMES),
             lambda: nonsense.stat("volumes/a"),
             lambda: nonsense.read("volumes/a", 10),
-            lambda: nonsense.get("volumes/a", tmp_path / "copy"),
+            lambda: nonsense.download("volumes/a", tmp_path / "copy"),
             lambda: put(nonsense, tmp_path, "volumes/a", b"abc"),
         ):
             with pytest.raises(TklbError):

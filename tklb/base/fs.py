@@ -1,6 +1,6 @@
-"""State that survives power loss: atomic writes, private folders, the lock of a run.
+"""Files that survive a power loss, private folders, plain files, and the lock of a run.
 
-A state file is always the old one or the new one: write beside it, fsync, rename, fsync of the folder.
+A state file is always the old one or the new one: write beside it, fsync, rename, fsync the folder.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ def kind_of_mode(mode: int) -> str:
 
 
 def private_folder(path: Path) -> Path:
-    """Make `path` a folder that only root may enter; raise AccessRefused where it is a link or somebody else's."""
+    """Make `path` a folder that only its owner may enter. Raises AccessRefused for a link, or for another owner."""
     path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     status = os.lstat(path)
     if not os.path.isdir(path) or os.path.islink(path):
@@ -48,14 +48,14 @@ def private_folder(path: Path) -> Path:
 
 
 def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
-    """Replace `path` by `content`, durably and whole or not at all."""
+    """Replace the file `path` by `content`, durably, and whole or not at all. Raises OSError, NoSpace."""
     with replace_file(path, mode) as stream:
         stream.write(content)
 
 
 @contextlib.contextmanager
 def replace_file(path: Path, mode: int = PRIVATE_FILE) -> Iterator[IO[bytes]]:
-    """Give a stream that becomes `path` when the block ends well, and nothing when it does not."""
+    """Give a stream that becomes the file `path` when the block ends well. A block that raises changes nothing."""
     beside = path.with_name(path.name + ".new")
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -76,7 +76,7 @@ def replace_file(path: Path, mode: int = PRIVATE_FILE) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def report_full_disk(path: Path) -> Iterator[None]:
-    """Raise NoSpace, naming `path`, where the disk that is written to is full: write(2) itself names nothing."""
+    """Turn the failure of a full disk into NoSpace for `path`, since write(2) names no file."""
     try:
         yield
     except OSError as exc:
@@ -96,7 +96,7 @@ def sync_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def fresh_folder(path: Path) -> Iterator[Path]:
-    """Give an empty private folder and take it away again; what a killed run left there goes first."""
+    """Give an empty private folder, and remove it after the block. What a killed run left there goes first."""
     remove_tree(path)
     try:
         yield private_folder(path)
@@ -105,7 +105,7 @@ def fresh_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder of ours with all below it; absent is fine."""
+    """Remove a folder of ours with everything below it. A missing one is no failure."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():
@@ -114,9 +114,9 @@ def remove_tree(path: Path) -> None:
 
 @contextlib.contextmanager
 def run_lock(path: Path) -> Iterator[None]:
-    """Hold the lock of a run. The kernel frees it with the process that held it, so a stale lock file blocks nobody.
+    """Hold the lock of a run while the block runs. The kernel frees it with its process: no stale lock blocks a run.
 
-    Raises Locked, naming the holder.
+    Raises Locked, which names the holder.
     """
     private_folder(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)

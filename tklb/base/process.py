@@ -1,8 +1,8 @@
 """The only door to other programs.
 
-Takes an argument list, never a shell string; gives what the program printed. The child gets a clean environment
-(`LC_ALL=C`, a fixed PATH and what the caller names), a closed standard input unless fed, and a process group
-of its own, which is ended as a whole on a time-out or an interruption.
+Takes an argument list, never a shell string; gives what the program printed. The child gets a clean environment:
+`LC_ALL=C`, a fixed PATH, and what the caller adds. Its standard input is empty unless the caller feeds it. It leads a
+process group of its own, and a time-out or an interruption ends the whole group.
 """
 
 import contextlib
@@ -27,10 +27,13 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 Argument = str | bytes
 _PIPE_SIZE = 1 << 20  # bytes; what an account may have by pipe(7)
 _MOST_ERRORS = 1 << 20  # bytes of stderr that are kept
+_LOOK = 0.5  # seconds between two calls of `watch`
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessResult:
+    """How a program ended, and its whole output. `status` is its exit status, negative for a signal."""
+
     status: int
     stdout: bytes
     stderr: bytes
@@ -48,11 +51,18 @@ def run(
     watch: Callable[[], None] | None = None,
     user: str | None = None,
 ) -> ProcessResult:
-    """Run `argv` to its end.
+    """Run a program to its end and give its output. Several threads may call this at once.
 
-    `accept` lists the exit statuses that are no failure; `timeout` is in seconds. `watch` is called about twice
-    a second while the program runs (progress). As `user` it has that account's rights and home, and none of root's.
-    Raises ProgramMissing, ProgramFailed.
+    `argv` is the program, found by the fixed PATH, and its arguments; no secret may be among them, because every local
+    user can read them. Secrets go into `environment`, into `stdin`, or through a descriptor in `pass_fds`.
+
+    `accept` lists the exit statuses that are no failure. After `timeout` seconds the program is ended; None waits for
+    ever. `watch` is called about twice a second while the program runs, and may raise to end it. `cwd` is the folder it
+    runs in. As `user` it has the rights and the home of that account, and none of root's.
+
+    The output is held in memory. Whatever happens, no process of the group is left when this returns or raises. Raises
+    ProgramMissing where there is no such program, and ProgramFailed for any other status, a time-out, or a start that
+    fails; its reason repeats the last lines of stderr.
     """
     program = os.fsdecode(argv[0])
     child = _start(argv, stdin is not None, environment or {}, tuple(pass_fds), cwd, user)
@@ -114,9 +124,10 @@ def _account(user: str) -> pwd.struct_passwd:
 def open_conversation(
     argv: Sequence[Argument], *, user: str | None = None, environment: Mapping[str, str | Secret] | None = None
 ) -> Iterator["Conversation"]:
-    """Run a program that is read, and spoken to, while it runs; its group is ended when the block is.
+    """Run a program and exchange text with it while the block runs. The end of the block ends its process group.
 
-    Raises ProgramMissing, ProgramFailed. Whoever holds the conversation checks `wait()`, else nobody knows how it did.
+    `user` and `environment` are as for run(). The caller has to call wait() and check the status, because nobody else
+    does. Raises ProgramMissing, ProgramFailed.
     """
     child = _start(argv, True, environment or {}, (), None, user)
     spoken = Conversation(os.fsdecode(argv[0]), child)
@@ -128,7 +139,10 @@ def open_conversation(
 
 
 class Conversation:
-    """A running program. What it says on stderr is gathered aside, so that it never blocks on it."""
+    """A running program. One thread writes to it and one reads from it; another may call close().
+
+    A thread of its own gathers stderr, so that the program never blocks on that.
+    """
 
     def __init__(self, program: str, child: subprocess.Popen[bytes]) -> None:
         assert child.stdin is not None
@@ -143,7 +157,7 @@ class Conversation:
         self._listener.start()
 
     def say(self, text: bytes) -> None:
-        """Write to its standard input. Raises ProgramFailed where it has ended."""
+        """Write to its standard input. Raises ProgramFailed where the program has ended."""
         try:
             self._stdin.write(text)
             self._stdin.flush()
@@ -151,9 +165,9 @@ class Conversation:
             raise ProgramFailed(program=self.program, reason=self.last_errors() or str(exc)) from exc
 
     def hear(self, size: int, seconds: float | None = None) -> bytes:
-        """Up to `size` bytes of its standard output as soon as there are any; b"" at the end.
+        """Give up to `size` bytes of its standard output as soon as there are any; b"" at the end.
 
-        Raises ProgramFailed after `seconds` without a word.
+        Raises ProgramFailed after `seconds` without output; None waits for ever.
         """
         if seconds is not None and not select.select([self._stdout], [], [], seconds)[0]:
             raise ProgramFailed(program=self.program, reason=f"it said nothing for {seconds:g} seconds")
@@ -161,7 +175,7 @@ class Conversation:
 
     @property
     def pid(self) -> int:
-        """Its process, which leads a group of its own."""
+        """The id of its process, which leads a group of its own."""
         return self._child.pid
 
     @property
@@ -169,7 +183,10 @@ class Conversation:
         return self._child.poll() is None
 
     def wait(self, seconds: float | None = None) -> int:
-        """Close its standard input and wait for its end; its exit status, negative for a signal."""
+        """Close its standard input, wait for its end, and give its exit status, negative for a signal.
+
+        Raises ProgramFailed after `seconds`; None waits for ever.
+        """
         with contextlib.suppress(OSError):
             self._stdin.close()
         try:
@@ -178,17 +195,10 @@ class Conversation:
             raise ProgramFailed(program=self.program, reason=f"no end after {seconds:g} seconds") from exc
 
     def last_errors(self) -> str:
-        """The last lines of what it said on stderr so far."""
+        """The last lines of its stderr so far, as one line."""
         self._listener.join(timeout=0.2)
         lines = self._errors.decode("utf-8", "backslashreplace").split("\n")
         return " / ".join(line.strip() for line in lines[-4:] if line.strip())
-
-    @property
-    def stderr(self) -> bytes:
-        """All it said on stderr; whole once it has ended."""
-        if self._child.poll() is not None:
-            self._listener.join(timeout=5)
-        return bytes(self._errors)
 
     def close(self) -> None:
         for stream in (self._stdin, self._stdout):
@@ -204,18 +214,21 @@ class Conversation:
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:
-    """End a child that still runs, with all of its process group, and reap it."""
-    if child.poll() is None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(child.pid, number)
-                child.wait(timeout=5)
-                return
-            except ProcessLookupError:
-                break
-            except subprocess.TimeoutExpired:
-                continue
+    """End a child that still runs, with its whole process group, and reap it."""
+    if child.poll() is None and not (_signal(child, signal.SIGTERM) or _signal(child, signal.SIGKILL)):
         child.wait()
+
+
+def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> bool:
+    """Send a signal to the group of a child. Whether the child ended within some seconds, or was gone."""
+    try:
+        os.killpg(child.pid, number)
+        child.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        return False
+    except ProcessLookupError:
+        child.wait()
+    return True
 
 
 def _communicate(
@@ -223,16 +236,13 @@ def _communicate(
 ) -> tuple[bytes, bytes]:
     if watch is None:
         return child.communicate(stdin, timeout=timeout)
-    waited, fed = 0.0, stdin
-    while True:
-        try:
-            return child.communicate(fed, timeout=0.5)
-        except subprocess.TimeoutExpired:
-            fed = None
-            waited += 0.5
-            if timeout is not None and waited >= timeout:
-                raise
-            watch()
+    waited, feed = 0.0, stdin
+    while timeout is None or waited + _LOOK < timeout:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.communicate(feed, timeout=_LOOK)
+        waited, feed = waited + _LOOK, None
+        watch()
+    return child.communicate(feed, timeout=_LOOK)
 
 
 def _environment(extra: Mapping[str, str | Secret]) -> dict[str, str]:

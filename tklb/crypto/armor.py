@@ -1,6 +1,6 @@
-"""OpenPGP messages as text, and what packets they are made of (RFC 4880, 4.2 and 6.2).
+"""OpenPGP messages as text, and the packets in them (RFC 4880, 4.2 and 6.2).
 
-Takes and gives text and bytes; touches nothing. What is read is hostile: it is refused, with a ValueError whose message
+Takes and gives text and bytes; touches nothing. Its input is hostile. A bad message raises ValueError, whose text
 continues "FILE ...", before gpg sees any of it.
 """
 
@@ -18,7 +18,7 @@ _ARMOUR = re.compile(
 
 
 def armor(message: bytes, comments: Iterable[str]) -> str:
-    """A message as text, with a comment line for each of the comments."""
+    """A message as text, with a line for each comment."""
     encoded = base64.b64encode(message).decode("ascii")
     lines = [encoded[start : start + 64] for start in range(0, len(encoded), 64)]
     checksum = base64.b64encode(_crc24(message).to_bytes(3, "big")).decode("ascii")
@@ -36,7 +36,7 @@ def armor(message: bytes, comments: Iterable[str]) -> str:
 
 
 def comments_of(text: str) -> tuple[str, ...]:
-    """The comment lines of a message; nobody vouches for them."""
+    """The comment lines of a message. They are not authenticated."""
     found = _ARMOUR.search(text.replace("\r\n", "\n"))
     headers = (line.partition(": ") for line in (found[1].split("\n") if found else ()))
     return tuple(value.strip() for name, _, value in headers if name == "Comment")
@@ -64,7 +64,7 @@ def dearmor(text: str) -> bytes:
 
 
 def packets(message: bytes) -> tuple[tuple[int, bytes], ...]:
-    """Tag and body of every packet of a message, to its last byte. Raises ValueError for anything else."""
+    """Tag and body of every packet of a message, up to its last byte. Raises ValueError for anything else."""
     return tuple(_packets(message))
 
 
@@ -119,7 +119,5 @@ def _crc24(content: bytes) -> int:
     for byte in content:
         crc ^= byte << 16
         for _ in range(8):
-            crc <<= 1
-            if crc & 0x1000000:
-                crc ^= 0x1864CFB
+            crc = (crc << 1) ^ (0x1864CFB if crc & 0x800000 else 0)
     return crc

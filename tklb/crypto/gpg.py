@@ -1,7 +1,6 @@
-"""How duplicity 3.2.1 is spoken to from outside: its arguments, its log codes, the names of its files.
+"""Encrypt and decrypt messages with gpg and the secret, as stock gpg does.
 
-Pure: takes values, gives argument lists and verdicts. What must be changed inside it is in worker.py; the two are all
-that depends on its version, and both refuse to work with another one.
+Takes content or files, the secret and a private home for gpg; gives content or files. The secret goes through a pipe.
 """
 
 import os
@@ -19,13 +18,13 @@ GPG_OPTIONS = (
 )
 
 
-_ENDED = range(256)  # by itself, not by a signal
+_ENDED = range(256)  # exit statuses, no signals
 _WHOLE = {b"DECRYPTION_OKAY", b"GOODMDC"}
 _BAD = {b"DECRYPTION_FAILED", b"NODATA"}
 
 
 class UnreadableMessage(ValueError):
-    """Not a message that this secret opens, or not whole."""
+    """A message that this secret does not open, or that is not whole."""
 
 
 def encrypt(content: bytes, secret: Secret, home: Path) -> bytes:
@@ -34,28 +33,28 @@ def encrypt(content: bytes, secret: Secret, home: Path) -> bytes:
 
 
 def decrypt(message: bytes, secret: Secret, home: Path, limit: int) -> bytes:
-    """The content of such a message, at most `limit` bytes long. Raises Unreadable, ProgramFailed, ProgramMissing."""
-    # in memory: what gpg cannot say on a full disk would pass for a damaged message
+    """The content of such a message, at most `limit` bytes. Raises UnreadableMessage, ProgramFailed, ProgramMissing."""
+    # in memory: on a full disk, lost status lines would look like a damaged message
     with open(os.memfd_create("gpg-status"), "w+b") as status:
         words = [f"--status-fd={status.fileno()}", f"--max-output={limit}", "--decrypt"]
         result = _gpg(words, message, secret, home, status.fileno(), accept=_ENDED)
         status.seek(0)
-        said = {line.split()[1] for line in status if line.startswith(b"[GNUPG:] ")}
-    is_whole = said >= _WHOLE
+        statuses = {line.split()[1] for line in status if line.startswith(b"[GNUPG:] ")}
+    is_whole = statuses >= _WHOLE
     if is_whole and result.status == 0 and len(result.stdout) <= limit:
         return result.stdout
     if is_whole:
         raise UnreadableMessage(f"it is longer than {limit} bytes")
     reason = result.stderr.decode("utf-8", "backslashreplace").strip().split("\n")[-1]
-    if result.status == 0 or said & _BAD:
-        raise UnreadableMessage(reason or "gpg does not vouch for it")
+    if result.status == 0 or statuses & _BAD:
+        raise UnreadableMessage(reason or "gpg does not confirm it")
     raise ProgramFailed(program="gpg", reason=reason or f"exit status {result.status}")
 
 
 def decrypt_file(message: Path, secret: Secret, home: Path, destination: Path) -> None:
-    """Open a message of any size into a new file. It was compared with its seal before: gpg's status says enough.
+    """Decrypt a message of any size into a new file. Raises ProgramFailed, ProgramMissing.
 
-    Raises ProgramFailed, ProgramMissing.
+    The caller has compared the message with the ledger, so the exit status of gpg is enough.
     """
     _gpg([f"--output={destination}", "--decrypt", str(message)], b"", secret, home)
 

@@ -1,8 +1,8 @@
-"""The secret wrapped: in a passphrase, or to OpenPGP public keys. The one place that knows python-gnupg.
+"""Encrypt the secret with a passphrase or to OpenPGP public keys. The one place that knows python-gnupg.
 
-Takes and gives key files as text. gpg gets no home, a clean environment, and passphrases through a pipe.
-What opens a wrapped key is decided before gpg sees it: one session key for one passphrase, one sealed packet, nothing
-else; then gpg's own word (DECRYPTION_OKAY and GOODMDC on its status lines) is needed, whatever its exit status is.
+Takes and gives key files as text. gpg gets no home, a clean environment, and passphrases through a pipe. tklb accepts
+an encrypted key only as one session key for one passphrase and one sealed packet, and checks that before gpg sees it.
+Then gpg must report DECRYPTION_OKAY and GOODMDC on its status lines, whatever its exit status is.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import gnupg
 
@@ -53,12 +53,12 @@ def encrypt_key(secret: Secret, passphrase: Secret) -> str:
         result = gpg.encrypt_file(
             io.BytesIO(_content(secret)),
             None,
-            passphrase=_for_gpg(passphrase),
+            passphrase=_encode_passphrase(passphrase),
             symmetric="AES256",
             armor=False,
             extra_args=[*_PLAIN, *_STRETCHED],
         )
-    message = _whole(result)
+    message = _read_message(result)
     _check_stretching(message)
     text = armor(
         message,
@@ -68,14 +68,14 @@ def encrypt_key(secret: Secret, passphrase: Secret) -> str:
         ),
     )
     if decrypt_key(text, passphrase).reveal() != secret.reveal():
-        raise ProgramFailed(program="gpg", reason="what it protected it does not give back")
+        raise ProgramFailed(program="gpg", reason="it does not give back what it encrypted")
     return text
 
 
 def decrypt_key(text: str, passphrase: Secret) -> Secret:
     """The secret in a key file with a passphrase. Raises WrongPassphrase, KeyUnusable, ProgramFailed, ProgramMissing.
 
-    Another kind of key file is no key here, wherever it comes from: who can write to a target must not choose the key.
+    It refuses every other kind of key file: somebody who can write to a target must not choose the key.
     """
     try:
         message = passphrase_message(text)
@@ -83,14 +83,16 @@ def decrypt_key(text: str, passphrase: Secret) -> Secret:
         raise KeyUnusable(reason=f"the key file {exc}") from exc
     with _gpg([*_ALONE, "--no-keyring"]) as gpg:
         result = gpg.decrypt_file(
-            io.BytesIO(message), passphrase=_for_gpg(passphrase), extra_args=[f"--max-output={_LONGEST_SECRET}"]
+            io.BytesIO(message),
+            passphrase=_encode_passphrase(passphrase),
+            extra_args=[f"--max-output={_LONGEST_SECRET}"],
         )
-    said = _statuses(result.stderr)
-    if "BADMDC" in said:
+    statuses = _statuses(result.stderr)
+    if "BADMDC" in statuses:
         raise KeyUnusable(reason="the key file was altered, or the passphrase is another one")
-    if "DECRYPTION_FAILED" in said:
+    if "DECRYPTION_FAILED" in statuses:
         raise WrongPassphrase(reason="it does not open the key file")
-    if not said.keys() >= {"DECRYPTION_OKAY", "GOODMDC"} or result.returncode != 0 or "ENC_TO" in said:
+    if not statuses.keys() >= {"DECRYPTION_OKAY", "GOODMDC"} or result.returncode != 0 or "ENC_TO" in statuses:
         raise ProgramFailed(program="gpg", reason=_last_words(result))
     try:
         return parse_secret(result.data.decode("ascii").strip())
@@ -99,13 +101,13 @@ def decrypt_key(text: str, passphrase: Secret) -> Secret:
 
 
 def encrypt_key_to(secret: Secret, fingerprints: Sequence[str], homedir: Path) -> str:
-    """A key file for the owners of OpenPGP keys, which are looked up by full fingerprint in the keyring of `homedir`.
+    """A key file for the owners of OpenPGP keys. It looks the keys up by full fingerprint in the keyring of `homedir`.
 
     Raises UsageWrong for anything but full fingerprints, KeyUnusable naming the key that cannot be encrypted to.
     """
-    wanted = tuple(dict.fromkeys(_full(text) for text in fingerprints))
-    exported = _exported(wanted, homedir)
-    with _keyring(exported) as keyring, _gpg(_ALONE, keyring=keyring) as gpg:
+    wanted = tuple(dict.fromkeys(_parse_fingerprint(text) for text in fingerprints))
+    exported = _export_keys(wanted, homedir)
+    with _hold_keyring(exported) as keyring, _gpg(_ALONE, keyring=keyring) as gpg:
         result = gpg.encrypt_file(
             io.BytesIO(_content(secret)),
             wanted,
@@ -113,7 +115,7 @@ def encrypt_key_to(secret: Secret, fingerprints: Sequence[str], homedir: Path) -
             armor=False,
             extra_args=_PLAIN,
         )
-    message = _whole(result)
+    message = _read_message(result)
     if [tag for tag, _ in packets(message)].count(SESSION_KEY_FOR_PUBLIC_KEY) != len(wanted):
         raise ProgramFailed(program="gpg", reason="it did not encrypt to all of the keys")
     return armor(
@@ -154,7 +156,7 @@ class _Result(Protocol):
 
 
 class _Gpg(gnupg.GPG):  # type: ignore[misc]
-    """gnupg.GPG whose processes end after a while, or when the block around them does."""
+    """gnupg.GPG whose processes end after some time, or with the block around them."""
 
     def _open_subprocess(self, args: list[str], passphrase: bool = False) -> object:
         process = super()._open_subprocess(args, passphrase)
@@ -167,7 +169,7 @@ class _Gpg(gnupg.GPG):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _gpg(options: list[str], home: Path | None = None, keyring: str | None = None) -> Iterator[_Gpg]:
-    """gpg with a home, or without any: then it has nothing to read, and nothing is left of a run that was killed."""
+    """gpg with a home, or without any: then it reads no file, and a killed run leaves nothing behind."""
     gpg = None
     where = [] if home else ["--homedir", _NO_HOME]
     try:
@@ -182,13 +184,17 @@ def _gpg(options: list[str], home: Path | None = None, keyring: str | None = Non
     finally:
         for process, timer in getattr(gpg, "started", ()):
             timer.cancel()
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            _end(process)
+
+
+def _end(process: Any) -> None:  # noqa: ANN401 - python-gnupg has no types
+    if process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
-def _keyring(keys: bytes) -> Iterator[str]:
+def _hold_keyring(keys: bytes) -> Iterator[str]:
     """The path of a keyring in memory."""
     with open(os.memfd_create("tklb-public-keys"), "wb") as stream:
         stream.write(keys)
@@ -200,26 +206,26 @@ def _content(secret: Secret) -> bytes:
     return f"{secret.reveal()}\n".encode("ascii")
 
 
-def _for_gpg(passphrase: Secret) -> str:
-    """Checked, whoever made it: gpg would cut it, or take part of the message for it. In Latin-1 a letter is a byte."""
+def _encode_passphrase(passphrase: Secret) -> str:
+    """The passphrase for python-gnupg: in Latin-1 a letter is a byte. It is checked, or gpg would cut it."""
     content = passphrase_bytes(passphrase)
     check_passphrase(content)
     return content.decode("latin-1")
 
 
-def _whole(result: _Result) -> bytes:
+def _read_message(result: _Result) -> bytes:
     if not result.ok or result.returncode != 0:
         raise ProgramFailed(program="gpg", reason=_last_words(result))
     return result.data
 
 
 def _check_stretching(message: bytes) -> None:
-    """What gpg was asked for, it did: a weaker one would not show until somebody guesses."""
+    """Raise ProgramFailed where gpg stretched the passphrase less than we asked for: nobody would notice."""
     tags = packets(message)
     if [tag for tag, _ in tags] != [SESSION_KEY_FOR_PASSPHRASE, SEALED] or tags[0][1][:4] != b"\x04\x09\x03\x0a":
-        raise ProgramFailed(program="gpg", reason="it did not protect the key as it was told to")
+        raise ProgramFailed(program="gpg", reason="it did not protect the key as it had to")
     if tags[0][1][-1] != 0xFF:
-        raise ProgramFailed(program="gpg", reason="it did not stretch the passphrase as far as it was told to")
+        raise ProgramFailed(program="gpg", reason="it did not stretch the passphrase as far as it had to")
 
 
 def _statuses(stderr: str) -> Mapping[str, str]:
@@ -235,14 +241,14 @@ def _last_words(result: _Result) -> str:
 # ---------------------------------------------------------------- public keys
 
 
-def _full(text: str) -> str:
+def _parse_fingerprint(text: str) -> str:
     found = text.replace(" ", "").upper().removeprefix("0X")
     if not _FINGERPRINT.fullmatch(found):
         raise UsageWrong(reason=f"`{text}` is no full fingerprint of an OpenPGP key (40 hex digits)")
     return found
 
 
-def _exported(wanted: Sequence[str], homedir: Path) -> bytes:
+def _export_keys(wanted: Sequence[str], homedir: Path) -> bytes:
     if not homedir.is_dir():
         raise KeyUnusable(reason=f"the OpenPGP key {wanted[0]} is not known here: there is no {homedir}")
     with _gpg(["--no-autostart", "--no-auto-check-trustdb", "--trust-model=always"], homedir) as gpg:

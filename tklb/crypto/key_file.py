@@ -1,7 +1,7 @@
-"""Key files: the secret as an armoured OpenPGP message that `gpg --decrypt FILE` prints. Three kinds of them.
+"""Key files: the secret as an armoured OpenPGP message that `gpg --decrypt FILE` prints. There are three kinds.
 
-Takes and gives a Secret; touches the one file it is told. A bare key is a single literal packet (RFC 4880, 5.9): so
-small that a few lines here are safer than a gpg process with a home of its own. The other two are made by wrap.py.
+Takes and gives a Secret; touches the file that a caller names. A bare key is a single literal packet (RFC 4880, 5.9): a
+few lines here are safer than a gpg process with a home of its own. key_encryption.py makes the other two kinds.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ _NO_KEY = "is an OpenPGP message, but no tklb key"
 
 
 class KeyKind(StrEnum):
-    """What it takes to open a key file."""
+    """The kinds of key files: what opens each."""
 
     BARE = "bare"
     PASSPHRASE = "passphrase"  # noqa: S105 - it is the word for it
@@ -78,7 +78,7 @@ def write_key_file(path: Path, secret: Secret) -> None:
 
 
 def read_key_text(path: Path) -> str:
-    """The text of a key file of any kind; `-` is standard input. Raises KeyUnusable, saying what is wrong with it."""
+    """The text of a key file of any kind; `-` is standard input. Raises KeyUnusable with the problem."""
     try:
         descriptor = os.dup(0) if str(path) == "-" else os.open(path, os.O_RDONLY | os.O_NOCTTY)
         with os.fdopen(descriptor, "rb") as stream:
@@ -96,7 +96,7 @@ def read_key_text(path: Path) -> str:
 
 
 def kind_of_key_file(text: str) -> KeyKind:
-    """Which kind of key file a text is. Raises KeyUnusable, saying what is wrong with it."""
+    """The kind of a key file. Raises KeyUnusable with the problem."""
     try:
         return _kind(text)
     except ValueError as exc:
@@ -104,7 +104,7 @@ def kind_of_key_file(text: str) -> KeyKind:
 
 
 def open_key(text: str, ask: Callable[[], Secret]) -> Secret:
-    """The secret in a key file somebody gave us. `ask` gives the passphrase; it is called only where there is one.
+    """The secret in a key file of any kind. `ask` gives the passphrase; it is called only where there is one.
 
     Raises KeyUnusable, WrongPassphrase, and what `ask` raises.
     """
@@ -126,7 +126,7 @@ def open_key(text: str, ask: Callable[[], Secret]) -> Secret:
 
 
 def read_key_file(path: Path) -> Secret:
-    """Read a bare key file. Raises KeyUnusable, saying what is wrong with the file."""
+    """Read a bare key file. Raises KeyUnusable with the problem."""
     text = read_key_text(path)
     try:
         return parse_key(text)
@@ -147,7 +147,7 @@ def format_key(secret: Secret) -> str:
 
 
 def parse_key(text: str) -> Secret:
-    """Find the secret in a bare key file, or in what gpg prints of any. Raises ValueError; it continues "FILE ..."."""
+    """The secret in a bare key file, or in the output of gpg. Raises ValueError; its text continues "FILE ..."."""
     with contextlib.suppress(ValueError):
         return parse_secret(text.strip())
     packet = dearmor(text)
@@ -160,7 +160,7 @@ def parse_key(text: str) -> Secret:
 
 
 def read_fingerprint(text: str) -> str:
-    """The fingerprint that a key file names in a comment, "" where it names none. Nobody vouches for it."""
+    """The fingerprint in a comment of a key file, "" where there is none. It is not authenticated."""
     found = (_NAMED.search(comment) for comment in comments_of(text))
     return next((match[1] for match in found if match), "")
 
@@ -188,12 +188,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _give_name(beside: Path, path: Path) -> None:
-    """Give a finished file its name, and never take another's."""
+    """Give a finished file its name, and never replace a file of that name."""
     try:
         os.link(beside, path, follow_symlinks=False)
     except OSError as exc:
         if exc.errno not in _NO_LINKS:
             raise
-        # A USB stick's FAT knows no links. Whoever holds the name may put the file in its place.
+        # The FAT of a USB stick knows no links: take the name with an empty file, then replace that.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         os.rename(beside, path)

@@ -1,7 +1,7 @@
-"""Passphrases: what is one, where they come from, and those made by chance.
+"""Passphrases: check them, read them from files, and make random ones.
 
-A passphrase is a line of bytes, and every byte of it counts: what gpg would cut, or read as something else, is refused
-here. A Secret holds it as text, bytes that are no UTF-8 as lone surrogates (PEP 383). Touches the file it is told.
+A passphrase is one line of bytes, and every byte counts: a passphrase that gpg would cut or misread is refused here. A
+Secret holds it as text, with bytes that are no UTF-8 as lone surrogates (PEP 383). Touches the file of its caller.
 """
 
 import os
@@ -12,20 +12,20 @@ from pathlib import Path
 from tklb.errors import KeyUnusable, WrongPassphrase
 from tklb.model.secret import Secret
 
-LONGEST = 255  # bytes: what gpg's agent takes from a person who types it (MAX_PASSPHRASE_LEN)
+LONGEST = 255  # bytes: the most that gpg's agent takes at its prompt (MAX_PASSPHRASE_LEN)
 
-# No letter or digit that is easily taken for another: i l 1, o 0, s 5, z 2, b 6, g 9, u v.
+# No letter or digit that people confuse with another: i l 1, o 0, s 5, z 2, b 6, g 9, u v.
 _ALPHABET = "abcdefghjkmnpqrstuwxyz3478"
 _GROUPS, _GROUP = 7, 4  # 28 letters of 26: 131 bits
 
 
 def passphrase_bytes(secret: Secret) -> bytes:
-    """What gpg is given for it."""
+    """The bytes that gpg gets for it."""
     return secret.reveal().encode("utf-8", "surrogateescape")
 
 
 def check_passphrase(content: bytes) -> Secret:
-    """Take bytes for a passphrase. Raises WrongPassphrase, which says what is the matter and never repeats them."""
+    """Check bytes and give them as a passphrase. Raises WrongPassphrase, which never repeats them."""
     if not content:
         raise WrongPassphrase(reason="it is empty")
     if b"\0" in content:
@@ -48,14 +48,10 @@ def read_line(path: Path) -> bytes:
     Raises KeyUnusable where it cannot be read, or others can read or change it.
     """
     try:
-        if str(path) == "-":
-            content = _read(0, "standard input")
-        else:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
-            try:
-                content = _read(descriptor, str(path))
-            finally:
-                os.close(descriptor)
+        is_input = str(path) == "-"
+        descriptor = os.dup(0) if is_input else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        with open(descriptor, "rb", buffering=0):
+            content = _read(descriptor, "standard input" if is_input else str(path))
     except OSError as exc:
         raise KeyUnusable(reason=f"cannot read the passphrase file {path}: {exc.strerror}") from exc
     end = 2 if content.endswith(b"\r\n") else 1 if content.endswith(b"\n") else 0
@@ -63,7 +59,7 @@ def read_line(path: Path) -> bytes:
 
 
 def random_passphrase(random: Callable[[int], bytes]) -> Secret:
-    """A passphrase of 131 bits out of `random` (secrets.token_bytes), in groups of four, for typing."""
+    """Make a passphrase of 131 bits from `random` (secrets.token_bytes), in groups of four, for typing."""
     letters = ""
     fair = 256 - 256 % len(_ALPHABET)  # bytes from here on would favour the first letters
     while len(letters) < _GROUPS * _GROUP:

@@ -1,6 +1,6 @@
-"""The recovery sheet as words: what somebody who has never seen the machine does, line by line.
+"""The recovery sheet as text: the steps of a restore for a person who has never seen the machine.
 
-Takes what is known of machine, key and target; gives text. Touches nothing.
+Takes the facts about machine, key and target; gives text. Touches nothing.
 """
 
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from shlex import quote
 from tklb.model.target import TargetUrl
 
 TITLE = "Recovery sheet"
-COMMAND = "     "  # what a line to be typed begins with
+COMMAND = "     "  # the indent of a command to type
 
 
 @dataclass(frozen=True, slots=True)
 class RecoverySheet:
-    """What a recovery sheet tells. `key` is a key file's text, bare or with a passphrase.
+    """The facts on a recovery sheet. `key` is the text of a key file, bare or with a passphrase.
 
-    `place` is where the snapshots are, as it was configured: with its endpoint, and its `region` beside it.
+    `place` is the configured target with its endpoint; `region` is that of its bucket.
     """
 
     hostname: str
@@ -30,7 +30,7 @@ class RecoverySheet:
 
 
 def facts(sheet: RecoverySheet) -> tuple[tuple[str, str], ...]:
-    """Name and value of what is known."""
+    """Names and values of the facts."""
     return (
         ("Machine", sheet.hostname),
         ("Sheet made", sheet.made.strftime("%Y-%m-%d %H:%M UTC")),
@@ -47,7 +47,7 @@ def describe_safekeeping(sheet: RecoverySheet) -> str:
 
 
 def steps(sheet: RecoverySheet) -> tuple[str, ...]:
-    """The way back: lines of text, and commands, which are indented."""
+    """The steps of a restore: lines of text, and indented commands."""
     asks = ", which asks for the passphrase" if sheet.has_passphrase else ""
     return (
         "1. Save the key: scan the square, or type the block, from BEGIN to END, into a file key.asc.",
@@ -104,7 +104,7 @@ def _download(place: TargetUrl, region: str) -> tuple[str, ...]:
 
 
 def _volumes(place: TargetUrl) -> str:
-    """What duplicity is told, quoted: a folder, or for storage of its own kind the address."""
+    """The quoted address for duplicity: a folder, or the target itself where duplicity has its own backend for it."""
     match place.scheme:
         case "file":
             return quote(f"file://{place.path}/volumes")

@@ -1,6 +1,6 @@
-"""The recovery sheet on paper: one A4 page as PDF, and the same as text. Knows segno and reportlab.
+"""The recovery sheet for paper: one A4 page as PDF, and the same as text. Knows segno and reportlab.
 
-Takes a Sheet; gives text and bytes. Touches nothing. The square (a QR code) holds the key file as it is.
+Takes a RecoverySheet; gives text and bytes. Touches nothing. The square (a QR code) holds the whole key file.
 """
 
 import io
@@ -74,7 +74,7 @@ def _blocks(modules: Matrix) -> Iterator[str]:
 
 
 def _draw(canvas: Any, sheet: RecoverySheet, size: float) -> bool:  # noqa: ANN401 - reportlab has no types
-    """Draw the page with letters of a size; whether all of it fits."""
+    """Draw the page with letters of a size. Whether all of it fits."""
     width, height = A4
     top = height - _MARGIN - 16
     canvas.setFont(_BOLD, 16)
@@ -109,7 +109,7 @@ class _Column:
         self._canvas, self._size, self._right = canvas, size, right
 
     def draw(self, text: str, x: float, font: str, end: str = "") -> None:
-        """Draw a text in as many lines as it takes, with `end` after all but the last; words stay whole."""
+        """Draw a text in whole words on as many lines as it needs, with `end` after all lines but the last."""
         self._canvas.setFont(font, self._size)
         room = self._right - x - self._canvas.stringWidth(end, font, self._size)
         *lines, last = simpleSplit(text, font, self._size, room) or [""]
@@ -119,7 +119,7 @@ class _Column:
             self.y -= self._size * 1.3
 
     def draw_broken(self, text: str, x: float) -> None:
-        """Draw a text that nobody types: what is longer than a line goes on in the next, wherever that breaks it."""
+        """Draw a text that nobody types: it breaks anywhere at the end of a line."""
         columns = int((self._right - x) / self._canvas.stringWidth("m", _FIXED, self._size))
         for line in textwrap.wrap(text, columns, break_on_hyphens=False) or [""]:
             self.draw(line, x, _FIXED)
@@ -128,13 +128,12 @@ class _Column:
 def _draw_square(canvas: Any, modules: Matrix, x: float, y: float) -> None:  # noqa: ANN401
     side = _SQUARE / (len(modules) + 2 * _QUIET)
     path = canvas.beginPath()
-    for down, row in enumerate(reversed(modules)):
-        for across, is_dark in enumerate(row):
-            if is_dark:
-                path.rect(x + (across + _QUIET) * side, y + (down + _QUIET) * side, side, side)
+    rows = enumerate(reversed(modules), _QUIET)
+    for across, down in ((across, down) for down, row in rows for across, dark in enumerate(row, _QUIET) if dark):
+        path.rect(x + across * side, y + down * side, side, side)
     canvas.drawPath(path, stroke=0, fill=1)
 
 
 def _printable(text: str) -> str:
-    """What the standard fonts have letters for; the rest is escaped, and is as it is in the text file."""
+    """The text with all letters escaped that the standard fonts lack; the text file has them as they are."""
     return text.encode("latin-1", "backslashreplace").decode("latin-1")

@@ -1,7 +1,7 @@
-"""The secret every volume is encrypted with, and what is derived from it.
+"""The secret that encrypts every volume, and its fingerprint.
 
-Takes 32 random bytes, gives text a person can type and gpg takes as passphrase; keeps it in one file that only
-its owner reads. Touches that file alone.
+Takes 32 random bytes; gives text that people can type and that gpg takes as a passphrase. Keeps it in one file that
+only its owner can read. Touches that file alone.
 """
 
 import base64
@@ -9,11 +9,10 @@ import hashlib
 import hmac
 import os
 import re
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from tklb.base.fs import private_folder, write_atomic
+from tklb.base.fs import is_plain, private_folder, write_atomic
 from tklb.errors import KeyUnusable
 from tklb.model.secret import Secret
 
@@ -23,25 +22,25 @@ _LONGEST_FILE = 4096
 
 
 def make_secret(random: Callable[[int], bytes]) -> Secret:
-    """Make a secret of 256 bits out of `random` (secrets.token_bytes): base32 in groups of four, for typing."""
+    """Make a secret of 256 bits from `random` (secrets.token_bytes): base32 in groups of four, for typing."""
     text = base64.b32encode(random(SECRET_BYTES)).decode("ascii").rstrip("=")
     return Secret("-".join(text[start : start + 4] for start in range(0, len(text), 4)))
 
 
 def parse_secret(text: str) -> Secret:
-    """Take text for a secret, or raise ValueError; the message never repeats the text."""
+    """Parse a secret. Raises ValueError, whose message never repeats the text."""
     if not _SHAPE.fullmatch(text):
         raise ValueError("it is not 13 groups of four letters and digits")
     return Secret(text)
 
 
 def write_secret(path: Path, secret: Secret) -> None:
-    """Keep the secret, mode 0600, whole or not at all."""
+    """Write the secret to a file of mode 0600, whole or not at all."""
     write_atomic(path, f"{secret.reveal()}\n".encode("ascii"))
 
 
 def read_secret(path: Path) -> Secret:
-    """Read what write_secret wrote; raise KeyUnusable where it is missing, damaged or readable by others."""
+    """Read the file of write_secret(). Raises KeyUnusable where it is missing, damaged or readable by others."""
     try:
         return parse_secret(_read_private(path).decode("ascii").strip())
     except (ValueError, UnicodeDecodeError) as exc:
@@ -49,20 +48,20 @@ def read_secret(path: Path) -> Secret:
 
 
 def write_older(folder: Path, secret: Secret) -> None:
-    """Keep a secret that is being replaced: what it has encrypted can be read on."""
+    """Keep a secret that a new one replaces: older snapshots still need it."""
     write_secret(private_folder(folder) / fingerprint(secret), secret)
 
 
 def read_older(folder: Path) -> tuple[Secret, ...]:
-    """The secrets that write_older() kept; raise KeyUnusable as read_secret() does."""
+    """The secrets of write_older(). Raises KeyUnusable as read_secret() does."""
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     return tuple(read_secret(folder / name) for name in names if not name.endswith(".new"))
 
 
 def fingerprint(secret: Secret) -> str:
-    """A name for the secret that tells nothing about it: four groups of four hex digits.
+    """The fingerprint of the secret, which reveals nothing about it: four groups of four hex digits.
 
-    The start of a block of HKDF-Expand (RFC 5869); no extract step, for the secret is uniformly random.
+    It is the start of a block of HKDF-Expand (RFC 5869), without the extract step, as the secret is uniformly random.
     """
     digits = hmac.digest(secret.reveal().encode("ascii"), b"tklb 1 fingerprint\x01", hashlib.sha256).hex()
     return "-".join(digits[start : start + 4] for start in range(0, 16, 4))
@@ -75,7 +74,7 @@ def _read_private(path: Path) -> bytes:
         raise KeyUnusable(reason=f"{path}: {exc.strerror}") from exc
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if not is_plain(status):
             raise KeyUnusable(reason=f"{path} is not a plain file")
         if status.st_uid != os.geteuid():
             raise KeyUnusable(reason=f"{path} belongs to uid {status.st_uid}")

@@ -149,7 +149,7 @@ class Engine:
             volumes=volumes or private_folder(work / "volumes"),
             archive=private_folder((work if volumes else self.cache) / f"archive-{_key(prefix)}"),
             temporary=private_folder(work / "temporary"),
-            front=write_gpg_launcher(self.cache / f"gpg-{_key(prefix)}"),
+            gpg=write_gpg_launcher(self.cache / f"gpg-{_key(prefix)}"),
         )
 
 

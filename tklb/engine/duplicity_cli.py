@@ -1,7 +1,7 @@
-"""How duplicity 3.2.1 is spoken to from outside: its arguments, its log codes, the names of its files.
+"""The outside of duplicity 3.2.1: its arguments and its log codes.
 
-Pure: takes values, gives argument lists and verdicts. What must be changed inside it is in worker.py; the two are all
-that depends on its version, and both refuse to work with another one.
+Pure: takes values, gives argument lists and verdicts. worker.py changes its inside; that module refuses to work with
+any other version.
 """
 
 import re
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from tklb.crypto.gpg import GPG_OPTIONS
 
-ENCODE, DECODE = "encode", "decode"  # what our worker is told to do
+ENCODE, DECODE = "encode", "decode"  # the tasks of our worker
 
 _SPACE_CODES = {35, 53}  # log.ErrorCode.not_enough_freespace, backend_no_space
 _SPACE_WORDS = ("No space left on device", "Errno 28", "Disk quota exceeded", "Errno 122")
@@ -34,7 +34,7 @@ class Folders:
     volumes: Path
     archive: Path
     temporary: Path
-    front: Path  # the program that stands in for gpg
+    gpg: Path  # the program that stands in for gpg
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class SetOptions:
 
 
 def backup_arguments(folders: Folders, source: bytes, order: SetOptions) -> list[bytes]:
-    """Make a set. Unless told to synchronise, duplicity goes by the archive and by the mere names of the volumes."""
+    """The arguments to make a set. Without `synchronise` duplicity trusts its archive and the names of the volumes."""
     options = [
         "full" if order.full else "incremental",
         f"--current-time={_seconds(order.time)}",
@@ -63,12 +63,12 @@ def backup_arguments(folders: Folders, source: bytes, order: SetOptions) -> list
 
 
 def restore_arguments(folders: Folders, stage: Path, prefix: str, time: datetime) -> list[bytes]:
-    """Decode the chain up to `time`. `stage` must be empty."""
+    """The arguments to decode the chain up to `time`. `stage` must be empty."""
     options = [
         "restore",
         f"--restore-time={_seconds(time)}",
         "--numeric-owner",
-        # It wants room for more than two volumes of this size; but ours are links.
+        # It demands room for more than two volumes of this size, but ours are links.
         "--volsize=1",
         *_common(folders, prefix),
     ]
@@ -76,7 +76,7 @@ def restore_arguments(folders: Folders, stage: Path, prefix: str, time: datetime
 
 
 def parse_log(text: str) -> Iterator[LogEntry]:
-    """Read what --log-fd wrote: a line of level and code, then the words, each line after a dot, then an empty line."""
+    """Parse the output of --log-fd: a line of level and code, text lines that begin with a dot, an empty line."""
     for block in text.split("\n\n"):
         head, *lines = block.strip("\n").split("\n")
         level, _, rest = head.partition(" ")
@@ -86,7 +86,7 @@ def parse_log(text: str) -> Iterator[LogEntry]:
 
 
 def select_problems(entries: Iterable[LogEntry]) -> tuple[LogEntry, ...]:
-    """The errors and warnings that are not known to be harmless."""
+    """The errors and warnings, except those that are known to be harmless."""
     loud = (entry for entry in entries if entry.level in ("ERROR", "WARNING"))
     return tuple(entry for entry in loud if not any(known.fullmatch(entry.text) for known in _HARMLESS))
 
@@ -96,7 +96,7 @@ def is_about_space(entry: LogEntry) -> bool:
 
 
 def reason(entry: LogEntry) -> str:
-    """One line for a person out of a message that may be a traceback or the log of gpg."""
+    """One line for people, out of a message that may be a traceback or the log of gpg."""
     lines = [line.strip() for line in entry.text.split("\n") if line.strip()]
     said_by_gpg = [line for line in lines if line.startswith("gpg: ")]
     if said_by_gpg:
@@ -111,10 +111,10 @@ def _common(folders: Folders, prefix: str) -> list[str]:
         f"--archive-dir={folders.archive.parent}",
         f"--name={folders.archive.name}",
         f"--tempdir={folders.temporary}",
-        f"--gpg-binary={folders.front}",
+        f"--gpg-binary={folders.gpg}",
         *([f"--file-prefix={prefix}"] if prefix else []),
         f"--gpg-options={GPG_OPTIONS}",
-        # It only ever meets a local folder: trying again would only hide what is wrong.
+        # It works on a local folder only: another try would only hide the problem.
         "--num-retries=1",
         "--backend-retry-delay=0",
         "--verbosity=warning",

@@ -1,10 +1,10 @@
-"""A stand-in for gpg that compresses faster than gpg does; duplicity is given it as --gpg-binary.
+"""A stand-in for gpg that compresses faster; duplicity gets it as --gpg-binary.
 
-Takes gpg's arguments and a stream on standard input; gives what gpg gives. Where something is to be encrypted, the
-stream becomes an OpenPGP literal packet inside a compressed packet (RFC 4880, 5.9 and 5.6), deflated by ISA-L in a
-fifth of the time that gpg's zlib takes, and gpg only encrypts: any gpg reads the result. What is packed already is
-stored as it is, which saves most of the time that gpg takes to unpack it. All else is left to gpg.
-Started for every volume, so it imports next to nothing. Touches nothing but its pipes.
+Takes the arguments of gpg and a stream on standard input; gives what gpg gives. To encrypt, it puts the stream into an
+OpenPGP literal packet inside a compressed packet (RFC 4880, 5.9 and 5.6), deflated by ISA-L in a fifth of the time of
+gpg's zlib. gpg then only encrypts, and any gpg reads the result. Content that does not compress is stored as it is,
+which saves most of the time of unpacking. It leaves everything else to gpg.
+It starts for every volume, so it imports next to nothing. Touches nothing but its pipes.
 """
 
 import fcntl
@@ -35,11 +35,11 @@ Write = Callable[[bytes], object]
 
 
 class SourceLost(Exception):
-    """The process that fed us is gone: what came is a part of what should have come."""
+    """The process that wrote to us is gone: the stream may be incomplete."""
 
 
 class Packet:
-    """A packet whose length is not known when it begins: parts of a power of two, then the rest."""
+    """A packet of unknown length: parts whose sizes are a power of two, then the rest."""
 
     def __init__(self, tag: int, write: Write) -> None:
         self._write = write
@@ -57,25 +57,25 @@ class Packet:
 
 
 class Deflate:
-    """A raw deflate stream (RFC 1951) in which content that does not compress stands as it is."""
+    """A raw deflate stream (RFC 1951) that stores content that does not compress."""
 
     def __init__(self) -> None:
         from isal import isal_zlib
 
         self._isal = isal_zlib
-        self._run = self._begun()
+        self._run = self._new_run()
 
     def compress(self, content: bytes) -> bytes:
         if not self._is_packed(content):
             return self._run.compress(content)
-        # What comes later must not refer to what this compressor has never seen: it ends here, on a whole byte.
-        before, self._run = self._run.flush(self._isal.Z_FULL_FLUSH), self._begun()
+        # Later content must not refer to content that this compressor has not seen: it ends here, on a whole byte.
+        before, self._run = self._run.flush(self._isal.Z_FULL_FLUSH), self._new_run()
         return before + _store_blocks(content)
 
     def flush(self) -> bytes:
         return self._run.flush()
 
-    def _begun(self) -> "isal_zlib.Compress":
+    def _new_run(self) -> "isal_zlib.Compress":
         return self._isal.compressobj(_LEVEL, self._isal.DEFLATED, -15)
 
     def _is_packed(self, content: bytes) -> bool:
@@ -104,7 +104,7 @@ def _length(count: int) -> bytes:
 
 
 def compress(read: Callable[[int], bytes], write: Write) -> None:
-    """Turn the stream that `read` gives into a compressed packet."""
+    """Turn the stream of `read` into a compressed packet."""
     deflate = Deflate()
     outer = Packet(_COMPRESSED, write)
     outer.write(_RAW_DEFLATE)
@@ -118,7 +118,7 @@ def compress(read: Callable[[int], bytes], write: Write) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Be gpg; give its exit status."""
+    """Do what gpg does with these arguments, and give its exit status."""
     if ENCRYPT not in arguments:
         os.execvp(GPG, [GPG, *arguments])  # noqa: S606 - no shell is wanted
     parent = os.getppid()
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str]) -> int:
         # A message that ends here would look whole.
         os.kill(pid, _KILL)
         _wait_exit(pid)
-        sys.stderr.write(f"gpg front: {type(exc).__name__}: {exc}\n")
+        sys.stderr.write(f"gpg filter: {type(exc).__name__}: {exc}\n")
         return 1
     return _wait_exit(pid)
 
@@ -160,7 +160,7 @@ def _reader(parent: int) -> Callable[[int], bytes]:
     def read(count: int) -> bytes:
         content = os.read(0, count)
         if not content and os.getppid() != parent:
-            raise SourceLost("the process that fed it is gone")
+            raise SourceLost("the process that wrote to it is gone")
         return content
 
     return read

@@ -1,7 +1,7 @@
-"""Run duplicity in its own process, watch it, and judge how it ended.
+"""Run duplicity in a process of its own, watch it, and check how it ended.
 
-Takes arguments and folders, gives the report of what it read. The secret goes into that process's environment and
-nowhere else. Touches nothing itself. Raises ProgramFailed, NoSpace, TargetFull.
+Takes arguments and folders; gives its report. The secret goes into the environment of that process and nowhere else.
+Touches nothing itself. Raises ProgramFailed, NoSpace, TargetFull.
 """
 
 import os
@@ -25,7 +25,7 @@ _ANY_STATUS = range(-64, 256)
 
 @dataclass(frozen=True, slots=True)
 class ReportLine:
-    """One line of the report; worker.py tells the kinds."""
+    """One line of the report; worker.py lists the kinds."""
 
     kind: bytes
     size: int
@@ -35,9 +35,9 @@ class ReportLine:
 
 @dataclass(frozen=True, slots=True)
 class WorkerJob:
-    """`task` is ENCODE or DECODE, `names` and `forced` are lists for the worker. What comes out is in `destination`.
+    """One run of duplicity. `task` is ENCODE or DECODE, `names` and `forced` are files of names for the worker.
 
-    `patience` is in seconds.
+    The results go below `destination`. `patience` is in seconds.
     """
 
     task: str
@@ -52,9 +52,9 @@ class WorkerJob:
 
 
 def run_duplicity(job: WorkerJob) -> tuple[ReportLine, ...]:
-    """Run one job to its end, and give what it reported, but for its progress.
+    """Run one job to its end, and give its report without the progress.
 
-    Any complaint of duplicity that is not known to be harmless is a failure.
+    Any error or warning of duplicity is a failure, except those that are known to be harmless.
     """
     temporary = str(job.folders.temporary)
     # In memory: a full disk must not swallow the message that it is full.
@@ -73,17 +73,17 @@ def run_duplicity(job: WorkerJob) -> tuple[ReportLine, ...]:
             watch=_LifeWatch(report.fileno(), log.fileno(), job),
         )
         log.seek(0)
-        complaints = duplicity_cli.select_problems(
+        problems = duplicity_cli.select_problems(
             duplicity_cli.parse_log(log.read().decode("utf-8", "backslashreplace"))
         )
-        if result.status or complaints or result.stderr:
-            raise _failure(job, result, complaints)
+        if result.status or problems or result.stderr:
+            raise _failure(job, result, problems)
         report.seek(0)
         return tuple(line for line in parse_report(report.read()) if line.kind != b"moved")
 
 
 def parse_report(content: bytes) -> Iterator[ReportLine]:
-    """Read what the worker wrote; a torn last line, of a worker that was killed, is left out."""
+    """Parse a report; the torn last line of a killed worker is left out."""
     for line in content.split(b"\0")[:-1]:
         kind, first, *rest = line.split(b"\t", 3)
         if kind == b"failed":
@@ -93,7 +93,7 @@ def parse_report(content: bytes) -> Iterator[ReportLine]:
 
 
 class _LifeWatch:
-    """Called twice a second: tells how much was read, and ends a run in which nothing moves any more."""
+    """Called twice a second: reports the bytes that were read, and ends a run in which nothing moves any more."""
 
     def __init__(self, report: int, log: int, job: WorkerJob) -> None:
         self._report, self._log, self._job = report, log, job
@@ -123,24 +123,24 @@ class _LifeWatch:
 
 
 def _traffic(worker: int) -> bytes:
-    """All that the process has read and written so far, as proc(5) counts it."""
+    """The bytes that the process has read and written so far, as proc(5) counts them."""
     try:
         return Path(f"/proc/{worker}/io").read_bytes()
     except OSError:
         return b""
 
 
-def _failure(job: WorkerJob, result: ProcessResult, complaints: Sequence[LogEntry]) -> TklbError:
-    if any(duplicity_cli.is_about_space(entry) for entry in complaints):
+def _failure(job: WorkerJob, result: ProcessResult, problems: Sequence[LogEntry]) -> TklbError:
+    if any(duplicity_cli.is_about_space(entry) for entry in problems):
         return _full(job)
     said = result.stderr.decode("utf-8", "backslashreplace").strip().split("\n")[-1]
-    reason = duplicity_cli.reason(complaints[0]) if complaints else said or "it said nothing"
+    reason = duplicity_cli.reason(problems[0]) if problems else said or "it said nothing"
     ending = f"signal {-result.status}" if result.status < 0 else f"exit status {result.status}"
     return ProgramFailed(program="duplicity", reason=f"{reason} ({ending})")
 
 
 def _full(job: WorkerJob) -> TklbError:
-    """Which disk is full: the one that has less room left, of the destination's and the cache's."""
+    """The failure of the disk that is full: of destination and cache, the one with less room left."""
     archive, destination = job.folders.archive, job.destination
     if os.statvfs(archive).f_bavail < os.statvfs(destination).f_bavail:
         return NoSpace(path=archive, reason="its file system is full")

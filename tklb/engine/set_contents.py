@@ -1,8 +1,8 @@
-"""What a set of the engine holds, without decoding it: which names, and in which of its volumes each lies.
+"""List the names in a set of the engine without decoding it, and the volume of each.
 
-Takes opened manifests and signature archives of duplicity 3.2.1 (duplicity's manifest.py and diffdir.py write them);
-gives names as duplicity's indexes: the parts of a path, the empty one for the root, in the order of tuples. Pure, but
-for reading the stream it is given.
+Takes decrypted manifests and signature archives of duplicity 3.2.1 (its manifest.py and diffdir.py write them). Gives
+names as duplicity's indexes: the parts of a path, the empty tuple for the root, in the order of tuples. Pure, except
+that it reads the stream of its caller.
 """
 
 import re
@@ -20,14 +20,14 @@ _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 class Span(NamedTuple):
-    """The names in a volume, from the first to the last; both may go on in a neighbour."""
+    """The names in a volume, from the first to the last; both may continue in a neighbour."""
 
     first: Index
     last: Index
 
 
 class State(StrEnum):
-    """What became of a name in a set: a regular file, a folder, anything else that is there, or nothing."""
+    """The state of a name in a set: a regular file, a folder, anything else that is there, or nothing."""
 
     FILE = "signature"
     OTHER = "snapshot"
@@ -36,10 +36,10 @@ class State(StrEnum):
 
 
 def parse_manifest(text: bytes) -> dict[int, Span]:
-    """The names in every volume of a set that holds any. Raises ValueError.
+    """The names in every volume of a set, by its number; volumes without names are left out. Raises ValueError.
 
-    duplicity ends a set with a volume of nothing where the one before it became full with the last name; it then
-    writes the whole set for its names.
+    Where the last name fills a volume, duplicity ends the set with an empty one; it then writes the names of the whole
+    set for that.
     """
     spans = dict(_spans(text.split(b"\n")))
     order = sorted(spans)
@@ -54,8 +54,9 @@ def _spans(lines: Iterable[bytes]) -> Iterator[tuple[int, Span]]:
             number, bounds = int(heading[1]), {}
         elif number and (bound := _BOUND.fullmatch(line)):
             bounds[bound[1]] = _index(bound[2])
-            if len(bounds) == len(Span._fields):
-                yield number, Span(bounds[b"StartingPath"], bounds[b"EndingPath"])
+        if bounds.keys() == {b"StartingPath", b"EndingPath"}:
+            yield number, Span(bounds[b"StartingPath"], bounds[b"EndingPath"])
+            bounds = {}
 
 
 def _index(quoted: bytes) -> Index:
@@ -69,11 +70,11 @@ def _index(quoted: bytes) -> Index:
 
 
 def read_signatures(stream: IO[bytes]) -> Iterator[tuple[Index, State]]:
-    """Every name that a set says something of, in order, from its signature archive. Raises ValueError."""
+    """Every name in the signature archive of a set, in order, with its state. Raises ValueError."""
     try:
         with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
             while member := archive.next():
-                archive.members = []  # type: ignore[attr-defined]  # else it keeps them all
+                archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps them all
                 word, _, name = member.name.encode("utf-8", "surrogateescape").partition(b"/")
                 state = State.FOLDER if member.isdir() else State(word.decode("ascii"))
                 yield tuple(name.split(b"/")) if name else (), state

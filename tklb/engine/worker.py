@@ -1,25 +1,25 @@
-"""duplicity in a process of its own, with the few changes we need made inside it; see dialect.py for the outside.
+"""duplicity in a process of its own, with a few changes inside it; duplicity_cli.py knows its outside.
 
-Takes the descriptor of a report, the process that started it, what is to be done, one or two lists of names and
-duplicity's own arguments. Gives duplicity's exit status and, in the report, what became of every file it read:
+Takes the descriptor of a report, the process that started it, its task, one or two lists of names, and the arguments
+of duplicity. Gives the exit status of duplicity and, in the report, the fate of every file that it read:
 
     stored|changed TAB size TAB sha256 TAB path NUL      the content that is in the snapshot now, and its digest
     failed TAB reason TAB TAB path NUL                   not stored, or in part
     moved TAB bytes NUL                                  progress
     worker TAB process NUL                               the first line
 
-What is changed in duplicity 3.2.1, and why nothing outside it would do:
-- Files are picked by our own iterator: `--files-from` wants UTF-8 and takes a carriage return for the end of a line.
-- What is stored is hashed as it is read. duplicity ends with status 0 and "Errors 0" after a read error in mid-file.
-- A file that must be taken anew compares as changed: duplicity sees no edit that keeps size and second.
-- A file is only read where its name leads without a symlink, and only if it is the very file that was looked at:
-  a local user may put links in the way while root reads.
-- On restore, nothing is written below what is no folder, for the same reason.
-- On restore, a folder or device that cannot be made says why: duplicity swallows that the disk is full.
-- On restore, volumes may still be on their way: it waits for each when it needs it.
-- What it logs reaches us whatever the names in it are.
-- Only the local back end is loaded, the host name is not looked up in the network, volumes are moved or linked, not
-  copied, signatures are packed by ISA-L, and no program is started to ask for its version: small runs are many.
+The changes in duplicity 3.2.1, and why they cannot be made from outside:
+- Our own iterator picks the files: `--files-from` takes UTF-8 only, and a carriage return ends a line there.
+- It hashes content while it reads. duplicity ends with status 0 and "Errors 0" after a read error in mid-file.
+- A file that must be read again compares as changed: duplicity sees no edit that keeps size and second.
+- It reads a file only where its name leads without a symlink, and only if it is still the same file: a local user may
+  put links in the way while root reads.
+- On restore it writes nothing below a name that is no folder, for the same reason.
+- On restore a folder or device that cannot be made gives the reason: duplicity hides that the disk is full.
+- On restore it waits for volumes that are not there yet.
+- Its log reaches us with any name in it.
+- Small runs are many, so it loads only the local backend, does not look up the host name in the network, moves or links
+  volumes instead of copying them, packs signatures with ISA-L, and starts no program to ask for a version.
 """
 
 import ctypes
@@ -52,7 +52,7 @@ Untyped = Any  # what duplicity makes: it has no types
 
 
 class WorkerReport:
-    """Writes what became of the files."""
+    """Writes the fate of every file."""
 
     def __init__(self, descriptor: int) -> None:
         self._stream = open(descriptor, "ab")  # noqa: SIM115 - open as long as the process
@@ -62,21 +62,21 @@ class WorkerReport:
         self._write(b"worker", b"%d" % os.getpid())
         self._stream.flush()
 
-    def stored(self, path: bytes, size: int, sha256: str, *, changed: bool) -> None:
+    def add_stored(self, path: bytes, size: int, sha256: str, *, changed: bool) -> None:
         self._write(b"changed" if changed else b"stored", b"%d" % size, sha256.encode(), path)
 
-    def failed(self, path: bytes, reason: str) -> None:
+    def add_failed(self, path: bytes, reason: str) -> None:
         self._write(b"failed", reason.replace("\t", " ").encode(), b"", path)
 
-    def moved(self, count: int) -> None:
+    def count_moved(self, count: int) -> None:
         self._moved += count
         if self._moved >= _MOVED_EVERY:
             self._write(b"moved", b"%d" % self._moved)
             self._stream.flush()
             self._moved = 0
 
-    def waiting(self) -> None:
-        """Say that there is life."""
+    def show_life(self) -> None:
+        """Show that the process still works."""
         self._write(b"moved", b"0")
         self._stream.flush()
 
@@ -88,7 +88,7 @@ class WorkerReport:
 
 
 class WatchedReader:
-    """A source file as duplicity reads it: hashed on the way, and watched for changes."""
+    """A source file for duplicity: it hashes the content, and notices changes during the reading."""
 
     def __init__(self, name: bytes, seen: os.stat_result, report: WorkerReport) -> None:
         self.name = name
@@ -110,17 +110,17 @@ class WatchedReader:
         self._left = self._left - len(block) if len(block) == wanted else 0
         self._digest.update(block)
         self._size += len(block)
-        self._report.moved(len(block))
+        self._report.count_moved(len(block))
         return block
 
     def close(self) -> None:
         after = os.fstat(self._stream.fileno())
         self._stream.close()
         if self._error:
-            self._report.failed(self.name, f"read error: {self._error.strerror}")
+            self._report.add_failed(self.name, f"read error: {self._error.strerror}")
             return
         changed = _state(after) != _state(self._before) or self._size != after.st_size
-        self._report.stored(self.name, self._size, self._digest.hexdigest(), changed=changed)
+        self._report.add_stored(self.name, self._size, self._digest.hexdigest(), changed=changed)
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int]:
@@ -128,7 +128,7 @@ def _state(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def _open_very(name: bytes, seen: os.stat_result) -> int:
-    """Open the file that was `seen` under a name no link is part of, leaving its access time alone."""
+    """Open the file that was `seen`, by a name without links, and keep its access time."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(name, flags | os.O_NOATIME)
@@ -143,7 +143,7 @@ def _open_very(name: bytes, seen: os.stat_result) -> int:
 
 
 def pick(names: Sequence[bytes]) -> Iterator[Index]:
-    """The names as duplicity's indexes, in its order, each after all folders above it; the root comes first."""
+    """Give the names as indexes of duplicity, in its order, each after all folders above it, the root first."""
     yield ()
     previous: Index = ()
     for index in sorted({tuple(name.split(b"/")) for name in names if name}):
@@ -156,10 +156,10 @@ def pick(names: Sequence[bytes]) -> Iterator[Index]:
 
 
 def run_backup(report: WorkerReport, names: Sequence[bytes], forced: frozenset[bytes]) -> None:
-    """Change duplicity so that it takes `names`, those in `forced` whether they look changed or not."""
+    """Change duplicity so that it stores `names`, and those in `forced` even if they look unchanged."""
     from duplicity import cli_main, config, diffdir, path
 
-    class SourceFile(path.Path):  # type: ignore[misc]
+    class PickedFile(path.Path):  # type: ignore[misc]
         def open(self, mode: str = "rb") -> WatchedReader:
             assert mode == "rb"
             return WatchedReader(self.name, self.stat, report)
@@ -173,9 +173,9 @@ def run_backup(report: WorkerReport, names: Sequence[bytes], forced: frozenset[b
         blocked: Index | None = None
         for index in pick(names):
             if blocked is not None and index[: len(blocked)] == blocked:
-                report.failed(_name(root, index), "its folder vanished")
+                report.add_failed(_name(root, index), "its folder vanished")
                 continue
-            found = _look_up(SourceFile, root, index, report)
+            found = _look_up(PickedFile, root, index, report)
             if found is None:
                 continue
             yield found
@@ -185,7 +185,7 @@ def run_backup(report: WorkerReport, names: Sequence[bytes], forced: frozenset[b
         config.select = selection(os.path.realpath(config.local_path.name))
 
     def unreadable(exc: Exception, new_path: Untyped, *_signature: Untyped) -> None:
-        report.failed(new_path.name, getattr(exc, "strerror", None) or str(exc))
+        report.add_failed(new_path.name, getattr(exc, "strerror", None) or str(exc))
 
     cli_main.set_selection = select
     diffdir.delta_iter_error_handler = unreadable
@@ -196,40 +196,42 @@ def _name(root: bytes, index: Index) -> bytes:
 
 
 def _look_up(kind: Callable[[bytes, Index], Untyped], root: bytes, index: Index, report: WorkerReport) -> Untyped:
-    """The object of that name, or None where there is none that a tar file could hold; that is reported."""
+    """The object of that name. None, with a line in the report, where there is none that a tar file can hold."""
     from duplicity.path import PathException
 
     try:
         found = kind(root, index)
     except (OSError, PathException) as exc:
-        report.failed(_name(root, index), getattr(exc, "strerror", None) or "it became what cannot be stored")
+        report.add_failed(
+            _name(root, index), getattr(exc, "strerror", None) or "it became something that cannot be stored"
+        )
         return None
     if not found.exists():
-        report.failed(_name(root, index), "it vanished")
+        report.add_failed(_name(root, index), "it vanished")
         return None
     return found
 
 
-def run_restore(report: WorkerReport, coming: Sequence[bytes]) -> None:
-    """Change duplicity so that it waits for the volumes `coming`, each of which appears whole.
+def run_restore(report: WorkerReport, incoming: Sequence[bytes]) -> None:
+    """Change duplicity so that it waits for the volumes `incoming`, each of which appears whole.
 
-    And so that it writes nothing below what is no folder, and says why it could not make something.
+    It then also writes nothing below a name that is no folder, and gives the reason where it could not make something.
     """
     from duplicity import backend, errors, patchdir, path
 
     integrate = patchdir.integrate_patch_iters
 
-    def guarded(parts: Untyped) -> Iterator[Untyped]:
+    def check_parents(parts: Untyped) -> Iterator[Untyped]:
         folders: list[Index] = []
         for found in integrate(parts):
             parent = found.index[:-1]
             while folders and folders[-1] != parent[: len(folders[-1])]:
                 folders.pop()
             if found.index and (not folders or folders[-1] != parent):
-                raise errors.FatalError(f"{os.fsdecode(found.get_relative_path())} lies below what is no folder")
+                raise errors.FatalError(f"{os.fsdecode(found.get_relative_path())} lies below a name that is no folder")
             if found.isdir():
                 folders.append(found.index)
-            report.moved(getattr(found.stat, "st_size", 0) or 0)
+            report.count_moved(getattr(found.stat, "st_size", 0) or 0)
             yield found
 
     def make_folder(self: Untyped) -> None:
@@ -240,13 +242,13 @@ def run_restore(report: WorkerReport, coming: Sequence[bytes]) -> None:
         os.mknod(self.name, stat.S_IFBLK if kind == "b" else stat.S_IFCHR, os.makedev(major, minor))
         self.setdata()
 
-    backend.import_backends = lambda: _load_local(report, coming)
-    patchdir.integrate_patch_iters = guarded
+    backend.import_backends = lambda: _load_local(report, incoming)
+    patchdir.integrate_patch_iters = check_parents
     path.Path.mkdir, path.Path.makedev = make_folder, make_device
 
 
-def _hasten(report: WorkerReport) -> None:
-    """What a small run would spend most of its time on."""
+def _speed_up(report: WorkerReport) -> None:
+    """Leave out what would take most of the time of a small run."""
     from duplicity import backend, dup_main, gpg
     from isal.igzip import IGzipFile
 
@@ -262,7 +264,7 @@ def _hasten(report: WorkerReport) -> None:
 
 
 def _log_every_name() -> None:
-    """Let the log take names that are not UTF-8: duplicity loses the whole message, a warning as well."""
+    """Let the log take names that are not UTF-8: duplicity would lose the whole message, even a warning."""
     from duplicity import log
 
     def add_fd(descriptor: int) -> None:
@@ -274,10 +276,10 @@ def _log_every_name() -> None:
     log.add_fd = add_fd
 
 
-def _load_local(report: WorkerReport, coming: Sequence[bytes]) -> None:
-    """Load the one back end. `coming` are all the files it has to show, those that are not there yet included."""
+def _load_local(report: WorkerReport, incoming: Sequence[bytes]) -> None:
+    """Load the local backend. `incoming` are all files to list, also those that are not there yet."""
     local = importlib.import_module("duplicity.backends.localbackend").LocalBackend
-    copy, names = local._get, frozenset(coming)  # noqa: SLF001
+    copy, names = local._get, frozenset(incoming)  # noqa: SLF001
 
     def get(here: Untyped, name: bytes, destination: Untyped) -> None:
         source = here.remote_pathdir.append(name).name
@@ -286,19 +288,19 @@ def _load_local(report: WorkerReport, coming: Sequence[bytes]) -> None:
             time.sleep(_LOOK)
             looks += 1
             if looks % _ALIVE_EVERY == 0:
-                report.waiting()
+                report.show_life()
         try:
             os.link(source, destination.name)
         except OSError:
             copy(here, name, destination)
 
     local._get = get  # noqa: SLF001
-    if coming:
-        local._list = lambda _here: list(coming)  # noqa: SLF001
+    if incoming:
+        local._list = lambda _here: list(incoming)  # noqa: SLF001
 
 
 def _shield(parent: int) -> None:
-    """End with the process that started us, leave no core file, and ask no name server who we are."""
+    """End with the process that started us, leave no core file, and ask no name server for our name."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise SystemExit(1)
@@ -328,7 +330,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     report = WorkerReport(int(descriptor))
     report.begin()
-    _hasten(report)
+    _speed_up(report)
     _log_every_name()
     if task == ENCODE:
         run_backup(report, _read_names(names), frozenset(_read_names(forced)) if forced else frozenset())

@@ -34,7 +34,7 @@ class StepKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One deed of a plan. `item` is what a person would call it: a path, a package, a service."""
+    """One step of a plan. `item` names it for people: a path, a package, a service."""
 
     kind: StepKind
     item: bytes
@@ -48,8 +48,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a restore would do, in order. `folder_times` (path, mtime in ns) are set when all else in a folder is done;
-    alone they are no difference, so a plan that has nothing else is empty."""
+    """The steps of a restore, in order.
+
+    `folder_times` (path, mtime in ns) are set after all other changes in a folder. They are no difference by
+    themselves, so a plan with nothing else is empty.
+    """
 
     snapshot: str
     steps: tuple[Step, ...] = ()

@@ -1,17 +1,16 @@
-"""What a run could not take or put back, and what it did."""
+"""The report of a run, and the items that it skipped."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Self
 
 from tklb.errors import COMPLETE, INCOMPLETE
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Something that could not be taken or put back. `item` is a path or `package:NAME`, `user:NAME`, ...
+    """Something that a run could not take or put back. `item` is a path or `package:NAME`, `user:NAME`, ...
 
-    `status` is the exit status that it gives a run which is complete but for it.
+    `status` is the exit status of a run that is complete otherwise.
     """
 
     item: bytes
@@ -47,17 +46,14 @@ class SkippedItems:
 
 
 def status_of(skipped: Iterable[Skipped]) -> int:
-    """The exit status of a run that is complete but for `skipped`."""
+    """The exit status of a run that is complete apart from `skipped`."""
     return max((item.status for item in skipped), default=COMPLETE)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run did: shown to people and printed as JSON from the same value."""
+    """The result of a run: people and machines get the same value."""
 
     done: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = field(default=())
-
-    def joined(self, other: Self) -> Self:
-        return type(self)(self.done + other.done, self.skipped + other.skipped, self.warnings + other.warnings)

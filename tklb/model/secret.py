@@ -1,8 +1,8 @@
-"""Text that must not be seen. Pure."""
+"""Text that nobody may see. Pure."""
 
 
 class Secret:
-    """Text that must not be seen: printed and logged as `***`; `reveal()` is the only way to it."""
+    """Text that nobody may see. It is printed and logged as `***`; only reveal() gives the text."""
 
     __slots__ = ("_text",)
 

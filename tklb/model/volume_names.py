@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class SetName(NamedTuple):
-    """One set of a shard by its labels. `begin` is "" where it starts a chain, else the label it goes on from."""
+    """One set of a shard, by its labels. `begin` is "" for the first set of a chain, else the label before it."""
 
     prefix: str
     begin: str
@@ -13,19 +13,19 @@ class SetName(NamedTuple):
 
 
 class VolumeNameParts(NamedTuple):
-    """What the name of a volume says. `part` is manifest, sigtar or vol1.difftar."""
+    """The parts of the name of a volume. `part` is manifest, sigtar or vol1.difftar."""
 
     set: SetName
     part: str
 
     @property
     def number(self) -> int:
-        """Which volume of the set's content it is; 0 for the others."""
+        """The number of a volume with content; 0 for the others."""
         return int(self.part[3:].partition(".")[0]) if self.part.startswith("vol") else 0
 
 
 def parse_name(name: str) -> VolumeNameParts:
-    """Raise ValueError for what is no volume."""
+    """Parse the name of a volume. Raises ValueError for any other name."""
     match = VOLUME_NAME.fullmatch(name)
     if match is None:
         raise ValueError(f"no volume: {name!r}")
@@ -43,7 +43,7 @@ VOLUME_NAME = re.compile(
 
 
 def volume_sort_key(volume: str) -> tuple[int, str]:
-    """What sorts volumes in the order in which duplicity decodes them: manifests first."""
+    """The sort key for the order in which duplicity decodes volumes: manifests first."""
     found = VOLUME_NAME.fullmatch(volume)
     digits = found["part"].removeprefix("vol").partition(".")[0] if found else ""
     return int(digits) if digits.isdigit() else 0, volume

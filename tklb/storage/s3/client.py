@@ -168,9 +168,9 @@ def _connect(address: TargetUrl, config: S3Config, *, is_signed: bool = True) ->
     return client
 
 
-def _stay_here(context: dict[str, Any], **_: object) -> None:
+def _stay_here(**event: Any) -> None:
     """Follow no redirect to another region: botocore never stops where each answer is a redirect."""
-    context.setdefault("s3_redirect", {})["redirected"] = True
+    event["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _choose_signer(signature_version: object, context: Answer, **_: object) -> str | None:

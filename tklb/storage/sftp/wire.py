@@ -94,7 +94,7 @@ class Wire:
         if kind != _VERSION or fields.number() < 3:
             raise Garbled("it speaks no SFTP of version 3")
         self._offers: dict[bytes, bytes] = {}
-        while fields.remaining:
+        while fields.rest:
             name = fields.text()
             self._offers[name] = fields.text()
         self._block = self._block_size()
@@ -281,11 +281,11 @@ class _Fields:
         self._content, self._at = content, 0
 
     @property
-    def remaining(self) -> int:
+    def rest(self) -> int:
         return len(self._content) - self._at
 
     def _take(self, size: int) -> bytes:
-        if size > self.remaining:
+        if size > self.rest:
             raise Garbled("it sent a packet that is cut off")
         self._at += size
         return self._content[self._at - size : self._at]
@@ -322,7 +322,7 @@ def _check(fields: _Fields) -> None:
         return
     if code == _EOF:
         raise EOFError
-    said = fields.text().decode("utf-8", "backslashreplace") if fields.remaining else ""
+    said = fields.text().decode("utf-8", "backslashreplace") if fields.rest else ""
     raise (_Missing if code == NO_SUCH_FILE else RequestRefused)(code, said)
 
 
