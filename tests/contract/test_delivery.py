@@ -19,11 +19,11 @@ from tests.unit.test_ledger import OTHER, SECRET, record
 from tklb.backup import resume
 from tklb.backup.chain import Chain
 from tklb.backup.upload import prepare_target, resume_upload, trim_spool, upload_pending
-from tklb.base.concurrency import Stop, run_side_by_side
+from tklb.base.concurrency import Stop, map_side_by_side, run_side_by_side
 from tklb.base.fs import private_folder
 from tklb.config.paths import Paths
 from tklb.config.schema import Config
-from tklb.errors import TargetDamaged, TargetUnreachable
+from tklb.errors import Interrupted, NoSpace, TargetDamaged, TargetFull, TargetUnreachable, TklbError
 from tklb.ledger.read import read_ledger
 from tklb.ledger.seal import seal
 from tklb.model.snapshot import LedgerEntry, Volume
@@ -97,15 +97,16 @@ def holds(target: MemoryTarget, volumes: tuple[Volume, ...]) -> bool:
 
 
 class Breaking(MemoryTarget):
-    """Takes so many objects, then none."""
+    """Takes so many objects, then none: it raises `failure`."""
 
-    def __init__(self, takes: int) -> None:
+    def __init__(self, takes: int, failure: BaseException | None = None) -> None:
         super().__init__()
         self.takes, self.puts = takes, list[str]()
+        self.failure = failure or TargetUnreachable(address=self.address, reason="gone")
 
     def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         if self.takes == 0:
-            raise TargetUnreachable(address=self.address, reason="gone")
+            raise self.failure
         self.takes -= 1
         self.puts.append(name)
         return super().upload(name, source, sha256, moved)
@@ -302,6 +303,15 @@ def test_work_that_fails_like_an_empty_queue_is_no_end_of_the_work() -> None:
         run_side_by_side(work, range(3), 2)
 
 
+def test_results_come_in_the_order_of_the_items() -> None:
+    def work(number: int, _stop: Stop) -> int:
+        time.sleep(0.01 * (5 - number))
+        return number * number
+
+    assert map_side_by_side(work, range(5), 3) == (0, 1, 4, 9, 16)
+    assert map_side_by_side(work, (), 3) == ()
+
+
 def test_interruption_reaches_the_caller_though_a_thread_hangs() -> None:
     release = threading.Event()
 
@@ -327,6 +337,24 @@ def test_delivered_set_is_sealed_and_nothing_stays_here(setting: Session) -> Non
     assert os.listdir(setting.paths.spool) == []
     assert not setting.paths.pending.exists()
     assert metadata.digest(setting.paths.last) == made.content_digest
+
+
+@pytest.mark.parametrize(
+    "failure", [Interrupted(), TargetFull(address="memory:"), NoSpace(path="/var/lib", reason="full")]
+)
+def test_hint_says_that_the_next_backup_resumes_and_so_it_does(setting: Session, failure: TklbError) -> None:
+    setting = replace(setting, config=replace(setting.config, uploads=1))
+    target = Breaking(2, failure)
+    made, stage = a_set(setting)
+    found = resume.note_pending(setting.paths, SECRET, target.address, made, stage)
+    with pytest.raises(type(failure)) as caught:
+        upload_pending(setting, chain_of(setting, target), found)
+    assert caught.value.hint.endswith("the next backup resumes an interrupted upload")
+    confirmed, target.takes = tuple(target.puts), 99
+    assert resume_upload(setting, chain_of(setting, target)) == chain_of(setting, target).entries[0]
+    assert len(confirmed) == 2
+    assert not set(confirmed) & set(target.puts[2:]), "confirmed volumes are not uploaded again"
+    assert holds(target, made.volumes)
 
 
 @pytest.mark.parametrize("takes", range(4))
