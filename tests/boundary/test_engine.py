@@ -26,7 +26,7 @@ import pytest
 
 from tklb.config.schema import Config
 from tklb.crypto.gpg import decrypt, encrypt
-from tklb.crypto.key_file import write_key_file
+from tklb.crypto.key_file import format_key, write_new
 from tklb.crypto.secret import make_secret
 from tklb.engine.duplicity import (
     CheckedVolumes,
@@ -123,7 +123,7 @@ class Machine:
     def stock_restore(self, name: str = "stock", *options: str, moment: datetime | None = None) -> Path:
         """What a person without tklb does, with the key file, gpg and duplicity."""
         key = self.folder / f"{name}.asc"
-        write_key_file(key, SECRET)
+        write_new(key, format_key(SECRET).encode())
         # gpg-agent's socket lies in the home, and a socket's name is short
         home = tempfile.mkdtemp(prefix="tklb-")
         environment = {"PATH": "/usr/bin:/bin", "HOME": home, "LC_ALL": "C.UTF-8"}

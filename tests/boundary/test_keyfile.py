@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tklb.crypto.key_file import open_key, read_key_file, read_key_text, write_key_file, write_new
+from tklb.crypto.key_file import format_key, open_key, read_key_text, write_new
 from tklb.crypto.secret import make_secret
 from tklb.errors import KeyUnusable
 from tklb.model.secret import Secret
@@ -21,14 +21,14 @@ def gpg(home: Path, *words: str, feed: bytes = b"") -> subprocess.CompletedProce
 
 
 def test_stock_gpg_prints_the_secret(tmp_path: Path) -> None:
-    write_key_file(tmp_path / "key.asc", SECRET)
+    write_new(tmp_path / "key.asc", format_key(SECRET).encode())
     printed = gpg(tmp_path / "home", "-d", str(tmp_path / "key.asc"))
     assert printed.returncode == 0
     assert printed.stdout == f"{SECRET.reveal()}\n".encode()
 
 
 def test_stock_gpg_sees_one_literal_packet(tmp_path: Path) -> None:
-    write_key_file(tmp_path / "key.asc", SECRET)
+    write_new(tmp_path / "key.asc", format_key(SECRET).encode())
     shown = gpg(tmp_path / "home", "--list-packets", str(tmp_path / "key.asc")).stdout
     assert shown.count(b":literal data packet:") == 1
     assert shown.count(b" packet:") == 1
@@ -38,11 +38,11 @@ def test_other_openpgp_message_is_refused(tmp_path: Path) -> None:
     made = gpg(tmp_path / "home", "--batch", "--armor", "--store", feed=b"no key\n")
     (tmp_path / "key.asc").write_bytes(made.stdout)
     with pytest.raises(KeyUnusable, match="no tklb key"):
-        read_key_file(tmp_path / "key.asc")
+        open_key(read_key_text(tmp_path / "key.asc"), never)
 
 
 def test_key_text_comes_through_a_pipe_as_gpg_prints_it(tmp_path: Path) -> None:
-    write_key_file(tmp_path / "key.asc", SECRET)
+    write_new(tmp_path / "key.asc", format_key(SECRET).encode())
     receive, give = os.pipe()
     os.write(give, gpg(tmp_path / "home", "-d", str(tmp_path / "key.asc")).stdout)
     os.close(give)

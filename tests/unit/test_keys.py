@@ -27,8 +27,8 @@ from tklb.crypto.key_file import (
     open_key,
     parse_key,
     read_fingerprint,
-    read_key_file,
-    write_key_file,
+    read_key_text,
+    write_new,
 )
 from tklb.crypto.passphrase import LONGEST, passphrase_bytes, random_passphrase, read_passphrase_file
 from tklb.crypto.recovery_sheet import RecoverySheet
@@ -101,11 +101,15 @@ def test_secret_of_another_owner_is_refused(tmp_path: Path) -> None:
         read_secret(path)
 
 
+def never() -> Secret:
+    raise AssertionError
+
+
 def test_key_file_is_private_and_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "key.asc"
-    write_key_file(path, OTHER)
+    write_new(path, format_key(OTHER).encode())
     assert path.stat().st_mode & 0o7777 == 0o600
-    assert read_key_file(path).reveal() == OTHER.reveal()
+    assert open_key(read_key_text(path), never).reveal() == OTHER.reveal()
     assert fingerprint(OTHER) in path.read_text("ascii")
 
 
@@ -114,7 +118,7 @@ def test_key_file_never_replaces_anything(tmp_path: Path) -> None:
     (tmp_path / "link.asc").symlink_to(tmp_path / "elsewhere")
     for name in ("key.asc", "link.asc", "no/such/folder"):
         with pytest.raises(KeyUnusable, match="cannot write"):
-            write_key_file(tmp_path / name, SECRET)
+            write_new(tmp_path / name, format_key(SECRET).encode())
     assert (tmp_path / "key.asc").read_text() == "mine"
     assert not (tmp_path / "elsewhere").exists()
 
@@ -161,12 +165,12 @@ def test_key_file_says_what_is_wrong(tmp_path: Path, content: bytes, reason: str
     path = tmp_path / "key.asc"
     path.write_bytes(content)
     with pytest.raises(KeyUnusable, match=reason):
-        read_key_file(path)
+        open_key(read_key_text(path), never)
 
 
 def test_missing_key_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(KeyUnusable, match="No such file"):
-        read_key_file(tmp_path / "absent")
+        open_key(read_key_text(tmp_path / "absent"), never)
 
 
 def test_secret_is_never_shown() -> None:

@@ -5,12 +5,11 @@ run.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tklb.base.fs import private_folder
+from tklb.base.fs import free_space, private_folder
 from tklb.base.measure import format_count, format_size
 from tklb.databases.dump_format import write_server
 from tklb.databases.filter import DatabaseFilter, build_filter, spell_item
@@ -98,8 +97,7 @@ def _dump(session: Session, server: DatabaseServer, scope: DatabaseFilter, folde
 
 def _need_room(folder: Path, amount: int) -> None:
     """Raise NoSpace where dumps as large as the sizes that the servers report would not fit."""
-    room = os.statvfs(folder)
-    if amount > (free := room.f_bavail * room.f_frsize):
+    if amount > (free := free_space(folder)):
         raise NoSpace(path=str(folder), reason=f"the databases hold {amount} bytes, {free} are free")
 
 

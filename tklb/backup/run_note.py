@@ -1,12 +1,12 @@
 """How the last backup ended, noted for `tklb status`."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from tklb.base.fs import write_atomic
+from tklb.base.json import read_state, write_state
 from tklb.config.paths import Paths
 from tklb.errors import InternalError, Interrupted, NoSpace, TklbError
 
@@ -23,7 +23,7 @@ class RunNote:
 def note_run(paths: Paths, note: RunNote) -> None:
     """Note how a backup ended, durably."""
     fields = {"time": note.time.isoformat(), "status": note.status, "error": note.error}
-    write_atomic(paths.last_run, json.dumps(fields).encode())
+    write_state(paths.last_run, fields)
 
 
 @contextlib.contextmanager
@@ -41,8 +41,8 @@ def note_failure(paths: Paths, begin: datetime) -> Iterator[None]:
 
 def read_note(paths: Paths) -> RunNote | None:
     """Read how the last backup ended; None before the first."""
-    try:
-        fields = json.loads(paths.last_run.read_bytes())
-        return RunNote(datetime.fromisoformat(fields["time"]), int(fields["status"]), str(fields["error"]))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+    return read_state(paths.last_run, _parse_note, None)
+
+
+def _parse_note(fields: dict[str, Any]) -> RunNote:
+    return RunNote(datetime.fromisoformat(fields["time"]), int(fields["status"]), str(fields["error"]))

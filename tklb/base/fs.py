@@ -152,6 +152,12 @@ def open_plain(path: Path | bytes) -> IO[bytes]:
     return open(descriptor, "rb", buffering=0)
 
 
+def free_space(path: Path | bytes) -> int:
+    """The bytes that are free for us on the file system of `path`."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
 def file_sha256(stream: IO[bytes]) -> str:
     """The SHA-256 of a binary stream from its present position to its end, in lowercase hex."""
     return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]

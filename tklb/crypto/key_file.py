@@ -125,15 +125,6 @@ def open_key(text: str, ask: Callable[[], Secret]) -> Secret:
                 raise KeyUnusable(reason=f"the key file {exc}") from exc
 
 
-def read_key_file(path: Path) -> Secret:
-    """Read a bare key file. Raises KeyUnusable with the problem."""
-    text = read_key_text(path)
-    try:
-        return parse_key(text)
-    except ValueError as exc:
-        raise KeyUnusable(reason=f"{path} {exc}") from exc
-
-
 def format_key(secret: Secret) -> str:
     """The text of a bare key file."""
     body = _LITERAL_START + secret.reveal().encode("ascii") + b"\n"

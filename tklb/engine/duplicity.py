@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tklb.base.concurrency import Stop, map_side_by_side
-from tklb.base.fs import file_sha256, fresh_folder, private_folder, remove_tree, sync_folder
+from tklb.base.fs import file_sha256, free_space, fresh_folder, private_folder, remove_tree, sync_folder
 from tklb.base.python import write_gpg_launcher
 from tklb.engine import duplicity_cli, signature_cache
 from tklb.engine.duplicity_cli import Folders
@@ -244,8 +244,7 @@ def _show_chain(folders: Folders, order: EncodeOrder, chain: Sequence[Volume]) -
 
 def _volume_size(order: EncodeOrder) -> int:
     """The configured size, or less on a small disk: duplicity does not start without room for more than two volumes."""
-    status = os.statvfs(order.spool)
-    return max(1, min(order.volume_megabytes, status.f_bavail * status.f_frsize // (4 << 20)))
+    return max(1, min(order.volume_megabytes, free_space(order.spool) // (4 << 20)))
 
 
 def _check_there(spool: Path, volume: Volume) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tklb.base.fs import free_space
 from tklb.base.process import ProcessResult, run
 from tklb.base.python import python_argv
 from tklb.engine import duplicity_cli
@@ -142,7 +143,7 @@ def _failure(job: WorkerJob, result: ProcessResult, problems: Sequence[LogEntry]
 def _full(job: WorkerJob) -> TklbError:
     """The failure of the disk that is full: of destination and cache, the one with less room left."""
     archive, destination = job.folders.archive, job.destination
-    if os.statvfs(archive).f_bavail < os.statvfs(destination).f_bavail:
+    if free_space(archive) < free_space(destination):
         return NoSpace(path=archive, reason="its file system is full")
     if job.task == duplicity_cli.DECODE:
         return NoSpace(path=destination, reason="its file system is full")

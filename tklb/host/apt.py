@@ -12,8 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from tklb.base.fs import private_folder, write_atomic
+from tklb.base.fs import private_folder
+from tklb.base.json import read_state, write_state
 from tklb.base.process import ProcessResult, run
 from tklb.diff.packages import label, native_architecture
 from tklb.errors import PackagesFailed, ProgramFailed, ProgramMissing, TklbError
@@ -65,7 +67,7 @@ def local_packages(root: bytes, delta: PackageDelta, cache: Path | None = None) 
     if answers is not None:
         with contextlib.suppress(OSError, TklbError):
             private_folder(answers.parent)
-            write_atomic(answers, json.dumps({"key": key, "local": sorted(missing)}).encode())
+            write_state(answers, {"key": key, "local": sorted(missing)})
     return missing
 
 
@@ -80,11 +82,10 @@ def list_offered(root: bytes, labels: Iterable[str]) -> frozenset[str]:
 
 
 def _read_answer(file: Path, key: str) -> frozenset[str] | None:
-    try:
-        kept = json.loads(file.read_bytes())
-        return frozenset(kept["local"]) if kept["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    def parse(answer: dict[str, Any]) -> frozenset[str] | None:
+        return frozenset(answer["local"]) if answer["key"] == key else None
+
+    return read_state(file, parse, None)
 
 
 def _list_states(root: bytes) -> list[tuple[str, int, int]]:

@@ -5,12 +5,13 @@ Touches the private ledger folder only; a loss of that folder costs nothing else
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tklb.base.fs import fresh_folder, private_folder, write_atomic
+from tklb.base.json import read_state, write_state
 from tklb.crypto.gpg import decrypt
 from tklb.ledger.entry import LONGEST_SEALED, OpenedEntry
 from tklb.model.secret import Secret
@@ -28,18 +29,18 @@ class NewestEntry:
 
 def read_newest(target: Backend, folder: Path) -> NewestEntry | None:
     """Read which entry of a target is the newest that this machine has seen; None where it has seen none."""
-    try:
-        sequence, digest, *name = json.loads(_newest_file(target, folder).read_bytes())
-    except (OSError, ValueError, TypeError):
-        return None
-    return NewestEntry(int(sequence), str(digest), str(name[0]) if name else "")
+    return read_state(_newest_file(target, folder), _parse_newest, None)
 
 
 def remember_newest(target: Backend, folder: Path, newest: NewestEntry) -> None:
     """Remember the newest entry, durably. From now on a target without this entry counts as set back."""
     if read_newest(target, folder) != newest:
-        content = json.dumps([newest.sequence, newest.digest, newest.name])
-        write_atomic(_newest_file(target, private_folder(folder)), content.encode())
+        write_state(_newest_file(target, private_folder(folder)), [newest.sequence, newest.digest, newest.name])
+
+
+def _parse_newest(fields: list[Any]) -> NewestEntry:
+    sequence, digest, *name = fields
+    return NewestEntry(int(sequence), str(digest), str(name[0]) if name else "")
 
 
 def copy_path(target: Backend, folder: Path, name: str) -> Path:

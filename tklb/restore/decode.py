@@ -56,7 +56,7 @@ def decode(session: TargetSession, source: SnapshotSource, work: Path) -> tuple[
 
 def _need_space(folder: Path, amount: int, files: int) -> None:
     room = os.statvfs(folder)
-    if amount > (free := room.f_bavail * room.f_frsize):
+    if amount > (free := free_space(folder)):
         raise NoSpace(path=folder, reason=f"the snapshot needs {amount} bytes, {free} are free")
     if room.f_files and files > room.f_favail:
         raise NoSpace(path=folder, reason=f"the snapshot has {files} files, {room.f_favail} inodes are free")

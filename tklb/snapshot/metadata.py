@@ -26,7 +26,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from tklb.base.fs import PRIVATE_FILE, private_folder
+from tklb.base.fs import PRIVATE_FILE, file_sha256, private_folder
 from tklb.diff import mtree
 from tklb.diff.packages import format_packages, parse_packages
 from tklb.errors import TargetDamaged
@@ -148,7 +148,7 @@ def write_dumps_listing(folder: Path, last: Path | None) -> int:
 def _dump_entry(folder: Path, path: Path, known: Mapping[bytes, FileEntry]) -> FileEntry:
     name = b"/" + os.fsencode(path.relative_to(folder))
     with path.open("rb") as stream:
-        status, sha256 = os.fstat(stream.fileno()), hashlib.file_digest(stream, "sha256").hexdigest()
+        status, sha256 = os.fstat(stream.fileno()), file_sha256(stream)
     before = known.get(name)
     mtime_ns = status.st_mtime_ns
     if before and before.mtime_ns and (before.size, before.sha256) == (status.st_size, sha256):
@@ -162,7 +162,7 @@ def digest(folder: Path) -> str:
     total = hashlib.sha256()
     for path in metadata_files(folder):
         with path.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
+            content = file_sha256(stream)
         total.update(os.fsencode(path.relative_to(folder)) + b"\0" + content.encode() + b"\n")
     return total.hexdigest()
 

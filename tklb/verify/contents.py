@@ -4,14 +4,13 @@ Takes the folders of a decoded snapshot; gives the paths that are not as the man
 ledger entry itself names as skipped or changed are no difference. Reads those folders and touches nothing else.
 """
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tklb.base.fs import kind_of_mode
+from tklb.base.fs import file_sha256, kind_of_mode
 from tklb.model.files import FileEntry
 from tklb.model.snapshot import LedgerEntry
 from tklb.snapshot import metadata
@@ -88,5 +87,5 @@ def _describe_difference(path: bytes, status: os.stat_result, file: FileEntry) -
     if file.size is not None and status.st_size != file.size:
         return f"it has {status.st_size} bytes, not {file.size}"
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:
-        is_same = file.sha256 is None or hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
+        is_same = file.sha256 is None or file_sha256(stream) == file.sha256
     return "" if is_same else "its content differs"

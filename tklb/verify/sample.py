@@ -3,14 +3,14 @@
 take_share() is pure: it takes the names there are and the turns so far, and gives the names that are due now.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-from tklb.base.fs import write_atomic
+from tklb.base.json import read_state, write_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,15 @@ def take_share(names: Iterable[str], percent: Fraction, turn: Turn) -> tuple[tup
 
 def read_turn(file: Path, address: str) -> Turn:
     """Read the turn of the target at `address` from the state file; the first turn where there is none."""
-    try:
-        known = json.loads(file.read_bytes())[address]
+
+    def parse(turns: dict[str, Any]) -> Turn:
+        known = turns[address]
         return Turn(int(known["run"]), {str(name): int(run) for name, run in known["seen"].items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Turn()
+
+    return read_state(file, parse, Turn())
 
 
 def remember_turn(file: Path, address: str, turn: Turn) -> None:
     """Write the turn of the target at `address` into the state file, durably."""
-    try:
-        known = dict(json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        known = {}
-    known[address] = {"run": turn.run, "seen": dict(turn.seen)}
-    write_atomic(file, json.dumps(known).encode())
+    known: dict[str, Any] = read_state(file, dict, {})
+    write_state(file, {**known, address: {"run": turn.run, "seen": dict(turn.seen)}})

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tklb.base.fs import free_space
 from tklb.base.process import ProcessResult, run
 from tklb.diff.sqlite_names import LOGS
 from tklb.errors import ProgramFailed
@@ -179,8 +180,7 @@ def _most(folder: int, name: bytes, destination: bytes) -> int:
     if status.st_size > _MOST_HOLES * status.st_blocks * 512 + _GROWTH:
         raise NotCopied("it is mostly holes, and so no database")
     size = status.st_size + _size(name + b"-wal", folder)
-    room = os.statvfs(destination)
-    if size > room.f_bavail * room.f_frsize:
+    if size > free_space(destination):
         raise NotCopied(f"there is no room for a copy of {size} bytes")
     return size + _GROWTH
 

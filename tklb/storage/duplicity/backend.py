@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tklb.base.fs import PRIVATE_FILE, is_plain, report_full_disk
+from tklb.base.fs import PRIVATE_FILE, free_space, is_plain, report_full_disk
 from tklb.config.paths import Paths
 from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable, TklbError, UsageWrong
 from tklb.model.secret import Secret
@@ -172,7 +172,7 @@ class DuplicityBackend:
                 return self._damage(name, "is missing")
             case "missing":
                 return TargetUnreachable(address=self.address, reason=f"there is no tklb target: {reason}")
-        if destination and (exc.kind == "full" or _is_full(destination)):
+        if destination and (exc.kind == "full" or free_space(destination) < _LEAST_ROOM):
             return NoSpace(path=destination.parent, reason="its file system is full")
         if name and self._is_missing(name):
             return self._damage(name, "is missing")
@@ -200,7 +200,3 @@ class DuplicityBackend:
 def _place(name: str) -> dict[str, str]:
     folder, _, last = check_name(name).rpartition("/")
     return {"folder": folder, "name": last}
-
-
-def _is_full(folder: Path) -> bool:
-    return os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize < _LEAST_ROOM
