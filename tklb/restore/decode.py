@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 
-from tklb.base.fs import private_folder, remove_tree
+from tklb.base.fs import free_space, private_folder, remove_tree
 from tklb.base.measure import Stopwatch, format_count, format_size, format_transfer
 from tklb.engine.duplicity import CheckedVolumes, Engine, decode_all, select_restore_volumes
 from tklb.errors import NoSpace
