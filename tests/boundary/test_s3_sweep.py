@@ -218,7 +218,7 @@ def check_server(world: World, sequences: range) -> None:
 
 def check_machine(world: World, *sealed: str) -> None:
     """Nothing unfinished is left on the machine; of what is finished, in the spool, `sealed` at most."""
-    assert not world.paths.pending.exists()
+    assert not world.paths.pending_upload.exists()
     assert set(os.listdir(world.paths.spool)) <= set(sealed)
 
 

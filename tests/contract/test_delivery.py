@@ -335,7 +335,7 @@ def test_delivered_set_is_sealed_and_nothing_stays_here(setting: Session) -> Non
     assert holds(target, sealed.volumes)
     assert [each.snapshot for each in chain_of(setting, target).entries] == [made.snapshot]
     assert os.listdir(setting.paths.spool) == []
-    assert not setting.paths.pending.exists()
+    assert not setting.paths.pending_upload.exists()
     assert metadata.digest(setting.paths.last) == made.content_digest
 
 
@@ -418,7 +418,7 @@ def other_key(setting: Session, found: resume.PendingUpload) -> None:
 
 
 def torn_entry(setting: Session, found: resume.PendingUpload) -> None:
-    path = setting.paths.pending / "record"
+    path = setting.paths.pending_upload / "record"
     path.write_bytes(path.read_bytes()[:-30])
 
 
@@ -446,7 +446,7 @@ def test_what_does_not_fit_is_never_resumed(
     assert resume_upload(setting, chain) is None
     prepare_target(setting, chain, setting.paths.spool, None)
     assert os.listdir(setting.paths.spool) == []
-    assert not setting.paths.pending.exists()
+    assert not setting.paths.pending_upload.exists()
     assert target.objects == {}
 
 
@@ -493,7 +493,7 @@ def test_set_whose_base_is_gone_is_given_up_so_that_a_new_chain_can_begin(settin
     resume.note_pending(setting.paths, SECRET, target.address, second, stage)
     del target.objects[VOLUMES + first.volumes[0].name]
     assert resume_upload(setting, chain_of(setting, target)) is None
-    assert not setting.paths.pending.exists()
+    assert not setting.paths.pending_upload.exists()
 
 
 def test_chain_with_a_hole_is_mended_from_what_was_kept_or_refused(setting: Session) -> None:

@@ -32,14 +32,14 @@ NOON = time_of_day(12)
     ],
 )  # fmt: skip
 def test_one_rate_holds_all_day(text: str, rate: float | None) -> None:
-    assert {parse_rates(text).at(moment) for moment in (MIDNIGHT, NOON, time_of_day.max)} == {rate}
+    assert {parse_rates(text).rate_at(moment) for moment in (MIDNIGHT, NOON, time_of_day.max)} == {rate}
 
 
 def test_timetable_says_what_holds_from_when_and_over_midnight() -> None:
     rates = parse_rates("18:00,off 08:00,512K")
-    told = [rates.at(time_of_day(hour, 59, 59)) for hour in (23, 0, 7, 8, 17, 18)]
+    told = [rates.rate_at(time_of_day(hour, 59, 59)) for hour in (23, 0, 7, 8, 17, 18)]
     assert told == [None, None, None, 512 << 10, 512 << 10, None]
-    assert rates.at(time_of_day(8)) == 512 << 10
+    assert rates.rate_at(time_of_day(8)) == 512 << 10
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_timetable_reads_as_it_was_written(
     words = [f"{minute // 60:02}:{minute % 60:02},{text}" for minute, (text, _) in table.items()]
     random.shuffle(words)
     last = max((minute for minute in table if minute <= asked), default=max(table))
-    assert parse_rates("  ".join(words)).at(time_of_day(asked // 60, asked % 60)) == table[last][1]
+    assert parse_rates("  ".join(words)).rate_at(time_of_day(asked // 60, asked % 60)) == table[last][1]
 
 
 @given(st.one_of(st.text(), st.text("0123456789:,.KMGof "), st.from_regex(r"[0-9:,]{6}[0-9.]{1,9}[KMG]?( .*)?")))

@@ -67,7 +67,7 @@ class Chain:
         head = self.head
         if head is None:
             return None
-        for left in (paths.stage, paths.pending / "stage"):
+        for left in (paths.stage, paths.pending_upload / "stage"):
             if _is_metadata_of(head, left):
                 keep_metadata(paths, left)
         if not _is_metadata_of(head, paths.last):

@@ -45,18 +45,20 @@ class PendingUpload:
 
 def note_pending(paths: Paths, secret: Secret, address: str, entry: LedgerEntry, folder: Path) -> PendingUpload:
     """Keep the metadata and the unsealed entry; from now on a later run can resume the upload."""
-    remove_tree(paths.pending)
-    private_folder(paths.pending)
-    folder.rename(paths.pending / _METADATA)
+    remove_tree(paths.pending_upload)
+    private_folder(paths.pending_upload)
+    folder.rename(paths.pending_upload / _METADATA)
     sync_folder(folder.parent)
-    write_atomic(paths.pending / _ADDRESS, address.encode())
-    write_atomic(paths.pending / _ENTRY, format_entry(entry, authentication_key(secret), bytes))
-    return PendingUpload(entry, paths.pending / _METADATA)
+    write_atomic(paths.pending_upload / _ADDRESS, address.encode())
+    write_atomic(paths.pending_upload / _ENTRY, format_entry(entry, authentication_key(secret), bytes))
+    return PendingUpload(entry, paths.pending_upload / _METADATA)
 
 
 def confirm_volume(paths: Paths, volume: Volume) -> None:
     """Note that the target holds a volume. Where a crash loses the note, the next run uploads the volume again."""
-    descriptor = os.open(paths.pending / _CONFIRMED, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(
+        paths.pending_upload / _CONFIRMED, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600
+    )
     try:
         os.write(descriptor, f"{volume.name} {volume.sha256}\n".encode("ascii"))
     finally:
@@ -65,16 +67,16 @@ def confirm_volume(paths: Paths, volume: Volume) -> None:
 
 def forget_confirmations(paths: Paths, pending: PendingUpload) -> PendingUpload:
     """Forget which volumes the target has confirmed: it has lost some of them."""
-    (paths.pending / _CONFIRMED).unlink(missing_ok=True)
+    (paths.pending_upload / _CONFIRMED).unlink(missing_ok=True)
     return replace(pending, confirmed=frozenset())
 
 
 def find_pending(paths: Paths, secret: Secret, address: str) -> PendingUpload | None:
     """Find the interrupted upload to this address; None where it was for another target or key, or where it is torn."""
     try:
-        if (paths.pending / _ADDRESS).read_bytes() != address.encode():
+        if (paths.pending_upload / _ADDRESS).read_bytes() != address.encode():
             return None
-        content = (paths.pending / _ENTRY).read_bytes()
+        content = (paths.pending_upload / _ENTRY).read_bytes()
         name = _name_in(content)
         opened = open_entry(name, content, authentication_key(secret))
         entry = parse_entry(opened, opened.sealed)
@@ -82,12 +84,12 @@ def find_pending(paths: Paths, secret: Secret, address: str) -> PendingUpload | 
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return PendingUpload(entry, paths.pending / _METADATA, _read_confirmations(paths, entry))
+    return PendingUpload(entry, paths.pending_upload / _METADATA, _read_confirmations(paths, entry))
 
 
 def drop_pending(paths: Paths) -> None:
     """Forget the interrupted upload."""
-    remove_tree(paths.pending)
+    remove_tree(paths.pending_upload)
 
 
 def _name_in(content: bytes) -> str:
@@ -97,7 +99,7 @@ def _name_in(content: bytes) -> str:
 
 def _read_confirmations(paths: Paths, entry: LedgerEntry) -> frozenset[str]:
     try:
-        lines = (paths.pending / _CONFIRMED).read_text("ascii", "replace").split("\n")
+        lines = (paths.pending_upload / _CONFIRMED).read_text("ascii", "replace").split("\n")
     except FileNotFoundError:
         return frozenset()
     known = {f"{volume.name} {volume.sha256}": volume.name for volume in entry.volumes}

@@ -40,7 +40,9 @@ def run_command(arguments: Sequence[str]) -> int:
         return _report(UsageWrong(reason=exc.format_message()), arguments)
     except (KeyboardInterrupt, click.Abort):
         return _report(Interrupted(), arguments)
-    except (BrokenPipeError, SystemExit):  # click turns a BrokenPipeError into a SystemExit
+    except (BrokenPipeError, SystemExit) as exc:  # click turns a BrokenPipeError into a SystemExit
+        if isinstance(exc, SystemExit) and exc.code == 0:  # so ends the completion of a shell
+            return 0
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except TklbError as exc:

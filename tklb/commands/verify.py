@@ -60,7 +60,7 @@ def _check_objects(verification: Verification, problems: tuple[Problem, ...]) ->
     found = check_volumes(verification, selection, lost)
     problems += _repair(verification, find_impact(target, ledger, found, verification.work / "impact"))
     if selection.turn and not request.dry_run:
-        remember_turn(verification.session.paths.sampled, target.address, selection.turn)
+        remember_turn(verification.session.paths.sample_turns, target.address, selection.turn)
     result = VerifyResult(
         address=target.address,
         depth=request.depth,

@@ -9,13 +9,13 @@ from tklb.errors import ConfigInvalid
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where things are on this machine. The cache may be deleted at any time."""
+    """Where tklb keeps its files on this machine. The cache may be deleted at any time."""
 
     config: Path = Path("/etc/tklb")
     state: Path = Path("/var/lib/tklb")
     cache: Path = Path("/var/cache/tklb")
     log: Path = Path("/var/log/tklb")
-    profiles: Path | None = None  # None: those that came with the program
+    profiles: Path | None = None  # None: the profiles that tklb ships
 
     @property
     def toml(self) -> Path:
@@ -47,7 +47,7 @@ class Paths:
 
     @property
     def last(self) -> Path:
-        """The records of the newest snapshot."""
+        """The metadata of the newest snapshot."""
         return self.state / "last"
 
     @property
@@ -56,7 +56,7 @@ class Paths:
 
     @property
     def local_files(self) -> Path:
-        """Paths that a restore brought for packages which no source offers; they stay part of the delta."""
+        """Files that a restore wrote for packages that no source offers; they stay part of the delta."""
         return self.state / "local-files"
 
     @property
@@ -65,37 +65,37 @@ class Paths:
 
     @property
     def key_file(self) -> Path:
-        """The key file, there where the key has a passphrase: what the target keeps a copy of."""
+        """The key file, if the key has a passphrase; the target keeps a copy of it."""
         return self.state / "key.asc"
 
     @property
     def older_secrets(self) -> Path:
-        """Secrets before the last change of the key, each in a file named after its fingerprint."""
+        """Earlier secrets, each in a file with its fingerprint as the name."""
         return self.state / "older-secrets"
 
     @property
     def key_copies(self) -> Path:
-        """Where copies of the key were written to, and when."""
+        """The list of the copies of the key: place and time of each."""
         return self.state / "key-copies.json"
 
     @property
-    def pending(self) -> Path:
-        """A set that is encoded and not yet sealed: its record, and the stage it was made from."""
+    def pending_upload(self) -> Path:
+        """A snapshot that is encoded and not yet sealed: its ledger entry and its metadata."""
         return self.state / "pending"
 
     @property
     def spool(self) -> Path:
-        """Volumes on their way to a distant target, and those kept afterwards."""
+        """Volumes on their way to a distant target, and those that stay afterwards."""
         return self.cache / "spool"
 
     @property
     def regions(self) -> Path:
-        """Which of the candidates was found to be nearest."""
+        """The candidate region that answered first."""
         return self.state / "regions.json"
 
     @property
-    def sampled(self) -> Path:
-        """How far the rotating share of `tklb verify --sample` has got."""
+    def sample_turns(self) -> Path:
+        """How far `tklb verify --sample` has got, by target."""
         return self.state / "sampled.json"
 
     @property
@@ -104,7 +104,7 @@ class Paths:
 
     @property
     def own(self) -> tuple[bytes, ...]:
-        """Folders that are never part of a delta."""
+        """The folders of tklb itself, which are never part of a delta."""
         return tuple(sorted(str(path).encode() for path in (self.state, self.cache, self.log)))
 
 

@@ -1,7 +1,7 @@
-"""How fast a target may be used, by time of day. Text in, a timetable out; touches neither clock nor network.
+"""The rate limit by time of day: text in, a timetable out. Touches neither clock nor network.
 
-2M                          two mebibytes a second, always
-08:00,512K 18:00,off        512 KiB a second from eight in the morning, no limit from six in the evening
+2M                          always two mebibytes a second
+08:00,512K 18:00,off        512 KiB a second from 08:00 on, no limit from 18:00 on
 """
 
 import re
@@ -9,7 +9,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import time
 
-SLOWEST = 1024  # bytes a second; less is a missing K rather than a wish
+SLOWEST = 1024  # bytes a second; a smaller number probably lacks its K
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([KMG]?)", re.ASCII | re.IGNORECASE)
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -17,12 +17,12 @@ _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 @dataclass(frozen=True, slots=True)
 class Timetable:
-    """Bytes a second from a time of day on, by time; None: no limit. The last holds till the first comes again."""
+    """Bytes a second from a time of day on, by time; None: no limit. The last holds until the first of the next day."""
 
     changes: tuple[tuple[time, float | None], ...]
 
-    def at(self, moment: time) -> float | None:
-        """The limit at a time of day by the clock on the wall."""
+    def rate_at(self, moment: time) -> float | None:
+        """The limit at a time of day, local time."""
         return self.changes[bisect_right(self.changes, moment, key=lambda change: change[0]) - 1][1]
 
 

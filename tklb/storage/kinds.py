@@ -78,7 +78,7 @@ def add_wrappers(backend: Backend, config: Config) -> Backend:
     if config.limit_rate:
         rates = parse_rates(config.limit_rate)
         backend = RateLimit(
-            backend, lambda: rates.at(datetime.now(UTC).astimezone().time()), time.monotonic, time.sleep
+            backend, lambda: rates.rate_at(datetime.now(UTC).astimezone().time()), time.monotonic, time.sleep
         )
     return Retry(backend, time.sleep, random.random)
 

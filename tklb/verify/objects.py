@@ -41,7 +41,7 @@ def select_volumes(verification: Verification, entries: Sequence[LedgerEntry]) -
         return VolumeSelection(volumes, ())
     if request.percent is None:
         return VolumeSelection(volumes, volumes)
-    known = read_turn(verification.session.paths.sampled, verification.target.address)
+    known = read_turn(verification.session.paths.sample_turns, verification.target.address)
     share, turn = take_share((volume.name for volume in volumes), request.percent, known)
     names = frozenset(share)
     return VolumeSelection(volumes, tuple(volume for volume in volumes if volume.name in names), turn)
