@@ -21,7 +21,7 @@ from tklb import errors
 HOUSE = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
 MODULES = sorted(path.relative_to(HOUSE).as_posix() for path in (HOUSE / "tklb").rglob("*.py"))
-LINES_IN_A_FILE, LINES_IN_A_FUNCTION = 400, 40
+LINES_IN_A_FILE, LINES_IN_A_STORY, LINES_IN_A_FUNCTION = 400, 120, 40
 # joined here, so that this file does not hold what it looks for
 OF_ONE_PLACE = [
     word.replace("_", "")
@@ -72,6 +72,11 @@ def test_module_is_small_and_says_what_it_is(module: str) -> None:
     assert len(text.splitlines()) <= LINES_IN_A_FILE
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     assert not [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= LINES_IN_A_FUNCTION]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("tklb/commands/")])
+def test_story_fits_on_a_page(module: str) -> None:
+    assert len((HOUSE / module).read_text().splitlines()) <= LINES_IN_A_STORY
 
 
 def test_no_file_names_a_registry_or_one_machine() -> None:

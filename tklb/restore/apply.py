@@ -35,7 +35,7 @@ FILES = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
 _EVERY = 100  # files between two reports of progress
 # what the log says of the steps of a kind: a verb and a noun
 _WORDS = {
-    StepKind.SOURCE: ("added", "apt source"),
+    StepKind.SOURCE: ("added", "apt source file"),
     StepKind.INSTALL: ("installed", "package"),
     StepKind.REMOVE: ("removed", "package"),
     StepKind.MARK: ("marked", "package"),
