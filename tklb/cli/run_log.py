@@ -37,6 +37,9 @@ def run_log(paths: Paths, command: str, moment: datetime, wanted: bool = True) -
     except TklbError as exc:
         log.info("failed: %s: %s", exc.name, exc)
         raise
+    except KeyboardInterrupt:
+        log.info("interrupted")
+        raise
     except BaseException:
         log.exception("failed")
         raise
