@@ -33,8 +33,8 @@ def read_source_files(root: bytes = b"/") -> tuple[SourceFile, ...]:
 def read_extra_sources(root: bytes = b"/") -> tuple[SourceFile, ...]:
     """Read the files that travel with the packages. Sorted by path.
 
-    These are the sources that Debian does not offer anyway, the keyrings that they name, and every keyring, preference
-    and login in /etc/apt that is not as a package shipped it.
+    These are the sources that are not Debian's own, and the keyrings that they name. Every keyring, preference and
+    login in /etc/apt travels too, unless it is as a package shipped it.
     """
     files = read_source_files(root)
     lists = [file for file in files if source_lines.is_source(file.path)]

@@ -161,7 +161,7 @@ def package_files(
 
     Sorted, and no path twice. A file has its MD5, and every entry its kind; mode and owner names only where
     dpkg-statoverride sets them. Entries that dpkg cannot vouch for are left out: a file without a digest, an obsolete
-    conffile that is gone, and a link that is younger than the package, because dpkg does not record its target.
+    conffile that is gone, and a link that is younger than the package. (dpkg records no targets of links.)
     """
     chosen = None if packages is None else {(package.name, package.architecture) for package in packages}
     translator = _PathTranslator(root)

@@ -5,7 +5,7 @@ that package scripts call (generated.py), and the metadata of the files; changes
 
 dpkg records neither mode nor owner. Shipped files belong to root and have mode 0644 or 0755, folders 0755, with the few
 exceptions below. tklb takes any other mode for a change by the owner. So a mode that a package script set appears as a
-change of metadata, which is harmless, and a chmod between 0644 and 0755 is not found.
+change of metadata, which is harmless. A chmod between 0644 and 0755 is not found.
 """
 
 import os

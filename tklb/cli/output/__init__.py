@@ -1,1 +1,1 @@
-"""What people read, and the same values as JSON for machines."""
+"""Results as text for people, and the same values as JSON for machines."""

@@ -1,7 +1,7 @@
 """Open paths below a root folder, name by name, and never through a symbolic link.
 
 Takes absolute paths inside a root. Gives the open folder of a path, and the last name of the path in it. Each component
-is opened from the one above it with O_NOFOLLOW, so a link that somebody plants at any moment is an error and leads
+is opened from the one above it with O_NOFOLLOW. So a link that somebody plants at any moment is an error and leads
 nowhere. Opens folders; changes nothing.
 """
 
@@ -50,8 +50,8 @@ class RootedTree:
     def place(self, path: bytes) -> Place:
         """Give the open folder that holds `path`, and the name in it. The descriptor is valid until the next call.
 
-        Raises ValueError for a path that is not plain and absolute, NoFolder if a parent is a link or a file, and
-        FileNotFoundError if one is missing.
+        Raises ValueError for a path that is not plain and absolute. Raises NoFolder if a parent is a link or a file,
+        and FileNotFoundError if one is missing.
         """
         names = names_of(path)
         if not names:

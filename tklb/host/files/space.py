@@ -17,7 +17,7 @@ _BLOCK = 4096
 
 @dataclass(frozen=True, slots=True)
 class _Need:
-    """What a restore needs on one file system."""
+    """The room that a restore needs on one file system."""
 
     path: bytes  # a folder on it
     room: os.statvfs_result

@@ -1,7 +1,7 @@
 """Walk a tree: give every path that the rules include, with its status, in plain byte order of whole paths.
 
 Takes a root, rules and paths to leave out; changes nothing. Each folder is opened from the one above it and never
-through a link, so no swapped folder leads out of the root, and no path is too long. Memory holds the names of the
+through a link. So no swapped folder leads out of the root, and no path is too long. Memory holds the names of the
 folders on the way down, and no more.
 """
 

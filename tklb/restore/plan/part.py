@@ -9,7 +9,7 @@ from tklb.model.report import Skipped
 
 @dataclass(frozen=True, slots=True)
 class PlanPart:
-    """What one stage of the restore adds to the plan."""
+    """The steps, warnings and skipped items that one stage adds to the plan."""
 
     steps: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
