@@ -69,7 +69,7 @@ def test_nothing_included_lies_where_no_scan_would_look(rules: list[Rule], path:
 
 @given(RULES, PATHS)
 def test_all_below_a_uniform_folder_is_decided_alike(rules: list[Rule], path: bytes) -> None:
-    folder = Rules(rules).at(path)
+    folder = Rules(rules).find_folder(path)
     if folder.is_uniform:
         assert Rules(rules).decide(path + b"/x/y").included == folder.decision.included
 
@@ -133,7 +133,7 @@ def test_an_override_reaches_into_an_excluded_folder() -> None:
     assert rules.may_hold(b"/srv/cache")
     assert rules.may_hold(b"/srv/cache/keep")
     assert not rules.may_hold(b"/srv/cache/other")
-    assert rules.at(b"/srv/cache").only_names == (b"keep",)
+    assert rules.find_folder(b"/srv/cache").only_names == (b"keep",)
 
 
 def test_excluding_a_folder_by_glob_spares_what_is_named() -> None:
