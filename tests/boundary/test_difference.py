@@ -1,4 +1,4 @@
-"""What the engine is told to take anew: the names that follow from two stages."""
+"""What the engine must read again: the names that follow from the metadata of two snapshots."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A decoded snapshot held against its own records: every way in which a file can be another is told."""
+"""A decoded snapshot compared with its own metadata: every way in which a file can differ is reported."""
 
 from __future__ import annotations
 

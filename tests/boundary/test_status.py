@@ -1,4 +1,4 @@
-"""How `tklb status` judges: by the last run, the age of the last snapshot and what the target says."""
+"""The state that `tklb status` reports: by the last run, the age of the last snapshot and the target itself."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""From a finished set to a sealed snapshot on a distant target: confirmed, gone on with, never sealed on trust."""
+"""From an encoded snapshot to a sealed one at a distant target: confirmed, resumed, never sealed on trust."""
 
 import hashlib
 import logging

@@ -1,4 +1,4 @@
-"""Damage against a real target: it is found, what it costs is told exactly, and whole copies mend it.
+"""The cost of damage at a real target is found exactly, and whole copies repair it.
 
 The judge of what a volume costs is `sealed_target.lost_by`, which knows each volume's own headers; and stock duplicity.
 """
