@@ -683,7 +683,7 @@ def test_sheet_is_read_back_from_paper_and_from_text_and_opened_by_stock_gpg(mac
 def test_sheet_without_a_passphrase_says_so_and_is_noted(machine: Machine) -> None:
     machine.done("key", "kit", "--no-passphrase", machine.folder / "sheet")
     text = (machine.folder / "sheet.txt").read_text()
-    assert "Whoever holds this sheet can read every backup" in text
+    assert "Anyone with this sheet can read every backup" in text
     assert parse_key(scanned(machine.folder / "sheet.pdf")).reveal() == machine.secret().reveal()
     assert [copy["kind"] for copy in machine.done("key", "show", "--json").value["copies"]] == ["bare"]
 

@@ -75,7 +75,7 @@ def run(
         for stream in filter(None, (child.stdin, child.stdout, child.stderr)):
             stream.close()
     if stderr:
-        log.debug("%s said: %s", program, stderr.decode("utf-8", "backslashreplace").rstrip())
+        log.debug("%s wrote to stderr: %s", program, stderr.decode("utf-8", "backslashreplace").rstrip())
     if child.returncode not in accept:
         raise ProgramFailed(program=program, reason=_reason(child.returncode, stderr or stdout))
     return ProcessResult(child.returncode, stdout, stderr)
@@ -170,7 +170,7 @@ class Conversation:
         Raises ProgramFailed after `seconds` without output; None waits for ever.
         """
         if seconds is not None and not select.select([self._stdout], [], [], seconds)[0]:
-            raise ProgramFailed(program=self.program, reason=f"it said nothing for {seconds:g} seconds")
+            raise ProgramFailed(program=self.program, reason=f"it wrote nothing for {seconds:g} seconds")
         return os.read(self._stdout.fileno(), size)
 
     @property
@@ -250,7 +250,7 @@ def _environment(extra: Mapping[str, str | Secret]) -> dict[str, str]:
     return {"PATH": PATH, "LC_ALL": "C", "LANG": "C", "HOME": "/root", **plain}
 
 
-def _reason(status: int, said: bytes) -> str:
-    lines = [line.strip() for line in said.decode("utf-8", "backslashreplace").splitlines() if line.strip()]
+def _reason(status: int, output: bytes) -> str:
+    lines = [line.strip() for line in output.decode("utf-8", "backslashreplace").splitlines() if line.strip()]
     ending = f"signal {-status}" if status < 0 else f"exit status {status}"
     return f"{ending}: {' / '.join(lines[-3:])}" if lines else ending

@@ -72,11 +72,6 @@ def write_all_new(files: Sequence[tuple[Path, bytes]]) -> None:
         written.pop_all()
 
 
-def write_key_file(path: Path, secret: Secret) -> None:
-    """Write a bare key file, as write_new() does."""
-    write_new(path, format_key(secret).encode("ascii"))
-
-
 def read_key_text(path: Path) -> str:
     """The text of a key file of any kind; `-` is standard input. Raises KeyUnusable with the problem."""
     try:
@@ -131,7 +126,7 @@ def format_key(secret: Secret) -> str:
     return armor(
         bytes((_LITERAL, len(body))) + body,
         (
-            f"tklb key {fingerprint(secret)}. Whoever has this file reads the backups.",
+            f"tklb key {fingerprint(secret)}. Anyone with this file can read the backups.",
             "PASSPHRASE=$(gpg --decrypt THIS-FILE) gives it to duplicity.",
         ),
     )

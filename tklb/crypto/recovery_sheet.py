@@ -43,7 +43,7 @@ def facts(sheet: RecoverySheet) -> tuple[tuple[str, str], ...]:
 def describe_safekeeping(sheet: RecoverySheet) -> str:
     if sheet.has_passphrase:
         return "Keep this sheet away from the machine, and its passphrase in another place than this sheet."
-    return "Whoever holds this sheet can read every backup of the machine: lock it away, and not beside the machine."
+    return "Anyone with this sheet can read every backup of the machine: lock it away, and not beside the machine."
 
 
 def steps(sheet: RecoverySheet) -> tuple[str, ...]:

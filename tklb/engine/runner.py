@@ -134,8 +134,8 @@ def _traffic(worker: int) -> bytes:
 def _failure(job: WorkerJob, result: ProcessResult, problems: Sequence[LogEntry]) -> TklbError:
     if any(duplicity_cli.is_about_space(entry) for entry in problems):
         return _full(job)
-    said = result.stderr.decode("utf-8", "backslashreplace").strip().split("\n")[-1]
-    reason = duplicity_cli.reason(problems[0]) if problems else said or "it said nothing"
+    last_line = result.stderr.decode("utf-8", "backslashreplace").strip().split("\n")[-1]
+    reason = duplicity_cli.reason(problems[0]) if problems else last_line or "it gave no reason"
     ending = f"signal {-result.status}" if result.status < 0 else f"exit status {result.status}"
     return ProgramFailed(program="duplicity", reason=f"{reason} ({ending})")
 

@@ -89,7 +89,7 @@ def _build_s3(url: TargetUrl, config: Config, regions: Path | None) -> DistantBa
     from tklb.storage.s3.regions import choose_region
 
     return S3Backend(
-        *choose_region(url, config.s3, regions, lambda place, said: measure_answer(place, said, time.monotonic))
+        *choose_region(url, config.s3, regions, lambda place, settings: measure_answer(place, settings, time.monotonic))
     )
 
 

@@ -97,14 +97,14 @@ class HelperProcess:
         """The next line, None where there was none for a moment."""
         if b"\n" not in self._received:
             try:
-                said = self._talk.hear(1 << 16, _LOOK)
+                block = self._talk.hear(1 << 16, _LOOK)
             except ProgramFailed:
                 return None
             except (OSError, ValueError) as exc:  # closed meanwhile
                 raise ConnectionResetError(str(exc)) from exc
-            if not said or len(self._received) > _LONGEST_ANSWER:
+            if not block or len(self._received) > _LONGEST_ANSWER:
                 raise ConnectionResetError(self._talk.last_errors() or "it ended")
-            self._received += said
+            self._received += block
         line, mark, rest = self._received.partition(b"\n")
         if not mark:
             return None

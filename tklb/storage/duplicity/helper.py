@@ -131,9 +131,9 @@ class Helper:
     def _download(self, request: Request) -> None:
         end, name = self._end(request["folder"]), request["name"]
         end.get(os.fsencode(name), _path(request["file"]))
-        size, told = os.stat(request["file"]).st_size, _report_size(end, name)
-        if told not in (None, size):  # not every backend notices that it was cut off
-            raise RequestFailed("other", f"{size} of {told} bytes came")
+        size, reported = os.stat(request["file"]).st_size, _report_size(end, name)
+        if reported not in (None, size):  # not every backend notices that it was cut off
+            raise RequestFailed("other", f"{size} of {reported} bytes came")
 
     def _list(self, folder: str) -> dict[str, int]:
         end = self._end(folder)

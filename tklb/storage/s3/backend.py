@@ -173,8 +173,8 @@ class S3Backend:
 
     def _send(self, operation: str, body: UploadBody, digest: bytes, parameters: Answer) -> Answer:
         """Send content. Raises what the reading of the content raised, unchanged."""
-        told = base64.b64encode(digest).decode()
-        checked = {"Body": body, "ChecksumSHA256": told, "ChecksumAlgorithm": "SHA256"}
+        checksum = base64.b64encode(digest).decode()
+        checked = {"Body": body, "ChecksumSHA256": checksum, "ChecksumAlgorithm": "SHA256"}
         try:
             return self._service.ask(operation, {**parameters, **checked})
         except TklbError:
@@ -184,10 +184,10 @@ class S3Backend:
 
     def _is_confirmed(self, answer: Answer, body: UploadBody, digest: bytes) -> bool:
         """Whether the service confirmed the content that it holds. Raises TargetUnreachable for another content."""
-        told = answer.get("ChecksumSHA256")
-        self._wants_hashes = told is None
-        if told is not None:
-            if told != base64.b64encode(digest).decode():
+        checksum = answer.get("ChecksumSHA256")
+        self._wants_hashes = checksum is None
+        if checksum is not None:
+            if checksum != base64.b64encode(digest).decode():
                 raise self._unreachable(_OTHER_CONTENT, is_transient=True)
             return True
         if not body.is_hashed or str(answer.get("ETag", "")).strip('"') != body.md5.hexdigest():
@@ -198,10 +198,10 @@ class S3Backend:
 
     def _is_whole(self, answer: Answer, digests: bytes, etag: str) -> bool:
         """Whether the service confirmed the whole of the parts, by a checksum of their checksums or by an ETag."""
-        told = answer.get("ChecksumSHA256")
-        if told is None:
+        checksum = answer.get("ChecksumSHA256")
+        if checksum is None:
             return str(answer.get("ETag", "")).strip('"') == etag
-        if told.partition("-")[0] != base64.b64encode(hashlib.sha256(digests).digest()).decode():
+        if checksum.partition("-")[0] != base64.b64encode(hashlib.sha256(digests).digest()).decode():
             raise self._unreachable(_OTHER_CONTENT, is_transient=True)
         return True
 
@@ -237,7 +237,7 @@ class S3Backend:
 
 def _whole_digest(answer: Mapping[str, Any]) -> str | None:
     """SHA-256 of an object in hex, None where the service has none of the whole object."""
-    if answer.get("ChecksumType") != "FULL_OBJECT":  # not told: it may be the client's own claim, or one of parts
+    if answer.get("ChecksumType") != "FULL_OBJECT":  # not reported: it may be the client's own claim, or one of parts
         return None
     with contextlib.suppress(ValueError):
         digest = base64.b64decode(str(answer.get("ChecksumSHA256", "")), validate=True)

@@ -225,21 +225,21 @@ def _unreachable(exc: Exception, address: str) -> TargetUnreachable:
             return TargetUnreachable(address=address, reason=f"certificate refused: {cause.verify_message}")
         if isinstance(cause, CertificateError):
             return TargetUnreachable(address=address, reason="certificate refused: it is that of another host")
-    told = next((one.strerror for one in causes if isinstance(one, OSError) and one.strerror), "the connection broke")
+    reason = next((one.strerror for one in causes if isinstance(one, OSError) and one.strerror), "the connection broke")
     match exc:
         case errors.ConnectTimeoutError() | errors.ReadTimeoutError():
-            told = "no answer in time"
+            reason = "no answer in time"
         case errors.ProxyConnectionError():
-            told = f"the proxy does not let through: {told}"
+            reason = f"the proxy does not let through: {reason}"
         case errors.ConnectionError() | errors.HTTPClientError() | errors.IncompleteReadError() | HTTPError():
             pass
         case ResponseParserError() | ValueError() | KeyError() if not isinstance(exc, errors.BotoCoreError):
-            told = "the service answered what is no S3"
+            reason = "the service answered what is no S3"
         case OSError():
-            return TargetUnreachable(address=address, reason=told)
+            return TargetUnreachable(address=address, reason=reason)
         case _:
             return TargetUnreachable(address=address, reason=f"its settings are no use ({type(exc).__name__})")
-    return TargetUnreachable(address=address, reason=told, is_transient=True)
+    return TargetUnreachable(address=address, reason=reason, is_transient=True)
 
 
 def _causes(exc: BaseException) -> list[BaseException]:

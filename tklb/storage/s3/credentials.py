@@ -17,9 +17,9 @@ _READ_OR_WRITTEN, _WRITTEN = 0o077, 0o022
 
 def own_credentials(config: S3Config) -> Path | None:
     """The configured file, or that of tklb if there is one. Raises AccessRefused for one that others can read."""
-    said = Path(config.credentials_file) if config.credentials_file else None
-    path = said or Paths().config / "credentials"
-    if said is None and not os.path.lexists(path):
+    configured = Path(config.credentials_file) if config.credentials_file else None
+    path = configured or Paths().config / "credentials"
+    if configured is None and not os.path.lexists(path):
         return None
     _check(path, _READ_OR_WRITTEN)
     return path

@@ -36,7 +36,7 @@ def choose_region(
     """
     if config.region != NEAREST:
         if PLACE in address.text + config.endpoint and not config.region:
-            raise ConfigInvalid(file="tklb.toml", reason=f"`{PLACE}` stands for `s3.region`, which is not said")
+            raise ConfigInvalid(file="tklb.toml", reason=f"`{PLACE}` stands for `s3.region`, which is not set")
         return fill_region(address, config, config.region)
     for name in config.candidates:
         if not _REGION.fullmatch(name):
@@ -56,8 +56,8 @@ def choose_region(
 def fill_region(address: TargetUrl, config: S3Config, region: str) -> tuple[TargetUrl, S3Config]:
     """The same address and configuration with `region` in place of `{region}`."""
     parts = ("text", "path", "bucket", "endpoint")
-    said = {part: getattr(address, part).replace(PLACE, region) for part in parts}
-    return replace(address, **said), replace(config, region=region, endpoint=config.endpoint.replace(PLACE, region))
+    fields = {part: getattr(address, part).replace(PLACE, region) for part in parts}
+    return replace(address, **fields), replace(config, region=region, endpoint=config.endpoint.replace(PLACE, region))
 
 
 def _nearest(address: TargetUrl, config: S3Config, measure: Measure) -> str:

@@ -322,8 +322,8 @@ def _check(fields: _Fields) -> None:
         return
     if code == _EOF:
         raise EOFError
-    said = fields.text().decode("utf-8", "backslashreplace") if fields.rest else ""
-    raise (_Missing if code == NO_SUCH_FILE else RequestRefused)(code, said)
+    reason = fields.text().decode("utf-8", "backslashreplace") if fields.rest else ""
+    raise (_Missing if code == NO_SUCH_FILE else RequestRefused)(code, reason)
 
 
 def _packet(kind: int, *fields: bytes) -> bytes:
