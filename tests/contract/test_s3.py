@@ -199,7 +199,7 @@ def test_wrong_clock_is_told_with_the_difference(tmp_path: Path, minutes: int, s
 
 def test_region_of_a_bucket_is_named(tmp_path: Path) -> None:
     with faking(lambda *_: (301, {"x-amz-bucket-region": "eu-north-1"}, b"")) as fake:
-        with pytest.raises(TargetUnreachable, match="is in region eu-north-1: set s3.region"):
+        with pytest.raises(TargetUnreachable, match=r"is in region eu-north-1: set s3\.region"):
             aimed_at(fake.service, tmp_path).make()
         assert len(fake.seen) == 2
 
