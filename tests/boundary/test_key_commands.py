@@ -534,7 +534,7 @@ class Killing:
         own = self.machine.state / "key.asc"
         is_torn = own.exists() and read_fingerprint(own.read_text()) != fingerprint(self.machine.secret())
         problems = self.machine.done("key", "show", "--json").value["problems"]
-        assert is_torn == any("cut off" in problem for problem in problems)
+        assert is_torn == any("was interrupted" in problem for problem in problems)
         self.is_torn.append(is_torn)
         self.machine.done(*self.words)
         self.judge()
