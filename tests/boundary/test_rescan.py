@@ -13,7 +13,8 @@ import pytest
 
 from tests.boundary import nasty
 from tests.boundary.test_scan import ALL, entries
-from tklb.diff.listing import Record, format_listing, read_records, record_of
+from tests.unit.entries import record_of
+from tklb.diff.listing import Record, format_listing, read_records
 from tklb.host.files import digest as digest_module
 from tklb.host.files.digest import ContentChanged, digest_with_status, file_digest
 from tklb.host.files.scan import scan

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.boundary import nasty
+from tests.unit.entries import record_of
 from tklb.diff.files import compare
-from tklb.diff.listing import record_of
 from tklb.diff.rules import Rule, Rules
 from tklb.host.files.scan import read_owner_names, scan
 from tklb.host.files.scan_records import scan_records

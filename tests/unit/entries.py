@@ -2,6 +2,8 @@
 
 from hypothesis import strategies as st
 
+from tklb.diff.listing import Record
+from tklb.diff.mtree import format_entry
 from tklb.model.files import FileEntry
 
 NASTY = b"a-/.*?[]\\#= \n\t\xff\xc3\xa9'\"~z"
@@ -42,3 +44,7 @@ ENTRIES = st.builds(
     xattrs=st.none() | XATTRS,
     sparse=st.booleans(),
 )
+
+
+def record_of(entry: FileEntry) -> Record:
+    return entry.path, format_entry(entry)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.entries import PATHS
+from tests.unit.entries import PATHS, record_of
 from tklb.diff.files import compare
-from tklb.diff.listing import compare_listings, format_listing, record_of
+from tklb.diff.listing import compare_listings, format_listing
 from tklb.model.files import Change, FileChange, FileEntry
 from tklb.model.report import Skipped
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.entries import ENTRIES
-from tklb.diff.listing import format_listing, read_records, record_of
+from tests.unit.entries import ENTRIES, record_of
+from tklb.diff.listing import format_listing, read_records
 from tklb.diff.mtree import HEADER, escape, format_entry, format_parent, parse, unescape
 from tklb.model.files import FileEntry
 

@@ -5,8 +5,10 @@ Reads prose only: code, tables of Markdown, headings and headwords of manual pag
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,7 @@ UNPLAIN = re.compile(
     r"(go|goes|going|gone|went) on with)\b",
     re.IGNORECASE,
 )
+PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of a name
 CODE = "CODE"  # stands for a code span: one word of a sentence, whatever it holds
 FONTS = re.compile(r"\.(B|I|BR|RB|IR|RI|BI|IB)\s+(.*)")
 ESCAPES = re.compile(r"\\f\([A-Z]{2}|\\f[A-Z]|\\&|\\\((bu|ti)")
@@ -166,3 +169,21 @@ def test_banned_synonym_is_found_as_a_word_and_where_it_is_banned() -> None:
     assert banned == (Ban("y z", "x"), Ban("w", "x"))
     assert uses(banned[0], "the Y z, here")
     assert not uses(banned[1], "--w wood")
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """`module: name` for every module and every name in it, the name as words parted by blanks."""
+    found = set()
+    for module in sorted((HOUSE / "tklb").rglob("*.py")):
+        used = {module.stem}
+        for node in ast.walk(ast.parse(module.read_text())):
+            values = (getattr(node, field, None) for field in ("name", "id", "attr", "arg", "asname"))
+            used |= {value for value in values if isinstance(value, str)}
+        found |= {f"{module}: {' '.join(part.lower() for part in PART.findall(name))}" for name in used}
+    return tuple(sorted(found))
+
+
+@pytest.mark.parametrize("ban", bans("names", (HOUSE / "GLOSSARY.md").read_text()), ids=lambda ban: ban.synonym)
+def test_no_name_has_a_banned_synonym(ban: Ban) -> None:
+    assert [name for name in names() if uses(ban, name.split(": ")[1])] == []

@@ -55,10 +55,6 @@ def read_records(stream: BinaryIO) -> Iterator[Record]:
         yield _path_of(piece), b"." + piece + b"\n"
 
 
-def record_of(entry: FileEntry) -> Record:
-    return entry.path, format_entry(entry)
-
-
 def has_word(raw: bytes, word: bytes) -> bool:
     """Whether a record has `word`, such as `type=file`."""
     return word in raw.split()
