@@ -1,4 +1,4 @@
-"""A target in memory, for tests that need a target and no disk. It keeps the contract of test_target.py."""
+"""A target in memory, for tests that need a target and no disk. It keeps the contract of test_backend.py."""
 
 import hashlib
 from datetime import UTC, datetime

@@ -372,7 +372,7 @@ def test_processes_end_with_the_target_and_leave_nothing_behind(target: Duplicit
 def test_processes_end_with_whoever_started_them(server: WebDav, target: DuplicityBackend, tmp_path: Path) -> None:
     script = f"""
 import sys, time
-from tests.contract.test_other import DuplicityBackend, _variable, helpers, parse_url
+from tests.contract.test_duplicity import DuplicityBackend, _variable, helpers, parse_url
 target = DuplicityBackend(parse_url({server.address("t")!r}), {str(tmp_path / "environment")!r})
 target.list("volumes/")
 print(*helpers(), *(_variable(pid, "TMPDIR") for pid in helpers()), flush=True)
