@@ -5,6 +5,7 @@ The threads are daemons: a thread that waits for a silent server never holds up 
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -32,6 +33,32 @@ class Stop:
             raise Interrupted
 
 
+class Background:
+    """A call in a daemon thread that others can wait for.
+
+    Ctrl-C within Thread.join() makes Python 3.11 and 3.12 take a running thread for one that has ended
+    (https://github.com/python/cpython/issues/90882), so an event of our own says that the call has returned.
+    """
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call, self._end = call, threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._end.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end of the call, but no longer than `seconds`."""
+        self._end.wait(seconds)
+
+    def _run(self) -> None:
+        try:
+            self._call()
+        finally:
+            self._end.set()
+
+
 def run_side_by_side(work: Callable[[T, Stop], object], items: Iterable[T], count: int, grace: float = _GRACE) -> None:
     """Call `work` for every item, in threads, `count` at a time, and return when all calls have ended.
 
@@ -42,19 +69,15 @@ def run_side_by_side(work: Callable[[T, Stop], object], items: Iterable[T], coun
     for item in items:
         waiting.put(item)
     stop, failures = Stop(), SimpleQueue[BaseException]()
-    threads = [
-        threading.Thread(target=_work_off, args=(work, waiting, stop, failures), daemon=True)
-        for _ in range(min(count, waiting.qsize()))
-    ]
-    for thread in threads:
-        thread.start()
+    count = min(count, waiting.qsize())
+    threads = [Background(partial(_work_off, work, waiting, stop, failures)) for _ in range(count)]
     try:
         for thread in threads:
-            _join(thread, failures)
+            _wait(thread, failures)
     finally:
         stop.set()
         for thread in threads:
-            thread.join(grace / len(threads))
+            thread.wait(grace / count)
     if not failures.empty():
         raise failures.get()
 
@@ -72,10 +95,10 @@ def map_side_by_side(
     return tuple(results[number] for number in sorted(results))
 
 
-def _join(thread: threading.Thread, failures: SimpleQueue[BaseException]) -> None:
+def _wait(thread: Background, failures: SimpleQueue[BaseException]) -> None:
     """Wait for the end of a thread, or for a failure in any."""
-    while thread.is_alive() and failures.empty():
-        thread.join(_A_MOMENT)
+    while not thread.has_ended and failures.empty():
+        thread.wait(_A_MOMENT)
 
 
 def _work_off(

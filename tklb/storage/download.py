@@ -5,11 +5,10 @@ broken is downloaded a second time, since a bit that flips on the way is no dama
 """
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from tklb.base.concurrency import Stop, run_side_by_side
+from tklb.base.concurrency import Background, Stop, run_side_by_side
 from tklb.base.fs import fresh_folder
 from tklb.errors import TargetDamaged
 from tklb.model.snapshot import Volume
@@ -76,13 +75,12 @@ def download_in_background(
         if failures:
             raise failures[0]
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    thread = Background(run)
     try:
         yield check
-        while thread.is_alive():
-            thread.join(_A_MOMENT)
+        while not thread.has_ended:
+            thread.wait(_A_MOMENT)
         check()
     finally:
         stop.set()
-        thread.join(_GRACE)
+        thread.wait(_GRACE)
