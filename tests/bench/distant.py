@@ -117,7 +117,7 @@ class Restic:
 
 
 class Duplicity:
-    """As it comes, over its own S3 back end."""
+    """As it comes, over its own S3 backend."""
 
     name: ClassVar[str] = PLAIN
     bucket: ClassVar[str] = "duplicity"

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class Chain:
     """The target with its ledger entries, oldest first."""
 
-    target: Backend
+    backend: Backend
     entries: tuple[LedgerEntry, ...]
     ledger: Ledger
 
@@ -82,18 +82,18 @@ def open_chain(session: Session) -> Chain:
 
     Raises TargetDamaged where it has problems, TargetForeign where the snapshots are those of another machine.
     """
-    target = open_backend(session.config.target, session.config, session.paths.regions)
+    backend = open_backend(session.config.target, session.config, session.paths.regions)
     try:
-        ledger = read_ledger(target, session.secret, session.paths.ledger, session.older)
+        ledger = read_ledger(backend, session.secret, session.paths.ledger, session.older)
     except KeyUnusable as exc:
-        raise TargetForeign(address=target.address, owner="another key") from exc
+        raise TargetForeign(address=backend.address, owner="another key") from exc
     ledger.check()
     entries = ledger.entries
     if entries and entries[-1].host != session.host:
-        raise TargetForeign(address=target.address, owner=f"another machine, {entries[-1].hostname}")
+        raise TargetForeign(address=backend.address, owner=f"another machine, {entries[-1].hostname}")
     newest = f", the newest is snapshot {entries[-1].snapshot}" if entries else ""
-    log.info("read %s at %s%s", format_count(len(entries), "ledger entry", "ledger entries"), target.address, newest)
-    return Chain(target, entries, ledger)
+    log.info("read %s at %s%s", format_count(len(entries), "ledger entry", "ledger entries"), backend.address, newest)
+    return Chain(backend, entries, ledger)
 
 
 def _is_metadata_of(entry: LedgerEntry, folder: Path) -> bool:

@@ -56,9 +56,9 @@ class ReadCheck:
     replaced: tuple[Skipped, ...]
 
 
-def open_spool(session: Session, target: Backend) -> Path:
+def open_spool(session: Session, backend: Backend) -> Path:
     """Where the engine writes volumes: the folder of a local target, else the spool of this machine."""
-    return target.spool or private_folder(session.paths.spool)
+    return backend.spool or private_folder(session.paths.spool)
 
 
 def encode_snapshot(session: Session, chain: Chain, job: EncodeJob) -> LedgerEntry:
@@ -68,8 +68,8 @@ def encode_snapshot(session: Session, chain: Chain, job: EncodeJob) -> LedgerEnt
     """
     name = _choose_id(session.clock(), chain.head)
     shards = _choose_shards(session, job)
-    spool, watch = open_spool(session, chain.target), Stopwatch()
-    with _explain_failure(spool, chain.target):
+    spool, watch = open_spool(session, chain.backend), Stopwatch()
+    with _explain_failure(spool, chain.backend):
         orders = [
             _order(session, chain, job, snapshot_time(name), each) for each in _write_name_lists(job, shards).items()
         ]
@@ -86,18 +86,18 @@ def encode_snapshot(session: Session, chain: Chain, job: EncodeJob) -> LedgerEnt
 
 
 @contextmanager
-def _explain_failure(spool: Path, target: Backend) -> Iterator[None]:
+def _explain_failure(spool: Path, backend: Backend) -> Iterator[None]:
     """A failure in the target's own folder is the target's; one in a spool beside it is this machine's."""
     try:
         yield
     except TargetFull as exc:
-        if target.spool is not None:
+        if backend.spool is not None:
             raise
         raise NoSpace(path=spool, reason="the volumes need room there until they are uploaded") from exc
     except OSError as exc:
-        if spool not in Path(os.fsdecode(exc.filename or "")).parents or target.spool is None:
+        if spool not in Path(os.fsdecode(exc.filename or "")).parents or backend.spool is None:
             raise
-        raise explain_os_error(exc, target.address) from exc
+        raise explain_os_error(exc, backend.address) from exc
 
 
 def _order(
@@ -105,19 +105,19 @@ def _order(
 ) -> EncodeOrder:
     prefix, names = name_list
     return EncodeOrder(
-        spool=open_spool(session, chain.target),
+        spool=open_spool(session, chain.backend),
         names=names,
         forced=job.difference.edited,
         time=moment,
         base=job.base.volumes if job.base else (),
         prefix=prefix,
         volume_megabytes=session.config.volume_megabytes,
-        download=None if chain.target.spool else partial(_download, chain.target),
+        download=None if chain.backend.spool else partial(_download, chain.backend),
     )
 
 
-def _download(target: Backend, volume: Volume, destination: Path) -> None:
-    download_volume(target, volume, destination.parent)
+def _download(backend: Backend, volume: Volume, destination: Path) -> None:
+    download_volume(backend, volume, destination.parent)
 
 
 def _build_entry(

@@ -39,11 +39,11 @@ def upload_key_file(session: Session) -> bool:
     chain = open_chain(session)
     is_useful = not chain.entries or chain.can_continue(session.secret)
     if is_useful:
-        update_key_file(session, chain.target)
+        update_key_file(session, chain.backend)
     return is_useful
 
 
-def update_key_file(session: Session, target: Backend) -> bool:
+def update_key_file(session: Session, backend: Backend) -> bool:
     """Upload this machine's key file, where there is one and the target has another; whether it did.
 
     The newest snapshot at the target, if there is any, must be sealed with this key. Raises what the target raises.
@@ -52,17 +52,17 @@ def update_key_file(session: Session, target: Backend) -> bool:
         return False
     content = session.paths.key_file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    known = target.stat(KEY)
-    if known and known.size == len(content) and sha256 == (known.sha256 or _read_digest(target)):
+    known = backend.stat(KEY)
+    if known and known.size == len(content) and sha256 == (known.sha256 or _read_digest(backend)):
         return False
-    upload_object(target, KEY, session.paths.key_file)
+    upload_object(backend, KEY, session.paths.key_file)
     is_away = is_target_elsewhere(session.paths, session.config)
     name = fingerprint(session.secret)
     note_copy(
         session.paths.key_copies,
-        KeyCopy(target.address, str(KeyKind.PASSPHRASE), name, session.clock(), is_away=is_away),
+        KeyCopy(backend.address, str(KeyKind.PASSPHRASE), name, session.clock(), is_away=is_away),
     )
-    log.info("uploaded the key file to %s", target.address)
+    log.info("uploaded the key file to %s", backend.address)
     return True
 
 
@@ -72,8 +72,8 @@ def is_target_elsewhere(paths: Paths, config: Config) -> bool:
     return address.scheme != "file" or is_elsewhere(Path(address.path), (Path("/"), paths.state))
 
 
-def _read_digest(target: Backend) -> str:
+def _read_digest(backend: Backend) -> str:
     try:
-        return hashlib.sha256(target.read(KEY, LONGEST_KEY_FILE)).hexdigest()
+        return hashlib.sha256(backend.read(KEY, LONGEST_KEY_FILE)).hexdigest()
     except TargetDamaged:
         return ""  # it is replaced, whatever it is

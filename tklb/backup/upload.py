@@ -32,20 +32,20 @@ def prepare_target(session: Session, chain: Chain, spool: Path, base: LedgerEntr
     Repairs volumes that the target lacks and the spool has whole. Raises TargetDamaged for a chain with a hole.
     """
     clean_spool(spool, chain.volume_names)
-    if chain.target.spool is not None:
-        chain.target.tidy()
+    if chain.backend.spool is not None:
+        chain.backend.tidy()
         return
-    remove_leftovers(chain.target, chain.volume_names)
+    remove_leftovers(chain.backend, chain.volume_names)
     volumes = base.volumes if base else ()
-    if repair_chain(chain.target, volumes, (spool,), session.paths.cache / "repair"):
-        check_present(chain.target, volumes, "so nothing can be added to it; `tklb backup --full` starts a new chain")
+    if repair_chain(chain.backend, volumes, (spool,), session.paths.cache / "repair"):
+        check_present(chain.backend, volumes, "so nothing can be added to it; `tklb backup --full` starts a new chain")
 
 
 def upload_and_seal(session: Session, chain: Chain, entry: LedgerEntry, folder: Path) -> LedgerEntry:
     """Bring an encoded snapshot to its target and seal it; give the entry as sealed. `folder` has its metadata."""
-    if chain.target.spool is not None:
+    if chain.backend.spool is not None:
         return seal_and_keep(session, chain, entry, folder)
-    pending = resume.note_pending(session.paths, session.secret, chain.target.address, entry, folder)
+    pending = resume.note_pending(session.paths, session.secret, chain.backend.address, entry, folder)
     return upload_pending(session, chain, pending)
 
 
@@ -54,7 +54,7 @@ def upload_pending(session: Session, chain: Chain, pending: PendingUpload) -> Le
 
     Uploads once more what the target confirmed and then lost. Raises TargetDamaged where it loses that again.
     """
-    paths, target = session.paths, chain.target
+    paths, target = session.paths, chain.backend
     try:
         _upload(session, target, pending)
         check_present(target, pending.entry.volumes)
@@ -68,11 +68,11 @@ def upload_pending(session: Session, chain: Chain, pending: PendingUpload) -> Le
     return sealed
 
 
-def _upload(session: Session, target: Backend, pending: PendingUpload) -> None:
+def _upload(session: Session, backend: Backend, pending: PendingUpload) -> None:
     watch, volumes = Stopwatch(), pending.unconfirmed_volumes
     size, left = (sum(volume.size for volume in some) for some in (pending.own_volumes, volumes))
     upload_volumes(
-        target,
+        backend,
         session.paths.spool,
         volumes,
         session.config.uploads,
@@ -84,8 +84,8 @@ def _upload(session: Session, target: Backend, pending: PendingUpload) -> None:
 
 def resume_upload(session: Session, chain: Chain) -> LedgerEntry | None:
     """Finish the upload that a run was interrupted in; None where there is none that fits the target."""
-    pending = resume.find_pending(session.paths, session.secret, chain.target.address)
-    if pending and chain.target.spool is None and _can_resume(chain, pending, session.paths.spool):
+    pending = resume.find_pending(session.paths, session.secret, chain.backend.address)
+    if pending and chain.backend.spool is None and _can_resume(chain, pending, session.paths.spool):
         left, all_volumes = len(pending.unconfirmed_volumes), format_count(len(pending.own_volumes), "volume")
         log.info("resuming the upload of snapshot %s: %d of %s left", pending.entry.snapshot, left, all_volumes)
         return upload_pending(session, chain, pending)
@@ -110,7 +110,7 @@ def trim_spool(spool: Path, entries: Sequence[LedgerEntry], keep: str) -> None:
 
 def seal_and_keep(session: Session, chain: Chain, entry: LedgerEntry, folder: Path) -> LedgerEntry:
     """Seal: from now on the snapshot exists. The next run compares with its metadata."""
-    sealed = seal(chain.target, session.secret, session.paths.ledger, entry, session.older)
+    sealed = seal(chain.backend, session.secret, session.paths.ledger, entry, session.older)
     keep_metadata(session.paths, folder)
     return sealed
 
@@ -127,14 +127,14 @@ def _can_resume(chain: Chain, pending: PendingUpload, spool: Path) -> bool:
         and all(before.get(name) == volume for name, volume in base.items())
         and all(_has_size(spool / volume.name, volume.size) for volume in pending.own_volumes)
         and metadata.digest(pending.folder) == entry.content_digest
-        and _has_all(chain.target, base.values())
+        and _has_all(chain.backend, base.values())
     )
 
 
-def _has_all(target: Backend, volumes: Collection[Volume]) -> bool:
+def _has_all(backend: Backend, volumes: Collection[Volume]) -> bool:
     """Whether the target has the volumes that the snapshot builds on; without them a resume makes no sense."""
     try:
-        check_present(target, volumes)
+        check_present(backend, volumes)
     except TargetDamaged:
         return False
     return True

@@ -62,14 +62,14 @@ def _take_snapshot(session: Session, request: BackupRequest, begin: datetime) ->
         delta = report_delta(totals, state, (session.clock() - begin).total_seconds())
         if chain.head and last and difference.is_empty:
             log.info("nothing changed since snapshot %s", chain.head.snapshot)
-            update_key_file(session, chain.target)
+            update_key_file(session, chain.backend)
             return report_snapshot(delta, resumed, resumed) if resumed else replace(delta, snapshot=chain.head.snapshot)
         base = chain.head if last else None
         counts = count_snapshot(difference, totals, state, request.parts, Kind.INCREMENTAL if last else Kind.FULL)
-        prepare_target(session, chain, open_spool(session, chain.target), base)
+        prepare_target(session, chain, open_spool(session, chain.backend), base)
         entry = encode_snapshot(session, chain, EncodeJob(folder, work, difference, counts, totals.skipped, base))
         sealed = upload_and_seal(session, chain, entry, folder)
-        update_key_file(session, chain.target)
+        update_key_file(session, chain.backend)
     seconds = (session.clock() - begin).total_seconds()
     return replace(report_snapshot(delta, sealed, resumed), counts=counts, seconds=seconds)
 

@@ -58,18 +58,18 @@ def initialise(paths: Paths, request: InitRequest, clock: Clock) -> InitResult:
         passphrase = request.passphrase() if request.passphrase else None
         profile = _choose_profile(paths, request)
         config = _configure(paths, request, profile)
-        target = make_backend(config.target, config, paths.regions)
+        backend = make_backend(config.target, config, paths.regions)
         oddities = check_target(open_backend(config.target, config, paths.regions), clock)
         secret = make_identity(paths)
         if passphrase or has_passphrase(paths, secret):
-            _refuse_foreign(paths, target, secret)
+            _refuse_foreign(paths, backend, secret)
         if passphrase:
             write_protected_key(paths.key_file, secret, passphrase)
         adopt_profile(paths, profile.folder)
         write_config(paths.toml, config)
         if has_passphrase(paths, secret):
             upload_key_file(open_session_with(config, paths, clock))
-            log.info("%s keeps a copy of the key, which the passphrase opens", target.address)
+            log.info("%s keeps a copy of the key, which the passphrase opens", backend.address)
     return InitResult(config, has_passphrase(paths, secret), oddities)
 
 
@@ -92,9 +92,9 @@ def _configure(paths: Paths, request: InitRequest, profile: Profile) -> Config:
     return replace(config, target=config.target if request.target is None else request.target, profile=profile.id)
 
 
-def _refuse_foreign(paths: Paths, target: Backend, secret: Secret) -> None:
+def _refuse_foreign(paths: Paths, backend: Backend, secret: Secret) -> None:
     """Where another key's snapshots are, this machine's key file would replace the one that opens them."""
     try:
-        read_ledger(target, secret, paths.ledger, read_older(paths.older_secrets))
+        read_ledger(backend, secret, paths.ledger, read_older(paths.older_secrets))
     except KeyUnusable as exc:
-        raise TargetForeign(address=target.address, owner="another key") from exc
+        raise TargetForeign(address=backend.address, owner="another key") from exc

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 def list_snapshots(session: Session) -> Ledger:
     """Read the ledger: every sealed snapshot, oldest first, and what is wrong with the rest."""
-    target = open_backend(session.config.target, session.config, session.paths.regions)
-    ledger = read_ledger(target, session.secret, session.paths.ledger, session.older)
-    log.info("read %s at %s", format_count(len(ledger.entries), "ledger entry", "ledger entries"), target.address)
+    backend = open_backend(session.config.target, session.config, session.paths.regions)
+    ledger = read_ledger(backend, session.secret, session.paths.ledger, session.older)
+    log.info("read %s at %s", format_count(len(ledger.entries), "ledger entry", "ledger entries"), backend.address)
     return ledger

@@ -42,7 +42,7 @@ def verify(session: TargetSession, request: VerifyRequest) -> VerifyResult:
 
 def _check_ledger(verification: Verification) -> tuple[Verification, tuple[Problem, ...]]:
     """Check and repair ledger and key file; the volumes are then checked against the repaired ledger."""
-    session, target = verification.session, verification.target
+    session, target = verification.session, verification.backend
     problems = _repair(verification, check_ledger(target, verification.ledger, session.paths.ledger))
     if any(problem.is_repaired for problem in problems):
         verification = open_target(session, verification.request, verification.work)
@@ -53,7 +53,7 @@ def _check_ledger(verification: Verification) -> tuple[Verification, tuple[Probl
 
 def _check_objects(verification: Verification, problems: tuple[Problem, ...]) -> VerifyResult:
     """Check the volumes, find the cost of their problems, and repair; then the contents, if the request says so."""
-    target, ledger, request = verification.target, verification.ledger, verification.request
+    target, ledger, request = verification.backend, verification.ledger, verification.request
     lost = snapshots_of(problems)
     entries = verification.select_entries(lost)
     selection = select_volumes(verification, entries)
@@ -77,7 +77,7 @@ def _check_objects(verification: Verification, problems: tuple[Problem, ...]) ->
 def _repair(verification: Verification, problems: Sequence[Problem]) -> tuple[Problem, ...]:
     put = verification.request.repair and not verification.request.dry_run
     work = verification.work / "copy"
-    return repair(verification.target, verification.ledger, problems, verification.copies, work, put)
+    return repair(verification.backend, verification.ledger, problems, verification.copies, work, put)
 
 
 def _compare_with_machine(session: TargetSession, request: VerifyRequest, result: VerifyResult) -> VerifyResult:

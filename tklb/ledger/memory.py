@@ -27,15 +27,15 @@ class NewestEntry:
     name: str = ""
 
 
-def read_newest(target: Backend, folder: Path) -> NewestEntry | None:
+def read_newest(backend: Backend, folder: Path) -> NewestEntry | None:
     """Read which entry of a target is the newest that this machine has seen; None where it has seen none."""
-    return read_state(_newest_file(target, folder), _parse_newest, None)
+    return read_state(_newest_file(backend, folder), _parse_newest, None)
 
 
-def remember_newest(target: Backend, folder: Path, newest: NewestEntry) -> None:
+def remember_newest(backend: Backend, folder: Path, newest: NewestEntry) -> None:
     """Remember the newest entry, durably. From now on a target without this entry counts as set back."""
-    if read_newest(target, folder) != newest:
-        write_state(_newest_file(target, private_folder(folder)), [newest.sequence, newest.digest, newest.name])
+    if read_newest(backend, folder) != newest:
+        write_state(_newest_file(backend, private_folder(folder)), [newest.sequence, newest.digest, newest.name])
 
 
 def _parse_newest(fields: list[Any]) -> NewestEntry:
@@ -43,26 +43,26 @@ def _parse_newest(fields: list[Any]) -> NewestEntry:
     return NewestEntry(int(sequence), str(digest), str(name[0]) if name else "")
 
 
-def copy_path(target: Backend, folder: Path, name: str) -> Path:
+def copy_path(backend: Backend, folder: Path, name: str) -> Path:
     """Where this machine keeps its copy of an entry, whether there is one or not."""
-    return copies_folder(target, folder) / name.removeprefix(LEDGER)
+    return copies_folder(backend, folder) / name.removeprefix(LEDGER)
 
 
-def copies_folder(target: Backend, folder: Path) -> Path:
+def copies_folder(backend: Backend, folder: Path) -> Path:
     """The folder with the copies of the entries of a target; it need not exist."""
-    return folder / f"entries-{_short_name(target)}"
+    return folder / f"entries-{_short_name(backend)}"
 
 
-def list_copies(target: Backend, folder: Path) -> tuple[str, ...]:
+def list_copies(backend: Backend, folder: Path) -> tuple[str, ...]:
     """List the names of the entries that this machine has copies of, sorted."""
-    place = copies_folder(target, folder)
+    place = copies_folder(backend, folder)
     return tuple(sorted(LEDGER + path.name for path in place.iterdir())) if place.is_dir() else ()
 
 
-def keep_copies(target: Backend, folder: Path, entries: Mapping[str, bytes]) -> None:
+def keep_copies(backend: Backend, folder: Path, entries: Mapping[str, bytes]) -> None:
     """Keep copies of entries, by name. Every entry must be authentic: a copy may repair a target later."""
     for name, content in entries.items():
-        path = copy_path(target, folder, name)
+        path = copy_path(backend, folder, name)
         if not (path.exists() and path.read_bytes() == content):
             private_folder(folder)
             private_folder(path.parent)
@@ -83,9 +83,9 @@ def decrypt_once(opened: OpenedEntry, secrets: Mapping[str, Secret], folder: Pat
     return content
 
 
-def _newest_file(target: Backend, folder: Path) -> Path:
-    return folder / f"head-{_short_name(target)}"
+def _newest_file(backend: Backend, folder: Path) -> Path:
+    return folder / f"head-{_short_name(backend)}"
 
 
-def _short_name(target: Backend) -> str:
-    return hashlib.sha256(target.address.encode()).hexdigest()[:16]
+def _short_name(backend: Backend) -> str:
+    return hashlib.sha256(backend.address.encode()).hexdigest()[:16]

@@ -68,7 +68,7 @@ class Ledger:
 
 
 def read_ledger(
-    target: Backend, secret: Secret, folder: Path, older: Iterable[Secret] = (), thorough: bool = False
+    backend: Backend, secret: Secret, folder: Path, older: Iterable[Secret] = (), thorough: bool = False
 ) -> Ledger:
     """Read and authenticate all entries of a target, and remember the newest one in the private `folder`.
 
@@ -81,33 +81,33 @@ def read_ledger(
     and what the target raises.
     """
     secrets = {key_name(authentication_key(one)): one for one in (*older, secret)}
-    found = open_entries(dict(_read_entries(target, folder, thorough)), secrets.values())
-    if found.broken and target.spool is None:  # perhaps on the way only
-        again = {name: read_content(target, name, LONGEST_ENTRY) for name in list(found.broken)[:_READ_TWICE]}
+    found = open_entries(dict(_read_entries(backend, folder, thorough)), secrets.values())
+    if found.broken and backend.spool is None:  # perhaps on the way only
+        again = {name: read_content(backend, name, LONGEST_ENTRY) for name in list(found.broken)[:_READ_TWICE]}
         found = open_entries({**found.contents, **again}, secrets.values())
     older_secrets = _read_older_secrets(found, secrets, folder)
     if older_secrets.keys() - secrets.keys():
         secrets = {**older_secrets, **secrets}
         found = open_entries(found.contents, secrets.values())
     if not found.opened and (found.foreign or found.broken):
-        _refuse(target, found)
-    keep_copies(target, folder, found.authentic)
-    ledger, order = _build_ledger(target, found, secrets, folder)
+        _refuse(backend, found)
+    keep_copies(backend, folder, found.authentic)
+    ledger, order = _build_ledger(backend, found, secrets, folder)
     if ledger.entries and not ledger.problems:
         newest = NewestEntry(ledger.entries[-1].sequence, ledger.head, order.entries[-1][0])
-        remember_newest(target, folder, newest)
+        remember_newest(backend, folder, newest)
     return ledger
 
 
 def _build_ledger(
-    target: Backend, found: OpenedLedger, secrets: Mapping[str, Secret], folder: Path
+    backend: Backend, found: OpenedLedger, secrets: Mapping[str, Secret], folder: Path
 ) -> tuple[Ledger, EntryOrder]:
-    order, newest = order_entries(found), read_newest(target, folder)
+    order, newest = order_entries(found), read_newest(backend, folder)
     head = order.last.digest if order.last else ""
     torn = find_torn(found, newest.sequence + 1) if newest and newest.digest == head else ()
     entries, unreadable = _parse_entries(order.entries, secrets, folder)
     ledger = Ledger(
-        address=target.address,
+        address=backend.address,
         entries=entries,
         problems=(*order.problems, *list_broken(found, torn), *unreadable, *_compare_with_newest(order, newest)),
         head=head,
@@ -119,27 +119,27 @@ def _build_ledger(
     return ledger, order
 
 
-def _read_entries(target: Backend, folder: Path, thorough: bool) -> Iterator[tuple[str, bytes | str]]:
+def _read_entries(backend: Backend, folder: Path, thorough: bool) -> Iterator[tuple[str, bytes | str]]:
     """The names of the entries, sorted, and their bytes, or why they cannot be read."""
-    listed = {name: size for name, size in target.list(LEDGER) if ENTRY_NAME.fullmatch(name)}
-    newest = read_newest(target, folder)
-    if newest and newest.name and newest.name not in listed and target.stat(newest.name):
+    listed = {name: size for name, size in backend.list(LEDGER) if ENTRY_NAME.fullmatch(name)}
+    newest = read_newest(backend, folder)
+    if newest and newest.name and newest.name not in listed and backend.stat(newest.name):
         listed[newest.name] = -1  # the listing is not up to date
     room = LONGEST_LEDGER
     for name, size in sorted(listed.items()):
-        copy = copy_path(target, folder, name)
-        if target.spool is None and not thorough and copy.exists() and copy.stat().st_size == size:
+        copy = copy_path(backend, folder, name)
+        if backend.spool is None and not thorough and copy.exists() and copy.stat().st_size == size:
             yield name, copy.read_bytes()
             continue
-        content = read_content(target, name, min(LONGEST_ENTRY, room))
+        content = read_content(backend, name, min(LONGEST_ENTRY, room))
         room -= len(content) if isinstance(content, bytes) else 0
         yield name, content
 
 
-def read_content(target: Backend, name: str, limit: int) -> bytes | str:
+def read_content(backend: Backend, name: str, limit: int) -> bytes | str:
     """Read the bytes of an entry, at most `limit`; gives text that says why where the target has no such bytes."""
     try:
-        return target.read(name, limit)
+        return backend.read(name, limit)
     except TargetDamaged as exc:
         return str(exc.facts["reason"])
 
@@ -155,10 +155,10 @@ def _read_older_secrets(found: OpenedLedger, secrets: Mapping[str, Secret], fold
     return {}
 
 
-def _refuse(target: Backend, found: OpenedLedger) -> None:
+def _refuse(backend: Backend, found: OpenedLedger) -> None:
     if not found.broken:
-        raise KeyUnusable(reason=f"this key does not fit the snapshots on {target.address}")
-    raise TargetDamaged(address=target.address, reason="; ".join(list_broken(found)[:3]))
+        raise KeyUnusable(reason=f"this key does not fit the snapshots on {backend.address}")
+    raise TargetDamaged(address=backend.address, reason="; ".join(list_broken(found)[:3]))
 
 
 def _parse_entries(

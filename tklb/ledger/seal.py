@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def seal(
-    target: Backend, secret: Secret, folder: Path, entry: LedgerEntry, older: Iterable[Secret] = ()
+    backend: Backend, secret: Secret, folder: Path, entry: LedgerEntry, older: Iterable[Secret] = ()
 ) -> LedgerEntry:
     """Add an entry to the ledger; gives it with `previous` and `key` filled in, as it was sealed.
 
@@ -31,7 +31,7 @@ def seal(
     before this returns. One thread or process at a time may seal at a target. Raises TargetDamaged where the ledger
     has problems or got another entry since `entry` was made, and what the target raises; then nothing was sealed.
     """
-    ledger = read_ledger(target, secret, folder, older)
+    ledger = read_ledger(backend, secret, folder, older)
     ledger.check()
     _check_place(ledger, entry)
     key = authentication_key(secret)
@@ -41,12 +41,12 @@ def seal(
         content = format_entry(entry, key, lambda hidden: encrypt(hidden, secret, work))
         (work / "entry").write_bytes(content)
         for torn in ledger.torn:
-            target.delete(torn)
-        target.upload(name, work / "entry", hashlib.sha256(content).hexdigest())
-    if content not in (read_content(target, name, LONGEST_ENTRY) for _ in range(2)):  # a byte may flip on the way
-        raise TargetDamaged(address=target.address, reason=f"{name} did not come back as it was written")
-    keep_copies(target, folder, {name: content})
-    remember_newest(target, folder, NewestEntry(entry.sequence, hashlib.sha256(content).hexdigest(), name))
+            backend.delete(torn)
+        backend.upload(name, work / "entry", hashlib.sha256(content).hexdigest())
+    if content not in (read_content(backend, name, LONGEST_ENTRY) for _ in range(2)):  # a byte may flip on the way
+        raise TargetDamaged(address=backend.address, reason=f"{name} did not come back as it was written")
+    keep_copies(backend, folder, {name: content})
+    remember_newest(backend, folder, NewestEntry(entry.sequence, hashlib.sha256(content).hexdigest(), name))
     log.info("sealed snapshot %s as ledger entry %d", entry.snapshot, entry.sequence)
     return entry
 

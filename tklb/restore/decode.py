@@ -41,7 +41,7 @@ def decode(session: TargetSession, source: SnapshotSource, work: Path) -> tuple[
         if downloaded == amount:
             session.progress("decoding", done, plain)
 
-    with download_in_background(source.target, needed, volumes, session.config.uploads, count_downloaded) as check:
+    with download_in_background(source.backend, needed, volumes, session.config.uploads, count_downloaded) as check:
         names = tuple(volume.name for volume in needed)
         decode_all(
             engine, CheckedVolumes(volumes, names), tuple(zip(folders, entry.shards, strict=True)), count_decoded

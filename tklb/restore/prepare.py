@@ -65,7 +65,7 @@ def open_snapshot(session: TargetSession, wanted: str, *, is_checked: bool) -> I
 def _check_metadata(source: SnapshotSource, stage: Path) -> None:
     if metadata.digest(stage) != source.entry.content_digest:
         reason = f"the metadata of {source.entry.snapshot} is not what was sealed; --into DIR decodes its files"
-        raise TargetDamaged(address=source.target.address, reason=reason)
+        raise TargetDamaged(address=source.backend.address, reason=reason)
 
 
 def read_contents(decoded: DecodedSnapshot, dumps: FoundDumps | None = None) -> SnapshotContents:

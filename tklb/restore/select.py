@@ -26,7 +26,7 @@ def select_snapshot(session: TargetSession, wanted: str) -> SnapshotSource:
     age = timedelta(seconds=int((session.clock() - entry.time).total_seconds()))
     log.info("selected snapshot %s, entry %d of %s, age %s", entry.snapshot, entry.sequence, target.address, age)
     return SnapshotSource(
-        target=target,
+        backend=target,
         secret=ledger.secrets[entry.key],
         entry=entry,
         current=current,

@@ -33,7 +33,7 @@ class SnapshotSource:
     the key file of the target if the passphrase opened it, else "": anybody can have written any other.
     """
 
-    target: Backend
+    backend: Backend
     secret: Secret
     entry: LedgerEntry
     current: Secret
@@ -48,37 +48,37 @@ def open_ledger(session: TargetSession) -> tuple[Backend, Ledger, OpenedKey]:
     The key is that of the key file; else that of this machine, unless it does not fit; else the one the target keeps.
     """
     paths, access = session.paths, session.access
-    target = open_backend(session.config.target, session.config, paths.regions)
+    backend = open_backend(session.config.target, session.config, paths.regions)
     if access.key is not None:
-        return _read_with(session, target, OpenedKey(open_key(read_key_text(access.key), access.ask)))
+        return _read_with(session, backend, OpenedKey(open_key(read_key_text(access.key), access.ask)))
     if access.by_passphrase or not paths.secret.exists():
-        return _read_with(session, target, _open_kept_key(session, target))
+        return _read_with(session, backend, _open_kept_key(session, backend))
     try:
-        return _read_with(session, target, OpenedKey(read_secret(paths.secret)))
+        return _read_with(session, backend, OpenedKey(read_secret(paths.secret)))
     except KeyUnusable:
-        if not _read_kept_key(target):
+        if not _read_kept_key(backend):
             raise
-    return _read_with(session, target, _open_kept_key(session, target))
+    return _read_with(session, backend, _open_kept_key(session, backend))
 
 
-def _read_with(session: TargetSession, target: Backend, key: OpenedKey) -> tuple[Backend, Ledger, OpenedKey]:
+def _read_with(session: TargetSession, backend: Backend, key: OpenedKey) -> tuple[Backend, Ledger, OpenedKey]:
     older = read_older(session.paths.older_secrets)
-    return target, read_ledger(target, key.secret, session.paths.ledger, older, thorough=True), key
+    return backend, read_ledger(backend, key.secret, session.paths.ledger, older, thorough=True), key
 
 
-def _open_kept_key(session: TargetSession, target: Backend) -> OpenedKey:
+def _open_kept_key(session: TargetSession, backend: Backend) -> OpenedKey:
     """Open the key that the target keeps. It must have a passphrase: whoever can write there can replace it."""
     from tklb.crypto.key_encryption import decrypt_key
 
-    text = _read_kept_key(target)
+    text = _read_kept_key(backend)
     if not text:
-        reason = f"this machine has none, --key was not given, and {target.address} keeps none"
+        reason = f"this machine has none, --key was not given, and {backend.address} keeps none"
         raise KeyUnusable(reason=reason)
     return OpenedKey(decrypt_key(text, session.access.ask()), text)
 
 
-def _read_kept_key(target: Backend) -> str:
+def _read_kept_key(backend: Backend) -> str:
     """Give the key file of the target; "" where it keeps none."""
-    if target.stat(KEY) is None:
+    if backend.stat(KEY) is None:
         return ""
-    return target.read(KEY, LONGEST_KEY_FILE).decode("utf-8", "replace")
+    return backend.read(KEY, LONGEST_KEY_FILE).decode("utf-8", "replace")

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 DUMPS = "databases"  # below a snapshot's metadata, but not part of it
 
 
-def find_impact(target: Backend, ledger: Ledger, problems: Iterable[ObjectProblem], work: Path) -> tuple[Problem, ...]:
+def find_impact(backend: Backend, ledger: Ledger, problems: Iterable[ObjectProblem], work: Path) -> tuple[Problem, ...]:
     """Find the cost of each problem with a volume, in the same order. Raises what the target raises."""
     found = tuple(problems)
     bad = frozenset(problem.volume for problem in found if problem.kind != "unexpected")
@@ -43,7 +43,7 @@ def find_impact(target: Backend, ledger: Ledger, problems: Iterable[ObjectProble
     held: dict[str, list[HeldName]] = defaultdict(list)
     uncertain: set[str] = set()
     for last, sets in _find_chains(needs).items():
-        trace = NameTrace(SetReader(target, ledger, bad, private_folder(work), last.entry))
+        trace = NameTrace(SetReader(backend, ledger, bad, private_folder(work), last.entry))
         trace.follow(sets)
         uncertain |= trace.uncertain
         for one in trace.names:
@@ -234,7 +234,7 @@ class VolumeSpans:
 class SetReader:
     """Opens manifests and signatures of one snapshot's sets, each checked against the ledger."""
 
-    target: Backend
+    backend: Backend
     ledger: Ledger
     bad: frozenset[str]
     work: Path
@@ -251,7 +251,7 @@ class SetReader:
         volume = self._find_volume(VolumeNameParts(one, part))
         secret = self.ledger.secrets[self.entry.key]
         with fresh_folder(self.work / "set") as folder, fresh_folder(self.work / "gpg") as home:
-            download_volume(self.target, volume, folder)
+            download_volume(self.backend, volume, folder)
             decrypt_file(folder / volume.name, secret, home, folder / "opened")
             with open(folder / "opened", "rb") as stream:
                 yield stream
@@ -260,4 +260,4 @@ class SetReader:
         for volume in self.entry.volumes:
             if volume.name not in self.bad and parse_name(volume.name) == wanted:
                 return volume
-        raise TargetDamaged(address=self.target.address, reason=f"the {wanted.part} of {wanted.set.end} is damaged")
+        raise TargetDamaged(address=self.backend.address, reason=f"the {wanted.part} of {wanted.set.end} is damaged")

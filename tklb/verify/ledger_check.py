@@ -49,14 +49,14 @@ class EntryEvidence:
         return not has_other and _snapshot(name) in self.snapshots and _sequence(name) <= self.highest_sequence
 
 
-def check_ledger(target: Backend, ledger: Ledger, folder: Path) -> tuple[Problem, ...]:
+def check_ledger(backend: Backend, ledger: Ledger, folder: Path) -> tuple[Problem, ...]:
     """Give the problems of the entries, in order of their names. `folder` is where this machine keeps its ledgers."""
-    listed = [name for name, _ in target.list(LEDGER)]
-    evidence = _collect_evidence(target, ledger, folder)
+    listed = [name for name, _ in backend.list(LEDGER)]
+    evidence = _collect_evidence(backend, ledger, folder)
     closed = {one.snapshot for one in ledger.closed}
     reasons = {match[1]: match[4] for line in ledger.problems if (match := _LINE.fullmatch(line))}
     found = [
-        _check_stranger(target, name, reasons.get(name, ""), evidence)
+        _check_stranger(backend, name, reasons.get(name, ""), evidence)
         for name in listed
         if name not in evidence.good and name not in ledger.torn and _snapshot(name) not in closed
     ]
@@ -69,20 +69,20 @@ def check_ledger(target: Backend, ledger: Ledger, folder: Path) -> tuple[Problem
     if ledger.problems and not found:  # the names show nothing: the newest entry is another one than before
         found.append(Problem(evidence.newest or LEDGER, "damaged", reason="; ".join(ledger.problems)))
     count = format_count(len(ledger.entries), "ledger entry", "ledger entries")
-    log.info("checked %s at %s: %s", count, target.address, format_count(len(found), "problem"))
+    log.info("checked %s at %s: %s", count, backend.address, format_count(len(found), "problem"))
     return tuple(sorted(found, key=lambda problem: problem.volume))
 
 
-def check_key(target: Backend, key_file: Path) -> tuple[Problem, ...]:
+def check_key(backend: Backend, key_file: Path) -> tuple[Problem, ...]:
     """Compare the target's copy of the key file with this machine's: it is there when the key has a passphrase."""
-    status = target.stat(KEY)
+    status = backend.stat(KEY)
     ours = key_file.read_bytes() if key_file.exists() else None
     if ours is None:
         reason = "this machine's key has no passphrase, so the target should have no key file"
         return (Problem(KEY, "unexpected", reason=reason),) if status else ()
     if status is None:
         return (Problem(KEY, "missing", reason=_NO_KEY),)
-    if status.size == len(ours) and target.read(KEY, _LONGEST_KEY) == ours:
+    if status.size == len(ours) and backend.read(KEY, _LONGEST_KEY) == ours:
         return ()
     return (Problem(KEY, "truncated" if status.size < len(ours) else "damaged", reason=_NO_KEY),)
 
@@ -97,21 +97,21 @@ def snapshot_of_volume(volume: str) -> str:
     return parse_name(volume).set.end if VOLUME_NAME.fullmatch(volume) else ""
 
 
-def _collect_evidence(target: Backend, ledger: Ledger, folder: Path) -> EntryEvidence:
+def _collect_evidence(backend: Backend, ledger: Ledger, folder: Path) -> EntryEvidence:
     good = {entry_name(entry): entry.snapshot for entry in ledger.entries}
-    newest, copies = read_newest(target, folder), list_copies(target, folder)
-    snapshots = _collect_snapshots(target, ledger, copies) if ledger.problems else frozenset()
+    newest, copies = read_newest(backend, folder), list_copies(backend, folder)
+    snapshots = _collect_snapshots(backend, ledger, copies) if ledger.problems else frozenset()
     return EntryEvidence(good, copies, newest.name if newest else "", snapshots)
 
 
-def _check_stranger(target: Backend, name: str, reason: str, evidence: EntryEvidence) -> Problem:
+def _check_stranger(backend: Backend, name: str, reason: str, evidence: EntryEvidence) -> Problem:
     """An object of the ledger that is no entry in its place."""
     if not ENTRY_NAME.fullmatch(name):
         return Problem(name, "unexpected")  # tklb never reads it
     if reason == _FOREIGN or not evidence.is_lost_entry(name):
         return Problem(name, "unexpected", reason=reason or "another entry has its place", blocks_backups=True)
     try:
-        content = target.read(name, LONGEST_ENTRY)
+        content = backend.read(name, LONGEST_ENTRY)
     except TargetDamaged:
         content = b""
     kind = "damaged" if content.endswith(b"\n") else "truncated"
@@ -138,9 +138,9 @@ def _find_missing(there: Iterable[str], evidence: EntryEvidence) -> Iterator[Pro
         )
 
 
-def _collect_snapshots(target: Backend, ledger: Ledger, copies: Iterable[str]) -> frozenset[str]:
+def _collect_snapshots(backend: Backend, ledger: Ledger, copies: Iterable[str]) -> frozenset[str]:
     """The snapshots that the names of volumes, and of the entries kept here, show."""
-    found = (snapshot_of_volume(name) for name in (*ledger.volumes, *list_sizes(target)))
+    found = (snapshot_of_volume(name) for name in (*ledger.volumes, *list_sizes(backend)))
     return frozenset(snapshot for snapshot in (*found, *map(_snapshot, copies)) if snapshot)
 
 

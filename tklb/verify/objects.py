@@ -41,7 +41,7 @@ def select_volumes(verification: Verification, entries: Sequence[LedgerEntry]) -
         return VolumeSelection(volumes, ())
     if request.percent is None:
         return VolumeSelection(volumes, volumes)
-    known = read_turn(verification.session.paths.sample_turns, verification.target.address)
+    known = read_turn(verification.session.paths.sample_turns, verification.backend.address)
     share, turn = take_share((volume.name for volume in volumes), request.percent, known)
     names = frozenset(share)
     return VolumeSelection(volumes, tuple(volume for volume in volumes if volume.name in names), turn)
@@ -54,7 +54,7 @@ def check_volumes(
 
     Volumes of a `lost` snapshot are not unexpected: its entry is damaged or missing, and may come back.
     """
-    target, listed = verification.target, check_objects(verification.target, selection.volumes)
+    target, listed = verification.backend, check_objects(verification.backend, selection.volumes)
     log.info("listed %s: %d missing or of another size", format_count(len(selection.volumes), "volume"), len(listed))
     bad = {problem.volume for problem in listed}
     problems = listed + _hash(verification, [volume for volume in selection.due if volume.name not in bad])
@@ -69,7 +69,7 @@ def _hash(verification: Verification, volumes: Sequence[Volume]) -> tuple[Object
         return ()
     watch, total, session = Stopwatch(), sum(volume.size for volume in volumes), verification.session
     problems = check_objects(
-        verification.target,
+        verification.backend,
         volumes,
         private_folder(verification.work / "volumes"),
         lambda done: session.progress("hashing volumes", done, total),

@@ -26,7 +26,7 @@ class Verification:
     session: TargetSession
     request: VerifyRequest
     work: Path
-    target: Backend
+    backend: Backend
     ledger: Ledger
     copies: CopySources
 
@@ -38,7 +38,7 @@ class Verification:
         if wanted is None:
             return entries
         try:
-            return (choose(entries, wanted, self.target.address),)
+            return (choose(entries, wanted, self.backend.address),)
         except SnapshotUnknown:
             if wanted in lost or (wanted == LATEST and lost):
                 return ()
@@ -58,13 +58,13 @@ def open_target(session: TargetSession, request: VerifyRequest, work: Path) -> V
     """Read the ledger. Raises what is wrong with key or address; a damaged ledger is part of the result."""
     paths, config = session.paths, session.config
     try:
-        target, ledger, _ = open_ledger(session)
+        backend, ledger, _ = open_ledger(session)
     except TargetDamaged as exc:  # no entry is whole: the result says so in full
-        target = open_backend(config.target, config)
-        ledger = Ledger(target.address, problems=(str(exc.facts["reason"]),), secrets=_read_own_secret(paths))
+        backend = open_backend(config.target, config)
+        ledger = Ledger(backend.address, problems=(str(exc.facts["reason"]),), secrets=_read_own_secret(paths))
     spares = () if request.spare is None else (open_backend(request.spare, config),)
     copies = CopySources((paths.spool,), spares, paths.ledger, paths.key_file if session.access.is_own else None)
-    return Verification(session, request, work, target, ledger, copies)
+    return Verification(session, request, work, backend, ledger, copies)
 
 
 def _read_own_secret(paths: Paths) -> dict[str, Secret]:

@@ -32,16 +32,16 @@ class EntryCopy:
 
 
 def repair(
-    target: Backend, ledger: Ledger, problems: Iterable[Problem], copies: CopySources, work: Path, put: bool
+    backend: Backend, ledger: Ledger, problems: Iterable[Problem], copies: CopySources, work: Path, put: bool
 ) -> tuple[Problem, ...]:
     """Find whole copies of missing or damaged objects, and put them back where `put`; give the problems so changed."""
-    repairer = Repairer(target, ledger, copies, work, put)
+    repairer = Repairer(backend, ledger, copies, work, put)
     return tuple(repairer.repair(problem) for problem in problems)
 
 
 @dataclass(frozen=True, slots=True)
 class Repairer:
-    target: Backend
+    backend: Backend
     ledger: Ledger
     copies: CopySources
     work: Path
@@ -67,7 +67,7 @@ class Repairer:
             return problem
         with open_copy(volume, self.copies, self.work) as (folder, place):
             if place and self.put:
-                upload_volumes(self.target, folder, (volume,), 1)
+                upload_volumes(self.backend, folder, (volume,), 1)
             return replace(problem, copy=place, is_repaired=bool(place) and self.put)
 
     def _repair_key(self, problem: Problem) -> Problem:
@@ -75,7 +75,7 @@ class Repairer:
         if key_file is None or not key_file.exists():
             return problem
         if self.put:
-            upload_object(self.target, KEY, key_file)
+            upload_object(self.backend, KEY, key_file)
         return replace(problem, copy=str(key_file), is_repaired=self.put)
 
     def _repair_entry(self, problem: Problem) -> Problem:
@@ -86,12 +86,12 @@ class Repairer:
         if self.put:
             with fresh_folder(self.work) as folder:
                 (folder / "entry").write_bytes(copy.content)
-                upload_object(self.target, copy.name, folder / "entry")
+                upload_object(self.backend, copy.name, folder / "entry")
         return replace(problem, volume=copy.name, copy=copy.place, is_repaired=self.put)
 
     def _find_entry_copies(self, name: str) -> Iterator[EntryCopy]:
         if self.copies.ledgers:
-            place = copies_folder(self.target, self.copies.ledgers)
+            place = copies_folder(self.backend, self.copies.ledgers)
             for path in sorted(place.glob(f"{name.removeprefix(LEDGER)}*")):
                 yield EntryCopy(LEDGER + path.name, path.read_bytes(), str(path))
         for other in self.copies.targets:

@@ -55,8 +55,8 @@ def _check_snapshot(verification: Verification, entry: LedgerEntry) -> Iterator[
 
 def _download_chain(verification: Verification, entry: LedgerEntry) -> Backend:
     """Give a local target with the snapshot's volumes: a distant chain is downloaded once for all its snapshots."""
-    if verification.target.spool is not None:
-        return verification.target
+    if verification.backend.spool is not None:
+        return verification.backend
     folder, session = verification.work / "near", verification.session
     if entry.kind is Kind.FULL:
         remove_tree(folder)
@@ -65,6 +65,6 @@ def _download_chain(verification: Verification, entry: LedgerEntry) -> Backend:
     report = partial(session.progress, "downloading")
     total = sum(volume.size for volume in missing)
     download_volumes(
-        verification.target, missing, folder / VOLUMES, session.config.uploads, lambda done: report(done, total)
+        verification.backend, missing, folder / VOLUMES, session.config.uploads, lambda done: report(done, total)
     )
     return near

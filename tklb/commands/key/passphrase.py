@@ -52,12 +52,12 @@ def remove_passphrase(paths: Paths, clock: Clock) -> PassphraseChange:
     """Delete the key file at the target, then on this machine. Raises what the target raises: then nothing changed."""
     with run_lock(paths.lock):
         session = open_session(paths, clock)
-        target = open_chain(session).target
-        target.delete(KEY)
-        if target.stat(KEY) is not None:
-            raise TargetDamaged(address=target.address, reason=f"{KEY} is still there after it was deleted")
-        log.info("deleted %s at %s", KEY, target.address)
-        forget_copy(paths.key_copies, target.address)
+        backend = open_chain(session).backend
+        backend.delete(KEY)
+        if backend.stat(KEY) is not None:
+            raise TargetDamaged(address=backend.address, reason=f"{KEY} is still there after it was deleted")
+        log.info("deleted %s at %s", KEY, backend.address)
+        forget_copy(paths.key_copies, backend.address)
         paths.key_file.unlink(missing_ok=True)
         sync_folder(paths.state)
         log.info("deleted %s", paths.key_file)

@@ -51,21 +51,21 @@ def show_key(session: Session) -> KeyState:
 
 
 def _ask_target(session: Session) -> KeysAtTarget:
-    target = open_backend(session.config.target, session.config)
-    ledger = read_ledger(target, session.secret, session.paths.ledger, session.older)
+    backend = open_backend(session.config.target, session.config)
+    ledger = read_ledger(backend, session.secret, session.paths.ledger, session.older)
     names = {key: fingerprint(secret) for key, secret in ledger.secrets.items()}
     snapshots: dict[str, tuple[str, ...]] = defaultdict(tuple)
     for entry in ledger.entries:
         snapshots[names[entry.key]] += (entry.snapshot,)
-    log.info("read %s at %s", format_count(len(ledger.entries), "ledger entry", "ledger entries"), target.address)
-    return KeysAtTarget(target.address, _compare_key_file(target, fingerprint(session.secret)), snapshots)
+    log.info("read %s at %s", format_count(len(ledger.entries), "ledger entry", "ledger entries"), backend.address)
+    return KeysAtTarget(backend.address, _compare_key_file(backend, fingerprint(session.secret)), snapshots)
 
 
-def _compare_key_file(target: Backend, name: str) -> str:
-    if target.stat(KEY) is None:
+def _compare_key_file(backend: Backend, name: str) -> str:
+    if backend.stat(KEY) is None:
         return NONE
     try:
-        text = target.read(KEY, LONGEST_KEY_FILE).decode("utf-8", "replace")
+        text = backend.read(KEY, LONGEST_KEY_FILE).decode("utf-8", "replace")
     except TargetDamaged:
         return ANOTHER_KEY
     return THIS_KEY if read_fingerprint(text) == name else ANOTHER_KEY
