@@ -187,3 +187,22 @@ def names() -> tuple[str, ...]:
 @pytest.mark.parametrize("ban", bans("names", (HOUSE / "GLOSSARY.md").read_text()), ids=lambda ban: ban.synonym)
 def test_no_name_has_a_banned_synonym(ban: Ban) -> None:
     assert [name for name in names() if uses(ban, name.split(": ")[1])] == []
+
+
+def places(document: str) -> tuple[str, ...]:
+    """The code spans of a document that begin with a room of the program: `storage/`, `commands/backup`.
+
+    What follows a folder in parentheses is in it: `restore/` (select, decode).
+    """
+    text = (HOUSE / document).read_text()
+    rooms = {path.name for path in (HOUSE / "tklb").iterdir() if path.is_dir()}
+    inside = re.findall(r"`([a-z0-9_/]+/)` \(([a-z_]+(?:, [a-z_]+)*)\)", text)
+    spans = [*re.findall(r"`([a-z0-9_./]+)`", text), *(top + name for top, some in inside for name in some.split(", "))]
+    return tuple(span for span in spans if span.partition("/")[0] in rooms and "/" in span)
+
+
+@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "CONTRIBUTING.md", "GLOSSARY.md"])
+def test_rooms_and_files_that_a_document_names_exist(document: str) -> None:
+    missing = [one for one in places(document) if not any((HOUSE / "tklb").glob(f"{one.rstrip('/')}*"))]
+    assert places(document)
+    assert missing == []
