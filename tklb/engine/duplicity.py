@@ -174,6 +174,8 @@ def decode_all(
 
 
 def _run_all(works: Sequence[Callable[[Moved], T]], moved: Moved) -> tuple[T, ...]:
+    if len(works) == 1:  # here, Ctrl-C ends it at once; a thread would look for it twice a second
+        return (works[0](moved),)
     amounts = [0] * len(works)
 
     def work(number: int, stop: Stop) -> T:
