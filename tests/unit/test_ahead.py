@@ -26,7 +26,7 @@ def test_items_keep_their_order_and_no_more_wait_than_may(begun: list[bool], mos
             yield number, is_begun
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readahead, "_MOST_BEGUN", most)
+        patch.setattr(readahead, "_MOST_STARTED", most)
         patch.setattr(readahead, "_MOST_HELD", held)
         for number, (item, _) in enumerate(read_in_turn(items(), lambda pair: pair[1])):
             assert item == number
