@@ -23,7 +23,8 @@ from tklb.model.report import Report
 from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
 from tklb.restore.apply import Executor, apply_plan
 from tklb.restore.plan.filter import RestoreFilter
-from tklb.restore.plan.plan import CurrentMachine, SnapshotContents, make_plan
+from tklb.restore.plan.inputs import CurrentMachine, SnapshotContents
+from tklb.restore.plan.plan import make_plan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

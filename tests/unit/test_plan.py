@@ -14,8 +14,9 @@ from tklb.model.packages import Package, SourceFile
 from tklb.model.plan import Plan, Role
 from tklb.model.snapshot_metadata import PARTS, MachineFacts
 from tklb.restore.plan.filter import RestoreFilter, select_accounts
+from tklb.restore.plan.inputs import CurrentMachine, SnapshotContents
 from tklb.restore.plan.owners import find_nameless_ids
-from tklb.restore.plan.plan import CurrentMachine, SnapshotContents, make_plan
+from tklb.restore.plan.plan import make_plan
 
 NGINX, VIM, KERNEL = (Package(name, "1", "amd64") for name in ("nginx", "vim", "linux-image-6.1"))
 DPKG = Package("dpkg", "1", "amd64")

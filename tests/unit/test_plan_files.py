@@ -15,7 +15,8 @@ from tklb.model.files import FileEntry
 from tklb.model.plan import Plan, Role, StepKind
 from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
 from tklb.restore.plan.filter import RestoreFilter
-from tklb.restore.plan.plan import CurrentMachine, SnapshotContents, make_plan
+from tklb.restore.plan.inputs import CurrentMachine, SnapshotContents
+from tklb.restore.plan.plan import make_plan
 
 MACHINE = MachineFacts("a", "id", "debian-12", "x86_64", "debian-12-core")
 ROOT = Accounts(passwd=(b"root:x:0:0::/root:/bin/sh",), group=(b"root:x:0:",))

@@ -28,7 +28,7 @@ from tklb.model.files import FileEntry
 from tklb.model.plan import Plan, Step, StepKind
 from tklb.model.report import Report, Skipped
 from tklb.restore.plan.databases import DATABASES
-from tklb.restore.plan.plan import SnapshotContents
+from tklb.restore.plan.inputs import SnapshotContents
 
 PACKAGES = (StepKind.SOURCE, StepKind.INSTALL, StepKind.REMOVE, StepKind.MARK)
 FILES = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)

@@ -11,7 +11,7 @@ from tklb.base.measure import format_count
 from tklb.errors import RestoreRefused
 from tklb.host.files.write_entry import FileWriter
 from tklb.model.report import Skipped
-from tklb.restore.plan.plan import SnapshotContents
+from tklb.restore.plan.inputs import SnapshotContents
 from tklb.restore.prepare import DecodedSnapshot, read_contents
 
 log = logging.getLogger(__name__)

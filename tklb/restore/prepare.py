@@ -18,7 +18,7 @@ from tklb.profile.detect import detect_profile
 from tklb.profile.folder import load_profile
 from tklb.restore.decode import decode
 from tklb.restore.dumps import FoundDumps, find_dumps, list_server_features, place_copies
-from tklb.restore.plan.plan import CurrentMachine, SnapshotContents
+from tklb.restore.plan.inputs import CurrentMachine, SnapshotContents
 from tklb.restore.select import select_snapshot
 from tklb.restore.source import SnapshotSource
 from tklb.session import TargetSession

@@ -16,78 +16,32 @@ The order, and the reasons:
   6. services last: they start on a complete machine.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 from tklb.diff.accounts.merge import diff_accounts, merge_accounts
-from tklb.diff.apt_sources import plan_sources
-from tklb.diff.packages import diff_packages, native_architecture, plan_packages, select
 from tklb.diff.sqlite_names import is_sidecar
 from tklb.errors import RestoreRefused, printable
 from tklb.model.accounts import AccountMerge, Accounts
-from tklb.model.databases import ENGINES, SavedServer, ServerFeatures
+from tklb.model.databases import ENGINES
 from tklb.model.files import FileEntry
-from tklb.model.packages import Package, SourceFile
 from tklb.model.plan import Plan, Step, StepKind
 from tklb.model.report import Skipped
-from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
 from tklb.restore.plan.databases import list_items, plan_databases
-from tklb.restore.plan.files import FileInputs, FilePlanner, FolderTimes, Present, is_plain, make_link_groups
+from tklb.restore.plan.files import FileInputs, FilePlanner, FolderTimes, is_plain, make_link_groups
 from tklb.restore.plan.filter import RestoreFilter, select_accounts
+from tklb.restore.plan.inputs import CurrentMachine, PlanInputs, SnapshotContents
 from tklb.restore.plan.keep_rules import KeepRules
 from tklb.restore.plan.owners import OwnerMap, OwnerWatch, find_nameless_ids, read_ids
+from tklb.restore.plan.packages import plan_machine_packages
 from tklb.restore.plan.part import PlanPart, join_parts
 
 HOSTNAME = b"/etc/hostname"
-Lookup = Callable[[bytes], FileEntry | None]
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotContents:
-    """The contents of a snapshot. `manifest` streams the entries in path order, each time it is called."""
-
-    snapshot: str
-    contents: SnapshotMetadata
-    manifest: Callable[[], Iterator[FileEntry]]
-    changed_while_read: Mapping[bytes, str] = field(
-        default_factory=dict
-    )  # changed while the backup read it: path, stored SHA-256
-    base: Lookup | None = None  # install state of the backed-up machine's profile, if it is at hand
-    servers: tuple[SavedServer, ...] = ()
-    broken: frozenset[bytes] = frozenset()  # databases (`mysql:DB`) whose dumps are not whole
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentMachine:
-    """This machine as it is now."""
-
-    machine: MachineFacts
-    accounts: Accounts
-    packages: tuple[Package, ...]
-    files: Present
-    sources: tuple[SourceFile, ...] = ()  # all that apt reads its sources from
-    offers: Mapping[str, ServerFeatures] = field(default_factory=dict)  # features of the database servers that answer
-
-
-@dataclass(frozen=True, slots=True)
-class _Restore:
-    """The snapshot, this machine, and the part of the snapshot that is wanted."""
-
-    saved: SnapshotContents
-    here: CurrentMachine
-    choice: RestoreFilter
-
-    def wants(self, part: str) -> bool:
-        return self.choice.wants_part(part) and part in self.saved.contents.machine.parts
-
-    def wants_path(self, path: bytes) -> bool:
-        return is_plain(path) and self.choice.allows("path", path)
 
 
 class _ManifestWatch:
     """Notes facts about the whole manifest while another reader streams it."""
 
-    def __init__(self, restore: _Restore) -> None:
+    def __init__(self, restore: PlanInputs) -> None:
         self._restore = restore
         self.groups = make_link_groups(restore.saved.contents.hard_links)
         self.unmet: set[bytes] = set()  # items that the user named and the snapshot does not have
@@ -121,10 +75,10 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
 
     Raises RestoreRefused if the accounts of both machines cannot be merged.
     """
-    restore = _Restore(saved, here, choice)
+    restore = PlanInputs(saved, here, choice)
     watch = _ManifestWatch(restore)
     merge = _merge_accounts(restore, watch)
-    packages = _plan_packages(restore) if restore.wants("packages") else PlanPart()
+    packages = plan_machine_packages(restore) if restore.wants("packages") else PlanPart()
     wanted = select_accounts(choice, merge.accounts, here.accounts) if restore.wants("users") else here.accounts
     accounts = _plan_accounts(here.accounts, wanted)
     installs = any(step.kind is StepKind.INSTALL for step in packages.steps)
@@ -146,7 +100,7 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
     )
 
 
-def _merge_accounts(restore: _Restore, watch: _ManifestWatch) -> AccountMerge:
+def _merge_accounts(restore: PlanInputs, watch: _ManifestWatch) -> AccountMerge:
     saved, here = restore.saved.contents.accounts, restore.here.accounts
     nameless = find_nameless_ids(watch.read(), saved)
     try:
@@ -155,7 +109,7 @@ def _merge_accounts(restore: _Restore, watch: _ManifestWatch) -> AccountMerge:
         raise RestoreRefused(reason=f"the users and groups of both machines cannot be merged: {exc}") from exc
 
 
-def _compare_machines(restore: _Restore) -> PlanPart:
+def _compare_machines(restore: PlanInputs) -> PlanPart:
     there, here = restore.saved.contents.machine, restore.here.machine
     facts = (
         ("release", there.release, here.release),
@@ -172,7 +126,7 @@ def _compare_machines(restore: _Restore) -> PlanPart:
 
 
 def _report_rest(
-    restore: _Restore, merge: AccountMerge, accounts: PlanPart, files: PlanPart, watch: _ManifestWatch
+    restore: PlanInputs, merge: AccountMerge, accounts: PlanPart, files: PlanPart, watch: _ManifestWatch
 ) -> PlanPart:
     warnings = list(merge.warnings) if accounts.steps else []
     if any(step.item == HOSTNAME for step in files.steps):
@@ -180,39 +134,6 @@ def _report_rest(
         warnings.append(f"this machine is called {name} from its next start on")
     skipped = (Skipped(item, "the snapshot has no such item") for item in sorted(watch.unmet))
     return PlanPart(warnings=tuple(warnings), skipped=tuple(skipped))
-
-
-# ---------------------------------------------------------------- 1. packages
-
-
-def _plan_packages(restore: _Restore) -> PlanPart:
-    contents, here, choice = restore.saved.contents, restore.here, restore.choice
-    delta = diff_packages(contents.packages_base, contents.packages)
-    wanted = select(delta, lambda name: choice.allows("package", name.encode()))
-    native = native_architecture(contents.packages)
-    plan = plan_packages(wanted, here.packages, native, frozenset(contents.local))
-    sources = plan_sources(contents.sources, here.sources, here.machine.release)
-    add = sources.add if plan.install or not choice.is_limited else ()
-    remove = plan.removals if choice.remove_packages else ()
-    stay = () if choice.remove_packages else plan.removals
-    return PlanPart(
-        steps=(
-            *(Step(StepKind.SOURCE, source.path) for source in add),
-            *(Step(StepKind.INSTALL, name.encode()) for name in plan.install),
-            *(Step(StepKind.REMOVE, name.encode()) for name in remove),
-            *(_make_mark_step(*mark) for mark in plan.marks),
-        ),
-        warnings=(
-            *(f"package {name} was removed there and stays here" for name in stay),
-            *(f"package {name} stays with its machine: {why}" for name, why in plan.bound),
-        ),
-        skipped=(*sources.skipped, *plan.left_out),
-    )
-
-
-def _make_mark_step(name: str, auto: bool, held: bool) -> Step:
-    detail = ("auto" if auto else "manual") + (" held" if held else "")
-    return Step(StepKind.MARK, name.encode(), detail, package=Package(name, "", "", auto, held))
 
 
 # ---------------------------------------------------------------- 2. users and groups
@@ -239,7 +160,7 @@ def _describe_accounts(here: Accounts, merged: Accounts) -> str:
 
 
 def _plan_files(
-    restore: _Restore, watch: _ManifestWatch, merge: AccountMerge, owners: OwnerWatch, installs: bool
+    restore: PlanInputs, watch: _ManifestWatch, merge: AccountMerge, owners: OwnerWatch, installs: bool
 ) -> tuple[PlanPart, FolderTimes]:
     saved = restore.saved
     planner = FilePlanner(_gather_inputs(restore, watch, merge, installs))
@@ -264,7 +185,7 @@ def _plan_files(
     return PlanPart(plan.steps, warnings, skipped), plan.folder_times
 
 
-def _gather_inputs(restore: _Restore, watch: _ManifestWatch, merge: AccountMerge, installs: bool) -> FileInputs:
+def _gather_inputs(restore: PlanInputs, watch: _ManifestWatch, merge: AccountMerge, installs: bool) -> FileInputs:
     saved, here, choice = restore.saved, restore.here, restore.choice
     return FileInputs(
         present=here.files,
@@ -280,7 +201,7 @@ def _gather_inputs(restore: _Restore, watch: _ManifestWatch, merge: AccountMerge
     )
 
 
-def _describe_lost_default(restore: _Restore, path: bytes) -> str | None:
+def _describe_lost_default(restore: PlanInputs, path: bytes) -> str | None:
     """Warn that a file edited on one release replaces the newer default of another; None if nothing is lost."""
     there, here = restore.saved.contents.machine.release, restore.here.machine.release
     if restore.saved.base is None:
@@ -297,7 +218,7 @@ def _describe_lost_default(restore: _Restore, path: bytes) -> str | None:
 # ---------------------------------------------------------------- 5. databases
 
 
-def _plan_databases(restore: _Restore) -> PlanPart:
+def _plan_databases(restore: PlanInputs) -> PlanPart:
     saved, choice = restore.saved, restore.choice
     known = {database.name for server in saved.servers for database in server.databases}
     unknown = (rename.old for rename in choice.renames if rename.old not in known)
@@ -310,7 +231,7 @@ def _plan_databases(restore: _Restore) -> PlanPart:
 # ---------------------------------------------------------------- 6. services
 
 
-def _plan_services(restore: _Restore, *, has_steps: bool) -> tuple[PlanPart, PlanPart]:
+def _plan_services(restore: PlanInputs, *, has_steps: bool) -> tuple[PlanPart, PlanPart]:
     """Give the restarts before the databases are loaded and those after it. No steps need no restart."""
     services = restore.saved.contents.machine.services
     if not has_steps or not services:

@@ -1,0 +1,56 @@
+"""The inputs of a plan: the contents of a snapshot, this machine as it is, and the filter of the user. Pure."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tklb.model.accounts import Accounts
+from tklb.model.databases import SavedServer, ServerFeatures
+from tklb.model.files import FileEntry
+from tklb.model.packages import Package, SourceFile
+from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
+from tklb.restore.plan.files import Present, is_plain
+from tklb.restore.plan.filter import RestoreFilter
+
+Lookup = Callable[[bytes], FileEntry | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotContents:
+    """The contents of a snapshot. `manifest` streams the entries in path order, each time it is called."""
+
+    snapshot: str
+    contents: SnapshotMetadata
+    manifest: Callable[[], Iterator[FileEntry]]
+    changed_while_read: Mapping[bytes, str] = field(
+        default_factory=dict
+    )  # changed while the backup read it: path, stored SHA-256
+    base: Lookup | None = None  # install state of the backed-up machine's profile, if it is at hand
+    servers: tuple[SavedServer, ...] = ()
+    broken: frozenset[bytes] = frozenset()  # databases (`mysql:DB`) whose dumps are not whole
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentMachine:
+    """This machine as it is now."""
+
+    machine: MachineFacts
+    accounts: Accounts
+    packages: tuple[Package, ...]
+    files: Present
+    sources: tuple[SourceFile, ...] = ()  # all that apt reads its sources from
+    offers: Mapping[str, ServerFeatures] = field(default_factory=dict)  # features of the database servers that answer
+
+
+@dataclass(frozen=True, slots=True)
+class PlanInputs:
+    """The snapshot, this machine, and the part of the snapshot that is wanted."""
+
+    saved: SnapshotContents
+    here: CurrentMachine
+    choice: RestoreFilter
+
+    def wants(self, part: str) -> bool:
+        return self.choice.wants_part(part) and part in self.saved.contents.machine.parts
+
+    def wants_path(self, path: bytes) -> bool:
+        return is_plain(path) and self.choice.allows("path", path)
