@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.lab.box import Box
-from tests.lab.roots import allow_no_services, base_of, layer, root
+from tests.lab.roots import allow_no_services, base_of, is_profile, layer, root
 
 TREE = Path(__file__).parents[2]
 INSTALLED = ("tklb", "profiles", "hooks", "man", "scripts/install", "requirements.txt", "pyproject.toml")
@@ -86,16 +87,32 @@ def clone(
 
 def stack(name: str, hostname: str, *, tklb: bool = False) -> tuple[Path, ...]:
     """The lower folders of a fresh machine, the topmost first."""
-    clean = root(name)
-    started = layer(f"started-{hostname}", [clean], first_start, hostname)
     if not tklb:
-        return started, clean
-    return tklb_layer(name), started, clean
+        return _started(name, hostname)
+    return tklb_layer(name), *prepare(name, hostname)
+
+
+def prepare(name: str, hostname: str) -> tuple[Path, ...]:
+    """The lower folders of a fresh machine that has the Debian packages which tklb needs, and not yet tklb."""
+    started, clean = _started(name, hostname)
+    return (started, clean) if is_profile(name) else (started, needs_layer(name), clean)
+
+
+def _started(name: str, hostname: str) -> tuple[Path, Path]:
+    clean = root(name)
+    return layer(f"started-{hostname}", [clean], first_start, hostname), clean
 
 
 def tklb_layer(name: str) -> Path:
     """The working tree's tklb, to be laid over any root of the same release: it is installed once, on the core's."""
-    return layer(f"tklb {tree_digest()}", [root(base_of(name))], install_tklb_alone)
+    lowers = [root(base_of(name))] if is_profile(name) else [needs_layer(name), root(name)]
+    return layer(f"tklb {tree_digest()}", lowers, install_tklb_alone)
+
+
+def needs_layer(name: str) -> Path:
+    """The Debian packages that the installer brings to a root which is no profile's, and its note of them."""
+    installer = hashlib.sha256((TREE / "scripts/install").read_bytes()).hexdigest()
+    return layer(f"needs {installer}", [root(name)], install_needs)
 
 
 def first_start(box: Box) -> None:
@@ -110,10 +127,20 @@ def first_start(box: Box) -> None:
     (etc / "fstab").write_text(
         f"UUID={disk[:8]}-{disk[8:12]}-{disk[12:16]}-{disk[16:20]}-{disk[20:32]} / ext4 errors=remount-ro 0 1\n"
     )
-    (etc / "network/interfaces").write_text("auto lo eth0\niface lo inet loopback\niface eth0 inet dhcp\n")
-    box.run(["ssh-keygen", "-A"])
+    have_network(etc)
+    if (box.root / "usr/bin/ssh-keygen").exists():
+        box.run(["ssh-keygen", "-A"])
     if (box.root / "usr/sbin/make-ssl-cert").exists():
         box.run(["make-ssl-cert", "generate-default-snakeoil"])
+
+
+def have_network(etc: Path) -> None:
+    """The network's configuration, in the form of what is installed; a minimal machine has neither."""
+    if (etc / "network").exists():
+        (etc / "network/interfaces").write_text("auto lo eth0\niface lo inet loopback\niface eth0 inet dhcp\n")
+    if (etc / "netplan").exists():
+        text = "network:\n  version: 2\n  ethernets:\n    eth0:\n      dhcp4: true\n"
+        (etc / "netplan/50-cloud-init.yaml").write_text(text)
 
 
 def install_tklb(box: Box) -> None:
@@ -122,6 +149,16 @@ def install_tklb(box: Box) -> None:
         [TREE / "scripts/install", "--root", box.root], capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def install_needs(box: Box) -> None:
+    """Install tklb and take it away again, but for the packages that came along."""
+    install_tklb(box)
+    box.run(["apt-get", "clean"])
+    for name in ("opt/tklb/lib", "opt/tklb/share", "var/lib/tklb", "var/cache/tklb", "var/log/tklb", "etc/tklb"):
+        shutil.rmtree(box.root / name, ignore_errors=True)
+    for name in ("opt/tklb/stamp", "opt/tklb/manifest", "usr/local/bin/tklb"):
+        (box.root / name).unlink()
 
 
 def install_tklb_alone(box: Box) -> None:

@@ -54,7 +54,8 @@ def have_own_identity(box: Box) -> None:
     (etc / "fstab").write_text(f"UUID={disk[:8]} / ext4 defaults 0 1\n/dev/vdb1 none swap sw 0 0\n")
     (etc / "machine-id").write_text(hashlib.md5(b"other machine").hexdigest() + "\n")
     network = "iface eth0 inet static\n    address 192.0.2.17/24\n    gateway 192.0.2.1\n"
-    (etc / "network/interfaces").write_text("auto lo eth0\niface lo inet loopback\n" + network)
+    if (etc / "network").exists():
+        (etc / "network/interfaces").write_text("auto lo eth0\niface lo inet loopback\n" + network)
 
 
 def identity(role: str = "replacement") -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""Clean root file systems of the shipped profiles, built from their recipes with mmdebstrap and kept in a cache.
+"""Clean root file systems, built from recipes with mmdebstrap and kept in a cache.
 
 `root("lamp")` gives the folder, building it first where the cache lacks it (a minute for a core, less for what is
-built on one). A root's key is a digest of its recipe's [root] table, of its base's and of `FORM`. Also keeps
-*layers*: what some steps changed on top of a root, made once and laid over it ever after.
+built on one). Recipes are those of the shipped profiles, and of `recipes/`: machines that nobody shaped for tklb.
+A root's key is a digest of its recipe's [root] table, of its base's and of `FORM`. Also keeps *layers*: what some
+steps changed on top of a root, made once and laid over it ever after.
 Touches: the cache below `LAB`, the Debian mirror the host's apt uses. Needs root.
 By hand: `python3 -m tests.lab.roots [NAME]…` builds and prints the folders.
 """
@@ -27,6 +28,7 @@ from typing import Any
 from tests.lab.box import ENVIRONMENT, LAB, Box, remove_stray_clones
 
 PROFILES = Path(__file__).parents[2] / "profiles"
+RECIPES = Path(__file__).with_name("recipes")
 SHORT = {
     "core": "debian-12-core",
     "lamp": "debian-12-lamp-wordpress",
@@ -55,6 +57,11 @@ def root(name: str) -> Path:
 def base_of(name: str) -> str:
     """The profile that a root is built on; its own where it is built on none."""
     return str(_recipe(name)["root"].get("base", name))
+
+
+def is_profile(name: str) -> bool:
+    """Whether a profile ships for it; other roots may lack what tklb needs."""
+    return not (RECIPES / f"{name}.toml").exists()
 
 
 def layer(key: str, lowers: Sequence[Path], make: Callable[[Box], object], hostname: str = "box") -> Path:
@@ -100,7 +107,8 @@ def allow_no_services(folder: Path) -> None:
 
 
 def _recipe(name: str) -> dict[str, Any]:
-    return tomllib.loads((PROFILES / SHORT.get(name, name) / "recipe.toml").read_text())
+    own = RECIPES / f"{name}.toml"
+    return tomllib.loads((own if own.exists() else PROFILES / SHORT.get(name, name) / "recipe.toml").read_text())
 
 
 def _key(recipe: dict[str, Any]) -> str:
@@ -135,12 +143,13 @@ def _build(recipe: dict[str, Any], draft: Path) -> None:
 
 
 def _bootstrap(recipe: dict[str, Any], draft: Path) -> None:
-    options = ["--mode=root", "--format=directory", "--variant=important", "--skip=cleanup/apt/lists"]
-    packages = f"--include={','.join(recipe['packages'])}"
+    variant = recipe.get("variant", "important")
+    options = ["--mode=root", "--format=directory", f"--variant={variant}", "--skip=cleanup/apt/lists"]
+    options += [f"--include={package}" for package in recipe["packages"]]
     hooks = [f'--customize-hook=chroot "$1" {shlex.join(shlex.split(command))}' for command in recipe.get("setup", ())]
     # In a mount namespace of its own, so that nothing of the host's /dev is below the draft if this is killed.
     alone = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    command = [*alone, "mmdebstrap", *options, packages, *hooks, recipe["suite"], os.fspath(draft)]
+    command = [*alone, "mmdebstrap", *options, *hooks, recipe["suite"], os.fspath(draft)]
     command += _mirrors(recipe["suite"])
     done = subprocess.run(
         command, env=ENVIRONMENT | {"SOURCE_DATE_EPOCH": EPOCH}, capture_output=True, text=True, check=False
