@@ -137,8 +137,36 @@ def test_quickstart_takes_a_first_backup_of_a_bare_machine(bare: Box) -> None:
     assert json.loads(bare.run(["tklb", "status", "--json"]).stdout)["state"] == "ok"
     assert (bare.root / "var/lib/tklb/secret").stat().st_mode & 0o777 == 0o600
 
+    assert what_a_newcomer_sees(bare) == set()
     bare.run(["/mnt/scripts/quickstart"])
     assert len(json.loads(bare.run(["tklb", "list", "--json"]).stdout)) == 1
+
+
+def what_a_newcomer_sees(machine: Box) -> set[str]:
+    """What the delta has beside the configuration of tklb itself, and the resolver that this test planted."""
+    delta = json.loads(machine.run(["tklb", "delta", "--json"]).stdout)
+    files = {entry["path"] for entry in delta["files"] if not f"{entry['path']}/".startswith("/etc/tklb/")}
+    return (files - {"/etc/resolv.conf"}) | {f"package:{name}" for name in delta["packages"]["added"]}
+
+
+def test_source_tree_and_packages_of_the_installation_are_no_part_of_the_delta(bare: Box) -> None:
+    tree = bare.root / "root/tklb"
+    tree.mkdir()
+    for name in ("tklb", "profiles", "hooks", "man", "scripts"):
+        shutil.copytree(HOUSE / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("LICENSE", "requirements.txt"):
+        shutil.copy(HOUSE / name, tree)
+    (tree / "wheels").symlink_to("/mnt/wheels")
+    bare.run(["/root/tklb/scripts/quickstart"], timeout=600)
+    assert what_a_newcomer_sees(bare) == set()
+    told = bare.run(["tklb", "why", "/root/tklb/man/tklb.1"]).stdout
+    assert "tklb was installed from /root/tklb" in told
+
+    (bare.root / "etc/tklb/overrides").write_text("/root/tklb/scripts\npackage:python3\n")
+    assert "/root/tklb/scripts/install" in what_a_newcomer_sees(bare)
+    shutil.rmtree(tree / "tklb")
+    (tree / "notes").write_text("the owner's\n")
+    assert "/root/tklb/notes" in what_a_newcomer_sees(bare)
 
 
 @pytest.mark.parametrize("box", ["core", "trixie-core"], indirect=True)

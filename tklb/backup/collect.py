@@ -21,6 +21,7 @@ from tklb.host.apt import local_packages
 from tklb.host.dpkg import list_installed, listed_files
 from tklb.host.files.digest import file_digest
 from tklb.host.files.scan import scan
+from tklb.host.own_traces import OwnTraces, read_own_traces
 from tklb.model.accounts import AccountDelta, Accounts
 from tklb.model.files import FileChange, FileEntry
 from tklb.model.packages import Package, PackageDelta
@@ -57,8 +58,9 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
     """
     wanted = [*_read_overrides(session), *map(parse_override, overrides)]
     selection = Selection(wanted)
-    here = list_installed(ROOT)
-    packages, base = _packages_without(here, selection), _packages_without(session.profile.packages(), selection)
+    here, traces = list_installed(ROOT), read_own_traces(ROOT)
+    base = _packages_without(session.profile.packages(), selection)
+    packages = _packages_without(_leave_out_brought(here, base, traces, selection), selection)
     delta = diff_packages(base, packages)
     local = local_packages(ROOT, delta, session.paths.cache)
     local_files = _local_files(session, local, selection)
@@ -75,7 +77,7 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
     )
     return MachineState(
         overrides=tuple(wanted),
-        rules=session.profile.rules_with(local_files).add_overrides(
+        rules=session.profile.rules_with(local_files, traces.folders).add_overrides(
             override.rule for override in wanted if override.kind == "path"
         ),
         installed=here,
@@ -86,6 +88,20 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
         local_files=local_files,
         accounts=accounts,
         account_delta=account_delta,
+    )
+
+
+def _leave_out_brought(
+    here: tuple[Package, ...], base: tuple[Package, ...], traces: OwnTraces, selection: Selection
+) -> tuple[Package, ...]:
+    """Leave out what only tklb's own installation brought, unless an override names it."""
+    known = {package.name for package in base}
+    return tuple(
+        package
+        for package in here
+        if package.name in known
+        or not traces.is_brought(package)
+        or selection.says("package", package.name.encode()) is True
     )
 
 

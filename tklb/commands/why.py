@@ -9,6 +9,7 @@ from tklb.diff.rules import Decision, Rule, Rules
 from tklb.errors import printable
 from tklb.host.dpkg import find_owner
 from tklb.host.files.scan import scan
+from tklb.host.own_traces import read_own_traces
 from tklb.model.files import FileEntry
 from tklb.model.report import SkippedItems
 from tklb.profile.builtin import ELSEWHERE
@@ -44,6 +45,8 @@ def explain(session: Session, path: bytes) -> Explanation:
 def _explain_rule(decision: Decision) -> str:
     if decision.rule is None:
         return "no rule covers it"
+    if not decision.included and decision.rule.pattern in read_own_traces(ROOT).folders:
+        return f"left out: tklb was installed from {printable(decision.rule.pattern)}; an override can take it"
     if decision.rule.pattern in ELSEWHERE and not decision.included:
         return f"not taken as a file: {ELSEWHERE[decision.rule.pattern]}"
     return f"{'included' if decision.rule.include else 'left out'} by the rule {printable(decision.rule.pattern)}"

@@ -64,9 +64,10 @@ class Profile:
         """The rules of the profile and the built-in ones."""
         return Rules((*self.recipe.rules, *builtin.RULES))
 
-    def rules_with(self, paths: Iterable[bytes]) -> Rules:
-        """Give the rules, and a rule that includes each of `paths`."""
-        return Rules((*self.rules.rules, *(Rule(True, path, is_literal=True) for path in paths)))
+    def rules_with(self, paths: Iterable[bytes], left_out: Iterable[bytes] = ()) -> Rules:
+        """Give the rules, a rule that includes each of `paths`, and one that leaves out each of `left_out`."""
+        added = [Rule(True, path, is_literal=True) for path in paths]
+        return Rules((*self.rules.rules, *added, *(Rule(False, path, is_literal=True) for path in left_out)))
 
     def recorded_packages(self) -> tuple[Package, ...]:
         """Read the packages whose files are in files.mtree. Raises ProfileInvalid."""
