@@ -105,6 +105,29 @@ def test_address_and_passphrase_bring_a_dead_server_back(a: Appliance, rescue: A
     assert done(rescue, "backup", "--json").value["kind"] in ("full", "incremental")
 
 
+def test_restored_machine_knows_how_old_the_key_is_and_where_its_copies_are(a: Appliance, rescue: Appliance) -> None:
+    os.utime(a.root / "var/lib/tklb/secret", (1_700_000_000, 1_700_000_000))
+    done(a, "key", "passphrase", "--passphrase-file", passphrase_file(a))
+    done(a, "key", "escrow", "--no-passphrase", "/root/copy.key")
+    done(a, "key", "kit", "--passphrase-file", passphrase_file(a, "sheet"), "/mnt/sheet")
+    change_something(a)
+    done(a, "backup")
+    done(a, "key", "escrow", "--no-passphrase", "/mnt/late.key")
+    assert done(a, "backup", "--json").value["kind"] == "none"
+    before = done(a, "key", "show", "--json").value
+    hand_over(a, rescue)
+    (rescue.root / "mnt/late.key").write_bytes((a.root / "mnt/late.key").read_bytes())
+    done(rescue, "restore", "--target", TARGET, "--key", "/mnt/late.key", "--yes")
+    after = done(rescue, "key", "show", "--json").value
+    assert after["made"] == before["made"] == "2023-11-14T22:13:20+00:00"
+    where = {copy["where"]: copy for copy in after["copies"]}
+    assert where.keys() >= {"/root/copy.key", "/mnt/sheet.pdf", "/mnt/late.key", TARGET}
+    assert where["/root/copy.key"]["machine"] == a.hostname
+    old = {copy["where"]: copy["time"] for copy in before["copies"]}
+    assert all(where[place]["time"] == old[place] for place in ("/root/copy.key", "/mnt/sheet.pdf", TARGET))
+    assert a.hostname in done(rescue, "key", "show").stdout
+
+
 def test_forged_key_file_on_the_target_chooses_no_key(a: Appliance, rescue: Appliance) -> None:
     """The attacker owns the target: snapshots sealed with his key, and a key file that needs no passphrase."""
     done(a, "key", "passphrase", "--passphrase-file", passphrase_file(a))

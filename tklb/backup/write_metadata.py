@@ -6,6 +6,7 @@ The index has inode, times and digest of every file in scope, so that the next r
 import logging
 import os
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ from tklb.model.report import Skipped, SkippedItems
 from tklb.model.snapshot_metadata import SnapshotMetadata
 from tklb.session import Session
 from tklb.snapshot import metadata
+from tklb.snapshot.key_history import collect_history, format_history
 from tklb.snapshot.machine import this_machine
 
 log = logging.getLogger(__name__)
@@ -76,6 +78,8 @@ def write_metadata(session: Session, state: MachineState, folder: Path, job: Met
         files = _walk(session, state, folder, job.index, skipped) if "files" in job.parts else DeltaFiles()
         dumps = job.take_dumps(session, state.overrides, folder) if "databases" in job.parts else Dumps()
         metadata.write(folder, _describe(session, state, files, job.parts))
+        history = collect_history(session.paths, session.secret, socket.gethostname())
+        metadata.write_key_history(folder, format_history(history))
         shutil.copytree(session.profile.folder, folder / metadata.PROFILE)
         dump_bytes = metadata.write_dumps_listing(folder, job.last)
     return DeltaTotals(files, dumps, dump_bytes, (*skipped, *dumps.skipped))

@@ -23,13 +23,14 @@ class KeyCopy:
     where: str
     kind: str  # bare passphrase public-key: what it takes to open it
     fingerprint: str  # of the key
-    time: datetime
+    time: datetime | None  # None: nobody noted it
     is_away: bool  # whether it left this machine's own disk
+    machine: str = ""  # the host name of the machine that wrote it, if that is another one
 
 
 def read_copies(path: Path) -> tuple[KeyCopy, ...]:
     """The copies on the list, oldest first; a file that is absent or damaged lists none."""
-    return read_state(path, _parse, ())
+    return read_state(path, parse_copies, ())
 
 
 def note_copy(path: Path, copy: KeyCopy) -> None:
@@ -53,14 +54,28 @@ def is_elsewhere(path: Path, homes: Iterable[Path]) -> bool:
     return device not in {_device(home) for home in homes} and not _is_fleeting(device)
 
 
-def _parse(noted: list[dict[str, Any]]) -> tuple[KeyCopy, ...]:
-    copies = [replace(KeyCopy(**item), time=datetime.fromisoformat(item["time"])) for item in noted]
-    return tuple(sorted(copies, key=lambda copy: copy.time))
+def add_copies(path: Path, copies: Iterable[KeyCopy]) -> None:
+    """Add copies that another machine knew of; what this machine knows of a place is kept."""
+    known = read_copies(path)
+    places = {(copy.where, copy.fingerprint) for copy in known}
+    added = [copy for copy in copies if (copy.where, copy.fingerprint) not in places]
+    if added:
+        _write(path, (*known, *added))
+
+
+def parse_copies(noted: list[dict[str, Any]]) -> tuple[KeyCopy, ...]:
+    """Read what format_copies() gave, oldest first. Raises ValueError, KeyError, TypeError."""
+    copies = sorted(noted, key=lambda item: datetime.fromisoformat(item["time"]))
+    return tuple(replace(KeyCopy(**item), time=datetime.fromisoformat(item["time"])) for item in copies)
+
+
+def format_copies(copies: Iterable[KeyCopy]) -> list[dict[str, Any]]:
+    """Give copies as values of JSON."""
+    return [{**asdict(copy), "time": copy.time.isoformat()} for copy in copies if copy.time]
 
 
 def _write(path: Path, copies: Iterable[KeyCopy]) -> None:
-    noted = [{**asdict(copy), "time": copy.time.isoformat()} for copy in copies]
-    write_state(path, noted, indent=1)
+    write_state(path, format_copies(copies), indent=1)
 
 
 def _device(path: Path) -> int:

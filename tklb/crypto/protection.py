@@ -59,14 +59,15 @@ def write_copy(
 ) -> KeyCopy:
     """Write a copy of the key to a new file, and note it. Raises as format_protected_key() and write_new() do."""
     write_new(file, format_protected_key(secret, protection, homedir).encode("utf-8"))
-    return note_file(paths, file, secret, protection.kind, now)
+    copy = note_file(paths, file, fingerprint(secret), protection.kind, now)
+    log.info("wrote a copy of key %s (%s) to %s", copy.fingerprint, copy.kind, copy.where)
+    return copy
 
 
-def note_file(paths: Paths, file: Path, secret: Secret, kind: KeyKind, now: datetime) -> KeyCopy:
-    """Note a copy of the key that was written to a file."""
+def note_file(paths: Paths, file: Path, name: str, kind: KeyKind, now: datetime) -> KeyCopy:
+    """Note a file as a copy of the key with the fingerprint `name`."""
     where = os.path.abspath(file)
     away = is_elsewhere(Path(where).parent, (Path("/"), paths.state))
-    copy = KeyCopy(where.encode("utf-8", "backslashreplace").decode(), str(kind), fingerprint(secret), now, away)
+    copy = KeyCopy(where.encode("utf-8", "backslashreplace").decode(), str(kind), name, now, away)
     note_copy(paths.key_copies, copy)
-    log.info("wrote a copy of key %s (%s) to %s", copy.fingerprint, kind, where)
     return copy

@@ -2,11 +2,14 @@
 
 import logging
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
 
 from tklb.base.fs import write_atomic
 from tklb.config.paths import ROOT, Paths
-from tklb.crypto.key_file import read_fingerprint
-from tklb.crypto.secret import fingerprint, write_older, write_secret
+from tklb.crypto.key_file import kind_of_key_file, read_fingerprint, read_key_text
+from tklb.crypto.protection import note_file
+from tklb.crypto.secret import fingerprint, read_secret, write_older, write_secret
 from tklb.host.release import read_os_release
 from tklb.profile.adopt import adopt_profile
 from tklb.profile.detect import detect_profile
@@ -14,6 +17,7 @@ from tklb.restore.prepare import DecodedSnapshot
 from tklb.restore.source import SnapshotSource
 from tklb.snapshot import metadata
 from tklb.snapshot.kept import keep_metadata
+from tklb.snapshot.key_history import adopt_history, read_history
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +36,29 @@ def take_over(paths: Paths, decoded: DecodedSnapshot) -> None:
     is_same = source.entry.release == read_os_release(ROOT)
     shipped = decoded.metadata / metadata.PROFILE
     adopt_profile(paths, shipped if is_same else detect_profile(ROOT, paths.profiles).folder)
+    history = read_history(decoded.metadata)
     keep_metadata(paths, decoded.metadata)
     for older in source.older:
         write_older(paths.older_secrets, older)
     if read_fingerprint(source.wrapped) == fingerprint(source.current):
         write_atomic(paths.key_file, source.wrapped.encode())
     write_secret(paths.secret, source.current)
+    adopt_history(paths, history, fingerprint(source.current))
     write_atomic(paths.host, f"{source.entry.host}\n".encode())
     log.info(
         "took over host id %s with key %s: the next backup continues after entry %d",
         source.entry.host, fingerprint(source.current), source.entry.sequence,
     )  # fmt: skip
+
+
+def note_used_key(paths: Paths, file: Path | None) -> None:
+    """Note the key file that a restore was given as a copy of this machine's key, if it is one."""
+    if file is None or not file.is_file():
+        return
+    text, name = read_key_text(file), fingerprint(read_secret(paths.secret))
+    if read_fingerprint(text) == name:
+        written = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        note_file(paths, file, name, kind_of_key_file(text), written)
 
 
 def keep_local_files(paths: Paths, restored: Iterable[bytes]) -> None:

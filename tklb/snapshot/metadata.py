@@ -13,6 +13,7 @@ travels inside every snapshot, at var/lib/tklb/stage:
     profile/           the profile that the delta was compared with
     databases.mtree    every file below databases/ with its SHA-256; sqlite: which copy belongs to which file
     databases/         the dumps of database servers, and copies of SQLite databases (not metadata: the listing is)
+    key.json           when the key was made, and where copies of it went
     machine.json       whose snapshot it is, and which parts it holds
     README             how to use all this without tklb
 """
@@ -39,6 +40,7 @@ MANIFEST = "manifest.mtree"
 PROFILE = "profile"
 DUMPS = "databases"
 DUMPS_LISTING = "databases.mtree"
+KEY_HISTORY = "key.json"
 
 _README = """\
 This folder belongs to tklb. The files around it are the files of the machine, decoded by duplicity.
@@ -70,6 +72,11 @@ def write(folder: Path, contents: SnapshotMetadata) -> None:
         _write(place, source.content)
     listed = (FileEntry(s.path, "file", mode=s.mode, mtime_ns=s.mtime_ns) for s in contents.sources)
     _write(folder / "sources.mtree", mtree.HEADER + b"".join(map(mtree.format_entry, listed)))
+
+
+def write_key_history(folder: Path, history: Mapping[str, object]) -> None:
+    """Write the history of the key as JSON into an existing private folder."""
+    _write(folder / KEY_HISTORY, (json.dumps(history, indent=1, sort_keys=True) + "\n").encode("ascii"))
 
 
 def read(folder: Path) -> SnapshotMetadata:
@@ -168,8 +175,8 @@ def digest(folder: Path) -> str:
 
 
 def is_same_metadata(one: Path, other: Path) -> bool:
-    """Whether two folders hold the same metadata, manifest and listing of dumps apart."""
-    listings = (MANIFEST, DUMPS_LISTING)
+    """Whether two folders hold the same metadata, manifest, listing of dumps and history of the key apart."""
+    listings = (MANIFEST, DUMPS_LISTING, KEY_HISTORY)
     names = [
         tuple(path.relative_to(folder) for path in metadata_files(folder) if path.name not in listings)
         for folder in (one, other)

@@ -49,8 +49,9 @@ def copy_json(copy: KeyCopy) -> Json:
         "where": copy.where,
         "kind": copy.kind,
         "fingerprint": copy.fingerprint,
-        "time": copy.time.isoformat(),
+        "time": copy.time.isoformat() if copy.time else None,
         "away": copy.is_away,
+        "machine": copy.machine,
     }
 
 
@@ -124,7 +125,7 @@ def state_lines(state: KeyState, now: datetime) -> Iterator[str]:
     yield f"target      {state.target}, key file there: {state.target_copy}"
     if state.copies:
         rows = [
-            (copy.where, _OPENED_BY[copy.kind], format_time(copy.time), "elsewhere" if copy.is_away else "this machine")
+            (copy.where, _OPENED_BY[copy.kind], format_time(copy.time) if copy.time else "unknown", _locate(copy))
             for copy in state.copies
         ]
         yield ""
@@ -136,6 +137,10 @@ def state_lines(state: KeyState, now: datetime) -> Iterator[str]:
     for line in (*state.problems, *_warnings(state)):
         yield ""
         yield f"warning: {line}"
+
+
+def _locate(copy: KeyCopy) -> str:
+    return "elsewhere" if copy.is_away else copy.machine or "this machine"
 
 
 def _need_words(older: OlderKey) -> str:

@@ -67,7 +67,7 @@ def write_kit(paths: Paths, clock: Clock, file: Path, protection: Protection | N
     contents = (sheet_text(sheet).encode("utf-8", "backslashreplace"), sheet_pdf(sheet))
     write_all_new(tuple(zip(files, contents, strict=True)))
     log.info("wrote the recovery sheet: %s", " ".join(map(str, files)))
-    return Kit(files, note_file(paths, files[-1], secret, kind, clock()))
+    return Kit(files, note_file(paths, files[-1], fingerprint(secret), kind, clock()))
 
 
 def _choose_key(paths: Paths, secret: Secret, protection: Protection | None) -> tuple[str, KeyKind]:

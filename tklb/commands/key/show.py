@@ -2,6 +2,7 @@
 
 import logging
 from collections import defaultdict
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from tklb.backup.target_key import has_passphrase, is_target_elsewhere
@@ -13,6 +14,7 @@ from tklb.crypto.key_state import ANOTHER_KEY, NONE, THIS_KEY, UNKNOWN, KeysAtTa
 from tklb.crypto.secret import fingerprint
 from tklb.errors import TargetDamaged, TklbError
 from tklb.ledger.read import read_ledger
+from tklb.model.snapshot import snapshot_time
 from tklb.session import Session
 from tklb.storage.backend import KEY, Backend
 from tklb.storage.kinds import open_backend
@@ -40,7 +42,7 @@ def show_key(session: Session) -> KeyState:
     known = {*map(fingerprint, session.older), *there.snapshots} - {name}
     return KeyState(
         fingerprint=name,
-        made=datetime.fromtimestamp(paths.secret.stat().st_mtime, UTC),
+        made=_find_age(session, there.list_snapshots_of(name) or ()),
         has_passphrase=is_own,
         target=there.address,
         target_copy=there.key_file,
@@ -48,6 +50,12 @@ def show_key(session: Session) -> KeyState:
         older=tuple(OlderKey(each, there.list_snapshots_of(each)) for each in sorted(known)),
         problems=tuple(problems),
     )
+
+
+def _find_age(session: Session, snapshots: Iterable[str]) -> datetime:
+    """Give the time when the key was made: that of its file, or of the first snapshot with it if that is earlier."""
+    written = datetime.fromtimestamp(session.paths.secret.stat().st_mtime, UTC)
+    return min((written, *map(snapshot_time, snapshots)))
 
 
 def _ask_target(session: Session) -> KeysAtTarget:
@@ -80,6 +88,6 @@ def _list_copies(session: Session, name: str, there: KeysAtTarget) -> tuple[KeyC
     if there.key_file != THIS_KEY:
         return tuple(elsewhere)
     known = next((copy for copy in noted if copy.where == there.address), None)
-    time = known.time if known else session.clock()
+    time = known.time if known else None
     away = is_target_elsewhere(session.paths, session.config)
     return (*elsewhere, KeyCopy(there.address, str(KeyKind.PASSPHRASE), name, time, away))
