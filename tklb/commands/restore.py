@@ -24,7 +24,7 @@ from tklb.restore.extract import extract_files, need_empty_folder
 from tklb.restore.plan.filter import RestoreFilter, parse_rename
 from tklb.restore.plan.plan import make_plan
 from tklb.restore.prepare import open_snapshot, read_contents, read_dumps, read_machine
-from tklb.restore.take_over import continues_chain, keep_local_files, take_over
+from tklb.restore.take_over import continues_chain, keep_local_files, note_used_key, take_over
 from tklb.session import TargetSession
 
 log = logging.getLogger(__name__)
@@ -82,12 +82,14 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
         def apply() -> Report:
             watch = Stopwatch()
             loader = DatabaseLoader(lambda engine: find_server(engine, session.config.databases), dumps.folders)
-            report = apply_plan(plan, contents, Executor(decoded.stages, loader, session.progress), plan_now)
+            executor = Executor(decoded.stages, loader, session.progress, remainder=paths.remainder)
+            report = apply_plan(plan, contents, executor, plan_now)
             if chosen.wants_part("files"):
                 files_of_packages = contents.contents.local_files
                 keep_local_files(paths, (path for path in files_of_packages if chosen.allows("path", path)))
             if takes_over:
                 take_over(paths, decoded)
+                note_used_key(paths, session.access.key)
             done, skipped = format_count(len(report.done), "step"), len(report.skipped)
             log.info("applied %s in %.1f s, skipped %d", done, watch.seconds, skipped)
             return report

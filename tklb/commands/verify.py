@@ -88,6 +88,7 @@ def _compare_with_machine(session: TargetSession, request: VerifyRequest, result
             plan = run.plan
     except TargetDamaged:  # a listing does not show every problem
         return verify(session, replace(request, depth=Depth.HASH, snapshot=snapshot))
-    steps = tuple(step for step in plan.steps if step.kind is not StepKind.SERVICE)  # a service follows its files
+    follow = (StepKind.RUN, StepKind.SERVICE)  # commands and services follow their files
+    steps = tuple(step for step in plan.steps if step.kind not in follow)
     log.info("compared snapshot %s with this machine: %s", snapshot, format_count(len(steps), "difference"))
     return replace(result, differences=steps, skipped=plan.skipped, warnings=plan.warnings)

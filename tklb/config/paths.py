@@ -60,6 +60,11 @@ class Paths:
         return self.state / "local-files"
 
     @property
+    def remainder(self) -> Path:
+        """The commands and services that a restore still has to run and to restart; the next restore does."""
+        return self.state / "remainder.json"
+
+    @property
     def index(self) -> Path:
         return self.state / "index.mtree"
 

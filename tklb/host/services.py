@@ -16,6 +16,7 @@ from tklb.errors import ProgramFailed, ProgramMissing
 from tklb.model.report import Skipped
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]*")
+_ENDINGS = (".service", ".socket", ".timer", ".path", ".target", ".mount")
 _POLICY = b"#!/bin/sh\n# Of tklb: no service starts on half a restore. Removed when the restore ends.\nexit 101\n"
 _POLICY_PLACE = "/usr/sbin/policy-rc.d"
 _FORBIDDEN = 101
@@ -49,12 +50,23 @@ def _restore_policy(policy: Path, kept: Path) -> None:
         kept.rename(policy)
 
 
-def restart(names: Iterable[str]) -> tuple[Skipped, ...]:
-    """Restart services in order, so that they read their configuration; systemd starts those that do not run.
+def can_start() -> bool:
+    """Whether an init system runs here that starts services: systemd is process 1, or there is a runlevel."""
+    return _has_systemd() or _find_runlevel() in "2345"
 
-    A masked or disabled service stays as it is. Without systemd, only running services restart.
+
+def is_running(name: str) -> bool:
+    """Whether a service runs that has an init script."""
+    is_there = _NAME.fullmatch(name) and os.access(f"/etc/init.d/{name}", os.X_OK)
+    return bool(is_there) and run(["service", name, "status"], accept=range(256), timeout=_SECONDS).status == 0
+
+
+def restart(names: Iterable[str]) -> tuple[Skipped, ...]:
+    """Restart services in order, so that they read their configuration; start those that do not run.
+
+    A masked or disabled service stays as it is. Without systemd and without a runlevel, only running services restart.
     """
-    restart_one = _restart_by_systemd if os.path.isdir("/run/systemd/system") else _restart_by_script
+    restart_one = _restart_by_systemd if _has_systemd() else _restart_by_script
     if restart_one is _restart_by_systemd:
         with contextlib.suppress(ProgramFailed):
             run(["systemctl", "daemon-reload"], timeout=_SECONDS)
@@ -66,14 +78,30 @@ def restart(names: Iterable[str]) -> tuple[Skipped, ...]:
     return tuple(skipped)
 
 
+def _has_systemd() -> bool:
+    return os.path.isdir("/run/systemd/system")
+
+
+def _find_runlevel() -> str:
+    """Give the present runlevel, or "unknown"."""
+    try:
+        words = run(["runlevel"], accept=range(256), timeout=_SECONDS).stdout.decode("ascii", "replace").split()
+    except ProgramMissing:
+        return "unknown"
+    return words[-1] if len(words) == 2 else "unknown"
+
+
 def _restart_by_systemd(name: str) -> str:
-    unit = name if "." in name else f"{name}.service"
+    unit = name if name.endswith(_ENDINGS) else f"{name}.service"
     state = run(["systemctl", "is-enabled", "--", unit], accept=range(256), timeout=_SECONDS).stdout.decode().strip()
     if state in ("", "not-found"):
         return "there is no such service"
     if state in ("disabled", "masked"):  # it was so on the backed-up machine too
         return ""
-    return _try_command(["systemctl", "reload-or-restart", "--", unit])
+    if unit.endswith(".socket"):  # a socket refuses a restart while its service runs
+        return _try_command(["systemctl", "start", "--", unit])
+    verb = "try-reload-or-restart" if state == "static" else "reload-or-restart"  # another unit starts a static one
+    return _try_command(["systemctl", verb, "--", unit])
 
 
 def _restart_by_script(name: str) -> str:
@@ -82,17 +110,18 @@ def _restart_by_script(name: str) -> str:
     invoke-rc.d(8) does nothing and reports success where the runlevel is unknown. So this asks its two questions:
     does the policy allow it, and is the service enabled.
     """
-    is_there = os.access(f"/etc/init.d/{name}", os.X_OK)
-    if not is_there or run(["service", name, "status"], accept=range(256), timeout=_SECONDS).status != 0:
-        return ""  # it does not run
+    was_running = is_running(name)
+    if not os.access(f"/etc/init.d/{name}", os.X_OK) or not (was_running or _find_runlevel() in "2345"):
+        return ""  # nothing runs, and nothing starts it
     links = [link[0] for level in "2345" for link in _names(f"/etc/rc{level}.d") if link[3:] == name]
     if links and "S" not in links:
         return ""
+    verb = "restart" if was_running else "start"
     if os.access(_POLICY_PLACE, os.X_OK):
-        allowed = run([_POLICY_PLACE, name, "restart"], accept=range(256), timeout=_SECONDS).status
+        allowed = run([_POLICY_PLACE, name, verb], accept=range(256), timeout=_SECONDS).status
         if allowed == _FORBIDDEN:
             return "policy-rc.d forbids it"
-    return _try_command(["service", name, "restart"])
+    return _try_command(["service", name, verb])
 
 
 def _names(folder: str) -> list[str]:

@@ -1,6 +1,7 @@
 """A restore before it is carried out: its steps, in order."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tklb.model.accounts import AccountMerge
@@ -27,14 +28,53 @@ class StepKind(StrEnum):
     LINK = "link-file"
     METADATA = "set-metadata"
     DELETE = "delete-file"
+    RUN = "run-command"
     DATABASE_ACCOUNTS = "merge-database-accounts"
     DATABASE = "load-database"
     SERVICE = "restart-service"
 
 
 @dataclass(frozen=True, slots=True)
+class Command:
+    """A program that makes something anew on this machine. `inputs` are the changed files because of which it runs."""
+
+    name: str
+    argv: tuple[str, ...]
+    inputs: tuple[bytes, ...] = ()
+    takes_inputs: bool = False  # they are its arguments too, those that are there
+    seconds: int = 600  # how long it may take
+
+
+@dataclass(frozen=True, slots=True)
+class RemakeFacts:
+    """What decides which commands run on this machine."""
+
+    programs: frozenset[str] = frozenset()  # those of the table that are installed
+    has_systemd: bool = False  # systemd is process 1
+    has_udev: bool = False  # udev runs
+    rules_kernel: bool = False  # it may change the settings of its kernel
+    triggers: tuple[tuple[bytes, str], ...] = ()  # folders whose changes a package wants to know, and that package
+    maps: frozenset[bytes] = frozenset()  # sources of maps that Postfix is configured with
+    unfinished: tuple[Command, ...] = ()  # of an earlier restore: they failed, or it was interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """The services of this machine: names of units, without `.service`, or of init scripts."""
+
+    can_start: bool = False  # systemd is process 1, or the runlevel is known
+    enabled: frozenset[str] = frozenset()  # what the next start of the machine starts
+    scripts: frozenset[str] = frozenset()  # those that have an init script
+    of_packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    of_files: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)  # configuration files and folders
+    is_running: Callable[[str], bool] = lambda _name: False
+    new_packages: tuple[str, ...] = ()  # a restore installed them, and did not start their services yet
+    unfinished: tuple[str, ...] = ()  # services that an interrupted restore still has to restart
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a plan. `item` names it for people: a path, a package, a service."""
+    """One step of a plan. `item` names it for people: a path, a package, a command, a service."""
 
     kind: StepKind
     item: bytes
@@ -44,6 +84,7 @@ class Step:
     partner: bytes | None = None  # LINK: the path it becomes another name of
     package: Package | None = None
     load: DatabaseLoad | None = None
+    command: Command | None = None
 
 
 @dataclass(frozen=True, slots=True)

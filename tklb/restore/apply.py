@@ -7,7 +7,7 @@ then no service is started.
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -29,9 +29,19 @@ from tklb.model.plan import Plan, Step, StepKind
 from tklb.model.report import Report, Skipped
 from tklb.restore.plan.databases import DATABASES
 from tklb.restore.plan.inputs import SnapshotContents
+from tklb.restore.plan.services import NOT_STARTED
+from tklb.restore.remainder import RemainderList
+from tklb.restore.remake import run_commands
 
 PACKAGES = (StepKind.SOURCE, StepKind.INSTALL, StepKind.REMOVE, StepKind.MARK)
 FILES = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
+# before the name in a skipped item
+_PREFIXES: Mapping[StepKind | None, bytes] = {
+    **dict.fromkeys((StepKind.INSTALL, StepKind.REMOVE, StepKind.MARK), b"package:"),
+    StepKind.RUN: b"command:",
+    StepKind.SERVICE: b"service:",
+    None: b"",
+}
 _EVERY = 100  # files between two reports of progress
 # what the log says of the steps of a kind: a verb and a noun
 _WORDS = {
@@ -40,6 +50,7 @@ _WORDS = {
     StepKind.REMOVE: ("removed", "package"),
     StepKind.MARK: ("marked", "package"),
     StepKind.ACCOUNTS: ("merged", "set of accounts"),
+    StepKind.RUN: ("ran", "command"),
     StepKind.DATABASE_ACCOUNTS: ("merged accounts of", "database server"),
     StepKind.DATABASE: ("loaded", "database"),
     StepKind.SERVICE: ("restarted", "service"),
@@ -50,12 +61,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """What applies a plan: `stages` are the folders with the decoded contents, `root` is the machine."""
+    """What applies a plan: `stages` are the folders with the decoded contents, `root` is the machine.
+
+    `remainder` is the file that remembers what is still to do when the files are right.
+    """
 
     stages: Sequence[Path]
     loader: DatabaseLoader
     progress: Progress
     root: bytes = b"/"
+    remainder: Path | None = None
 
 
 def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: Callable[[], Plan]) -> Report:
@@ -68,15 +83,19 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
     ensure_room(executor.root, folders[0], _list_written(plan.steps))
     with FileWriter(executor.root, folders) as writer:
         run = _Application(plan, saved, writer, executor)
+        run.remainder.note_packages(plan.steps)
         run.apply(_select(plan.steps, PACKAGES))
         if any(step.kind is StepKind.INSTALL for step in plan.steps):
             run.plan = replan()
             ensure_room(executor.root, folders[0], _list_written(run.plan.steps))
+        run.remainder.note_rest(run.plan.steps)
         run.apply(_select(run.plan.steps, (StepKind.ACCOUNTS, *FILES)))
+        run.apply(_select(run.plan.steps, (StepKind.RUN,)))
         run.set_folder_times()
         with _sync_in_background():
             run.apply(_select(run.plan.steps, (*DATABASES, StepKind.SERVICE)))
             run.skipped += executor.loader.finish()
+        run.remainder.forget_services()
         return run.report(plan)
 
 
@@ -97,6 +116,7 @@ class _Application:
     def __init__(self, plan: Plan, saved: SnapshotContents, writer: FileWriter, executor: Executor) -> None:
         self.plan = plan
         self.skipped: list[Skipped] = []
+        self.remainder = RemainderList(executor.remainder)
         self._saved, self._writer, self._executor = saved, writer, executor
         self._done: list[str] = []
         self._warnings: list[str] = []
@@ -107,7 +127,7 @@ class _Application:
             batch, watch = list(group), Stopwatch()
             skipped = self._apply_files(batch) if kind is None else self._apply_batch(kind, batch)
             self.skipped += skipped
-            missed = {item.item.removeprefix(b"package:") for item in skipped}
+            missed = {item.item.removeprefix(_PREFIXES.get(kind, b"")) for item in skipped}
             done = [step for step in batch if step.item not in missed]
             self._done += [f"{step.kind} {printable(step.item)}" for step in done]
             log.info("%s in %.1f s", _describe(kind, done), watch.seconds)
@@ -134,6 +154,8 @@ class _Application:
                 assert self.plan.merge is not None
                 write_accounts(root, self.plan.merge.accounts)
                 return ()
+            case StepKind.RUN:
+                return run_commands(batch, self.remainder)
             case _:
                 return restart(names)
 
@@ -153,8 +175,10 @@ class _Application:
                 self.skipped += self._writer.set_folder_time(path, mtime_ns)
 
     def report(self, shown_plan: Plan) -> Report:
+        # the plan after the packages knows all services; its list replaces the one that was shown
+        shown = (line for line in shown_plan.warnings if not line.startswith(NOT_STARTED))
         warnings = (
-            *shown_plan.warnings,
+            *shown,
             *self.plan.warnings,
             *self._warnings,
             *self._writer.notes,

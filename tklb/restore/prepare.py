@@ -19,6 +19,7 @@ from tklb.profile.folder import load_profile
 from tklb.restore.decode import decode
 from tklb.restore.dumps import FoundDumps, find_dumps, list_server_features, place_copies
 from tklb.restore.plan.inputs import CurrentMachine, SnapshotContents
+from tklb.restore.remake import read_facts
 from tklb.restore.select import select_snapshot
 from tklb.restore.source import SnapshotSource
 from tklb.session import TargetSession
@@ -89,6 +90,7 @@ def read_dumps(decoded: DecodedSnapshot) -> FoundDumps:
 
 def read_machine(session: TargetSession, files: LiveFiles, dumps: FoundDumps) -> CurrentMachine:
     """Ask this machine for everything that a plan compares with the snapshot."""
+    commands, services = read_facts(session.paths.remainder)
     return CurrentMachine(
         machine=this_machine("", detect_profile(ROOT, session.paths.profiles).id, (), frozenset()),
         accounts=read_accounts(ROOT),
@@ -96,6 +98,8 @@ def read_machine(session: TargetSession, files: LiveFiles, dumps: FoundDumps) ->
         files=files,
         sources=read_source_files(ROOT),
         offers=list_server_features(session.config.databases, dumps),
+        remake=commands,
+        services=services,
     )
 
 

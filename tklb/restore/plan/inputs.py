@@ -7,6 +7,7 @@ from tklb.model.accounts import Accounts
 from tklb.model.databases import SavedServer, ServerFeatures
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package, SourceFile
+from tklb.model.plan import RemakeFacts, ServiceFacts
 from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
 from tklb.restore.plan.files import Present, is_plain
 from tklb.restore.plan.filter import RestoreFilter
@@ -39,6 +40,8 @@ class CurrentMachine:
     files: Present
     sources: tuple[SourceFile, ...] = ()  # all that apt reads its sources from
     offers: Mapping[str, ServerFeatures] = field(default_factory=dict)  # features of the database servers that answer
+    remake: RemakeFacts = field(default_factory=RemakeFacts)  # what decides about commands that make caches anew
+    services: ServiceFacts = field(default_factory=ServiceFacts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,12 @@ The order, and the reasons:
   3. files, parents before their contents: owners mapped from the recorded ids, each once;
   4. deletions: after files, when their replacements are in place; a folder after its contents;
      but a log that SQLite would replay into a restored file goes right before that file comes;
-  5. databases: their servers have users, packages and configuration by then. The servers restart first, because the
+  5. commands that make caches and maps of this machine anew: from files that are complete by then, and before the
+     programs start that read them;
+  6. databases: their servers have users, packages and configuration by then. The servers restart first, because the
      configuration says where the data are, and data in memory would not survive a restart. Accounts come before the
      objects that they own;
-  6. services last: they start on a complete machine.
+  7. services last: they start on a complete machine.
 """
 
 from collections.abc import Iterator
@@ -22,7 +24,6 @@ from tklb.diff.accounts.merge import diff_accounts, merge_accounts
 from tklb.diff.sqlite_names import is_sidecar
 from tklb.errors import RestoreRefused, printable
 from tklb.model.accounts import AccountMerge, Accounts
-from tklb.model.databases import ENGINES
 from tklb.model.files import FileEntry
 from tklb.model.plan import Plan, Step, StepKind
 from tklb.model.report import Skipped
@@ -34,6 +35,8 @@ from tklb.restore.plan.keep_rules import KeepRules
 from tklb.restore.plan.owners import OwnerMap, OwnerWatch, find_nameless_ids, read_ids
 from tklb.restore.plan.packages import plan_machine_packages
 from tklb.restore.plan.part import PlanPart, join_parts
+from tklb.restore.plan.remake import plan_remakes
+from tklb.restore.plan.services import find_replaced_links, is_runlevel_link, plan_services
 
 HOSTNAME = b"/etc/hostname"
 
@@ -47,6 +50,7 @@ class _ManifestWatch:
         self.unmet: set[bytes] = set()  # items that the user named and the snapshot does not have
         self.standing: set[bytes] = set()  # names of hard links that the restore itself brings back
         self.logs: set[bytes] = set()  # files with the names of SQLite's logs
+        self.runlevel_links: set[bytes] = set()
 
     def read(self) -> Iterator[FileEntry]:
         """Give the entries of the manifest. The facts are complete at the end."""
@@ -63,6 +67,8 @@ class _ManifestWatch:
                 self.standing.add(entry.path)
             if is_sidecar(entry.path):
                 self.logs.add(entry.path)
+            if is_runlevel_link(entry.path):
+                self.runlevel_links.add(entry.path)
             yield entry
 
     def _meet(self, path: bytes) -> None:
@@ -86,8 +92,9 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
     folder_times: FolderTimes = ()
     if restore.wants("files"):
         files, folder_times = _plan_files(restore, watch, merge, OwnerWatch(wanted), installs)
-    parts = [_compare_machines(restore), packages, accounts, files]
-    servers, services = _plan_services(restore, has_steps=any(part.steps for part in parts))
+    remakes = plan_remakes(files.steps, here.remake, installs=installs)
+    parts = [_compare_machines(restore), packages, accounts, files, remakes]
+    servers, services = plan_services(restore, join_parts(parts).steps)
     databases = _plan_databases(restore) if restore.wants("databases") else PlanPart()
     plan = join_parts([*parts, servers, databases, services, _report_rest(restore, merge, accounts, files, watch)])
     return Plan(
@@ -187,11 +194,12 @@ def _plan_files(
 
 def _gather_inputs(restore: PlanInputs, watch: _ManifestWatch, merge: AccountMerge, installs: bool) -> FileInputs:
     saved, here, choice = restore.saved, restore.here, restore.choice
+    replaced = find_replaced_links(filter(restore.wants_path, watch.runlevel_links), here.files.names)
     return FileInputs(
         present=here.files,
         ids=OwnerMap(merge.uid_map, merge.gid_map, read_ids(here.accounts.passwd), read_ids(here.accounts.group)),
         keep_rules=KeepRules(choice.role, choice.asked_paths, choice.own),
-        deleted=tuple(sorted(filter(restore.wants_path, set(saved.contents.deleted)))),
+        deleted=tuple(sorted(filter(restore.wants_path, {*saved.contents.deleted, *replaced}))),
         groups=watch.groups,
         standing=watch.standing,
         changed_while_read=saved.changed_while_read,
@@ -215,7 +223,7 @@ def _describe_lost_default(restore: PlanInputs, path: bytes) -> str | None:
     return f"{printable(path)} was edited on {there}, and {here} brings another default: the edited one replaces it"
 
 
-# ---------------------------------------------------------------- 5. databases
+# ---------------------------------------------------------------- 6. databases
 
 
 def _plan_databases(restore: PlanInputs) -> PlanPart:
@@ -226,20 +234,3 @@ def _plan_databases(restore: PlanInputs) -> PlanPart:
     skipped = (Skipped(name.encode("utf-8", "surrogateescape"), reason) for name in unknown)
     plan = plan_databases(saved.servers, restore.here.offers, choice, saved.broken)
     return join_parts((plan, PlanPart(skipped=tuple(skipped))))
-
-
-# ---------------------------------------------------------------- 6. services
-
-
-def _plan_services(restore: PlanInputs, *, has_steps: bool) -> tuple[PlanPart, PlanPart]:
-    """Give the restarts before the databases are loaded and those after it. No steps need no restart."""
-    services = restore.saved.contents.machine.services
-    if not has_steps or not services:
-        return PlanPart(), PlanPart()
-    if restore.choice.is_limited:
-        warning = f"not restarted, because the restore is limited: {', '.join(services)}"
-        return PlanPart(warnings=(warning,)), PlanPart()
-    of_databases = {service for engine in ENGINES.values() for service in engine.services}
-    servers = tuple(Step(StepKind.SERVICE, name.encode()) for name in services if name in of_databases)
-    others = tuple(Step(StepKind.SERVICE, name.encode()) for name in services if name not in of_databases)
-    return PlanPart(servers), PlanPart(others)

@@ -1,0 +1,83 @@
+"""What a restore has still to do when all files are right: commands to run and services to restart.
+
+Touches one file of state. A restore that is killed before its end is repeated; the repeated one finds the files right,
+and would otherwise run and restart nothing. A command that fails stays on the list until it succeeds.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tklb.base.json import read_state, write_state
+from tklb.model.plan import Command, Step, StepKind
+
+
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """`packages` are new ones whose services did not start yet, `services` those that did not restart yet."""
+
+    commands: tuple[Command, ...] = ()
+    packages: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+
+
+class RemainderList:
+    """The list on disk; without a path it is nowhere. Raises OSError, NoSpace where it cannot be written."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._now = read_remainder(path) if path else Remainder()
+
+    def note_packages(self, steps: Iterable[Step]) -> None:
+        """Remember packages before they are installed."""
+        names = {step.item.decode().partition(":")[0] for step in steps if step.kind is StepKind.INSTALL}
+        self._write(replace(self._now, packages=tuple(sorted({*self._now.packages, *names}))))
+
+    def note_rest(self, steps: Iterable[Step]) -> None:
+        """Remember the commands and services of a plan before the files change that they depend on."""
+        every = tuple(steps)
+        services = tuple(step.item.decode() for step in every if step.kind is StepKind.SERVICE)
+        self._write(replace(self._now, commands=tuple(s.command for s in every if s.command), services=services))
+
+    def forget_command(self, command: Command) -> None:
+        self._write(replace(self._now, commands=tuple(c for c in self._now.commands if c.name != command.name)))
+
+    def forget_services(self) -> None:
+        self._write(replace(self._now, packages=(), services=()))
+
+    def _write(self, now: Remainder) -> None:
+        if now == self._now or self._path is None:
+            return
+        self._now = now
+        if now == Remainder():
+            self._path.unlink(missing_ok=True)
+        else:
+            write_state(self._path, {**asdict(now), "commands": list(map(_format_command, now.commands))})
+
+
+def read_remainder(path: Path) -> Remainder:
+    """Read the list; an absent or damaged one is empty."""
+    return read_state(path, _parse, Remainder())
+
+
+def _parse(noted: dict[str, Any]) -> Remainder:
+    return Remainder(
+        tuple(map(_parse_command, noted["commands"])),
+        tuple(map(str, noted["packages"])),
+        tuple(map(str, noted["services"])),
+    )
+
+
+def _parse_command(noted: dict[str, Any]) -> Command:
+    return Command(
+        name=str(noted["name"]),
+        argv=tuple(map(str, noted["argv"])),
+        inputs=tuple(path.encode("utf-8", "surrogateescape") for path in noted["inputs"]),
+        takes_inputs=bool(noted["takes_inputs"]),
+        seconds=int(noted["seconds"]),
+    )
+
+
+def _format_command(command: Command) -> dict[str, Any]:
+    return {**asdict(command), "inputs": [path.decode("utf-8", "surrogateescape") for path in command.inputs]}
