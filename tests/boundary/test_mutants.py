@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.boundary.sealed_target import SECRET, SealedTarget
+from tests.lab.soak import SOAK
 from tklb.commands.verify import verify
 from tklb.config.paths import Paths
 from tklb.config.schema import Config
@@ -26,7 +27,7 @@ from tklb.storage.kinds import open_backend
 from tklb.storage.transfer import download_volume
 from tklb.verify.result import VerifyRequest, VerifyResult
 
-BATCHES, MUTANTS = 20 if os.environ.get("TKLB_SOAK") else 5, 100
+BATCHES, MUTANTS = 20 if SOAK else 5, 100
 VOLUMES, LEDGER, KEY = "volumes/", "ledger/", "key.asc"
 Objects = dict[str, bytes]
 

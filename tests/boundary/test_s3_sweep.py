@@ -16,6 +16,7 @@ import pytest
 
 from tests.lab.fault_proxy import Fault, FaultProxy
 from tests.lab.s3 import rclone
+from tests.lab.soak import SOAK
 from tklb.backup import resume
 from tklb.backup.chain import Chain
 from tklb.backup.upload import prepare_target, resume_upload, upload_pending
@@ -42,7 +43,6 @@ pytestmark = pytest.mark.slow
 SECRET = make_secret(lambda count: b"s" * count)
 TIMES = ("", "20260101T000000Z", "20260102T000000Z", "20260103T000000Z")
 FAULTS = list(Fault)
-SOAK = bool(os.environ.get("TKLB_SOAK"))
 PATIENCE = 60.0
 STALLS = 0.5  # seconds of patience where a stall is meant to happen
 PARTS = ("vol1.difftar", "vol2.difftar", "vol3.difftar", "vol4.difftar", "vol5.difftar", "manifest")
@@ -250,8 +250,8 @@ def attempt(run: Callable[[], LedgerEntry]) -> Outcome:
 
 
 def some(fault: Fault) -> Iterable[int]:
-    """Every fourth request, beginning with another one for the next fault; all where TKLB_SOAK is set."""
-    return range(200) if SOAK else range(FAULTS.index(fault) % 4, 200, 4)
+    """Every eighth request, beginning with another one for the next fault; all where TKLB_SOAK is set."""
+    return range(200) if SOAK else range(FAULTS.index(fault) % 8, 200, 8)
 
 
 def sweep(

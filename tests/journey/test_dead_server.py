@@ -52,6 +52,7 @@ from tests.lab.checker import Facts, record
 from tests.lab.fault_proxy import FaultProxy
 from tests.lab.fixture_fs import FixtureFs
 from tests.lab.roots import layer
+from tests.lab.soak import some
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -319,7 +320,7 @@ MEANWHILE: dict[str, tuple[Callable[[Line], object], bool]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("meanwhile", MEANWHILE)
+@pytest.mark.parametrize("meanwhile", some(MEANWHILE, 2))
 def test_a_killed_upload_costs_no_more_than_what_was_in_flight_and_is_never_taken_for_a_snapshot(
     line: Line, meanwhile: str
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.appliance import install_tklb, tklb_layer, tree_digest
 from tests.lab.box import Box
 from tests.lab.roots import layer, root
 
@@ -64,26 +65,43 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 
 @pytest.fixture(params=["core", "trixie-core"])
-def bare(request: pytest.FixtureRequest) -> Iterator[Box]:
-    """A machine without Python, gpg and certificates."""
+def lowers(request: pytest.FixtureRequest) -> list[Path]:
+    """The folders of a machine without Python, gpg and certificates, the topmost first."""
     clean = root(request.param)
-    bared = layer("bare", [clean], take_away_what_tklb_brings)
-    with Box([bared, clean], hostname="bare", binds={HOUSE: "/mnt"}) as machine:
+    return [layer("bare", [clean], take_away_what_tklb_brings), clean]
+
+
+@pytest.fixture
+def bare(lowers: list[Path]) -> Iterator[Box]:
+    with Box(lowers, hostname="bare", binds={HOUSE: "/mnt"}) as machine:
+        shutil.copy("/etc/resolv.conf", machine.root / "etc/resolv.conf")
+        yield machine
+
+
+@pytest.fixture
+def filled(lowers: list[Path]) -> Iterator[Box]:
+    """The same machine with tklb, which brought what it needs."""
+    ready = layer(f"ready {tree_digest()}", lowers, install_with_packages)
+    with Box([ready, *lowers], hostname="bare") as machine:
         shutil.copy("/etc/resolv.conf", machine.root / "etc/resolv.conf")
         yield machine
 
 
 @pytest.fixture
 def box(request: pytest.FixtureRequest) -> Iterator[Box]:
-    """A machine with tklb."""
-    with Box([root(getattr(request, "param", "core"))], hostname="ready") as machine:
-        first = install(machine)
-        assert first.returncode == 0, first.stderr
+    """A machine with tklb, which had all that it needs."""
+    name = getattr(request, "param", "core")
+    with Box([tklb_layer(name), root(name)], hostname="ready") as machine:
         yield machine
 
 
 def take_away_what_tklb_brings(machine: Box) -> None:
     machine.run(["apt-get", "-qy", "autoremove", "--purge", *BROUGHT])
+
+
+def install_with_packages(machine: Box) -> None:
+    shutil.copy("/etc/resolv.conf", machine.root / "etc/resolv.conf")
+    install_tklb(machine)
 
 
 def install(machine: Box, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -111,20 +129,18 @@ def stamps(machine: Box) -> dict[Path, tuple[int, int]]:
     return {path: (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in ours}
 
 
-def test_comes_runs_and_goes(bare: Box) -> None:
+def test_comes_runs_and_goes(bare: Box, filled: Box) -> None:
     before = tree(bare)
-    first = install(bare)
-    assert first.returncode == 0, first.stderr
-    assert bare.run(["tklb", "--version"]).stdout.startswith("tklb")
-    assert (bare.root / "opt/tklb/share/profiles/debian-12-core/profile.toml").exists()
+    assert filled.run(["tklb", "--version"]).stdout.startswith("tklb")
+    assert (filled.root / "opt/tklb/share/profiles/debian-12-core/profile.toml").exists()
 
-    installed = stamps(bare)
-    assert install(bare).returncode == 0
-    assert stamps(bare) == installed
+    installed = stamps(filled)
+    assert install(filled).returncode == 0
+    assert stamps(filled) == installed
 
-    gone = install(bare, "--uninstall")
+    gone = install(filled, "--uninstall")
     assert gone.returncode == 0, gone.stderr
-    after = tree(bare)
+    after = tree(filled)
     # netbase makes the file and leaves it to the administrator
     assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} <= {"etc/hosts"}
 
@@ -209,12 +225,11 @@ def test_unedited_configuration_goes(box: Box) -> None:
     assert (box.root / "var/lib/tklb/secret").exists()
 
 
-def test_packages_others_have_come_to_need_stay(bare: Box) -> None:
-    install(bare)
-    bare.run(["apt-get", "-qy", "install", "--no-install-recommends", "lsb-release", "python3-yaml"])
-    gone = install(bare, "--uninstall")
+def test_packages_others_have_come_to_need_stay(filled: Box) -> None:
+    filled.run(["apt-get", "-qy", "install", "--no-install-recommends", "lsb-release", "python3-yaml"])
+    gone = install(filled, "--uninstall")
     assert "kept packages that others need" in gone.stderr
-    assert bare.run(["python3", "-c", "import yaml"]).returncode == 0
+    assert filled.run(["python3", "-c", "import yaml"]).returncode == 0
 
 
 def test_running_backup_is_not_disturbed(box: Box) -> None:
