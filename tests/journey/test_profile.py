@@ -185,7 +185,9 @@ def test_files_of_a_package_that_no_source_offers_count_wherever_they_lie(archiv
 
     assert changed(change, archive) == {}
     found = changed(change, archive, frozenset({"agent"}))
-    assert found == dict.fromkeys(("/etc/agent.conf", "/usr/bin/agent", "/var/lib/agent/state"), "new")
+    assert found == dict.fromkeys(
+        ("/etc/agent.conf", "/usr/bin/agent", "/var/lib/agent", "/var/lib/agent/state"), "new"
+    )
 
 
 def test_an_upgraded_package_brings_its_own_install_state(archive: Path) -> None:

@@ -103,7 +103,7 @@ def test_a_wellformed_folder_has_no_problems(folder: Path) -> None:
     ("name", "text", "complaint"),
     [
         ("files.mtree", "./etc type=dir mode=0755 uid=0 gid=0 uname=root gname=root\n./bin type=dir", "order of paths"),
-        ("files.mtree", "./usr type=dir mode=0755 uid=0 gid=0 uname=root gname=root\n", "excluded by the rules"),
+        ("files.mtree", "./media type=dir mode=0755 uid=0 gid=0 uname=root gname=root\n", "excluded by the rules"),
         ("files.mtree", "./etc/a type=file mode=0644 uid=0 gid=0 uname=root gname=root\n", "a file without SHA-256"),
         ("files.mtree", "./etc/a type=dir mode=0755 uid=0 gid=0\n", "no name of an owner"),
         ("files.mtree", "./etc/../../x type=dir\n", "files.mtree"),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tklb.backup.scope.found_scope import ScopeInputs, complete_scope
 from tklb.base.measure import format_count
 from tklb.config.paths import ROOT
 from tklb.diff import mtree
@@ -21,11 +22,12 @@ from tklb.host.apt import local_packages
 from tklb.host.dpkg import list_installed, listed_files
 from tklb.host.files.digest import file_digest
 from tklb.host.files.scan import scan
+from tklb.host.mounts import is_within
 from tklb.host.own_traces import OwnTraces, read_own_traces
 from tklb.model.accounts import AccountDelta, Accounts
 from tklb.model.files import FileChange, FileEntry
 from tklb.model.packages import Package, PackageDelta
-from tklb.model.report import SkippedItems
+from tklb.model.report import FoundScope, SkippedItems
 from tklb.profile.state import read_install_state
 from tklb.session import Session
 from tklb.snapshot import metadata
@@ -49,6 +51,7 @@ class MachineState:
     local_files: tuple[bytes, ...]  # their files: nothing else brings them back, so they count wherever they lie
     accounts: Accounts
     account_delta: AccountDelta
+    found: FoundScope  # what `rules` include beyond profile and overrides
 
 
 def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineState:
@@ -75,11 +78,13 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
         format_count(len(account_delta.users_added), "user"),
         len(account_delta.users_changed),
     )
+    rules = session.profile.rules_with(local_files, traces.folders).add_overrides(
+        override.rule for override in wanted if override.kind == "path"
+    )
+    rules, found = complete_scope(session, ScopeInputs(rules, selection, accounts, account_delta))
     return MachineState(
         overrides=tuple(wanted),
-        rules=session.profile.rules_with(local_files, traces.folders).add_overrides(
-            override.rule for override in wanted if override.kind == "path"
-        ),
+        rules=rules,
         installed=here,
         packages=packages,
         packages_base=base,
@@ -88,6 +93,7 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
         local_files=local_files,
         accounts=accounts,
         account_delta=account_delta,
+        found=found,
     )
 
 
@@ -120,12 +126,20 @@ def stream_changes(
     `watch` sees every scanned entry on its way; with it every file is read, and has its digest. Files that cannot be
     read are in `skipped` afterwards, and do not count as deleted.
     """
-    installed_state = read_install_state(session.profile, ROOT, state.installed, state.local, state.rules)
-    base = (entry for entry in installed_state if state.rules.decide(entry.path).included)
+    own, digest = (*session.paths.own, *state.found.unwalked), watch is not None
     known = read_listing(session.paths.index)
-    own, digest = session.paths.own, watch is not None
     now = scan(ROOT, state.rules, known=known, skipped=skipped, own=own, digest=digest)
+    base = read_base(session, state)
     return compare(base, watch(now) if watch else now, digest_of, skipped)
+
+
+def read_base(session: Session, state: MachineState) -> Iterator[FileEntry]:
+    """Stream the install state of all that is in scope, without what lies in places that are not walked."""
+    entries = read_install_state(session.profile, ROOT, state.installed, state.local, state.rules, state.found.system)
+    closed = state.found.unwalked
+    for entry in entries:
+        if state.rules.decide(entry.path).included and not any(is_within(entry.path, path) for path in closed):
+            yield entry
 
 
 def read_listing(path: Path) -> Iterator[FileEntry]:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from tklb.backup.changes import Difference
 from tklb.backup.collect import MachineState
 from tklb.backup.write_metadata import DeltaTotals
+from tklb.errors import COMPLETE, INCOMPLETE
 from tklb.model.databases import Database
 from tklb.model.files import Change
-from tklb.model.report import Skipped
+from tklb.model.report import MountPoint, OutsideItem, Skipped, status_of
 from tklb.model.snapshot import Counts, Kind, LedgerEntry
 
 
@@ -23,6 +24,13 @@ class BackupResult:
     databases: tuple[Database, ...] = ()  # dumped; the size is that of the dump
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+    outside: tuple[OutsideItem, ...] = ()  # of the owner's, and not taken
+    mounts: tuple[MountPoint, ...] = ()  # in scope
+
+    @property
+    def status(self) -> int:
+        """The exit status of the run."""
+        return max(status_of(self.skipped), INCOMPLETE if self.outside else COMPLETE)
 
 
 def count_snapshot(
@@ -59,7 +67,9 @@ def count_delta(totals: DeltaTotals) -> Counts:
     )
 
 
-def report_delta(totals: DeltaTotals, state: MachineState, seconds: float) -> BackupResult:
+def report_delta(
+    totals: DeltaTotals, state: MachineState, outside: tuple[OutsideItem, ...], seconds: float
+) -> BackupResult:
     """The result of a run that stored nothing."""
     return BackupResult(
         snapshot="",
@@ -70,6 +80,8 @@ def report_delta(totals: DeltaTotals, state: MachineState, seconds: float) -> Ba
         databases=totals.dumps.databases,
         skipped=totals.skipped,
         warnings=(*_warn(state), *totals.dumps.notes),
+        outside=outside,
+        mounts=state.found.mounts,
     )
 
 

@@ -1,6 +1,7 @@
 """How the last backup ended, noted for `tklb status`."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +10,7 @@ from typing import Any
 from tklb.base.json import read_state, write_state
 from tklb.config.paths import Paths
 from tklb.errors import InternalError, Interrupted, NoSpace, TklbError
+from tklb.model.report import OutsideItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +20,17 @@ class RunNote:
     time: datetime
     status: int
     error: str = ""
+    outside: tuple[OutsideItem, ...] = ()  # what of the owner's was not taken
 
 
 def note_run(paths: Paths, note: RunNote) -> None:
     """Note how a backup ended, durably."""
-    fields = {"time": note.time.isoformat(), "status": note.status, "error": note.error}
+    fields = {
+        "time": note.time.isoformat(),
+        "status": note.status,
+        "error": note.error,
+        "outside": [_spell_item(item) for item in note.outside],
+    }
     write_state(paths.last_run, fields)
 
 
@@ -45,4 +53,14 @@ def read_note(paths: Paths) -> RunNote | None:
 
 
 def _parse_note(fields: dict[str, Any]) -> RunNote:
-    return RunNote(datetime.fromisoformat(fields["time"]), int(fields["status"]), str(fields["error"]))
+    outside = tuple(map(_parse_item, fields.get("outside", ())))
+    return RunNote(datetime.fromisoformat(fields["time"]), int(fields["status"]), str(fields["error"]), outside)
+
+
+def _spell_item(item: OutsideItem) -> list[Any]:
+    return [os.fsdecode(item.path), item.reason, os.fsdecode(item.owner), item.files, item.bytes, item.is_whole]
+
+
+def _parse_item(fields: list[Any]) -> OutsideItem:
+    path, reason, owner, files, size, is_whole = fields
+    return OutsideItem(os.fsencode(path), str(reason), os.fsencode(owner), int(files), int(size), bool(is_whole))

@@ -58,6 +58,7 @@ class DeltaFiles:
     changes: Mapping[Change, int] = field(default_factory=Counter)  # against the install state
     deleted: tuple[bytes, ...] = ()
     copies: tuple[tuple[bytes, str], ...] = ()  # of SQLite databases: path, name of the copy
+    packaged: tuple[FileEntry, ...] = ()  # files of packages of which only metadata differ
     hard_links: tuple[tuple[bytes, ...], ...] = ()  # every path in scope of a file that the delta has
 
 
@@ -98,6 +99,7 @@ def _describe(session: Session, state: MachineState, files: DeltaFiles, parts: f
         sources=read_extra_sources(ROOT) if has_packages else (),
         accounts=state.accounts if "users" in parts else Accounts(),
         copies=files.copies,
+        packaged=files.packaged,
     )
 
 
@@ -107,7 +109,9 @@ def _walk(session: Session, state: MachineState, folder: Path, place: Path, skip
     copier = SqliteCopier(folder, skipped, is_wanted=session.config.databases.sqlite)
     with ExitStack() as streams:
         index = IndexWriter(streams.enter_context(replace_file(place)), session)
-        manifest = ManifestWriter(streams.enter_context(_open_private(folder / metadata.MANIFEST)))
+        manifest = ManifestWriter(
+            streams.enter_context(_open_private(folder / metadata.MANIFEST)), frozenset(state.found.system)
+        )
         for change in stream_changes(session, state, skipped, index.watch):
             now = change.now and copier.copy_if_in_use(change.now)
             if now or not change.now:
@@ -151,8 +155,10 @@ class IndexWriter:
 class ManifestWriter:
     """Writes the entries of the delta into the manifest as they come, and counts them."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], system: frozenset[bytes]) -> None:
         self._stream = stream
+        self._system = system  # paths of packages in /usr: their packages bring the content back
+        self._packaged: list[FileEntry] = []
         self._size = 0
         self._changes: Counter[Change] = Counter()
         self._deleted: list[bytes] = []
@@ -165,6 +171,9 @@ class ManifestWriter:
         if now is None:
             self._deleted.append(change.path)
             return
+        if change.change is Change.METADATA and change.path in self._system:
+            self._packaged.append(_strip_content(now))
+            return
         self._stream.write(mtree.format_entry(now))
         self._size += now.size or 0
         if _has_more_names(now):
@@ -172,7 +181,21 @@ class ManifestWriter:
 
     def count(self, index: IndexWriter, copies: tuple[tuple[bytes, str], ...]) -> DeltaFiles:
         links = (tuple(paths) for inode, paths in index.links.items() if inode in self._linked and len(paths) > 1)
-        return DeltaFiles(self._size, self._changes, tuple(self._deleted), copies, tuple(sorted(links)))
+        return DeltaFiles(
+            size=self._size,
+            changes=self._changes,
+            deleted=tuple(self._deleted),
+            copies=copies,
+            packaged=tuple(self._packaged),
+            hard_links=tuple(sorted(links)),
+        )
+
+
+def _strip_content(entry: FileEntry) -> FileEntry:
+    """Give an entry with mode, owner and attributes only."""
+    return FileEntry(
+        entry.path, entry.kind, entry.mode, entry.uid, entry.gid, entry.uname, entry.gname, xattrs=entry.xattrs
+    )
 
 
 def _has_more_names(entry: FileEntry) -> bool:

@@ -14,6 +14,7 @@ from tklb.cli.options import example, shared_options
 _COMMANDS = {
     "init": "machine.init:init",
     "delta": "machine.delta:delta",
+    "scope": "machine.scope:scope",
     "why": "machine.why:why",
     "backup": "snapshots.backup:backup",
     "list": "snapshots.list:list_snapshots",

@@ -18,8 +18,8 @@ import click
 
 from tklb.cli.terminal_log import show_log
 from tklb.config.paths import Paths, paths_from
-from tklb.errors import NotRoot, printable
-from tklb.model.report import Skipped, status_of
+from tklb.errors import COMPLETE, INCOMPLETE, NotRoot, printable
+from tklb.model.report import OutsideItem, Skipped, status_of
 
 log = logging.getLogger(__name__)
 
@@ -120,3 +120,16 @@ def report_skipped(output: Output, skipped: Iterable[Skipped]) -> int:
         log.warning("skipped %s: %s", printable(item.item), item.reason)
         output.say(f"skipped {printable(item.item)}: {item.reason}")
     return status_of(items)
+
+
+def report_outside(output: Output, items: Iterable[OutsideItem]) -> int:
+    """Report what of the owner's is not taken, on stderr and in the log; give the exit status for it."""
+    from tklb.backup.scope.outside import describe_outside
+
+    lines = describe_outside(items)
+    for line in lines:
+        log.warning("not taken: %s", line)
+        output.say(f"not taken: {line}")
+    if lines:
+        output.say("hint: add /path or -/path to /etc/tklb/overrides for each of them; `tklb scope` shows all")
+    return INCOMPLETE if lines else COMPLETE

@@ -16,11 +16,11 @@ from tklb.backup.dump_databases import list_databases
 from tklb.backup.encode import EncodeJob, encode_snapshot, open_spool
 from tklb.backup.result import BackupResult, count_snapshot, report_delta, report_snapshot
 from tklb.backup.run_note import RunNote, note_failure, note_run
+from tklb.backup.scope.outside import find_outside
 from tklb.backup.target_key import update_key_file
 from tklb.backup.upload import prepare_target, resume_upload, upload_and_seal
 from tklb.backup.write_metadata import MetadataJob, write_metadata
 from tklb.base.fs import fresh_folder, private_folder, run_lock
-from tklb.model.report import status_of
 from tklb.model.snapshot import Kind
 from tklb.model.snapshot_metadata import PARTS
 from tklb.session import Session
@@ -45,7 +45,7 @@ def take_snapshot(session: Session, request: BackupRequest) -> BackupResult:
         begin = session.clock()
         with note_failure(session.paths, begin):
             result = _take_snapshot(session, request, begin)
-        note_run(session.paths, RunNote(begin, status_of(result.skipped)))
+        note_run(session.paths, RunNote(begin, result.status, outside=result.outside))
         return result
 
 
@@ -59,7 +59,8 @@ def _take_snapshot(session: Session, request: BackupRequest, begin: datetime) ->
         state = collect_state(session, request.overrides)
         totals = write_metadata(session, state, folder, MetadataJob(request.parts, session.paths.index, last))
         difference = compare_with_last(last, folder, work, chain.uncertain)
-        delta = report_delta(totals, state, (session.clock() - begin).total_seconds())
+        outside = find_outside(session, state.rules, state.found.unwalked)
+        delta = report_delta(totals, state, outside, (session.clock() - begin).total_seconds())
         if chain.head and last and difference.is_empty:
             log.info("nothing changed since snapshot %s", chain.head.snapshot)
             update_key_file(session, chain.backend)
@@ -85,7 +86,8 @@ def preview_snapshot(session: Session, request: BackupRequest) -> BackupResult:
         totals = write_metadata(session, state, folder, job)
         difference = compare_with_last(last, folder, work, frozenset())
     difference = replace(difference, has_other_dumps=False)  # nothing was dumped
-    delta = report_delta(totals, state, (session.clock() - begin).total_seconds())
+    outside = find_outside(session, state.rules, state.found.unwalked)
+    delta = report_delta(totals, state, outside, (session.clock() - begin).total_seconds())
     if last and difference.is_empty:
         return delta
     kind = Kind.INCREMENTAL if last else Kind.FULL

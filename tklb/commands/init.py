@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from tklb.backup.collect import collect_state
+from tklb.backup.scope.outside import find_outside
 from tklb.backup.target_key import has_passphrase, upload_key_file
 from tklb.base.fs import run_lock
 from tklb.config.parse import read_config_or_default
@@ -15,6 +17,7 @@ from tklb.crypto.secret import read_older
 from tklb.errors import AlreadyInitialised, KeyUnusable, ProfileInvalid, TargetForeign
 from tklb.ledger.read import read_ledger
 from tklb.model.callbacks import Clock
+from tklb.model.report import OutsideItem
 from tklb.model.secret import Secret
 from tklb.profile.adopt import adopt_profile
 from tklb.profile.detect import detect_profile
@@ -45,6 +48,7 @@ class InitResult:
     config: Config
     is_wrapped: bool
     oddities: tuple[str, ...] = ()
+    outside: tuple[OutsideItem, ...] = ()  # of the owner's, and not taken
 
 
 def initialise(paths: Paths, request: InitRequest, clock: Clock) -> InitResult:
@@ -70,7 +74,13 @@ def initialise(paths: Paths, request: InitRequest, clock: Clock) -> InitResult:
         if has_passphrase(paths, secret):
             upload_key_file(open_session_with(config, paths, clock))
             log.info("%s keeps a copy of the key, which the passphrase opens", backend.address)
-    return InitResult(config, has_passphrase(paths, secret), oddities)
+    return InitResult(config, has_passphrase(paths, secret), oddities, _find_outside(config, paths, clock))
+
+
+def _find_outside(config: Config, paths: Paths, clock: Clock) -> tuple[OutsideItem, ...]:
+    session = open_session_with(config, paths, clock)
+    state = collect_state(session)
+    return find_outside(session, state.rules, state.found.unwalked)
 
 
 def _choose_profile(paths: Paths, request: InitRequest) -> Profile:

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tklb.backup.run_note import RunNote, read_note
+from tklb.backup.scope.outside import describe_outside
 from tklb.commands.list import list_snapshots
 from tklb.errors import COMPLETE, INCOMPLETE, TklbError
+from tklb.model.report import OutsideItem
 from tklb.model.snapshot import LedgerEntry
 from tklb.session import Session
 from tklb.storage.kinds import open_backend
@@ -26,6 +28,7 @@ class StatusReport:
     snapshots: int
     stored_bytes: int
     problems: tuple[str, ...]
+    outside: tuple[OutsideItem, ...]  # what of the owner's the last run did not take
     exit_status: int
 
 
@@ -53,6 +56,8 @@ def check_status(session: Session) -> StatusReport:
         status = status or note.status
     if last and last.skipped:
         problems.append(f"the last snapshot skipped {len(last.skipped)} items")
+    outside = note.outside if note else ()
+    problems += [f"not taken: {line}" for line in describe_outside(outside)]
     return StatusReport(
         state=state,
         target=session.config.target,
@@ -62,6 +67,7 @@ def check_status(session: Session) -> StatusReport:
         snapshots=len(entries),
         stored_bytes=sum(entry.stored_bytes for entry in entries),
         problems=tuple(problems),
+        outside=outside,
         exit_status=status or (COMPLETE if state == "ok" and not problems else INCOMPLETE),
     )
 

@@ -2,18 +2,19 @@
 
 from dataclasses import dataclass
 
-from tklb.backup.collect import MachineState, collect_state, digest_of
+from tklb.backup.collect import MachineState, collect_state, digest_of, read_base
+from tklb.commands.scope import explain_include, name_reasons
 from tklb.config.paths import ROOT
 from tklb.diff.files import compare_pair
 from tklb.diff.rules import Decision, Rule, Rules
 from tklb.errors import printable
 from tklb.host.dpkg import find_owner
 from tklb.host.files.scan import scan
+from tklb.host.mounts import is_within
 from tklb.host.own_traces import read_own_traces
 from tklb.model.files import FileEntry
 from tklb.model.report import SkippedItems
-from tklb.profile.builtin import ELSEWHERE
-from tklb.profile.state import read_install_state
+from tklb.profile.left_out import LEFT_OUT
 from tklb.session import Session
 
 
@@ -28,10 +29,12 @@ def explain(session: Session, path: bytes) -> Explanation:
     """Decide about one absolute path as a backup would, and give the reasons."""
     state = collect_state(session)
     decision = state.rules.decide(path)
-    reasons = [_explain_rule(decision)]
+    reasons = [_explain_rule(state, decision)]
     package = find_owner(ROOT, path)
     if package:
         reasons.append(f"package {package} brings it")
+    if decision.included and (obstacle := _find_mount(state, path)):
+        return Explanation(path, False, (*reasons, obstacle))
     if not decision.included:
         return Explanation(path, False, tuple(reasons))
     base, now = _find_installed(session, state, path), _find_present(path)
@@ -42,19 +45,30 @@ def explain(session: Session, path: bytes) -> Explanation:
     return Explanation(path, bool(changes), tuple(reasons))
 
 
-def _explain_rule(decision: Decision) -> str:
-    if decision.rule is None:
+def _explain_rule(state: MachineState, decision: Decision) -> str:
+    rule = decision.rule
+    if rule is None:
         return "no rule covers it"
-    if not decision.included and decision.rule.pattern in read_own_traces(ROOT).folders:
-        return f"left out: tklb was installed from {printable(decision.rule.pattern)}; an override can take it"
-    if decision.rule.pattern in ELSEWHERE and not decision.included:
-        return f"not taken as a file: {ELSEWHERE[decision.rule.pattern]}"
-    return f"{'included' if decision.rule.include else 'left out'} by the rule {printable(decision.rule.pattern)}"
+    if not rule.include and rule.pattern in read_own_traces(ROOT).folders:
+        return f"left out: tklb was installed from {printable(rule.pattern)}; an override can take it"
+    if rule.include:
+        return f"included by the rule {printable(rule.pattern)}: {explain_include(rule, name_reasons(state))[1]}"
+    if rule.pattern in LEFT_OUT and not rule.is_override:
+        return f"left out by the rule {printable(rule.pattern)}: {LEFT_OUT[rule.pattern].reason}"
+    return f"left out by the rule {printable(rule.pattern)}"
+
+
+def _find_mount(state: MachineState, path: bytes) -> str | None:
+    """Say why a walk does not reach a path that the rules include; None if it does."""
+    for mount in state.found.mounts:
+        if not mount.taken and is_within(path, mount.path):
+            return f"not read: {printable(mount.path)} is a mount point: {mount.reason}"
+    is_closed = any(is_within(path, closed) for closed in state.found.unwalked)
+    return "not read: the target is there" if is_closed else None
 
 
 def _find_installed(session: Session, state: MachineState, path: bytes) -> FileEntry | None:
-    states = read_install_state(session.profile, ROOT, state.installed, state.local, state.rules)
-    return next((entry for entry in states if entry.path == path), None)
+    return next((entry for entry in read_base(session, state) if entry.path == path), None)
 
 
 def _find_present(path: bytes) -> FileEntry | None:

@@ -132,7 +132,7 @@ def _parse_names(relations: bytes) -> Iterator[bytes]:
 def listed_files(root: bytes, labels: Iterable[str]) -> tuple[bytes, ...]:
     """List the existing files of some packages (`name` or `name:architecture`), without folders. Sorted."""
     chosen = set(labels)
-    translator = _PathTranslator(root)
+    translator = PathTranslator(root)
     found: set[bytes] = set()
     for package in list_installed(root):
         if package.name in chosen or f"{package.name}:{package.architecture}" in chosen:
@@ -140,7 +140,7 @@ def listed_files(root: bytes, labels: Iterable[str]) -> tuple[bytes, ...]:
     return tuple(sorted(found))
 
 
-def _list_existing(root: bytes, package: Package, translator: "_PathTranslator") -> Iterator[bytes]:
+def _list_existing(root: bytes, package: Package, translator: "PathTranslator") -> Iterator[bytes]:
     for path in _read(_stem(root, package) + b".list").split(b"\n"):
         here = translator.locate(path, package.name)
         if path[:1] == b"/" and _is_no_folder(_join_root(root, here)):
@@ -164,7 +164,7 @@ def package_files(
     conffile that is gone, and a link that is younger than the package. (dpkg records no targets of links.)
     """
     chosen = None if packages is None else {(package.name, package.architecture) for package in packages}
-    translator = _PathTranslator(root)
+    translator = PathTranslator(root)
     search = _FileSearch(translator, below)
     lines: list[bytes] = []
     for record in read_status(root):
@@ -177,7 +177,7 @@ def package_files(
 
 def list_shipped_by(root: bytes, below: Iterable[bytes] = (b"/",)) -> dict[bytes, tuple[str, ...]]:
     """Give for every path in `below` the packages that shipped it, as sorted names."""
-    search = _FileSearch(_PathTranslator(root), below)
+    search = _FileSearch(PathTranslator(root), below)
     found: dict[bytes, set[str]] = {}
     for record in read_status(root):
         for path, _ in search.find(root, record):
@@ -188,7 +188,7 @@ def list_shipped_by(root: bytes, below: Iterable[bytes] = (b"/",)) -> dict[bytes
 class _FileSearch:
     """Finds paths in the file lists of dpkg. It uses a pattern: of a hundred thousand lines few are wanted."""
 
-    def __init__(self, translator: "_PathTranslator", below: Iterable[bytes]) -> None:
+    def __init__(self, translator: "PathTranslator", below: Iterable[bytes]) -> None:
         self._translator = translator
         names = sorted({name.strip(b"/") for path in below for name in translator.list_names(path)})
         chosen = b"(?:%s)" % b"|".join(b"%s(?:/.*)?" % re.escape(name) if name else b".+" for name in names)
@@ -244,7 +244,7 @@ def _find_kind(root: bytes, path: bytes, known: bytes) -> tuple[str, str | None]
 
 def find_owner(root: bytes, path: bytes) -> str | None:
     """Give the package that shipped `path`, or None. For a folder of several packages it is the first one."""
-    translator = _PathTranslator(root)
+    translator = PathTranslator(root)
     names = [b"\n" + name + b"\n" for name in translator.list_names(path)]
     folder = os.path.join(root, b"var/lib/dpkg/info")
     files = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
@@ -256,7 +256,7 @@ def find_owner(root: bytes, path: bytes) -> str | None:
     return None
 
 
-class _PathTranslator:
+class PathTranslator:
     """Translates paths as packages ship them to paths on the machine: diversions, and the merged /usr."""
 
     def __init__(self, root: bytes) -> None:

@@ -10,11 +10,12 @@ class DatabaseEngine:
     word: str
     module: str  # has find_server; it is imported only where a server is asked
     services: tuple[str, ...]  # the names that Debian gives its service
+    data: bytes = b""  # where Debian puts its files
     has_schemas: bool = False  # a table has two names: SCHEMA.TABLE and TABLE
 
 
-MARIADB = DatabaseEngine("mysql", "tklb.databases.mariadb", ("mariadb", "mysql"))
-POSTGRESQL = DatabaseEngine("pgsql", "tklb.databases.postgresql", ("postgresql",), has_schemas=True)
+MARIADB = DatabaseEngine("mysql", "tklb.databases.mariadb", ("mariadb", "mysql"), b"/var/lib/mysql")
+POSTGRESQL = DatabaseEngine("pgsql", "tklb.databases.postgresql", ("postgresql",), b"/var/lib/postgresql", True)
 ENGINES = {engine.word: engine for engine in (MARIADB, POSTGRESQL)}  # the only place that lists them
 
 

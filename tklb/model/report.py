@@ -1,7 +1,8 @@
-"""The report of a run, and the items that it skipped."""
+"""The report of a run: items that it skipped, and what it found about the scope of the machine."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tklb.errors import COMPLETE, INCOMPLETE
 
@@ -57,3 +58,45 @@ class Report:
     done: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+
+
+class FoundPath(NamedTuple):
+    """A path that is in scope because of something on this machine, with everything below it."""
+
+    path: bytes
+    reason: str
+
+
+class MountPoint(NamedTuple):
+    """A mount point in scope. `taken` says whether a backup reads what is mounted there."""
+
+    path: bytes
+    kind: str
+    bytes: int | None  # in use on the whole file system
+    taken: bool
+    reason: str
+
+
+class OutsideItem(NamedTuple):
+    """Something of the owner's that no rule takes. `is_whole`: the count is complete, and not only a lower bound."""
+
+    path: bytes
+    reason: str
+    owner: bytes  # the name of the user whom it belongs to, or the number
+    files: int
+    bytes: int
+    is_whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FoundScope:
+    """What was found on this machine, beyond the rules of the profile.
+
+    `system` are those paths of packages in /usr that are not as the package brings them; `unwalked` are paths that a
+    walk must not enter: mounts that are not taken, and other paths of the target.
+    """
+
+    paths: tuple[FoundPath, ...] = ()
+    system: tuple[bytes, ...] = ()
+    mounts: tuple[MountPoint, ...] = ()
+    unwalked: tuple[bytes, ...] = ()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tklb.model.accounts import Accounts
+from tklb.model.files import FileEntry
 from tklb.model.packages import Package, SourceFile
 
 SQLITE_COPIES = "sqlite"
@@ -38,4 +39,5 @@ class SnapshotMetadata:
     local_files: tuple[bytes, ...] = ()  # their files, which are taken wherever they lie
     sources: tuple[SourceFile, ...] = ()
     accounts: Accounts = Accounts()
+    packaged: tuple[FileEntry, ...] = ()  # files of packages whose mode, owner or attributes differ, without content
     copies: tuple[tuple[bytes, str], ...] = ()  # SQLite databases: path, name of the copy below databases/sqlite

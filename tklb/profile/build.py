@@ -11,16 +11,20 @@ from pathlib import Path, PurePosixPath
 from tklb.base.fs import write_atomic
 from tklb.diff import mtree
 from tklb.diff.packages import format_packages
+from tklb.diff.rules import Rules
 from tklb.errors import ProfileInvalid
 from tklb.host import dpkg
 from tklb.host.files.digest import file_digest
 from tklb.host.files.scan import scan
+from tklb.host.owned_paths import read_owned_paths
 from tklb.host.release import read_os_release
+from tklb.host.system_files import find_system_files
 from tklb.model.files import FileEntry
 from tklb.model.report import Skipped, SkippedItems
 from tklb.profile.folder import Profile, add_tags, load_profile
 from tklb.profile.generated import read_ucf_owners
 from tklb.profile.recipe import Recipe, parse_recipe
+from tklb.profile.system_paths import is_covered, list_exact_rules
 
 _KEYWORDS = frozenset(
     {"mode", "uid", "gid", "uname", "gname", "size", "link", "device", "sha256digest", "xattr"}
@@ -63,7 +67,7 @@ def build_profile(root: bytes, recipe: Path, out: Path | None = None) -> Profile
 
 def _format_files(root: bytes, profile: Profile) -> Iterator[bytes]:
     skipped = SkippedItems()
-    entries = list(scan(root, profile.rules, skipped=skipped, digest=True))
+    entries = list(scan(root, _add_system_paths(root, profile.rules), skipped=skipped, digest=True))
     nameless = [Skipped(entry.path, "no name owns it") for entry in entries if None in (entry.uname, entry.gname)]
     for item in (*skipped, *nameless):
         raise ProfileInvalid(profile=profile.id, reason=f"{os.fsdecode(item.item)}: {item.reason}")
@@ -77,6 +81,12 @@ def _format_files(root: bytes, profile: Profile) -> Iterator[bytes]:
         if entry.gid == 0 and entry.gname == b"root":
             bare = bare._replace(gid=None, gname=None)
         yield add_tags(mtree.format_entry(bare, _KEYWORDS), owners.get(entry.path, ()))
+
+
+def _add_system_paths(root: bytes, rules: Rules) -> Rules:
+    """Give the rules, with those for packaged paths in /usr whose mode, owner or capabilities are unusual."""
+    special = find_system_files(root, read_owned_paths(root)).special
+    return Rules((*rules.rules, *list_exact_rules(path for path in special if not is_covered(rules, path))))
 
 
 def _find_owners(root: bytes, entries: list[FileEntry]) -> dict[bytes, set[str]]:

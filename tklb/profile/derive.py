@@ -10,7 +10,7 @@ change of metadata, which is harmless. A chmod between 0644 and 0755 is not foun
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from tklb.host.dpkg import package_files
 from tklb.model.files import FileEntry
@@ -30,10 +30,43 @@ _KNOWN = {
     b"/root": (0o700, b"root"),
     b"/root/.ssh": (0o700, b"root"),
     b"/usr/local/share/fonts": (0o2775, b"staff"),
+    b"/var/lib/private": (0o700, b"root"),
     b"/var/local": (0o2775, b"staff"),
     b"/var/mail": (0o2775, b"mail"),
     b"/var/spool/cron/crontabs": (0o1730, b"crontab"),
     b"/var/spool/rsyslog": (0o700, b"root"),
+}
+# Programs that packages of Debian ship with set-id bits: mode and group. An administrator may have removed the bits.
+SET_ID: Mapping[bytes, tuple[int, bytes]] = {
+    **dict.fromkeys(
+        (
+            *(
+                b"/usr/bin/" + name
+                for name in b"chfn chsh fusermount fusermount3 gpasswd mount newgidmap newgrp newuidmap ntfs-3g passwd "
+                b"pkexec su sudo umount".split()
+            ),
+            *(b"/usr/sbin/" + name for name in b"exim4 mount.cifs mount.nfs".split()),
+            b"/usr/lib/openssh/ssh-keysign",
+            b"/usr/lib/polkit-1/polkit-agent-helper-1",
+        ),
+        (0o4755, b"root"),
+    ),
+    b"/usr/bin/chage": (0o2755, b"shadow"),
+    b"/usr/bin/crontab": (0o2755, b"crontab"),
+    b"/usr/bin/dotlockfile": (0o2755, b"mail"),
+    b"/usr/bin/expiry": (0o2755, b"shadow"),
+    b"/usr/bin/plocate": (0o2755, b"plocate"),
+    b"/usr/bin/screen": (0o2755, b"utmp"),
+    b"/usr/bin/ssh-agent": (0o2755, b"_ssh"),
+    b"/usr/lib/dbus-1.0/dbus-daemon-launch-helper": (0o4754, b"messagebus"),
+    b"/usr/sbin/postdrop": (0o2755, b"postdrop"),
+    b"/usr/sbin/postqueue": (0o2755, b"postdrop"),
+    b"/usr/sbin/pppd": (0o4754, b"dip"),
+    b"/usr/sbin/unix_chkpwd": (0o2755, b"shadow"),
+}
+# What the script of iputils-ping sets where the file system has capabilities: cap_net_raw=ep
+_CAPABILITIES = {
+    b"/usr/bin/ping": ((b"security.capability", b"\1\0\0\2\0\x20\0\0" + bytes(12)),),
 }
 
 
@@ -59,7 +92,10 @@ def _add_metadata(root: bytes, entry: FileEntry) -> FileEntry:
     """Add mode and owner: those of dpkg-statoverride, else those usual for the path, else the usual ones."""
     if entry.mode is not None:
         return entry._replace(xattrs=())
-    owned = entry._replace(uid=0, uname=b"root", gid=0, gname=b"root", xattrs=())
+    owned = entry._replace(uid=0, uname=b"root", gid=0, gname=b"root", xattrs=_CAPABILITIES.get(entry.path, ()))
+    if entry.path in SET_ID:
+        mode, gname = SET_ID[entry.path]
+        return owned._replace(mode=mode, gid=0 if gname == b"root" else None, gname=gname)
     if entry.kind == "link":
         return owned
     try:

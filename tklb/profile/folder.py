@@ -22,6 +22,7 @@ from tklb.model.files import FileEntry
 from tklb.model.packages import Package
 from tklb.profile import builtin
 from tklb.profile.recipe import LIMIT, Recipe, parse_recipe
+from tklb.profile.system_paths import is_covered, is_system_path
 
 LIMITS: Mapping[str, int] = {
     "profile.toml": LIMIT,
@@ -33,6 +34,7 @@ LIMITS: Mapping[str, int] = {
 LAST_RESORT = "debian"
 _OWNED = re.compile(rb"^(\S+) .* tags=(\S*)$", re.MULTILINE)
 _OWNER = b"deb:"
+_PATH = re.compile(rb"^\.(/\S+) ", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,11 @@ class Profile:
     def rules(self) -> Rules:
         """The rules of the profile and the built-in ones."""
         return Rules((*self.recipe.rules, *builtin.RULES))
+
+    @property
+    def recorded_rules(self) -> Rules:
+        """The rules without the built-in inclusions: the folders whose install state the profile itself records."""
+        return Rules((*self.recipe.rules, *(rule for rule in builtin.RULES if not rule.include)))
 
     def rules_with(self, paths: Iterable[bytes], left_out: Iterable[bytes] = ()) -> Rules:
         """Give the rules, a rule that includes each of `paths`, and one that leaves out each of `left_out`."""
@@ -95,6 +102,12 @@ class Profile:
                     yield entry if entry.xattrs is not None else entry._replace(xattrs=())
         except ValueError as exc:
             raise ProfileInvalid(profile=self.id, reason=f"files.mtree: {exc}") from exc
+
+    def recorded_system_paths(self) -> frozenset[bytes]:
+        """Give the recorded paths that are in /usr and not in the scope of the profile: see system_paths."""
+        rules = self.rules
+        found = map(mtree.unescape, _PATH.findall(_read_file(self.folder, "files.mtree")))
+        return frozenset(path for path in found if is_system_path(path) and not is_covered(rules, path))
 
     def owners(self) -> dict[bytes, frozenset[str]]:
         """Give the packages of each path, if they are known."""

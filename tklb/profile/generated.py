@@ -42,9 +42,11 @@ _WRITTEN = (
     (b"/etc/security/opasswd", b""),
     (b"/etc/timezone", b"Etc/UTC\n"),
 )
-_FOLDERS = b"/etc/opt /opt /srv /var/mail /root/.ssh /usr/local /usr/local/bin /usr/local/etc /usr/local/games \
-/usr/local/include /usr/local/lib /usr/local/sbin /usr/local/share /usr/local/share/ca-certificates \
-/usr/local/share/fonts /usr/local/share/man /usr/local/src".split()
+_FOLDERS = (
+    b"/etc/opt /opt /srv /var/lib/private /var/opt /var/mail /root/.ssh /usr/local /usr/local/bin /usr/local/etc \
+/usr/local/games /usr/local/include /usr/local/lib /usr/local/sbin /usr/local/share \
+/usr/local/share/ca-certificates /usr/local/share/fonts /usr/local/share/man /usr/local/src".split()
+)
 
 
 def list_generated(root: bytes) -> Iterator[FileEntry]:

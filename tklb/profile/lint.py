@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
-from tklb.diff.rules import split_path
+from tklb.diff.rules import Rules, split_path
 from tklb.errors import ProfileInvalid
 from tklb.profile.folder import LIMITS, Profile, load_profile
+from tklb.profile.system_paths import is_covered, is_system_path
 
 _ALLOWED = (*LIMITS, "recipe.toml", "README.md")
 _ACCOUNT = {
@@ -66,7 +67,7 @@ def _list_file_problems(profile: Profile) -> Iterator[str]:
         split_path(entry.path)
         problems = (
             "not in the order of paths" if entry.path <= last else "",
-            "excluded by the rules" if not rules.decide(entry.path).included else "",
+            "excluded by the rules" if not _is_in_place(rules, entry.path) else "",
             "a file without SHA-256" if entry.kind == "file" and entry.sha256 is None else "",
             "a link without target" if entry.kind == "link" and entry.link is None else "",
             "times are not part of an install state" if (entry.mtime_ns, entry.ctime_ns) != (None, None) else "",
@@ -76,6 +77,10 @@ def _list_file_problems(profile: Profile) -> Iterator[str]:
         shown = entry.path.decode("utf-8", "backslashreplace")
         yield from (f"files.mtree: {shown}: {problem}" for problem in problems if problem)
         last = entry.path
+
+
+def _is_in_place(rules: Rules, path: bytes) -> bool:
+    return rules.decide(path).included or (is_system_path(path) and not is_covered(rules, path))
 
 
 def _check_packages(profile: Profile) -> Iterator[str]:

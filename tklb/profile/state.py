@@ -12,7 +12,7 @@ from tklb.diff.rules import Rules, split_path
 from tklb.errors import ProfileInvalid, printable
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package
-from tklb.profile.builtin import OUR_FOLDERS
+from tklb.profile import builtin
 from tklb.profile.derive import derive_install_state
 from tklb.profile.folder import Profile
 
@@ -25,12 +25,14 @@ def read_install_state(
     packages: tuple[Package, ...],
     local: frozenset[str] = frozenset(),
     rules: Rules | None = None,
+    system: tuple[bytes, ...] = (),
 ) -> Iterator[FileEntry]:
     """Give the entries of this machine as if nobody had changed it. Sorted.
 
     `packages` are those installed, `local` the labels among them that no source offers: their files are no install
-    state. `rules` are those of the run, if they differ from the profile's: for paths that only an override includes,
-    the install state is that of the package manager. Raises ProfileInvalid.
+    state. `rules` are those of the run, if they differ from the profile's, and `system` the paths of packages that only
+    they include. For paths that the profile does not include, the install state is that of the package manager. Raises
+    ProfileInvalid.
     """
     recorded = {_identity(package) for package in profile.recorded_packages()}
     native = native_architecture(packages)
@@ -39,13 +41,17 @@ def read_install_state(
     changed = {name for name, _, _ in recorded.symmetric_difference(map(_identity, packages))}
     known = {} if not changed else _derive_entries(root, fresh, profile.recipe.include, profile.rules)
     known |= {
-        path: FileEntry(path, "dir", 0o755, 0, 0, b"root", b"root") for path in OUR_FOLDERS if _exists(root, path)
+        path: FileEntry(path, "dir", 0o755, 0, 0, b"root", b"root")
+        for path in builtin.OUR_FOLDERS
+        if _exists(root, path)
     }
-    if rules is not None:
-        known |= _derive_for_overrides(root, profile, rules, offered)
-    if not changed and not known:
-        return _read_recorded(profile)
-    return _merge(root, profile, known, changed)
+    known |= _derive_beyond(root, profile, rules or profile.rules, offered)
+    recorded_system = profile.recorded_system_paths()
+    recent = frozenset(system) if changed else frozenset(system) - recorded_system
+    known |= _derive_system_paths(root, recent, offered)
+    entries = _merge(root, profile, known, changed) if changed or known else _read_recorded(profile)
+    beyond = recorded_system - frozenset(system)
+    return (entry for entry in entries if entry.path not in beyond)
 
 
 def _read_recorded(profile: Profile) -> Iterator[FileEntry]:
@@ -68,16 +74,29 @@ def _derive_entries(
     return {entry.path: entry for entry in found}
 
 
-def _derive_for_overrides(
+def _derive_beyond(
     root: bytes, profile: Profile, rules: Rules, packages: tuple[Package, ...]
 ) -> dict[bytes, FileEntry]:
-    """Give the entries of packages at paths that only an override includes."""
-    below = [rule.pattern for rule in rules.rules if rule.include and rule.is_override]
+    """Give the entries of packages at paths that a built-in rule or an override includes, and the profile does not."""
+    own = profile.recorded_rules
+    beyond = (rule.pattern for rule in rules.rules if rule.include and (rule.is_override or rule in builtin.INCLUDES))
+    below = [path for path in beyond if _is_beyond(own, path) and _exists(root, plain_part(path))]
     if not below:
         return {}
-    own = profile.rules
     found = _derive_entries(root, packages, below, rules)
     return {path: entry for path, entry in found.items() if not own.decide(path).included}
+
+
+def _is_beyond(own: Rules, path: bytes) -> bool:
+    """Whether the profile does not record all at and below `path`."""
+    folder = own.find_folder(plain_part(path))
+    return not (folder.decision.included and plain_part(path) == path)
+
+
+def _derive_system_paths(root: bytes, paths: frozenset[bytes], packages: tuple[Package, ...]) -> dict[bytes, FileEntry]:
+    """Give the entries of packages at single paths in /usr."""
+    found = derive_install_state(root, packages, paths, lambda path: path in paths) if paths else ()
+    return {entry.path: entry for entry in found}
 
 
 def _make_filter(rules: Rules) -> Callable[[bytes], bool]:
@@ -122,7 +141,9 @@ def _exists(root: bytes, path: bytes) -> bool:
 
 
 def _replace_content(recorded: FileEntry, newer: FileEntry) -> FileEntry:
-    """Take the content of the package manager, which is newer, and mode and owner of the profile."""
+    """Take the content of the package manager, which is newer, and the other metadata of the profile."""
     if recorded.kind != newer.kind:
         return newer
-    return newer._replace(**{name: getattr(recorded, name) for name in ("mode", "uid", "gid", "uname", "gname")})
+    return newer._replace(
+        **{name: getattr(recorded, name) for name in ("mode", "uid", "gid", "uname", "gname", "xattrs")}
+    )

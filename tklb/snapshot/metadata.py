@@ -9,6 +9,7 @@ travels inside every snapshot, at var/lib/tklb/stage:
     packages           what is installed; packages.base: what the install state had
     packages.local     those of them that no source offers; local-files: the paths in the snapshot because of them
     sources/           the extra apt sources and keyrings, as files below their own paths; sources.mtree lists them
+    packaged.mtree     files of packages of which only the metadata differs: no content travels (may be absent)
     accounts/          passwd group shadow gshadow subuid subgid
     profile/           the profile that the delta was compared with
     databases.mtree    every file below databases/ with its SHA-256; sqlite: which copy belongs to which file
@@ -37,6 +38,7 @@ from tklb.model.packages import SourceFile
 from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
 
 MANIFEST = "manifest.mtree"
+PACKAGED = "packaged.mtree"
 PROFILE = "profile"
 DUMPS = "databases"
 DUMPS_LISTING = "databases.mtree"
@@ -67,6 +69,7 @@ def write(folder: Path, contents: SnapshotMetadata) -> None:
     for field in fields(Accounts):
         _write(folder / "accounts" / field.name, _join_lines(getattr(contents.accounts, field.name)))
     _write(folder / "sqlite", _join_lines(mtree.escape(path) + b" " + name.encode() for path, name in contents.copies))
+    _write(folder / PACKAGED, mtree.HEADER + b"".join(map(mtree.format_entry, contents.packaged)))
     for source in contents.sources:
         place = folder / "sources" / os.fsdecode(source.path.lstrip(b"/"))
         _write(place, source.content)
@@ -93,6 +96,7 @@ def read(folder: Path) -> SnapshotMetadata:
             sources=tuple(_sources(folder)),
             accounts=Accounts(**{field.name: _lines(folder / "accounts" / field.name) for field in fields(Accounts)}),
             copies=read_copies(folder),
+            packaged=tuple(read_manifest(folder, PACKAGED)),
         )
     except (OSError, ValueError, TypeError) as exc:
         raise TargetDamaged(address="the snapshot", reason=f"its metadata cannot be read: {exc}") from exc

@@ -30,6 +30,8 @@ def init(output: Output, target: str | None, profile: str | None, passphrase_fil
     the passphrase are enough to recover a dead server.
     """
     need_root()
+    from tklb.backup.scope.outside import describe_outside
+    from tklb.cli.output.scope import outside_json
     from tklb.commands.init import InitRequest, initialise
 
     paths = read_paths()
@@ -42,8 +44,17 @@ def init(output: Output, target: str | None, profile: str | None, passphrase_fil
         f"target   {made.config.target}",
         f"key      {paths.secret}; {copy}",
         *(f"note: {oddity}" for oddity in made.oddities),
+        *(f"note: not taken: {line}" for line in describe_outside(made.outside)),
         "Next: `tklb backup`. And keep a copy of the key off this machine: `tklb key escrow FILE` or `key kit FILE`.",
     )
     fields = {"profile": made.config.profile, "target": made.config.target, "key": str(paths.secret)}
-    output.value({**fields, "passphrase": made.is_wrapped, "warnings": list(made.oddities)}, lines)
+    output.value(
+        {
+            **fields,
+            "passphrase": made.is_wrapped,
+            "warnings": list(made.oddities),
+            "outside": outside_json(made.outside),
+        },
+        lines,
+    )
     return COMPLETE

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from tklb.backup.result import BackupResult
 from tklb.base.measure import format_count, format_size
 from tklb.cli.output.json_forms import Json, skipped_json
+from tklb.cli.output.scope import mount_lines, mounts_json, outside_json
 from tklb.errors import printable
 from tklb.model.snapshot import Kind
 
@@ -30,6 +31,8 @@ def backup_json(result: BackupResult) -> Json:
         "delta": {"files": counts.delta_files, "bytes": counts.delta_bytes},
         "stored_bytes": result.stored_bytes,
         "skipped": skipped_json(result.skipped),
+        "outside": outside_json(result.outside),
+        "mounts": mounts_json(result.mounts),
         "warnings": list(result.warnings),
         "seconds": round(result.seconds, 3),
     }
@@ -56,6 +59,8 @@ def backup_lines(result: BackupResult) -> Iterator[str]:
             yield f"{format_count(len(result.databases), 'database')}, {format_size(total)}"
         yield f"stored {format_size(result.stored_bytes)} in {result.seconds:.1f} s"
     yield from (f"note: {printable(warning)}" for warning in result.warnings)
+    closed = (mount for mount in result.mounts if not mount.taken)
+    yield from (f"note: mount point {line}" for line in mount_lines(closed))
 
 
 def _engines(result: BackupResult) -> list[str]:

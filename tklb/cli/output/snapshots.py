@@ -5,6 +5,7 @@ from datetime import datetime
 
 from tklb.base.measure import format_count, format_size
 from tklb.cli.output.json_forms import Json
+from tklb.cli.output.scope import outside_json
 from tklb.cli.output.text import format_age, format_time, table
 from tklb.commands.status import StatusReport
 from tklb.errors import printable
@@ -55,6 +56,7 @@ def status_json(condition: StatusReport) -> Json:
         "stored_bytes": condition.stored_bytes,
         "snapshots": condition.snapshots,
         "problems": list(condition.problems),
+        "outside": outside_json(condition.outside),
     }
 
 

@@ -9,6 +9,7 @@ from tklb.cli.options import (
     need_root,
     now,
     read_paths,
+    report_outside,
     report_skipped,
     shared_options,
     skip_option,
@@ -45,4 +46,4 @@ def backup(
             session = open_session(paths, now, progress, limit_rate=limit_rate)
             result = preview_snapshot(session, request) if dry_run else take_snapshot(session, request)
         output.value(backup_json(result), backup_lines(result))
-        return report_skipped(output, result.skipped)
+        return max(report_skipped(output, result.skipped), report_outside(output, result.outside))

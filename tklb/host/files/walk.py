@@ -13,17 +13,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tklb.diff.keywords import unescape
 from tklb.diff.rules import Folder, Rules
+from tklb.host.mounts import PSEUDO, read_mounts
 from tklb.model.report import Skipped, SkippedItems
-
-# Kernel interfaces that look like files; see proc(5), and `nodev` in /proc/filesystems.
-PSEUDO = frozenset((
-    b"autofs", b"binfmt_misc", b"bpf", b"cgroup", b"cgroup2", b"configfs", b"debugfs", b"devpts", b"devtmpfs",
-    b"efivarfs", b"fusectl", b"hugetlbfs", b"mqueue", b"nfsd", b"nsfs", b"proc", b"pstore", b"resctrl",
-    b"rpc_pipefs", b"securityfs", b"selinuxfs", b"smackfs", b"sysfs", b"tracefs",
-))  # fmt: skip
-MOUNTS = "/proc/self/mountinfo"
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_OPEN = 200  # descriptors; in a deeper tree the way back opens the upper folders again
@@ -61,16 +53,7 @@ def walk(root: bytes, rules: Rules, own: Iterable[bytes], skipped: SkippedItems)
 
 def find_pseudo_mounts() -> tuple[bytes, ...]:
     """List the mount points of kernel file systems, as this process sees them; none if that is not known."""
-    try:
-        with open(MOUNTS, "rb") as stream:
-            lines = stream.read().splitlines()
-    except OSError:
-        return ()
-    kinds: dict[bytes, bytes] = {}
-    for line in lines:
-        before, _, after = line.partition(b" - ")
-        kinds[unescape(before.split(b" ")[4])] = after.split(b" ")[0]
-    return tuple(sorted(point for point, kind in kinds.items() if kind in PSEUDO))
+    return tuple(sorted(mount.point for mount in read_mounts() if mount.kind in PSEUDO))
 
 
 def _find_excluded(root: bytes, own: Iterable[bytes]) -> Mapping[bytes, frozenset[bytes]]:

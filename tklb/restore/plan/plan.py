@@ -33,7 +33,7 @@ from tklb.restore.plan.filter import RestoreFilter, select_accounts
 from tklb.restore.plan.inputs import CurrentMachine, PlanInputs, SnapshotContents
 from tklb.restore.plan.keep_rules import KeepRules
 from tklb.restore.plan.owners import OwnerMap, OwnerWatch, find_nameless_ids, read_ids
-from tklb.restore.plan.packages import plan_machine_packages
+from tklb.restore.plan.packages import plan_machine_packages, plan_packaged
 from tklb.restore.plan.part import PlanPart, join_parts
 from tklb.restore.plan.remake import plan_remakes
 from tklb.restore.plan.services import find_replaced_links, is_runlevel_link, plan_services
@@ -59,7 +59,7 @@ class _ManifestWatch:
         known |= {b"user:" + line.split(b":", 1)[0] for line in saved.contents.accounts.passwd}
         known.update(list_items(saved.servers))
         self.unmet = {name for name in self._restore.choice.asked_items if name not in known}
-        for path in saved.contents.deleted:
+        for path in (*saved.contents.deleted, *(entry.path for entry in saved.contents.packaged)):
             self._meet(path)
         for entry in saved.manifest():
             self._meet(entry.path)
@@ -170,7 +170,8 @@ def _plan_files(
     restore: PlanInputs, watch: _ManifestWatch, merge: AccountMerge, owners: OwnerWatch, installs: bool
 ) -> tuple[PlanPart, FolderTimes]:
     saved = restore.saved
-    planner = FilePlanner(_gather_inputs(restore, watch, merge, installs))
+    inputs = _gather_inputs(restore, watch, merge, installs)
+    planner = FilePlanner(inputs)
     odd = [path for path in saved.contents.deleted if not is_plain(path)]
     for entry in saved.manifest():
         if restore.wants_path(entry.path):
@@ -189,7 +190,8 @@ def _plan_files(
         *filter(None, lost),
     )
     skipped = (*plan.skipped, *(Skipped(path, "invalid path") for path in odd))
-    return PlanPart(plan.steps, warnings, skipped), plan.folder_times
+    packaged = plan_packaged(saved.contents.packaged, inputs)
+    return join_parts((PlanPart(plan.steps, warnings, skipped), packaged)), plan.folder_times
 
 
 def _gather_inputs(restore: PlanInputs, watch: _ManifestWatch, merge: AccountMerge, installs: bool) -> FileInputs:

@@ -1,0 +1,91 @@
+"""Find what of this machine is in scope beyond its profile: homes, targets of links, files in /usr, mounts."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tklb.backup.scope.homes import find_homes
+from tklb.backup.scope.link_targets import LinkSearch, find_link_targets
+from tklb.backup.scope.mount_points import find_mount_points, list_closed, list_paths
+from tklb.base.measure import Stopwatch
+from tklb.config.paths import ROOT
+from tklb.diff.rules import Rule, Rules, Selection
+from tklb.errors import UsageWrong
+from tklb.host.mounts import Mount, read_mounts
+from tklb.host.owned_paths import OwnedPaths, read_owned_paths
+from tklb.host.system_files import find_system_files
+from tklb.model.accounts import AccountDelta, Accounts
+from tklb.model.report import FoundPath, FoundScope
+from tklb.profile.derive import SET_ID
+from tklb.profile.system_paths import is_covered, list_exact_rules
+from tklb.session import Session
+from tklb.storage.url import local_path
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeInputs:
+    """What is known of the machine when its scope is completed."""
+
+    rules: Rules
+    selection: Selection
+    accounts: Accounts
+    account_delta: AccountDelta
+
+
+def complete_scope(session: Session, inputs: ScopeInputs) -> tuple[Rules, FoundScope]:
+    """Give the rules with those for what was found, and what was found. Reads names and statuses only."""
+    watch = Stopwatch()
+    owned = read_owned_paths(ROOT, session.paths.cache / "owned-paths")
+    mounts = read_mounts()
+    target = _list_target_paths(session, mounts)
+    own = frozenset({*session.paths.own, *target})
+    homes = _keep_wanted(inputs, find_homes(inputs.accounts, inputs.account_delta, inputs.rules, owned))
+    rules = add_found(inputs.rules, homes)
+    swept, system = _find_system(session, inputs, owned)
+    rules = Rules((*add_found(rules, swept).rules, *list_exact_rules(system)))
+    links = _keep_wanted(inputs, find_link_targets(LinkSearch(rules, owned, mounts, own)))
+    rules = add_found(rules, links)
+    points = find_mount_points(rules, mounts, own, target)
+    paths = tuple(sorted({found.path: found for found in (*links, *swept, *homes)}.values()))
+    log.info(
+        "completed the scope in %.1f s: %d homes, %d link targets, %d paths in /usr, %d mount points",
+        watch.seconds,
+        len(homes),
+        len(links),
+        len(swept) + len(system),
+        len(points),
+    )
+    unwalked = tuple(sorted({*list_closed(points), *own} - {*session.paths.own}))
+    return rules, FoundScope(paths, system, points, unwalked)
+
+
+def add_found(rules: Rules, found: tuple[FoundPath, ...]) -> Rules:
+    return Rules((*rules.rules, *(Rule(True, path.path, is_literal=True) for path in found))) if found else rules
+
+
+def _keep_wanted(inputs: ScopeInputs, found: Iterator[FoundPath] | tuple[FoundPath, ...]) -> tuple[FoundPath, ...]:
+    """Leave out what an override excludes, also by a folder above."""
+    return tuple(one for one in found if inputs.selection.says("path", one.path) is not False)
+
+
+def _find_system(
+    session: Session, inputs: ScopeInputs, owned: OwnedPaths
+) -> tuple[tuple[FoundPath, ...], tuple[bytes, ...]]:
+    """Give what no package owns in /usr, and the paths of packages that are compared with the install state."""
+    found = find_system_files(ROOT, owned)
+    unowned = (FoundPath(path, "no package owns it") for path in found.unowned if not is_covered(inputs.rules, path))
+    known = (path for path in SET_ID if path in owned)
+    candidates = {*found.special, *found.edited, *known, *session.profile.recorded_system_paths()}
+    system = (path for path in sorted(candidates) if not is_covered(inputs.rules, path))
+    says = inputs.selection.says
+    return _keep_wanted(inputs, unowned), tuple(path for path in system if says("path", path) is not False)
+
+
+def _list_target_paths(session: Session, mounts: tuple[Mount, ...]) -> tuple[bytes, ...]:
+    """Give every path of the target, if it is a folder of this machine: it must not be stored in itself."""
+    try:
+        return list_paths(local_path(session.config.target).encode("utf-8", "surrogateescape"), mounts)
+    except UsageWrong:
+        return ()

@@ -1,0 +1,106 @@
+"""How large something is, by a walk that ends after some thousand names: the answer may be a lower bound.
+
+Remembers the answers for a day in the cache: a folder of terabytes is not walked at every run.
+"""
+
+import contextlib
+import os
+import stat
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from tklb.base.json import read_state, write_state
+from tklb.errors import NoSpace
+
+_MOST_NAMES = 20_000
+_VALID = timedelta(days=1)
+
+
+class Size(NamedTuple):
+    """`is_whole`: the walk came to its end."""
+
+    files: int
+    bytes: int
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SizeCache:
+    """The sizes of some paths, each with the state of the path at that time. `save` keeps those that were asked for."""
+
+    place: Path
+    now: datetime
+    known: dict[str, list[Any]]
+    fresh: dict[str, list[Any]]
+
+    @classmethod
+    def load(cls, place: Path, now: datetime) -> Self:
+        return cls(place, now, read_state(place, dict, {}), {})
+
+    def measure(self, path: bytes) -> Size:
+        """Give the size of a path. What cannot be read has none."""
+        key, state = os.fsdecode(path), _describe(path)
+        found = self.known.get(key)
+        if not self._is_valid(found, state):
+            found = [*state, self.now.timestamp(), *measure_tree(path)]
+        assert found is not None
+        self.fresh[key] = found
+        return Size(*found[-3:])
+
+    def save(self) -> None:
+        if self.fresh.keys() != self.known.keys() or self.fresh != self.known:
+            with contextlib.suppress(OSError, NoSpace):  # it costs time only
+                write_state(self.place, self.fresh)
+
+    def _is_valid(self, found: list[Any] | None, state: list[int]) -> bool:
+        if not isinstance(found, list) or len(found) != len(state) + 4 or found[: len(state)] != state:
+            return False
+        age = self.now.timestamp() - float(found[len(state)])
+        return 0 <= age < _VALID.total_seconds()
+
+
+def measure_tree(path: bytes) -> Size:
+    """Count the files at and below a path, and their bytes. Follows no link and enters no other file system."""
+    try:
+        top = os.lstat(path)
+    except OSError:
+        return Size(0, 0, True)
+    if not stat.S_ISDIR(top.st_mode):
+        return Size(1, top.st_size, True)
+    files = total = names = 0
+    waiting = [path]
+    while waiting and names < _MOST_NAMES:
+        entries = [(entry.path, _read_status(entry)) for entry in _list_entries(waiting.pop())]
+        here = [status for _, status in entries if status and not stat.S_ISDIR(status.st_mode)]
+        names, files, total = names + len(entries), files + len(here), total + sum(status.st_size for status in here)
+        waiting += [path for path, status in entries if status and _is_folder_of(status, top.st_dev)]
+    return Size(files, total, not waiting)
+
+
+def _list_entries(folder: bytes) -> list[os.DirEntry[bytes]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+def _read_status(entry: os.DirEntry[bytes]) -> os.stat_result | None:
+    try:
+        return entry.stat(follow_symlinks=False)
+    except OSError:
+        return None
+
+
+def _is_folder_of(status: os.stat_result, device: int) -> bool:
+    return stat.S_ISDIR(status.st_mode) and status.st_dev == device
+
+
+def _describe(path: bytes) -> list[int]:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return [0, 0, 0]
+    return [status.st_dev, status.st_ino, status.st_mtime_ns]
