@@ -19,8 +19,9 @@ def deb(
     conffiles: tuple[str, ...] = (),
     scripts: Mapping[str, str] | None = None,
     fields: str = "",
+    templates: str = "",
 ) -> Path:
-    """Make a package; every file of it below /etc that is named in `conffiles` is one."""
+    """Make a package; every file of it below /etc that is named in `conffiles` is one. `templates` are debconf's."""
     tree = folder / "build" / f"{name}-{version}"
     control = tree / "DEBIAN"
     control.mkdir(parents=True)
@@ -33,11 +34,14 @@ def deb(
         place = tree / path.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
+        place.chmod(0o755 if text.startswith("#!") else 0o644)
         if path not in conffiles:
             sums.append(f"{hashlib.md5(text.encode()).hexdigest()}  {path.lstrip('/')}\n")
     (control / "md5sums").write_text("".join(sums))
     if conffiles:
         (control / "conffiles").write_text("".join(f"{path}\n" for path in conffiles))
+    if templates:
+        (control / "templates").write_text(templates)
     subprocess.run(["chmod", "-R", "u=rwX,go=rX", tree], check=True)
     for script, text in (scripts or {}).items():
         (control / script).write_text(f"#!/bin/sh\n{text}\n")

@@ -270,20 +270,47 @@ def test_missing_parents_are_made_and_noted(ground: Ground) -> None:
     assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o755, 0)
 
 
-def test_an_immutable_file_is_skipped_and_the_next_one_written(ground: Ground) -> None:
-    stubborn = ground.root / "stubborn"
-    stubborn.write_bytes(b"old")
-    subprocess.run(["chattr", "+i", stubborn], check=True)
+@pytest.mark.parametrize("flags", ["i", "a"])
+def test_flags_in_the_way_are_lifted_and_set_again(ground: Ground, flags: str) -> None:
+    stubborn, gone = ground.root / "stubborn", ground.root / "gone"
+    for path in (stubborn, gone):
+        path.write_bytes(b"old")
+    subprocess.run(["chattr", f"+{flags}", stubborn, gone], check=True)
     try:
         with ground.applier() as applier:
-            (skipped,) = applier.write(ground.staged(b"/stubborn", b"new"))
-            assert applier.set_metadata(FileEntry(b"/stubborn", "file", 0o600, 1, 1))
-            assert applier.delete(b"/stubborn", FileEntry(b"/stubborn", "file"))
-            assert applier.write(ground.staged(b"/next", b"new")) == ()
+            assert applier.write(ground.staged(b"/stubborn", b"new")) == ()
+            assert applier.set_metadata(FileEntry(b"/stubborn", "file", 0o600, 1, 1)) == ()
+            assert applier.delete(b"/gone", FileEntry(b"/gone", "file")) == ()
+            assert applier.set_lifted_flags() == ()
+            assert f"lifted chattr +{flags} of /stubborn and set it again" in applier.notes
+        assert (
+            flags in subprocess.run(["lsattr", stubborn], check=True, capture_output=True, text=True).stdout.split()[0]
+        )
     finally:
-        subprocess.run(["chattr", "-i", stubborn], check=True)
-    assert "immutable" in skipped.reason
-    assert stubborn.read_bytes() == b"old"
+        subprocess.run(["chattr", f"-{flags}", stubborn], check=True)
+    assert (stubborn.read_bytes(), gone.exists()) == (b"new", False)
+
+
+def test_an_immutable_folder_gets_its_files_and_its_flags_back(ground: Ground) -> None:
+    folder = ground.root / "folder"
+    folder.mkdir()
+    (folder / "old").write_bytes(b"old")
+    subprocess.run(["chattr", "+i", folder], check=True)
+    try:
+        with ground.applier() as applier:
+            assert applier.write(ground.staged(b"/folder/new", b"new")) == ()
+            assert applier.delete(b"/folder/old", FileEntry(b"/folder/old", "file")) == ()
+            assert applier.set_folder_time(b"/folder", 1_000_000_000) == ()
+            assert applier.set_flags(FileEntry(b"/folder/new", "file", flags="ai")) == ()
+            assert applier.set_lifted_flags() == ()
+        with LiveFiles(os.fsencode(ground.root)) as here:
+            found = [here.entry(path) for path in (b"/folder", b"/folder/new")]
+        assert [entry and entry.flags for entry in found] == ["i", "ai"]
+    finally:
+        subprocess.run(["chattr", "-i", folder], check=True)
+        subprocess.run(["chattr", "-ai", folder / "new"], check=True)
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert folder.stat().st_mtime_ns == 1_000_000_000
 
 
 def test_a_mount_point_is_left_alone_and_named(ground: Ground) -> None:

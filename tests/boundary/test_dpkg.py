@@ -19,8 +19,10 @@ from tklb.host.dpkg import (
 )
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package
+from tklb.profile.derive import derive_install_state
 
 HOST = b"/"
+OVERRIDES = "dpkg-statoverride --update --add root mail 02640 /etc/secret\n"
 
 
 @pytest.fixture
@@ -48,6 +50,11 @@ def put(root: Path, name: str, version: str = "1", **more: object) -> None:
 
 def files(root: Path, *below: bytes) -> dict[bytes, FileEntry]:
     return {entry.path: entry for entry in package_files(os.fsencode(root), below=below or (b"/",))}
+
+
+def derived(root: Path) -> dict[bytes, FileEntry]:
+    found = derive_install_state(os.fsencode(root), None, (b"/etc",), lambda _path: True)
+    return {entry.path: entry for entry in found}
 
 
 def names(root: Path) -> list[str]:
@@ -126,11 +133,56 @@ def test_a_file_shipped_below_bin_lies_below_usr(root: Path) -> None:
     assert list_shipped_by(os.fsencode(root), (b"/usr/bin/tool",)) == {b"/usr/bin/tool": ("p",)}
 
 
-def test_stat_overrides_rule_mode_and_owner(root: Path) -> None:
+def test_overrides_of_packages_rule_mode_and_owner(root: Path) -> None:
     put(root, "p", files={"/etc/secret": "a"})
+    (root / "var/lib/dpkg/info/p.postinst").write_text(OVERRIDES)
     (root / "var/lib/dpkg/statoverride").write_text("root mail 2640 /etc/secret\n")
     entry = files(root)[b"/etc/secret"]
     assert (entry.mode, entry.uname, entry.gname) == (0o2640, b"root", b"mail")
+
+
+@pytest.mark.parametrize(
+    "line", ["root adm 2640 /etc/secret", "root mail 640 /etc/secret", "root mail 2640 /etc/secrets"]
+)
+def test_overrides_of_the_owner_are_no_install_state(root: Path, line: str) -> None:
+    put(root, "p", files={"/etc/secret": "a", "/etc/secrets": "b"})
+    (root / "var/lib/dpkg/info/p.postinst").write_text(OVERRIDES)
+    (root / "var/lib/dpkg/statoverride").write_text(f"{line}\n")
+    assert {entry.mode for entry in files(root).values()} == {None}
+
+
+def test_mode_of_an_untouched_file_is_that_of_its_package(root: Path) -> None:
+    put(root, "p", files={"/etc/odd": "a", "/etc/plain": "b", "/etc/program": "#!/bin/sh\n"})
+    for name in ("odd", "plain", "program"):
+        os.utime(root / "etc" / name, (0, 0))
+    lists = root / "var/lib/dpkg/info/p.list"
+    (root / "etc/odd").chmod(0o640)
+    lists.write_bytes(lists.read_bytes())  # as if the package had brought the mode
+    time.sleep(0.05)
+    (root / "etc/plain").chmod(0o755)
+    (root / "etc/program").chmod(0o644)
+    found = derived(root)
+    assert {path: found[path].mode for path in (b"/etc/odd", b"/etc/plain", b"/etc/program")} == {
+        b"/etc/odd": 0o640, b"/etc/plain": 0o644, b"/etc/program": 0o755,
+    }  # fmt: skip
+
+
+def test_mode_on_a_copied_machine_proves_nothing(root: Path) -> None:
+    put(root, "p", files={"/etc/odd": "a"})
+    os.utime(root / "etc/odd", (0, 0))
+    (root / "etc/odd").chmod(0o640)
+    lists = root / "var/lib/dpkg/info/p.list"
+    lists.write_bytes(lists.read_bytes())
+    os.utime(lists, (1_000_000_000, 1_000_000_000))
+    assert derived(root)[b"/etc/odd"].mode == 0o644
+
+
+def test_a_shipped_link_that_is_gone_from_etc_is_missed(root: Path) -> None:
+    put(root, "p", files={"/etc/p/a": "a"})
+    lists = root / "var/lib/dpkg/info/p.list"
+    lists.write_text(lists.read_text() + "/etc/p/link\n/usr/share/p-link\n")
+    assert files(root)[b"/etc/p/link"].kind == "link"
+    assert b"/usr/share/p-link" not in files(root)
 
 
 def test_a_file_without_digest_is_not_vouched_for(root: Path) -> None:

@@ -246,7 +246,6 @@ EXPLAINED = {
     },
     "/etc/python3": "python3-minimal makes it",
     "/etc/python3/debian_config": "python3-minimal writes it",
-    **{f"/etc/rc{level}.d/K01apache-htcacheclean": "apache2 installs it switched off" for level in range(2, 6)},
     "/etc/runit/runsvdir/default/ssh": "runit-helper enables it",
     "/etc/shells": "update-shells adds to it",
     "/usr/local/lib/python3.11": "python3.11 makes it",
@@ -271,6 +270,15 @@ EXPLAINED = {
     "/etc/apache2/conf-available/wordpress.conf": "the recipe",
     "/etc/apache2/conf-enabled/wordpress.conf": "the recipe",
     "/etc/apache2/mods-enabled/rewrite.load": "the recipe",
+    **{
+        f"/var/lib/apache2/{name}": "the recipe"
+        for name in (
+            "conf/enabled_by_admin",
+            "conf/enabled_by_admin/wordpress",
+            "module/enabled_by_admin",
+            "module/enabled_by_admin/rewrite",
+        )
+    },
 }
 
 

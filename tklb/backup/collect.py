@@ -15,6 +15,7 @@ from tklb.diff import mtree
 from tklb.diff.accounts.merge import diff_accounts
 from tklb.diff.files import compare
 from tklb.diff.packages import diff_packages
+from tklb.diff.registries.difference import select_owned
 from tklb.diff.rules import Override, Rules, Selection, parse_override
 from tklb.errors import ConfigInvalid, UsageWrong
 from tklb.host.accounts import read_accounts
@@ -24,9 +25,12 @@ from tklb.host.files.digest import file_digest
 from tklb.host.files.scan import scan
 from tklb.host.mounts import is_within
 from tklb.host.own_traces import OwnTraces, read_own_traces
+from tklb.host.registries.diversions import list_own_files
+from tklb.host.registries.inventory import read_registries
 from tklb.model.accounts import AccountDelta, Accounts
 from tklb.model.files import FileChange, FileEntry
 from tklb.model.packages import Package, PackageDelta
+from tklb.model.registries.decisions import Registries
 from tklb.model.report import FoundScope, SkippedItems
 from tklb.profile.state import read_install_state
 from tklb.session import Session
@@ -49,6 +53,7 @@ class MachineState:
     package_delta: PackageDelta
     local: frozenset[str]  # packages that no source offers
     local_files: tuple[bytes, ...]  # their files: nothing else brings them back, so they count wherever they lie
+    registries: Registries  # what the owner decided in them
     accounts: Accounts
     account_delta: AccountDelta
     found: FoundScope  # what `rules` include beyond profile and overrides
@@ -67,6 +72,8 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
     delta = diff_packages(base, packages)
     local = local_packages(ROOT, delta, session.paths.cache)
     local_files = _local_files(session, local, selection)
+    registries = select_owned(read_registries(ROOT, here, (package.name for package in packages)))
+    own_files = list_own_files(registries.diversions)
     accounts = _accounts_without(read_accounts(ROOT), selection)
     accounts_base = _accounts_without(session.profile.accounts(), selection)
     account_delta = diff_accounts(accounts_base, accounts)
@@ -78,9 +85,7 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
         format_count(len(account_delta.users_added), "user"),
         len(account_delta.users_changed),
     )
-    rules = session.profile.rules_with(local_files, traces.folders).add_overrides(
-        override.rule for override in wanted if override.kind == "path"
-    )
+    rules = _build_rules(session, (*local_files, *own_files), traces.folders, wanted)
     rules, found = complete_scope(session, ScopeInputs(rules, selection, accounts, account_delta))
     return MachineState(
         overrides=tuple(wanted),
@@ -91,6 +96,7 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
         package_delta=delta,
         local=local,
         local_files=local_files,
+        registries=registries,
         accounts=accounts,
         account_delta=account_delta,
         found=found,
@@ -109,6 +115,14 @@ def _leave_out_brought(
         or not traces.is_brought(package)
         or selection.says("package", package.name.encode()) is True
     )
+
+
+def _build_rules(
+    session: Session, more: Iterable[bytes], left_out: Iterable[bytes], overrides: Iterable[Override]
+) -> Rules:
+    """Give the rules of the profile, `more` paths, those that are left out, and the overrides."""
+    rules = session.profile.rules_with(more, left_out)
+    return rules.add_overrides(override.rule for override in overrides if override.kind == "path")
 
 
 def _read_overrides(session: Session) -> list[Override]:

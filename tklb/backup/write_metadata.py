@@ -25,6 +25,7 @@ from tklb.host.apt_sources import read_extra_sources
 from tklb.model.accounts import Accounts
 from tklb.model.callbacks import Progress
 from tklb.model.files import Change, FileChange, FileEntry
+from tklb.model.registries.decisions import Registries
 from tklb.model.report import Skipped, SkippedItems
 from tklb.model.snapshot_metadata import SnapshotMetadata
 from tklb.session import Session
@@ -98,6 +99,7 @@ def _describe(session: Session, state: MachineState, files: DeltaFiles, parts: f
         local_files=state.local_files,
         sources=read_extra_sources(ROOT) if has_packages else (),
         accounts=state.accounts if "users" in parts else Accounts(),
+        registries=state.registries if has_packages else Registries(),
         copies=files.copies,
         packaged=files.packaged,
     )

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from tklb.backup.collect import collect_state, stream_changes
 from tklb.backup.dump_databases import Dumps, list_databases
 from tklb.diff.packages import native_architecture
+from tklb.diff.registries.difference import list_items
 from tklb.model.accounts import AccountDelta
 from tklb.model.files import FileChange
 from tklb.model.packages import PackageDelta
+from tklb.model.registries.decisions import RegistryItem
 from tklb.model.report import Skipped, SkippedItems
 from tklb.session import Session
 
@@ -21,6 +23,7 @@ class MachineDelta:
     packages: PackageDelta
     native: str  # the architecture whose name a package's label leaves out
     accounts: AccountDelta
+    registries: tuple[RegistryItem, ...]  # the owner's decisions in them
     dumps: Dumps
     _skipped: SkippedItems
 
@@ -36,6 +39,7 @@ def collect_delta(session: Session, overrides: Iterable[str] = ()) -> MachineDel
         packages=state.package_delta,
         native=native_architecture(state.packages),
         accounts=state.account_delta,
+        registries=tuple(list_items(state.registries)),
         dumps=list_databases(session, state.overrides),
         _skipped=skipped,
     )

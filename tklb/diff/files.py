@@ -8,9 +8,9 @@ Rules of the comparison:
 - A file is edited if its size or digest differs. Without a digest, another mtime counts as an edit. So does another
   ctime that nothing else explains: a new mode, owner or attribute, or another hard link to the same inode. Another link
   target or device number is an edit too.
-- Otherwise it is metadata if mode, owner, extended attributes or mtime differ. It is also metadata if a path left or
-  joined a group of hard links (another inode, and one of the two had links). The mtime counts for files and links only:
-  use alone gives folders, pipes and devices a new one. A link has no mode of its own.
+- Otherwise it is metadata if mode, owner, extended attributes, flags or mtime differ; a silent base has no flags. It is
+  also metadata if a path left or joined a group of hard links (another inode, and one of the two had links). The mtime
+  counts for files and links only: use alone gives folders, pipes and devices a new one. A link has no mode of its own.
 - Owners are compared by name if both have one, otherwise by number: a system user may have another number on the
   machine of the base.
 - Holes are a way to store a file and make no difference.
@@ -125,6 +125,7 @@ def _has_new_metadata(old: FileEntry, new: FileEntry) -> bool:
         or _has_new_owner(old.uid, new.uid, old.uname, new.uname)
         or _has_new_owner(old.gid, new.gid, old.gname, new.gname)
         or _differs(old.xattrs, new.xattrs)
+        or (old.flags or "") != (new.flags or "")
     )
 
 

@@ -127,6 +127,12 @@ def _read_device_number(value: bytes) -> int:
     return (minor & 0xFF) | (major & 0xFFF) << 8 | (minor & ~0xFF) << 12 | (major & ~0xFFF) << 32
 
 
+def _read_flags(value: bytes) -> str:
+    if value not in (b"a", b"i", b"ai"):
+        raise ValueError("not flags that tklb knows")
+    return value.decode("ascii")
+
+
 def _make_digest_reader(length: int) -> Callable[[bytes], str]:
     pattern = re.compile(rb"(?:0x)?([0-9a-fA-F]{%d})" % length)
 
@@ -188,6 +194,7 @@ WRITTEN_BESIDE = (
     _keyword(b"ctime", "ctime_ns", _write_time, _read_time),
     _keyword(b"dev", "dev", _make_writer(b"%d"), read_count),
     _keyword(b"inode", "ino", _make_writer(b"%d"), read_count),
+    _keyword(b"chattr", "flags", _write_word, _read_flags),
 )
 _FOREIGN = (
     WRITTEN_BESIDE[2],

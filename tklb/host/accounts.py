@@ -2,7 +2,8 @@
 
 Takes the root; gives or takes Accounts. Touches only ROOT/etc, through its descriptor and never through a link.
 A write holds the lock of lckpwdf(3), as shadow-utils, adduser and systemd-sysusers do. It keeps the former files as
-`passwd-` and so on, as they do. At any moment each file is the old or the new one.
+`passwd-` and so on, as they do, and lifts the flags of chattr(1) for a while. At any moment each file is the old or the
+new one.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 
 from tklb.diff.accounts.lines import GROUP, PASSWD, parse, split_lines
 from tklb.errors import AccessRefused, Locked, NoSpace, RestoreRefused
+from tklb.host.files.flags import FlagReader, set_flags
 from tklb.model.accounts import Accounts
 
 # In the order of writing: login reads passwd first, so a name appears there when the rest of it exists.
@@ -111,10 +113,15 @@ def _try_lock(descriptor: int) -> bool:
 def _replace(folder: int, name: str, former: bytes | None, accounts: Accounts) -> None:
     content = b"".join(line + b"\n" for line in getattr(accounts, name))
     owner, group, mode = _ownership(folder, name, accounts)
+    letters = FlagReader().read(folder, name.encode())
     try:
+        if letters:
+            set_flags(folder, name.encode(), "")
         if former is not None:
             _write_file(folder, name + "-", former, (owner, group, mode))
         _write_file(folder, name, content, (owner, group, mode))
+        if letters:
+            set_flags(folder, name.encode(), letters)
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(path=f"/etc/{name}", reason=exc.strerror) from exc

@@ -11,11 +11,13 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from tklb.host.registries.stat_overrides import read_stat_overrides
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package
 
 _GONE = (b"not-installed", b"config-files", b"half-installed")  # a package in these states is not installed
 _MD5 = re.compile(rb"[0-9a-f]{32}")
+_WRITING_NS = 5_000_000_000  # between the writing of a file list and its renaming
 _MERGED = (b"bin", b"sbin", b"lib", b"lib32", b"lib64", b"libx32", b"libo32")  # usr-merge: links into /usr
 
 
@@ -151,6 +153,18 @@ def _is_no_folder(path: bytes) -> bool:
     return os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path))
 
 
+def find_listed(root: bytes, paths: Iterable[bytes], names: frozenset[str] | None = None) -> frozenset[bytes]:
+    """Give those of `paths` that installed packages ship: all packages, or those with some `names`."""
+    translator = PathTranslator(root)
+    wanted = {name: path for path in paths for name in translator.list_names(translator.locate(path, ""))}
+    found: set[bytes] = set()
+    packages = list_installed(root) if wanted else ()
+    for package in (package for package in packages if names is None or package.name in names):
+        listed = wanted.keys() & set(_read(_stem(root, package) + b".list").split(b"\n"))
+        found.update(wanted[name] for name in listed)
+    return frozenset(found)
+
+
 def package_files(
     root: bytes = b"/",
     packages: Iterable[Package] | None = None,
@@ -159,9 +173,10 @@ def package_files(
 ) -> Iterator[FileEntry]:
     """Give the entries that dpkg shipped, of all packages or of some, if they are in `below` and wanted.
 
-    Sorted, and no path twice. A file has its MD5, and every entry its kind; mode and owner names only where
-    dpkg-statoverride sets them. Entries that dpkg cannot vouch for are left out: a file without a digest, an obsolete
-    conffile that is gone, and a link that is younger than the package. (dpkg records no targets of links.)
+    Sorted, and no path twice. A file has its MD5, and every entry its kind; mode and owner names only where a package
+    overrides them. The ctime is when dpkg had put all files of the package in place, where that is known. Entries that
+    dpkg cannot vouch for are left out: a file without a digest, an obsolete conffile that is gone, and a link that is
+    younger than the package. (dpkg records no targets of links.) What is gone from /etc comes as a link.
     """
     chosen = None if packages is None else {(package.name, package.architecture) for package in packages}
     translator = PathTranslator(root)
@@ -196,12 +211,13 @@ class _FileSearch:
         self._summed = re.compile(rb"^([0-9a-f]{32})  (?:\./)?(" + chosen + b")$", re.MULTILINE)
 
     def find(self, root: bytes, record: DpkgRecord) -> Iterator[tuple[bytes, bytes]]:
-        """Give each path and what is known of it: the MD5, or else the time when the package was installed (ns)."""
+        """Give each path, the MD5 or else the time when the package was installed (ns), and the time of its files."""
         stem = _stem(root, record.package)
         paths = [path for path in self._listed.findall(_read(stem + b".list")) if path != b"/."]
         if not paths:
             return
-        born = b"%d" % os.stat(stem + b".list").st_mtime_ns
+        status = os.stat(stem + b".list")
+        born, placed = b"%d" % status.st_mtime_ns, b" %d" % _find_placing(status)
         digests = {path: digest.encode() for path, digest, _ in record.conffiles}
         if not digests.keys() >= set(paths) - {path.rpartition(b"/")[0] for path in paths}:
             summed = self._summed.findall(_read(stem + b".md5sums"))
@@ -210,23 +226,33 @@ class _FileSearch:
         for path in paths:
             here = self._translator.locate(path, record.package.name)
             if path not in obsolete or os.path.lexists(_join_root(root, here)):
-                yield here, digests.get(path, born)
+                yield here, digests.get(path, born) + placed
+
+
+def _find_placing(status: os.stat_result) -> int:
+    """Give the time (ns) when dpkg wrote a file list, which is after all files of the package; 0 if it was copied.
+
+    dpkg renames each file into its place and then writes the list. A copy has another ctime than mtime.
+    """
+    return status.st_ctime_ns if 0 <= status.st_ctime_ns - status.st_mtime_ns < _WRITING_NS else 0
 
 
 def _make_entries(root: bytes, lines: list[bytes]) -> Iterator[FileEntry]:
-    """Make entries of lines `path NUL known`. They are sorted, and compact because there may be a million."""
-    overrides = _read_statoverrides(root)
+    """Make entries of lines `path NUL known placed`. They are sorted, and compact because there may be a million."""
+    overrides = {one.path: one for one in read_stat_overrides(root) if one.packaged}
     folders = {line[: line.index(b"\0")].rpartition(b"/")[0] for line in lines}
     last = b""
     for line in lines:
-        path, _, known = line.partition(b"\0")
+        path, _, facts = line.partition(b"\0")
         if path == last:
             continue
+        known, placed = facts.split(b" ")
         kind, digest = ("dir", None) if path in folders else _find_kind(root, path, known)
         if kind:
             last = path
-            mode, uname, gname = overrides.get(path, (None, None, None))
-            yield FileEntry(path, kind, mode=mode, uname=uname, gname=gname, md5=digest)
+            entry = FileEntry(path, kind, ctime_ns=int(placed) or None, md5=digest)
+            over = overrides.get(path)
+            yield entry._replace(mode=over.mode, uname=over.user, gname=over.group) if over else entry
 
 
 def _find_kind(root: bytes, path: bytes, known: bytes) -> tuple[str, str | None]:
@@ -235,7 +261,7 @@ def _find_kind(root: bytes, path: bytes, known: bytes) -> tuple[str, str | None]
     try:
         found = os.lstat(_join_root(root, path))
     except OSError:
-        return "", None
+        return ("link" if path.startswith(b"/etc/") else ""), None
     if stat.S_ISDIR(found.st_mode):
         return "dir", None
     is_as_shipped = stat.S_ISLNK(found.st_mode) and known and found.st_mtime_ns <= int(known)
@@ -290,15 +316,6 @@ def _leads_into_usr(root: bytes, name: bytes) -> bool:
         return os.readlink(os.path.join(root, name)).lstrip(b"/") == b"usr/" + name
     except OSError:
         return False
-
-
-def _read_statoverrides(root: bytes) -> dict[bytes, tuple[int, bytes, bytes]]:
-    found = {}
-    for line in _read(root, b"var/lib/dpkg/statoverride").split(b"\n"):
-        words = line.split(b" ", 3)
-        if len(words) == 4 and not words[0].startswith(b"#") and not words[1].startswith(b"#"):
-            found[words[3]] = (int(words[2], 8), words[0], words[1])
-    return found
 
 
 def _stem(root: bytes, package: Package) -> bytes:

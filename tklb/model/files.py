@@ -26,6 +26,7 @@ class FileEntry(NamedTuple):
     md5: str | None = None  # what dpkg records
     xattrs: tuple[tuple[bytes, bytes], ...] | None = None  # sorted; ACLs and capabilities among them
     sparse: bool = False
+    flags: str | None = None  # of chattr(1): "a" append-only, "i" immutable; files and folders only
 
 
 class Change(StrEnum):

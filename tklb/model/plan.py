@@ -8,6 +8,7 @@ from tklb.model.accounts import AccountMerge
 from tklb.model.databases import DatabaseLoad
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package
+from tklb.model.registries.decisions import AlternativeGroup, Answer, Diversion, StatOverride
 from tklb.model.report import Skipped
 
 
@@ -19,16 +20,22 @@ class Role(StrEnum):
 class StepKind(StrEnum):
     """In the order they are carried out; restore/plan.py gives the reasons."""
 
+    ARCHITECTURE = "add-architecture"
+    PRESEED = "preseed-answer"
     SOURCE = "add-source"
     INSTALL = "install-package"
     REMOVE = "remove-package"
     MARK = "mark-package"
     ACCOUNTS = "merge-accounts"
+    DIVERSION = "add-diversion"
     WRITE = "write-file"
     LINK = "link-file"
     METADATA = "set-metadata"
     DELETE = "delete-file"
+    STAT_OVERRIDE = "add-statoverride"
+    ALTERNATIVE = "set-alternative"
     RUN = "run-command"
+    FLAGS = "set-flags"
     DATABASE_ACCOUNTS = "merge-database-accounts"
     DATABASE = "load-database"
     SERVICE = "restart-service"
@@ -85,6 +92,8 @@ class Step:
     package: Package | None = None
     load: DatabaseLoad | None = None
     command: Command | None = None
+    decision: AlternativeGroup | Answer | Diversion | StatOverride | None = None
+    content: bytes | None = None  # WRITE: the content, where it is not that of the snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tklb.model.accounts import Accounts
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package, SourceFile
+from tklb.model.registries.decisions import Registries
 
 SQLITE_COPIES = "sqlite"
 
@@ -40,4 +41,5 @@ class SnapshotMetadata:
     sources: tuple[SourceFile, ...] = ()
     accounts: Accounts = Accounts()
     packaged: tuple[FileEntry, ...] = ()  # files of packages whose mode, owner or attributes differ, without content
+    registries: Registries = Registries()  # the owner's decisions in them
     copies: tuple[tuple[bytes, str], ...] = ()  # SQLite databases: path, name of the copy below databases/sqlite

@@ -3,21 +3,25 @@
 Takes a root file system and packages; gives sorted entries. Reads the database of dpkg, the registries of the tools
 that package scripts call (generated.py), and the metadata of the files; changes nothing.
 
-dpkg records neither mode nor owner. Shipped files belong to root and have mode 0644 or 0755, folders 0755, with the few
-exceptions below. tklb takes any other mode for a change by the owner. So a mode that a package script set appears as a
-change of metadata, which is harmless. A chmod between 0644 and 0755 is not found.
+dpkg records neither mode nor owner. A file that nobody has touched since dpkg put it into place has those of its
+package. For others, and for conffiles, which come to their place later, the usual ones count: root, folders and
+programs 0755, other files 0644, with the few exceptions below. Any other mode is a change by the owner. So a mode that
+a package script set appears as a change of metadata, which is harmless.
 """
 
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from tklb.base.fs import open_plain
 from tklb.host.dpkg import package_files
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package
 from tklb.profile.generated import list_generated
 
-_PLAIN = {"dir": (0o755,), "file": (0o644, 0o755)}
+_PROGRAM, _PLAIN = 0o755, 0o644
+_PROGRAMS = (b"#!", b"\x7fELF")  # how the content of a program begins
+_UNPACKED_NS = 60_000_000_000  # a file in an archive is older than its place on the machine
 # Paths to which package scripts of some release give another mode or group.
 _KNOWN = {
     b"/etc/credstore": (0o700, b"root"),
@@ -89,21 +93,41 @@ def derive_install_state(
 
 
 def _add_metadata(root: bytes, entry: FileEntry) -> FileEntry:
-    """Add mode and owner: those of dpkg-statoverride, else those usual for the path, else the usual ones."""
+    """Add mode and owner: those of a package's override or of its archive, else those usual for the path or kind."""
+    plain = entry._replace(xattrs=(), ctime_ns=None)
     if entry.mode is not None:
-        return entry._replace(xattrs=())
-    owned = entry._replace(uid=0, uname=b"root", gid=0, gname=b"root", xattrs=_CAPABILITIES.get(entry.path, ()))
+        return plain
+    owned = plain._replace(uid=0, uname=b"root", gid=0, gname=b"root", xattrs=_CAPABILITIES.get(entry.path, ()))
     if entry.path in SET_ID:
         mode, gname = SET_ID[entry.path]
         return owned._replace(mode=mode, gid=0 if gname == b"root" else None, gname=gname)
     if entry.kind == "link":
         return owned
+    place = os.path.join(root, entry.path.lstrip(b"/"))
     try:
-        found = os.lstat(os.path.join(root, entry.path.lstrip(b"/")))
-        is_plain = found.st_gid == 0 and stat.S_IMODE(found.st_mode) in _PLAIN[entry.kind]
+        found = os.lstat(place)
     except OSError:
-        is_plain = False
-    if is_plain:
-        return owned._replace(mode=stat.S_IMODE(found.st_mode))
-    mode, gname = _KNOWN.get(entry.path, (_PLAIN[entry.kind][0], b"root"))
-    return owned._replace(mode=mode, gid=0 if gname == b"root" else None, gname=gname)
+        found = None
+    if found and entry.ctime_ns and _is_as_unpacked(found, entry.ctime_ns):
+        return plain._replace(mode=stat.S_IMODE(found.st_mode), uid=found.st_uid, gid=found.st_gid)
+    known, gname = _KNOWN.get(entry.path, (None, b"root"))
+    is_bare = found is not None and found.st_gid == 0 and stat.S_IMODE(found.st_mode) == _PROGRAM
+    if known is not None and not (gname != b"root" and is_bare):  # some releases give these folders no group
+        return owned._replace(mode=known, gid=0 if gname == b"root" else None, gname=gname)
+    is_usual = found is not None and found.st_gid == 0 and stat.S_IMODE(found.st_mode) in (_PROGRAM, _PLAIN)
+    if entry.kind != "dir" and is_usual and not entry.path.startswith(b"/etc/"):
+        return owned._replace(mode=stat.S_IMODE(found.st_mode) if found else None)
+    return owned._replace(mode=_PROGRAM if entry.kind == "dir" or _is_program(place) else _PLAIN)
+
+
+def _is_as_unpacked(found: os.stat_result, placed: int) -> bool:
+    """Whether nothing touched a file since dpkg put it into place. A copied file has no time of its archive."""
+    return found.st_ctime_ns <= placed and found.st_mtime_ns < found.st_ctime_ns - _UNPACKED_NS
+
+
+def _is_program(place: bytes) -> bool:
+    try:
+        with open_plain(place) as stream:
+            return stream.read(4).startswith(_PROGRAMS)
+    except OSError:
+        return False

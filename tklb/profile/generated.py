@@ -1,15 +1,21 @@
 """Files that package scripts make and no package ships: links, copies and bundles.
 
 Takes a root file system; gives the entries that its registries imply; reads, changes nothing. Each function knows one
-tool: ucf(1), update-alternatives(1), deb-systemd-helper(1p), a2enmod(8), phpenmod(8), update-ca-certificates(8),
-update-rc.d(8). A decision of the administrator is in none of these registries, or marked there, so it gives no entry.
+tool: ucf(1), update-alternatives(1), deb-systemd-helper(1p), update-ca-certificates(8), update-rc.d(8). What counts is
+what the packages make when they are installed again: a choice that the administrator added gives no entry, and
+something that they switched off still gives one, so that it is missed.
 """
 
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 
+from tklb.host.dpkg import find_listed, list_installed
+from tklb.host.registries.alternatives import read_alternatives
+from tklb.host.registries.database import join_root, list_names, read_file, read_lines, read_scripts
+from tklb.host.registries.switches import list_switched
 from tklb.model.files import FileEntry
 
 # Copied once from a template that a package ships: (copy, template)
@@ -42,6 +48,7 @@ _WRITTEN = (
     (b"/etc/security/opasswd", b""),
     (b"/etc/timezone", b"Etc/UTC\n"),
 )
+_DISABLED = re.compile(rb"update-rc\.d (\S+) (?:defaults-)?disabled?\b")
 _FOLDERS = (
     b"/etc/opt /opt /srv /var/lib/private /var/opt /var/mail /root/.ssh /usr/local /usr/local/bin /usr/local/etc \
 /usr/local/games /usr/local/include /usr/local/lib /usr/local/sbin /usr/local/share \
@@ -60,9 +67,9 @@ def list_generated(root: bytes) -> Iterator[FileEntry]:
         if _exists(root, path) and _read_link(root, path) is None:
             yield FileEntry(path, "file", sha256=hashlib.sha256(content).hexdigest())
     for copy, template in _COPIES:
-        if content := _read(root, template):
+        if content := read_file(root, template):
             yield FileEntry(copy, "file", sha256=hashlib.sha256(content).hexdigest())
-    for profile in _list_names(root, b"/etc/apparmor.d/local"):
+    for profile in list_names(root, b"/etc/apparmor.d/local"):
         if _exists(root, b"/etc/apparmor.d/" + profile):
             path = b"/etc/apparmor.d/local/" + profile
             yield FileEntry(path, "file", sha256=hashlib.sha256(b"").hexdigest())
@@ -70,36 +77,33 @@ def list_generated(root: bytes) -> Iterator[FileEntry]:
     yield from _list_alternatives(root)
     yield from _list_enabled_units(root)
     yield from _list_masked_units(root)
-    yield from _list_apache_links(root)
-    yield from _list_php_links(root)
+    yield from list_switched(root)
     yield from _list_certificates(root)
     yield from _list_runlevel_links(root)
 
 
 def read_ucf_owners(root: bytes) -> dict[bytes, str]:
     """Give the package of each configuration file that ucf knows."""
-    lines = (line.split(None, 1) for line in _read_lines(root, b"/var/lib/ucf/registry"))
+    lines = (line.split(None, 1) for line in read_lines(root, b"/var/lib/ucf/registry"))
     return {words[1].strip(): words[0].decode("ascii", "replace") for words in lines if len(words) == 2}
 
 
 def _list_ucf_files(root: bytes) -> Iterator[FileEntry]:
-    """The hash file of ucf has the MD5 of the last version from the package."""
-    for line in _read_lines(root, b"/var/lib/ucf/hashfile"):
-        if re.match(rb"[0-9a-f]{32}  /", line) and _exists(root, line[34:]):
+    """The hash file of ucf has the MD5 of the last version from the package. A file that the owner deleted counts."""
+    owners = read_ucf_owners(root)
+    installed = {package.name for package in list_installed(root)} if owners else set()
+    for line in read_lines(root, b"/var/lib/ucf/hashfile"):
+        is_known = re.match(rb"[0-9a-f]{32}  /", line) is not None
+        if is_known and (_exists(root, line[34:]) or owners.get(line[34:]) in installed):
             yield FileEntry(line[34:], "file", md5=line[:32].decode())
 
 
 def _list_alternatives(root: bytes) -> Iterator[FileEntry]:
-    """Give the best choice of each group in automatic mode. Format: admindir files of update-alternatives(1)."""
-    folder = b"/var/lib/dpkg/alternatives"
-    for group in _list_names(root, folder):
-        lines = _read_lines(root, folder + b"/" + group)
-        if len(lines) < 3 or lines[0] != b"auto":
-            continue
-        end = lines.index(b"", 2)
-        links = [(group, lines[1]), *((lines[at], lines[at + 1]) for at in range(2, end - 1, 2))]
-        chosen = zip(links, _find_best_choice(lines[end + 1 :], len(links) - 1), strict=False)
-        for name, place, choice in ((*link, choice) for link, choice in chosen if choice and _exists(root, choice)):
+    """Give what automatic mode makes of the choices of packages. A choice of the owner then differs."""
+    for group in read_alternatives(root, partial(find_listed, root)):
+        best = group.find_best()
+        links = [(group.name, group.link, best.path), *((s.name, s.link, s.path) for s in best.slaves)] if best else []
+        for name, place, choice in (link for link in links if _exists(root, link[2])):
             yield FileEntry(b"/etc/alternatives/" + name, "link", link=choice)
             yield FileEntry(_follow_usr_merge(root, place), "link", link=b"/etc/alternatives/" + name)
 
@@ -110,25 +114,12 @@ def _follow_usr_merge(root: bytes, path: bytes) -> bytes:
     return b"/usr" + path if (_read_link(root, top) or b"").lstrip(b"/") == b"usr" + top else path
 
 
-def _find_best_choice(lines: Sequence[bytes], slaves: int) -> Sequence[bytes]:
-    """Give the file of the choice with the highest priority, and after it those of its slaves."""
-    best: Sequence[bytes] = ()
-    highest = None
-    for at in range(0, len(lines) - 1 - slaves, 2 + slaves):
-        if not lines[at]:
-            break
-        priority = int(lines[at + 1])
-        if highest is None or priority > highest:
-            best, highest = [lines[at], *lines[at + 2 : at + 2 + slaves]], priority
-    return best
-
-
 def _list_enabled_units(root: bytes) -> Iterator[FileEntry]:
     for scope, helper in ((b"system", b"deb-systemd-helper-enabled"), (b"user", b"deb-systemd-user-helper-enabled")):
         registry, folder = b"/var/lib/systemd/" + helper, b"/etc/systemd/" + scope + b"/"
-        for name in (name for name in _list_names(root, registry) if name.endswith(b".dsh-also")):
+        for name in (name for name in list_names(root, registry) if name.endswith(b".dsh-also")):
             unit = name.removesuffix(b".dsh-also")
-            places = (place for place in _read_lines(root, registry + b"/" + name) if place.startswith(folder))
+            places = (place for place in read_lines(root, registry + b"/" + name) if place.startswith(folder))
             enabled = (place for place in places if _exists(root, registry + b"/" + place.removeprefix(folder)))
             yield from (FileEntry(place, "link", link=_unit_file(root, place, scope, unit)) for place in enabled)
 
@@ -141,47 +132,16 @@ def _unit_file(root: bytes, place: bytes, scope: bytes, unit: bytes) -> bytes:
 
 
 def _list_masked_units(root: bytes) -> Iterator[FileEntry]:
-    for name in _list_names(root, b"/var/lib/systemd/deb-systemd-helper-masked"):
+    for name in list_names(root, b"/var/lib/systemd/deb-systemd-helper-masked"):
         yield FileEntry(b"/etc/systemd/system/" + name, "link", link=b"/dev/null")
-
-
-def _list_apache_links(root: bytes) -> Iterator[FileEntry]:
-    for kind, short, ends in (
-        (b"module", b"mods", (b".load", b".conf")),
-        (b"conf", b"conf", (b".conf",)),
-        (b"site", b"sites", (b".conf",)),
-    ):
-        names = _list_names(root, b"/var/lib/apache2/" + kind + b"/enabled_by_maint")
-        if kind == b"site":  # the script of the package enables it as an administrator would, without a record
-            names += [b"000-default"]
-        available = b"/etc/apache2/" + short + b"-available/"
-        files = (name + end for name in names for end in ends)
-        for file in (file for file in files if _exists(root, available + file)):
-            target = b"../" + short + b"-available/" + file
-            yield FileEntry(b"/etc/apache2/" + short + b"-enabled/" + file, "link", link=target)
-
-
-def _list_php_links(root: bytes) -> Iterator[FileEntry]:
-    registry = b"/var/lib/php/modules"
-    for version in _list_names(root, registry):
-        for interface in _list_names(root, registry + b"/" + version):
-            enabled = {*_list_names(root, b"/".join((registry, version, interface, b"enabled_by_maint")))}
-            folder = b"/etc/php/%s/%s/conf.d" % (version, interface)
-            modules = {name: name.removesuffix(b".ini").partition(b"-")[2] for name in _list_names(root, folder)}
-            targets = {name: b"/etc/php/%s/mods-available/%s.ini" % (version, modules[name]) for name in modules}
-            yield from (
-                FileEntry(folder + b"/" + name, "link", link=targets[name])
-                for name, module in modules.items()
-                if module in enabled
-            )
 
 
 def _list_certificates(root: bytes) -> Iterator[FileEntry]:
     """Give links to all packaged authorities, and their bundle. Changes of an administrator then differ."""
     shipped, etc = b"/usr/share/ca-certificates/", b"/etc/ssl/certs/"
-    configuration = _read_lines(root, b"/etc/ca-certificates.conf")
+    configuration = read_lines(root, b"/etc/ca-certificates.conf")
     listed = [line.removeprefix(b"!") for line in configuration if line[:1] not in (b"#", b"")]
-    contents = [_read(root, shipped + name) for name in listed]
+    contents = [read_file(root, shipped + name) for name in listed]
     if not listed or not all(contents):
         return
     bundle = b"".join(content if content.endswith(b"\n") else content + b"\n" for content in contents)
@@ -193,24 +153,38 @@ def _list_certificates(root: bytes) -> Iterator[FileEntry]:
         name = certificate.rpartition(b"/")[2].removesuffix(b".crt").translate(bytes.maketrans(b" (),", b"_==_"))
         names[name + b".pem"] = shipped + certificate
     yield from (FileEntry(etc + name, "link", link=target) for name, target in names.items())
-    for name in _list_names(root, etc):
+    for name in list_names(root, etc):
         if re.fullmatch(rb"[0-9a-f]{8}\.[0-9]+", name) and (target := _read_link(root, etc + name)) in names:
             yield FileEntry(etc + name, "link", link=target)
 
 
 def _list_runlevel_links(root: bytes) -> Iterator[FileEntry]:
-    """Give links as the header of the script says (`Default-Start: 2 3 4 5`), with the numbers of insserv."""
+    """Give links as the header of the script says (`Default-Start: 2 3 4 5`), with the numbers that they have.
+
+    `update-rc.d NAME disable` makes a link K of a link S. Some packages do so themselves: `defaults-disabled`.
+    """
     headers: dict[bytes, tuple[bytes, bytes]] = {}
-    places = ((level, b"/etc/rc%c.d/" % level) for level in b"0123456S")
-    for level, path, name in (
-        (level, place + name, name) for level, place in places for name in _list_names(root, place)
-    ):
-        target = _read_link(root, path) or b""
+    renamed = []
+    for level, folder, name in _list_runlevel_names(root):
+        target = _read_link(root, folder + name) or b""
         script = target.removeprefix(b"../init.d/") if target.startswith(b"../init.d/") else b""
         if script and script not in headers:
-            headers[script] = _read_levels(_read(root, b"/etc/init.d/" + script))
-        if script and level in headers[script][name[:1] == b"K"]:
-            yield FileEntry(path, "link", link=target)
+            headers[script] = _read_levels(read_file(root, b"/etc/init.d/" + script))
+        starts, stops = headers.get(script, (b"", b""))
+        is_stop = name[:1] == b"K"
+        if level in (stops if is_stop else starts):
+            yield FileEntry(folder + name, "link", link=target)
+        elif is_stop and level in starts:
+            renamed.append((script, folder, name, target))
+    off = frozenset(_DISABLED.findall(b"\n".join(script.text for script in read_scripts(root)))) if renamed else ()
+    for script, folder, name, target in renamed:
+        yield FileEntry(folder + (name if script in off else b"S" + name[1:]), "link", link=target)
+
+
+def _list_runlevel_names(root: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    for level in b"0123456S":
+        folder = b"/etc/rc%c.d/" % level
+        yield from ((level, folder, name) for name in list_names(root, folder))
 
 
 def _read_levels(script: bytes) -> tuple[bytes, bytes]:
@@ -221,35 +195,12 @@ def _read_levels(script: bytes) -> tuple[bytes, bytes]:
 # ---------------------------------------------------------------- reading below a root
 
 
-def _join_root(root: bytes, path: bytes) -> bytes:
-    return os.path.join(root, path.lstrip(b"/"))
-
-
 def _exists(root: bytes, path: bytes) -> bool:
-    return os.path.lexists(_join_root(root, path))
+    return os.path.lexists(join_root(root, path))
 
 
 def _read_link(root: bytes, path: bytes) -> bytes | None:
     try:
-        return os.readlink(_join_root(root, path))
+        return os.readlink(join_root(root, path))
     except OSError:
         return None
-
-
-def _list_names(root: bytes, folder: bytes) -> list[bytes]:
-    try:
-        return sorted(os.listdir(_join_root(root, folder)))
-    except OSError:
-        return []
-
-
-def _read(root: bytes, path: bytes) -> bytes:
-    try:
-        with open(_join_root(root, path), "rb") as stream:
-            return stream.read()
-    except OSError:
-        return b""
-
-
-def _read_lines(root: bytes, path: bytes) -> list[bytes]:
-    return _read(root, path).split(b"\n")

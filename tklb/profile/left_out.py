@@ -54,12 +54,11 @@ _GROUPS: tuple[tuple[LeftOutKind, str, tuple[str, ...]], ...] = (
         LeftOutKind.PACKAGES,
         "a registry that the scripts of packages write again",
         (
-            *(f"{_LIB}apache2/{name}" for name in ("conf", "module", "site")),
             *(
                 _LIB + name
                 for name in (
                     "aspell", "dictionaries-common", "doc-base", "emacsen-common", "ghostscript", "ispell",
-                    "pam", "php/modules", "python", "sgml-base", "shells.state", "tex-common", "vim", "xkb",
+                    "pam", "php/modules/*/registry", "python", "sgml-base", "shells.state", "tex-common", "vim", "xkb",
                     "xml-core",
                 )
             ),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from tklb.diff.packages import label, native_architecture
 from tklb.diff.rules import Rules, split_path
 from tklb.errors import ProfileInvalid, printable
+from tklb.host.registries.switches import list_markers
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package
 from tklb.profile import builtin
@@ -45,6 +46,7 @@ def read_install_state(
         for path in builtin.OUR_FOLDERS
         if _exists(root, path)
     }
+    known |= {entry.path: entry for entry in list_markers(root)}
     known |= _derive_beyond(root, profile, rules or profile.rules, offered)
     recorded_system = profile.recorded_system_paths()
     recent = frozenset(system) if changed else frozenset(system) - recorded_system

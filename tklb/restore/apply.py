@@ -22,6 +22,7 @@ from tklb.host.accounts import write_accounts
 from tklb.host.apt_sources import add_sources
 from tklb.host.files.space import ensure_room
 from tklb.host.files.write_entry import FileWriter
+from tklb.host.registries.inventory import apply_decisions
 from tklb.host.services import restart
 from tklb.model.callbacks import Progress
 from tklb.model.files import FileEntry
@@ -33,7 +34,12 @@ from tklb.restore.plan.services import NOT_STARTED
 from tklb.restore.remainder import RemainderList
 from tklb.restore.remake import run_commands
 
-PACKAGES = (StepKind.SOURCE, StepKind.INSTALL, StepKind.REMOVE, StepKind.MARK)
+PACKAGES = (
+    StepKind.ARCHITECTURE, StepKind.PRESEED, StepKind.SOURCE, StepKind.INSTALL, StepKind.REMOVE, StepKind.MARK,
+)  # fmt: skip
+DECISIONS = (
+    StepKind.ARCHITECTURE, StepKind.PRESEED, StepKind.DIVERSION, StepKind.STAT_OVERRIDE, StepKind.ALTERNATIVE,
+)  # fmt: skip
 FILES = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
 # before the name in a skipped item
 _PREFIXES: Mapping[StepKind | None, bytes] = {
@@ -45,12 +51,18 @@ _PREFIXES: Mapping[StepKind | None, bytes] = {
 _EVERY = 100  # files between two reports of progress
 # what the log says of the steps of a kind: a verb and a noun
 _WORDS = {
+    StepKind.ARCHITECTURE: ("added", "architecture"),
+    StepKind.PRESEED: ("preseeded", "answer"),
     StepKind.SOURCE: ("added", "apt source file"),
     StepKind.INSTALL: ("installed", "package"),
     StepKind.REMOVE: ("removed", "package"),
     StepKind.MARK: ("marked", "package"),
     StepKind.ACCOUNTS: ("merged", "set of accounts"),
     StepKind.RUN: ("ran", "command"),
+    StepKind.DIVERSION: ("added", "diversion"),
+    StepKind.STAT_OVERRIDE: ("added", "override of owner and mode"),
+    StepKind.ALTERNATIVE: ("set", "alternative"),
+    StepKind.FLAGS: ("set", "flag of a file"),
     StepKind.DATABASE_ACCOUNTS: ("merged accounts of", "database server"),
     StepKind.DATABASE: ("loaded", "database"),
     StepKind.SERVICE: ("restarted", "service"),
@@ -88,10 +100,13 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
         if any(step.kind is StepKind.INSTALL for step in plan.steps):
             run.plan = replan()
             ensure_room(executor.root, folders[0], _list_written(run.plan.steps))
+            run.apply(_select(run.plan.steps, (StepKind.PRESEED,)))  # scripts of packages may have answered otherwise
         run.remainder.note_rest(run.plan.steps)
-        run.apply(_select(run.plan.steps, (StepKind.ACCOUNTS, *FILES)))
-        run.apply(_select(run.plan.steps, (StepKind.RUN,)))
+        run.apply(_select(run.plan.steps, (StepKind.ACCOUNTS, StepKind.DIVERSION, *FILES)))
+        run.apply(_select(run.plan.steps, (StepKind.STAT_OVERRIDE, StepKind.ALTERNATIVE, StepKind.RUN)))
         run.set_folder_times()
+        run.apply(_select(run.plan.steps, (StepKind.FLAGS,)))
+        run.skipped += writer.set_lifted_flags()
         with _sync_in_background():
             run.apply(_select(run.plan.steps, (*DATABASES, StepKind.SERVICE)))
             run.skipped += executor.loader.finish()
@@ -136,6 +151,12 @@ class _Application:
         loader, progress, root = self._executor.loader, self._executor.progress, self._executor.root
         if kind in DATABASES:
             return [skipped for step in batch for skipped in loader.carry_out(step, progress)]
+        if kind is StepKind.FLAGS:
+            missed = {item.item for item in self.skipped}
+            wanted = [step.entry for step in batch if step.entry and step.item not in missed]
+            return [skipped for entry in wanted for skipped in self._writer.set_flags(entry)]
+        if kind in DECISIONS:
+            return apply_decisions(kind, batch, root)
         names = [step.item.decode() for step in batch if kind not in (StepKind.SOURCE, *FILES)]
         progress(f"{kind} {' '.join(names)[:60]}", 0, 0)
         match kind:
@@ -190,6 +211,8 @@ class _Application:
 def apply_file(writer: FileWriter, step: Step) -> tuple[Skipped, ...]:
     """Apply one step on a file; it can be repeated."""
     match step:
+        case Step(kind=StepKind.WRITE, entry=entry, content=content) if entry and content is not None:
+            return writer.write_content(entry, content, step.was)
         case Step(kind=StepKind.DELETE):
             return writer.delete(step.item, step.was)
         case Step(kind=StepKind.LINK, entry=entry, partner=partner) if entry and partner:
@@ -214,7 +237,7 @@ def _describe(kind: StepKind | None, done: Sequence[Step]) -> str:
 
 
 def _written_entry(step: Step) -> FileEntry | None:
-    return step.entry if step.kind is StepKind.WRITE else None
+    return step.entry if step.kind is StepKind.WRITE and step.content is None else None
 
 
 def _select(steps: Iterable[Step], kinds: tuple[StepKind, ...]) -> Iterator[Step]:

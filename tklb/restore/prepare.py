@@ -1,6 +1,7 @@
 """What a plan of a restore is made from: a snapshot, decoded into a private folder, and this machine as it is."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -8,11 +9,13 @@ from pathlib import Path
 
 from tklb.base.fs import fresh_folder, run_lock
 from tklb.config.paths import ROOT
+from tklb.diff.at_jobs import AT_JOBS
 from tklb.errors import TargetDamaged
 from tklb.host.accounts import read_accounts
 from tklb.host.apt_sources import read_source_files
 from tklb.host.dpkg import list_installed
 from tklb.host.files.live_files import LiveFiles
+from tklb.host.registries.inventory import read_registries
 from tklb.model.files import FileEntry
 from tklb.profile.detect import detect_profile
 from tklb.profile.folder import load_profile
@@ -25,6 +28,8 @@ from tklb.restore.source import SnapshotSource
 from tklb.session import TargetSession
 from tklb.snapshot import metadata
 from tklb.snapshot.machine import this_machine
+
+_LARGEST_JOB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ def read_contents(decoded: DecodedSnapshot, dumps: FoundDumps | None = None) -> 
         contents=metadata.read(decoded.metadata),
         manifest=lambda: metadata.read_manifest(decoded.metadata),
         changed_while_read=dict(decoded.source.entry.changed_while_read),
+        at_jobs=_read_at_jobs(decoded.folders),
         base=_read_install_state(decoded.metadata / metadata.PROFILE),
         servers=dumps.servers,
         broken=dumps.broken,
@@ -91,16 +97,33 @@ def read_dumps(decoded: DecodedSnapshot) -> FoundDumps:
 def read_machine(session: TargetSession, files: LiveFiles, dumps: FoundDumps) -> CurrentMachine:
     """Ask this machine for everything that a plan compares with the snapshot."""
     commands, services = read_facts(session.paths.remainder)
+    installed = list_installed(ROOT)
     return CurrentMachine(
         machine=this_machine("", detect_profile(ROOT, session.paths.profiles).id, (), frozenset()),
         accounts=read_accounts(ROOT),
-        packages=list_installed(ROOT),
+        packages=installed,
+        registries=read_registries(ROOT, installed),
         files=files,
         sources=read_source_files(ROOT),
         offers=list_server_features(session.config.databases, dumps),
         remake=commands,
         services=services,
     )
+
+
+def _read_at_jobs(folders: Iterable[Path]) -> dict[bytes, bytes]:
+    """Read the stored jobs of at(1), by path. Follows no link; a job is small."""
+    found = {}
+    for folder in folders:
+        with LiveFiles(os.fsencode(folder)) as stage:
+            paths = [AT_JOBS + b"/" + name for name in stage.names(AT_JOBS)]
+            found.update({path: stage.head(path, _LARGEST_JOB) for path in paths if _is_file(stage, path)})
+    return found
+
+
+def _is_file(stage: LiveFiles, path: bytes) -> bool:
+    entry = stage.entry(path)
+    return entry is not None and entry.kind == "file" and (entry.size or 0) < _LARGEST_JOB
 
 
 def _read_install_state(folder: Path) -> Callable[[bytes], FileEntry | None] | None:

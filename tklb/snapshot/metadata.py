@@ -10,6 +10,7 @@ travels inside every snapshot, at var/lib/tklb/stage:
     packages.local     those of them that no source offers; local-files: the paths in the snapshot because of them
     sources/           the extra apt sources and keyrings, as files below their own paths; sources.mtree lists them
     packaged.mtree     files of packages of which only the metadata differs: no content travels (may be absent)
+    registries/        the owner's part of dpkg's and debconf's registries, in the forms of diff/registries/forms.py
     accounts/          passwd group shadow gshadow subuid subgid
     profile/           the profile that the delta was compared with
     databases.mtree    every file below databases/ with its SHA-256; sqlite: which copy belongs to which file
@@ -31,6 +32,7 @@ from typing import BinaryIO
 from tklb.base.fs import PRIVATE_FILE, file_sha256, private_folder
 from tklb.diff import mtree
 from tklb.diff.packages import format_packages, parse_packages
+from tklb.diff.registries.forms import REGISTRIES, format_registries, parse_registries
 from tklb.errors import TargetDamaged
 from tklb.model.accounts import Accounts
 from tklb.model.files import FileEntry
@@ -48,6 +50,7 @@ _README = """\
 This folder belongs to tklb. The files around it are the files of the machine, decoded by duplicity.
 manifest.mtree lists them with their whole metadata (mtree(5)); `deleted` names what had been removed;
 `packages`, `sources/` and `accounts/` are what they say. All of it is plain text.
+`registries/` has diversions, overrides of owner and mode, alternatives and answers, as Debian's own tools write them.
 `databases/` has the dumps of database servers: each database is a folder with a `load.sql` that the server's own
 client reads from inside that folder. SQLite databases that were in use are in `databases/sqlite/`; `sqlite` says where
 each belongs.
@@ -68,6 +71,8 @@ def write(folder: Path, contents: SnapshotMetadata) -> None:
     _write(folder / "local-files", path_lines(contents.local_files))
     for field in fields(Accounts):
         _write(folder / "accounts" / field.name, _join_lines(getattr(contents.accounts, field.name)))
+    for name, text in format_registries(contents.registries).items():
+        _write(folder / "registries" / name, text)
     _write(folder / "sqlite", _join_lines(mtree.escape(path) + b" " + name.encode() for path, name in contents.copies))
     _write(folder / PACKAGED, mtree.HEADER + b"".join(map(mtree.format_entry, contents.packaged)))
     for source in contents.sources:
@@ -95,6 +100,7 @@ def read(folder: Path) -> SnapshotMetadata:
             local_files=read_paths(folder / "local-files"),
             sources=tuple(_sources(folder)),
             accounts=Accounts(**{field.name: _lines(folder / "accounts" / field.name) for field in fields(Accounts)}),
+            registries=parse_registries({name: _read_optional(folder / "registries" / name) for name in REGISTRIES}),
             copies=read_copies(folder),
             packaged=tuple(read_manifest(folder, PACKAGED)),
         )
@@ -205,6 +211,10 @@ def _join_lines(lines: Iterable[bytes]) -> bytes:
 
 def _lines(path: Path) -> tuple[bytes, ...]:
     return tuple(path.read_bytes().split(b"\n")[:-1])
+
+
+def _read_optional(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def _machine(text: bytes) -> MachineFacts:

@@ -24,8 +24,10 @@ def delta(output: Output, override: tuple[str, ...]) -> int:
     with progress_line(output.progress) as progress:
         found = collect_delta(open_session(read_paths(), now, progress), override)
         if output.json:
-            write_delta_json(found.changes, found.packages, found.native, found.accounts, found.dumps.databases)
+            rest = (found.accounts, found.registries, found.dumps.databases)
+            write_delta_json(found.changes, found.packages, found.native, *rest)
         else:
-            for line in delta_lines(found.changes, found.packages, found.accounts, found.dumps.databases):
+            rest = (found.accounts, found.registries, found.dumps.databases)
+            for line in delta_lines(found.changes, found.packages, *rest):
                 click.echo(line)
     return report_skipped(output, found.list_skipped())

@@ -13,14 +13,27 @@ from tklb.model.accounts import AccountDelta
 from tklb.model.databases import Database
 from tklb.model.files import Change, FileChange
 from tklb.model.packages import PackageDelta
+from tklb.model.registries.decisions import RegistryItem
 
 _SIGNS = {Change.NEW: "+", Change.EDITED: "~", Change.METADATA: "m", Change.DELETED: "-"}
 
+_NOUNS = {
+    "architectures": "architecture",
+    "diversions": "diversion",
+    "stat-overrides": "statoverride",
+    "alternatives": "alternative",
+    "debconf": "answer",
+}
+
 
 def delta_lines(
-    changes: Iterable[FileChange], packages: PackageDelta, accounts: AccountDelta, databases: Iterable[Database]
+    changes: Iterable[FileChange],
+    packages: PackageDelta,
+    accounts: AccountDelta,
+    registries: Iterable[RegistryItem],
+    databases: Iterable[Database],
 ) -> Iterator[str]:
-    """Give the lines for people: files first, then packages, users and groups, databases, then a summary."""
+    """Give the lines for people: files, packages, users and groups, registries, databases, then a summary."""
     counts = dict.fromkeys(Change, 0)
     total = 0
     for change in changes:
@@ -30,6 +43,7 @@ def delta_lines(
         yield f"{_SIGNS[change.change]} {printable(change.path)}" + (f"  {format_size(amount)}" if amount else "")
     yield from _package_lines(packages)
     yield from _account_lines(accounts)
+    yield from (f"+ {_NOUNS[one.registry]} {printable(one.item)}  {one.detail}".rstrip() for one in registries)
     yield from (f"  database {printable(spell_item(d.engine, d.name))}  {format_size(d.bytes)}" for d in databases)
     listed = ", ".join(f"{count} {change}" for change, count in counts.items() if count) or "no changes"
     yield f"files: {listed}, {format_size(total)}"
@@ -40,6 +54,7 @@ def write_delta_json(
     packages: PackageDelta,
     native: str,
     accounts: AccountDelta,
+    registries: Iterable[RegistryItem],
     databases: Iterable[Database],
 ) -> None:
     """Write the JSON object to stdout, the files one by one."""
@@ -51,6 +66,9 @@ def write_delta_json(
     rest = {
         "packages": delta_names(packages, native),
         **account_fields(accounts),
+        "registries": [
+            {"registry": one.registry, **path_fields(one.item, "item"), "detail": one.detail} for one in registries
+        ],
         "databases": [{"engine": d.engine, "name": d.name, "bytes": d.bytes} for d in databases],
     }
     out.write("\n], " + json.dumps(rest)[1:] + "\n")

@@ -9,12 +9,17 @@ import stat
 
 from tklb.base.fs import kind_of_mode
 from tklb.diff.xattrs import is_carried
+from tklb.host.files.flags import FlagReader
 from tklb.host.files.openat import NoFolder, RootedTree, descriptor_path
 from tklb.model.files import FileEntry
 
 
 class LiveFiles(RootedTree):
     """The files below a root as they are. A path that cannot be reached is absent; nothing here raises."""
+
+    def __init__(self, root: bytes) -> None:
+        super().__init__(root)
+        self._flags = FlagReader()
 
     def entry(self, path: bytes) -> FileEntry | None:
         """Give the entry at `path` without digests; None if there is none or it cannot be reached."""
@@ -37,6 +42,7 @@ class LiveFiles(RootedTree):
                 ino=status.st_ino,
                 nlink=status.st_nlink,
                 xattrs=_xattrs(descriptor_path(folder, name)),
+                flags=self._flags.read(folder, name) if kind in ("file", "dir") else None,
             )
         except (OSError, ValueError):
             return None

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from tklb.base.fs import kind_of_mode
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KEPT_OPEN = 64
@@ -117,6 +119,14 @@ def _enter(above: int, names: tuple[bytes, ...], end: int) -> int:
         if exc.errno in (errno.ENOTDIR, errno.ELOOP):
             raise NoFolder(b"/" + b"/".join(names[:end])) from exc
         raise
+
+
+def find_kind(folder: int, name: bytes) -> str | None:
+    """Give the kind of the object `name` in an open folder; None if there is none."""
+    try:
+        return kind_of_mode(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return None
 
 
 def names_of(path: bytes) -> tuple[bytes, ...]:

@@ -17,6 +17,7 @@ from tklb.base.fs import kind_of_mode
 from tklb.diff.rules import Rules
 from tklb.diff.xattrs import is_carried
 from tklb.host.files.digest import digest_with_status
+from tklb.host.files.flags import FlagReader
 from tklb.host.files.readahead import BackgroundReader, is_large, read_in_turn
 from tklb.host.files.walk import Seen, walk
 from tklb.model.files import FileEntry
@@ -118,7 +119,7 @@ class _EarlierScan:
             return None
         if digest and known.kind == "file" and known.sha256 is None:
             return None
-        return bare._replace(sha256=known.sha256, md5=known.md5, xattrs=known.xattrs)
+        return bare._replace(sha256=known.sha256, md5=known.md5, xattrs=known.xattrs, flags=known.flags)
 
 
 class EntryReader:
@@ -128,6 +129,7 @@ class EntryReader:
         self._names = read_owner_names(root)
         self._skipped = skipped
         self._digest = digest
+        self._flags = FlagReader()
         self._home = os.open(".", os.O_PATH | os.O_CLOEXEC)
 
     def close(self) -> None:
@@ -149,7 +151,7 @@ class EntryReader:
         return self._entry(path, kind, status, link)
 
     def complete(self, bare: FileEntry, seen: Seen, digest: Digest | None = None) -> FileEntry:
-        """Add what must be read: extended attributes, and the digest unless `digest` gives it."""
+        """Add what must be read: extended attributes, flags, and the digest unless `digest` gives it."""
         path, status, folder, name = seen
         entry = bare
         if self._digest and bare.kind == "file":
@@ -158,7 +160,8 @@ class EntryReader:
                 entry = self._entry(path, "file", status, None)._replace(sha256=sha256)
             except OSError as exc:
                 self._skip(path, exc)
-        return entry._replace(xattrs=self.xattrs(seen))
+        flags = self._flags.read(folder, name) if bare.kind in ("file", "dir") else None
+        return entry._replace(xattrs=self.xattrs(seen), flags=flags)
 
     def _entry(self, path: bytes, kind: str, status: os.stat_result, link: bytes | None) -> FileEntry:
         is_file = kind == "file"

@@ -1,9 +1,10 @@
-"""The contents of files that wait in a stage: found there and hashed, large ones before their turn.
+"""The contents of files that wait in a stage: found there and hashed, large ones before their turn; and their copies.
 
-Takes stages (private folders) and paths; gives open files and their digests. Changes nothing.
+Takes stages (private folders) and paths; gives open files and their digests. Changes no stage.
 """
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -16,6 +17,8 @@ from tklb.host.files.readahead import BackgroundReader, is_large, read_in_turn
 from tklb.model.files import FileEntry
 
 T = TypeVar("T")
+_CHUNK = 1 << 16
+_BLOCK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +82,28 @@ class StagedContents:
                 self._waiting[entry.path] = replace(content, pending=pending)
                 return entry.path
         return None
+
+
+def copy_content(source: int, target: int, *, holes: bool) -> str:
+    """Copy to the end and give the SHA-256. With `holes`, blocks of zeros become holes."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := os.read(source, _CHUNK):
+        digest.update(chunk)
+        _write_chunk(target, chunk, size, holes=holes)
+        size += len(chunk)
+    os.ftruncate(target, size)
+    return digest.hexdigest()
+
+
+def _write_chunk(target: int, chunk: bytes, offset: int, *, holes: bool) -> None:
+    step = _BLOCK if holes else len(chunk)
+    for start in range(0, len(chunk), step):
+        block = chunk[start : start + step]
+        if not holes or block.count(0) != len(block):
+            _write_all(target, block, offset + start)
+
+
+def _write_all(target: int, block: bytes, offset: int) -> None:
+    while block:
+        written = os.pwrite(target, block, offset)
+        block, offset = block[written:], offset + written

@@ -22,18 +22,18 @@ from typing import Self, TypeVar
 from tklb.base.fs import kind_of_mode
 from tklb.diff.xattrs import CAPABILITY, is_carried
 from tklb.errors import NoSpace
-from tklb.host.files.openat import NoFolder, Place, RootedTree, descriptor_path, names_of
-from tklb.host.files.staged_content import StagedContent, StagedContents
+from tklb.host.files.flags import LiftedFlags, set_flags
+from tklb.host.files.openat import NoFolder, Place, RootedTree, descriptor_path, find_kind, names_of
+from tklb.host.files.staged_content import StagedContent, StagedContents, copy_content
 from tklb.model.files import FileEntry
 from tklb.model.report import Skipped
 
 T = TypeVar("T")
 _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PROTECTED = (errno.EPERM, errno.EACCES)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _OPEN_TO_READ = 0o755
-_CHUNK = 1 << 16
-_BLOCK = 4096
 _NODES = {"fifo": stat.S_IFIFO, "block": stat.S_IFBLK, "char": stat.S_IFCHR}
 _WORDS = {
     errno.EPERM: "not permitted: it or its folder is immutable, or the file system cannot hold it",
@@ -61,6 +61,7 @@ class FileWriter:
         self._problems: list[Skipped] = []
         with ExitStack() as opened:
             self._live = opened.enter_context(RootedTree(root))
+            self._lifted = LiftedFlags(self._live)
             self._contents = opened.enter_context(contextlib.closing(StagedContents(stages)))
             self._opened = opened.pop_all()
 
@@ -83,9 +84,13 @@ class FileWriter:
         """Write `entry` at its path. `was` is the object that it may replace; only then a folder goes."""
         return self._attempt(entry.path, lambda: self._put(entry, was))
 
+    def write_content(self, entry: FileEntry, content: bytes, was: FileEntry | None = None) -> tuple[Skipped, ...]:
+        """Write `entry` as write() does, but with this content and not that of a stage."""
+        return self._attempt(entry.path, lambda: self._put_content(entry, content, was))
+
     def link(self, entry: FileEntry, partner: bytes, was: FileEntry | None = None) -> tuple[Skipped, ...]:
         """Make `entry` a hard link to `partner`; a file of its own, and a note, if that is not possible."""
-        return self._attempt(entry.path, lambda: self._link(entry, partner, was))
+        return self._attempt(entry.path, lambda: self._link(entry, partner, was), partner)
 
     def set_metadata(self, entry: FileEntry, was: FileEntry | None = None) -> tuple[Skipped, ...]:
         """Give the object at its path the metadata of `entry`, except the time of a folder."""
@@ -99,7 +104,24 @@ class FileWriter:
         """Set the mtime of a folder. Call it after all changes in the folder."""
         return self._attempt(path, lambda: _set_time(descriptor_path(self._live.folder(path)), mtime_ns))
 
-    def _attempt(self, path: bytes, action: Callable[[], None]) -> tuple[Skipped, ...]:
+    def set_flags(self, entry: FileEntry) -> tuple[Skipped, ...]:
+        """Give the file or folder the flags of `entry`. Call it after all other changes: nothing can follow."""
+        return self._attempt(entry.path, lambda: set_flags(*self._live.place(entry.path), entry.flags or ""))
+
+    def set_lifted_flags(self) -> tuple[Skipped, ...]:
+        """Set again the flags that had to be lifted for a change, and note where. Call it last."""
+        lifted = self._lifted.take_all()
+        self.notes += [f"lifted chattr +{letters} of {_decode(path)} and set it again" for path, letters in lifted]
+        every = (FileEntry(path, "file", flags=letters) for path, letters in lifted if self._is_there(path))
+        return tuple(skipped for entry in every for skipped in self.set_flags(entry))
+
+    def _is_there(self, path: bytes) -> bool:
+        with contextlib.suppress(OSError):
+            return find_kind(*self._live.place(path)) in ("file", "dir")
+        return False
+
+    def _attempt(self, path: bytes, action: Callable[[], None], partner: bytes | None = None) -> tuple[Skipped, ...]:
+        """Do it; once more if flags were in the way and could be lifted."""
         self._problems = []
         try:
             action()
@@ -110,6 +132,8 @@ class FileWriter:
         except OSError as exc:
             if exc.errno in _FULL:
                 raise NoSpace(path=path, reason=exc.strerror) from exc
+            if exc.errno in _PROTECTED and self._lifted.lift(path, partner):
+                return self._attempt(path, action, partner)
             self._problem(path, _WORDS.get(exc.errno or 0) or exc.strerror or str(exc))
         return tuple(self._problems)
 
@@ -125,7 +149,7 @@ class FileWriter:
     def _make_folder(self, entry: FileEntry, was: FileEntry | None) -> None:
         folder, name = self._parent(entry.path)
         if name != b".":
-            here = _kind_at(folder, name)
+            here = find_kind(folder, name)
             if here not in (None, "dir") and was is not None and here == was.kind:
                 os.unlink(name, dir_fd=folder)
             elif here not in (None, "dir"):
@@ -160,7 +184,7 @@ class FileWriter:
 
     def _make_missing(self, path: bytes) -> None:
         folder, name = self._live.place(path)
-        if _kind_at(folder, name) is None:
+        if find_kind(folder, name) is None:
             os.mkdir(name, 0o700, dir_fd=folder)
             with _open_handle(folder, name, "dir") as handle:
                 os.chmod(descriptor_path(handle), _OPEN_TO_READ)
@@ -168,7 +192,7 @@ class FileWriter:
 
     def _clear(self, folder: int, name: bytes, was: FileEntry | None) -> None:
         """Remove the folder that the plan wants to replace; a rename replaces everything else."""
-        if was is not None and was.kind == "dir" and _kind_at(folder, name) == "dir":
+        if was is not None and was.kind == "dir" and find_kind(folder, name) == "dir":
             os.rmdir(name, dir_fd=folder)
             self._live.forget(was.path)
 
@@ -201,6 +225,12 @@ class FileWriter:
         finally:
             os.close(source)
 
+    def _put_content(self, entry: FileEntry, content: bytes, was: FileEntry | None) -> None:
+        with os.fdopen(os.memfd_create("content"), "w+b", buffering=0) as source:
+            source.write(content)
+            source.seek(0)
+            self._copy(source.fileno(), self._parent(entry.path), entry, was)
+
     def _move(self, content: StagedContent, place: Place, entry: FileEntry, was: FileEntry | None) -> bool:
         """Set the metadata of the staged file and rename it into place; False across file systems."""
         if os.fstat(content.descriptor).st_nlink != 1:
@@ -225,7 +255,7 @@ class FileWriter:
         with _hold_temporary(folder, name) as beside:
             target = os.open(beside, _NEW, 0o600, dir_fd=folder)
             try:
-                _check_digest(_copy_content(source, target, holes=entry.sparse), entry)
+                _check_digest(copy_content(source, target, holes=entry.sparse), entry)
                 self._set_attributes(target, entry)
             finally:
                 os.close(target)
@@ -309,7 +339,7 @@ class FileWriter:
             folder, name = self._live.place(path)
         except FileNotFoundError:
             return
-        here = _kind_at(folder, name)
+        here = find_kind(folder, name)
         if here is not None and was is not None and here != was.kind:
             raise _CannotWrite(f"not deleted: it was a {was.kind} and is now a {here}")
         if here == "dir":
@@ -348,41 +378,9 @@ def _open_handle(folder: int, name: bytes, kind: str) -> Iterator[int]:
         os.close(handle)
 
 
-def _kind_at(folder: int, name: bytes) -> str | None:
-    try:
-        return kind_of_mode(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return None
-
-
 def _check_digest(digest: str, entry: FileEntry) -> None:
     if digest != entry.sha256:
         raise _CannotWrite("its content is not what was recorded")
-
-
-def _copy_content(source: int, target: int, *, holes: bool) -> str:
-    """Copy to the end and give the SHA-256. With `holes`, blocks of zeros become holes."""
-    digest, size = hashlib.sha256(), 0
-    while chunk := os.read(source, _CHUNK):
-        digest.update(chunk)
-        _write_chunk(target, chunk, size, holes=holes)
-        size += len(chunk)
-    os.ftruncate(target, size)
-    return digest.hexdigest()
-
-
-def _write_chunk(target: int, chunk: bytes, offset: int, *, holes: bool) -> None:
-    step = _BLOCK if holes else len(chunk)
-    for start in range(0, len(chunk), step):
-        block = chunk[start : start + step]
-        if not holes or block.count(0) != len(block):
-            _write_all(target, block, offset + start)
-
-
-def _write_all(target: int, block: bytes, offset: int) -> None:
-    while block:
-        written = os.pwrite(target, block, offset)
-        block, offset = block[written:], offset + written
 
 
 def _remove_other_xattrs(path: bytes, wanted: Collection[bytes]) -> None:

@@ -8,9 +8,10 @@ cost no memory.
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from tklb.diff.at_jobs import rewrite_at_job
 from tklb.diff.sqlite_names import LOG_HEAD, SMALLEST_PAGE, is_log, sidecars
 from tklb.errors import printable
 from tklb.model.files import FileEntry
@@ -18,6 +19,7 @@ from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.keep_rules import KeepRule, KeepRules
 from tklb.restore.plan.owners import OwnerMap
+from tklb.restore.plan.registries.flags import FlagPlanner
 from tklb.restore.plan.tally import Tally
 
 _SECOND = 1_000_000_000
@@ -49,7 +51,7 @@ class Present(Protocol):
 
 
 def find_differences(want: FileEntry, have: FileEntry) -> tuple[str, ...]:
-    """Compare the metadata of two entries of one kind. The mtime of a folder does not count."""
+    """Compare the metadata of two entries of one kind. Folders, and links of alternatives, get new times by use."""
     found = []
     if want.uid not in (None, have.uid) or want.gid not in (None, have.gid):
         found.append("owner")
@@ -57,7 +59,8 @@ def find_differences(want: FileEntry, have: FileEntry) -> tuple[str, ...]:
         found.append("mode")
     if want.xattrs is not None and want.xattrs != (have.xattrs or ()):
         found.append("attributes")
-    if want.kind != "dir" and not is_same_time(want.mtime_ns, have.mtime_ns):
+    has_time = want.kind != "dir" and not (want.kind == "link" and want.path.startswith(b"/etc/alternatives/"))
+    if has_time and not is_same_time(want.mtime_ns, have.mtime_ns):
         found.append("time")
     return tuple(found)
 
@@ -91,16 +94,18 @@ class FileInputs:
     changed_while_read: Mapping[bytes, str]
     wanted: Callable[[bytes], bool]  # whether a path is within the limits
     brought_logs: AbstractSet[bytes]  # files of the manifest with the names of SQLite's logs
+    at_jobs: Mapping[bytes, bytes] = field(default_factory=dict)  # contents of the jobs of at(1), by path
     packages_come: bool = False  # packages will be installed, and may bring deleted files back
 
 
 @dataclass(frozen=True, slots=True)
 class FilePlan:
-    """The steps for files. `replaced` are the paths of files of this machine that get other content."""
+    """The steps for files; `flags` come last. `replaced` are the paths of files here that get other content."""
 
     steps: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    flags: tuple[Step, ...] = ()
     replaced: tuple[bytes, ...] = ()
     folder_times: FolderTimes = ()
 
@@ -113,6 +118,7 @@ class FilePlanner:
         self._present = inputs.present
         self._deleted = inputs.deleted
         self._steps: list[Step] = []
+        self._flags = FlagPlanner()
         self._skipped: list[Skipped] = []
         self._warnings: list[str] = []
         self._kept: Tally[KeepRule] = Tally()  # paths that stay, by the rule that keeps them
@@ -143,22 +149,27 @@ class FilePlanner:
             return
         if entry.path in self._inputs.changed_while_read:
             wanted = wanted._replace(sha256=self._inputs.changed_while_read[entry.path], size=None)
+        wanted, content = rewrite_at_job(wanted, self._inputs.at_jobs, self._inputs.ids.gids)
         step = self._step(wanted, have)
-        if step and not self._accept(step):
+        if step and not self._accept(replace(step, content=content) if content else step):
             self._depose(entry.path)
             return
         self._note_folder(wanted, have, step)
+        if wanted.flags and not self._inputs.keep_rules.find_rule(entry.path):
+            self._flags.want(wanted, have, step)
 
     def finish(self) -> FilePlan:
         """Plan the deletions, and give the plan."""
         self._delete(path for path in reversed(self._deleted) if path not in self._back and path not in self._gone)
         for parent in {parent_of(step.item) for step in self._steps} & self._quiet.keys():
             self._times[parent] = self._quiet[parent]
+        self._warnings += self._flags.list_warnings()
         kept = (f"kept: {paths} {rule.reason}" for rule, paths in self._kept.lines())
         return FilePlan(
             steps=tuple(self._steps),
             warnings=(*self._warnings, *kept),
             skipped=tuple(self._skipped),
+            flags=self._flags.steps,
             replaced=tuple(self._replaced),
             folder_times=tuple(sorted(self._times.items(), reverse=True)),
         )
@@ -268,6 +279,7 @@ class FilePlanner:
         if step.kind in (StepKind.WRITE, StepKind.LINK) and step.entry and step.entry.kind == "file":
             self._clear_logs(step.item)
         self._steps.append(step)
+        self._flags.note_step(step)
         if step.kind is StepKind.WRITE and step.was and step.was.kind == "file":
             self._replaced.append(step.item)
         return True
@@ -372,11 +384,6 @@ class FilePlanner:
     def _is_deleted(self, path: bytes) -> bool:
         place = bisect_left(self._deleted, path)
         return place < len(self._deleted) and self._deleted[place] == path
-
-
-def make_link_groups(groups: Iterable[tuple[bytes, ...]]) -> dict[bytes, tuple[bytes, ...]]:
-    """Give every path of the groups with all paths of its group."""
-    return {path: group for group in groups for path in group}
 
 
 def is_plain(path: bytes) -> bool:

@@ -8,6 +8,7 @@ from tklb.model.databases import SavedServer, ServerFeatures
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package, SourceFile
 from tklb.model.plan import RemakeFacts, ServiceFacts
+from tklb.model.registries.decisions import Registries
 from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
 from tklb.restore.plan.files import Present, is_plain
 from tklb.restore.plan.filter import RestoreFilter
@@ -25,6 +26,7 @@ class SnapshotContents:
     changed_while_read: Mapping[bytes, str] = field(
         default_factory=dict
     )  # changed while the backup read it: path, stored SHA-256
+    at_jobs: Mapping[bytes, bytes] = field(default_factory=dict)  # contents of the jobs of at(1), by path
     base: Lookup | None = None  # install state of the backed-up machine's profile, if it is at hand
     servers: tuple[SavedServer, ...] = ()
     broken: frozenset[bytes] = frozenset()  # databases (`mysql:DB`) whose dumps are not whole
@@ -38,6 +40,7 @@ class CurrentMachine:
     accounts: Accounts
     packages: tuple[Package, ...]
     files: Present
+    registries: Registries = Registries()  # with the entries of packages
     sources: tuple[SourceFile, ...] = ()  # all that apt reads its sources from
     offers: Mapping[str, ServerFeatures] = field(default_factory=dict)  # features of the database servers that answer
     remake: RemakeFacts = field(default_factory=RemakeFacts)  # what decides about commands that make caches anew

@@ -6,10 +6,12 @@ packages are installed, the rest is planned again, because their scripts make us
 
 The order, and the reasons:
   1. packages first: their scripts make the system users whose ids win, and files that the delta overwrites;
+     Answers of debconf and foreign architectures come before them;
   2. users and groups: before files, so that no file ever belongs to the number of another user;
   3. files, parents before their contents: owners mapped from the recorded ids, each once;
   4. deletions: after files, when their replacements are in place; a folder after its contents;
      but a log that SQLite would replay into a restored file goes right before that file comes;
+     Diversions come before the files, overrides of owner and mode and alternatives after them, flags last;
   5. commands that make caches and maps of this machine anew: from files that are complete by then, and before the
      programs start that read them;
   6. databases: their servers have users, packages and configuration by then. The servers restart first, because the
@@ -18,7 +20,7 @@ The order, and the reasons:
   7. services last: they start on a complete machine.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tklb.diff.accounts.merge import diff_accounts, merge_accounts
 from tklb.diff.sqlite_names import is_sidecar
@@ -28,13 +30,14 @@ from tklb.model.files import FileEntry
 from tklb.model.plan import Plan, Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.databases import list_items, plan_databases
-from tklb.restore.plan.files import FileInputs, FilePlanner, FolderTimes, is_plain, make_link_groups
+from tklb.restore.plan.files import FileInputs, FilePlanner, FolderTimes, is_plain
 from tklb.restore.plan.filter import RestoreFilter, select_accounts
 from tklb.restore.plan.inputs import CurrentMachine, PlanInputs, SnapshotContents
 from tklb.restore.plan.keep_rules import KeepRules
 from tklb.restore.plan.owners import OwnerMap, OwnerWatch, find_nameless_ids, read_ids
 from tklb.restore.plan.packages import plan_machine_packages, plan_packaged
 from tklb.restore.plan.part import PlanPart, join_parts
+from tklb.restore.plan.registries.decisions import RegistryPlan, plan_registries
 from tklb.restore.plan.remake import plan_remakes
 from tklb.restore.plan.services import find_replaced_links, is_runlevel_link, plan_services
 
@@ -46,7 +49,7 @@ class _ManifestWatch:
 
     def __init__(self, restore: PlanInputs) -> None:
         self._restore = restore
-        self.groups = make_link_groups(restore.saved.contents.hard_links)
+        self.groups = _make_link_groups(restore.saved.contents.hard_links)
         self.unmet: set[bytes] = set()  # items that the user named and the snapshot does not have
         self.standing: set[bytes] = set()  # names of hard links that the restore itself brings back
         self.logs: set[bytes] = set()  # files with the names of SQLite's logs
@@ -76,6 +79,11 @@ class _ManifestWatch:
             self.unmet -= {name for name in self.unmet if path == name or path.startswith(name.rstrip(b"/") + b"/")}
 
 
+def _make_link_groups(groups: Iterable[tuple[bytes, ...]]) -> dict[bytes, tuple[bytes, ...]]:
+    """Give every path with all paths of its group."""
+    return {path: group for group in groups for path in group}
+
+
 def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilter) -> Plan:
     """Plan the restore of `saved` onto `here`. An empty plan means that this machine matches already.
 
@@ -88,12 +96,14 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
     wanted = select_accounts(choice, merge.accounts, here.accounts) if restore.wants("users") else here.accounts
     accounts = _plan_accounts(here.accounts, wanted)
     installs = any(step.kind is StepKind.INSTALL for step in packages.steps)
-    files = PlanPart()
+    files, flags = PlanPart(), PlanPart()
     folder_times: FolderTimes = ()
     if restore.wants("files"):
-        files, folder_times = _plan_files(restore, watch, merge, OwnerWatch(wanted), installs)
+        files, flags, folder_times = _plan_files(restore, watch, merge, OwnerWatch(wanted), installs)
     remakes = plan_remakes(files.steps, here.remake, installs=installs)
-    parts = [_compare_machines(restore), packages, accounts, files, remakes]
+    registries = _plan_registries(restore, merge)
+    before = (registries.before_packages, packages, accounts, registries.before_files)
+    parts = [_compare_machines(restore), *before, files, registries.after_files, remakes, flags]
     servers, services = plan_services(restore, join_parts(parts).steps)
     databases = _plan_databases(restore) if restore.wants("databases") else PlanPart()
     plan = join_parts([*parts, servers, databases, services, _report_rest(restore, merge, accounts, files, watch)])
@@ -143,6 +153,13 @@ def _report_rest(
     return PlanPart(warnings=tuple(warnings), skipped=tuple(skipped))
 
 
+def _plan_registries(restore: PlanInputs, merge: AccountMerge) -> RegistryPlan:
+    if not restore.wants("packages") or restore.choice.is_limited:
+        return RegistryPlan()
+    owned, here = restore.saved.contents.registries, restore.here.registries
+    return plan_registries(owned, here, merge.uid_map, merge.gid_map)
+
+
 # ---------------------------------------------------------------- 2. users and groups
 
 
@@ -168,7 +185,7 @@ def _describe_accounts(here: Accounts, merged: Accounts) -> str:
 
 def _plan_files(
     restore: PlanInputs, watch: _ManifestWatch, merge: AccountMerge, owners: OwnerWatch, installs: bool
-) -> tuple[PlanPart, FolderTimes]:
+) -> tuple[PlanPart, PlanPart, FolderTimes]:
     saved = restore.saved
     inputs = _gather_inputs(restore, watch, merge, installs)
     planner = FilePlanner(inputs)
@@ -191,7 +208,8 @@ def _plan_files(
     )
     skipped = (*plan.skipped, *(Skipped(path, "invalid path") for path in odd))
     packaged = plan_packaged(saved.contents.packaged, inputs)
-    return join_parts((PlanPart(plan.steps, warnings, skipped), packaged)), plan.folder_times
+    files = join_parts((PlanPart(plan.steps, warnings, skipped), packaged))
+    return files, PlanPart(plan.flags), plan.folder_times
 
 
 def _gather_inputs(restore: PlanInputs, watch: _ManifestWatch, merge: AccountMerge, installs: bool) -> FileInputs:
@@ -207,6 +225,7 @@ def _gather_inputs(restore: PlanInputs, watch: _ManifestWatch, merge: AccountMer
         changed_while_read=saved.changed_while_read,
         wanted=restore.wants_path,
         brought_logs=watch.logs,
+        at_jobs=saved.at_jobs,
         packages_come=installs,
     )
 

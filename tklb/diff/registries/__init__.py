@@ -1,0 +1,1 @@
+"""REGISTRIES: their forms as text, and what differs between two machines. Pure."""

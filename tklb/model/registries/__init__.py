@@ -1,0 +1,1 @@
+"""DECISIONS of the owner that registries keep. Frozen values."""

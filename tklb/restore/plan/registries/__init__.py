@@ -1,0 +1,1 @@
+"""DECISIONS and flags that a plan brings back beside the files. Pure."""
