@@ -73,10 +73,8 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
     local = local_packages(ROOT, delta, session.paths.cache)
     local_files = _local_files(session, local, selection)
     registries = select_owned(read_registries(ROOT, here, (package.name for package in packages)))
-    own_files = list_own_files(registries.diversions)
     accounts = _accounts_without(read_accounts(ROOT), selection)
-    accounts_base = _accounts_without(session.profile.accounts(), selection)
-    account_delta = diff_accounts(accounts_base, accounts)
+    account_delta = diff_accounts(_accounts_without(session.profile.accounts(), selection), accounts)
     log.info(
         "collected %s (%d added, %d removed) and accounts (%s added, %d changed)",
         format_count(len(packages), "package"),
@@ -85,7 +83,7 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
         format_count(len(account_delta.users_added), "user"),
         len(account_delta.users_changed),
     )
-    rules = _build_rules(session, (*local_files, *own_files), traces.folders, wanted)
+    rules = _build_rules(session, (*local_files, *list_own_files(registries.diversions)), traces.folders, wanted)
     rules, found = complete_scope(session, ScopeInputs(rules, selection, accounts, account_delta))
     return MachineState(
         overrides=tuple(wanted),
