@@ -20,13 +20,14 @@ def deb(
     scripts: Mapping[str, str] | None = None,
     fields: str = "",
     templates: str = "",
+    architecture: str = "all",
 ) -> Path:
     """Make a package; every file of it below /etc that is named in `conffiles` is one. `templates` are debconf's."""
     tree = folder / "build" / f"{name}-{version}"
     control = tree / "DEBIAN"
     control.mkdir(parents=True)
     (control / "control").write_text(
-        f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: A <a@example.org>\n"
+        f"Package: {name}\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: A <a@example.org>\n"
         f"{fields}Description: {name}\n"
     )
     sums = []
@@ -46,7 +47,7 @@ def deb(
     for script, text in (scripts or {}).items():
         (control / script).write_text(f"#!/bin/sh\n{text}\n")
         (control / script).chmod(0o755)
-    made = folder / f"{name}_{version}_all.deb"
+    made = folder / f"{name}_{version}_{architecture}.deb"
     subprocess.run(["dpkg-deb", "--root-owner-group", "--build", tree, made], check=True, stdout=subprocess.DEVNULL)
     return made
 
@@ -61,3 +62,32 @@ def index(folder: Path) -> None:
         stanzas.append(f"{control}Filename: ./{made.name}\nSize: {len(content)}\nSHA256: {digest}\n")
     (folder / "Packages").write_text("\n".join(stanzas))
     (folder / "Packages.gz").write_bytes(gzip.compress((folder / "Packages").read_bytes()))
+
+
+def suite(top: Path, name: str, pool: Path, architectures: tuple[str, ...], *, automatic: bool = True) -> None:
+    """Publish the packages of a pool as a suite, for `deb [trusted=yes] URI NAME main`; `pool` is below `top`.
+
+    From a suite that is not automatic, as backports are, apt takes nothing by itself.
+    """
+    stanzas: dict[str, list[str]] = {architecture: [] for architecture in architectures}
+    for made in sorted(pool.glob("*.deb")):
+        control = subprocess.run(["dpkg-deb", "-f", made], check=True, capture_output=True, text=True).stdout
+        content = made.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        stanza = f"{control}Filename: {made.relative_to(top)}\nSize: {len(content)}\nSHA256: {digest}\n"
+        own = made.stem.rpartition("_")[2]
+        for architecture in architectures:
+            stanzas[architecture] += [stanza] if own in ("all", architecture) else []
+    digests = []
+    for architecture, texts in stanzas.items():
+        index = top / "dists" / name / "main" / f"binary-{architecture}" / "Packages"
+        index.parent.mkdir(parents=True)
+        index.write_text("\n".join(texts))
+        content = index.read_bytes()
+        path = index.relative_to(top / "dists" / name)
+        digests.append(f" {hashlib.sha256(content).hexdigest()} {len(content)} {path}\n")
+    flag = "" if automatic else "NotAutomatic: yes\nButAutomaticUpgrades: yes\n"
+    (top / "dists" / name / "Release").write_text(
+        f"Origin: Own\nSuite: {name}\nCodename: {name}\nComponents: main\nArchitectures: {' '.join(architectures)}\n"
+        f"Date: Wed, 01 Jan 2025 00:00:00 UTC\n{flag}SHA256:\n{''.join(digests)}"
+    )

@@ -18,9 +18,12 @@ PRINTED = """
 import json, sys
 from pathlib import Path
 from tklb.errors import TklbError
-from tklb.model.packages import PackageDelta, SourceFile
+from tklb.model.packages import PackageDelta, PackageOrder, SourceFile
 from tklb.model.report import Skipped
-from tklb.host import apt, apt_sources, dpkg, services
+from tklb.host import dpkg, services
+from tklb.host.apt import command as apt, install as apt_install, offers, source_files
+def install(names, **more):
+    return apt_install.install([PackageOrder(name, **more) for name in names]).skipped
 def plain(value):
     if isinstance(value, Skipped):
         return [value.item, value.reason]
@@ -84,7 +87,7 @@ def state(box: Appliance, name: str) -> str:
 
 def test_what_can_be_had_is_installed_and_the_rest_is_named_with_the_reason(box: Appliance) -> None:
     names = ["good-a", "bad-pre", "no-way", "unheard-of", "rm -rf /", "evicts", "good-b", "nano-"]
-    left = ask(box, f"apt.install({names})")
+    left = ask(box, f"install({names})")
     reasons = dict(left)
     assert sorted(reasons) == sorted(f"package:{name}" for name in names if not name.startswith("good"))
     assert reasons["package:unheard-of"] == reasons["package:rm -rf /"] == "no package source offers it"
@@ -93,16 +96,16 @@ def test_what_can_be_had_is_installed_and_the_rest_is_named_with_the_reason(box:
 
 
 def test_a_package_whose_script_fails_does_not_stop_the_others(box: Appliance) -> None:
-    left = ask(box, "apt.install(['bad-post', 'good-a', 'needs-good-a'])")
+    left = ask(box, "install(['bad-post', 'good-a', 'needs-good-a'])")
     assert [item for item, _ in left] == ["package:bad-post"]
     assert [state(box, name) for name in ("good-a", "needs-good-a")] == ["ii", "ii"]
-    name, message = ask(box, "apt.install(['good-b'])")
+    name, message = ask(box, "install(['good-b'])")
     assert (name, "bad-post" in message) == ("PackagesFailed", True)
 
 
 def test_no_prompt_can_hang_an_installation(box: Appliance) -> None:
     (box.root / "etc/has.conf").write_text("the owner's\n")
-    assert ask(box, "apt.install(['asks', 'has-conf'])") == []
+    assert ask(box, "install(['asks', 'has-conf'])") == []
     assert (box.root / "etc/has.conf").read_text() == "the owner's\n"
 
 
@@ -110,7 +113,7 @@ def test_services_do_not_start_while_packages_come_in(box: Appliance) -> None:
     policy = box.root / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 0\n")
     policy.chmod(0o755)
-    assert ask(box, "apt.install(['has-service'])") == []
+    assert ask(box, "install(['has-service'])") == []
     assert box.run(["cat", "/run/has-service"], check=False).stdout == ""
     assert policy.read_text() == "#!/bin/sh\nexit 0\n"
     assert ask(box, "services.restart(['has-service', 'absent', '../../evil'])") == [
@@ -139,20 +142,20 @@ def test_a_policy_left_by_a_killed_run_is_taken_away(box: Appliance) -> None:
     policy.write_text("#!/bin/sh\nexit 0\n")
     box.run(["python3", "-c", code], env={"PYTHONPATH": "/src", "PYTHONDONTWRITEBYTECODE": "1"})
     assert "exit 101" in policy.read_text()
-    assert ask(box, "apt.install(['good-a'])") == []
+    assert ask(box, "install(['good-a'])") == []
     assert policy.read_text() == "#!/bin/sh\nexit 0\n"
 
 
 def test_marks_are_set_as_wanted(box: Appliance) -> None:
     marks = "[('good-a', True, False), ('good-b', False, True), ('absent', False, True)]"
-    assert ask(box, f"(apt.install(['good-a', 'good-b']), apt.mark({marks}))") == [[], []]
+    assert ask(box, f"(install(['good-a', 'good-b']), apt.mark({marks}))") == [[], []]
     found = {words[0]: words[3:] for words in ask(box, "dpkg.list_installed()")}
     assert (found["good-a"], found["good-b"]) == ([True, False], [False, True])
     assert box.run(["apt-mark", "showhold"]).stdout.split() == ["good-b"]
 
 
 def test_a_removal_that_would_take_others_along_is_not_carried_out(box: Appliance) -> None:
-    ask(box, "apt.install(['needs-good-a', 'good-b'])")
+    ask(box, "install(['needs-good-a', 'good-b'])")
     assert ask(box, "apt.remove(['good-a', 'good-b', 'absent'])") == [
         ["package:good-a", "others would go with it: needs-good-a"]
     ]
@@ -162,7 +165,7 @@ def test_a_removal_that_would_take_others_along_is_not_carried_out(box: Applianc
 
 def test_a_held_package_here_is_left_alone(box: Appliance) -> None:
     box.run(["apt-mark", "hold", "nano"])
-    assert [item for item, _ in ask(box, "apt.install(['evicts', 'good-a'])")] == ["package:evicts"]
+    assert [item for item, _ in ask(box, "install(['evicts', 'good-a'])")] == ["package:evicts"]
     assert state(box, "nano") == "hi"
 
 
@@ -170,18 +173,18 @@ def test_a_failing_source_is_a_warning(box: Appliance) -> None:
     (box.root / "etc/apt/sources.list.d/gone.list").write_text("deb [trusted=yes] file:/nowhere ./\n")
     warnings = ask(box, "apt.update()")
     assert any("/nowhere" in warning for warning in warnings)
-    assert ask(box, "apt.install(['good-a'])") == []
+    assert ask(box, "install(['good-a'])") == []
 
 
 def test_a_dpkg_that_was_interrupted_is_refused(box: Appliance) -> None:
     (box.root / "var/lib/dpkg/updates/0001").write_text("Package: nano\n")
-    assert ask(box, "apt.install(['good-a'])")[0] == "PackagesFailed"
+    assert ask(box, "install(['good-a'])")[0] == "PackagesFailed"
 
 
 def test_a_package_from_a_file_is_told_from_one_that_a_source_offers(box: Appliance) -> None:
     box.run(["apt-get", "install", "-qy", "good-a", "/archive/outside/from-a-file_1_all.deb"])
     wanted = "PackageDelta(tuple(p for p in dpkg.list_installed() if p.name in ('good-a', 'from-a-file')))"
-    call = f"[apt.local_packages(b'/', {wanted}, Path('/tmp/cache')) for _ in (1, 2)]"
+    call = f"[offers.find_origins(b'/', dpkg.list_installed(), {wanted}, Path('/tmp/cache')).local for _ in (1, 2)]"
     assert ask(box, call) == [["from-a-file"], ["from-a-file"]]
     (box.root / "etc/apt/sources.list").write_text("")  # nothing is offered, so nothing can be told
     assert ask(box, call) == [[], []]
@@ -206,7 +209,7 @@ def test_the_owners_sources_travel_and_debians_own_stay(box: Appliance) -> None:
     found = {
         path: (content, mode)
         for path, content, mode in ask(
-            box, "[(f.path, f.content.decode('latin-1'), f.mode) for f in apt_sources.read_extra_sources()]"
+            box, "[(f.path, f.content.decode('latin-1'), f.mode) for f in source_files.read_extra_sources()]"
         )
     }
     assert sorted(found) == [
@@ -222,11 +225,11 @@ def test_the_owners_sources_travel_and_debians_own_stay(box: Appliance) -> None:
 
 def test_source_files_are_put_in_place_whole(box: Appliance) -> None:
     file = "SourceFile(b'/etc/apt/keyrings/new/k.gpg', b'key', 0o644)"
-    assert ask(box, f"apt_sources.add_sources(b'/', [{file}])") == []
+    assert ask(box, f"source_files.add_sources(b'/', [{file}])") == []
     assert (box.root / "etc/apt/keyrings/new/k.gpg").read_bytes() == b"key"
     box.run(["ln", "-s", "/tmp", "/etc/apt/evil"])
     evil = "SourceFile(b'/etc/apt/evil/k.gpg', b'key', 0o644)"
-    assert ask(box, f"apt_sources.add_sources(b'/', [{evil}])") == [["/etc/apt/evil/k.gpg", "its folder is a link"]]
+    assert ask(box, f"source_files.add_sources(b'/', [{evil}])") == [["/etc/apt/evil/k.gpg", "its folder is a link"]]
 
 
 def test_the_lock_of_another_apt_is_waited_for(box: Appliance) -> None:
@@ -237,6 +240,6 @@ def test_the_lock_of_another_apt_is_waited_for(box: Appliance) -> None:
     holder = box.popen(["python3", "-c", hold], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     holder.stdout.readline()
-    assert ask(box, "apt.install(['good-a'])") == []
+    assert ask(box, "install(['good-a'])") == []
     holder.wait()
     holder.stdout.close()

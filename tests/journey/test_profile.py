@@ -18,7 +18,7 @@ from tklb.diff.rules import Rule
 from tklb.errors import ProfileInvalid
 from tklb.host import dpkg
 from tklb.host.accounts import read_accounts
-from tklb.host.apt_sources import read_extra_sources
+from tklb.host.apt.source_files import read_extra_sources
 from tklb.host.files.digest import file_digest
 from tklb.host.files.scan import scan
 from tklb.model.accounts import AccountDelta, Accounts

@@ -1,6 +1,5 @@
-"""The packages form, the difference of two package sets, and what of it is carried to another machine."""
+"""The packages form, and the difference of two package sets."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ from tklb.diff.packages import (
     label,
     native_architecture,
     parse_packages,
-    plan_packages,
-    select,
 )
 from tklb.model.packages import Package, PackageDelta
 
@@ -137,59 +134,3 @@ def test_kernels_boot_loaders_and_hardware_packages_stay_with_their_machine(name
 @pytest.mark.parametrize("name", (CASES / "carried.txt").read_text().split())
 def test_other_packages_are_carried_over(name: str) -> None:
     assert is_bound_to_machine(name) is None
-
-
-def test_only_what_is_missing_is_installed_with_the_marks_it_had() -> None:
-    delta = PackageDelta(added=(package("acl", held=True), package("libz", auto=True), package("zsh", auto=True)))
-    plan = plan_packages(delta, (package("zsh", "9"),), "amd64")
-    assert plan.install == ("acl", "libz")
-    assert plan.marks == (("acl", False, True), ("libz", True, False), ("zsh", True, False))
-
-
-def test_removed_and_upgraded_packages_are_not_carried_out() -> None:
-    delta = PackageDelta(
-        removed=(package("nano"), package("gone")), upgraded=((package("vim", "1"), package("vim", "2")),)
-    )
-    plan = plan_packages(delta, (package("nano"), package("vim", "1")), "amd64")
-    assert (plan.install, plan.marks, plan.removals) == ((), (), ("nano",))
-
-
-def test_a_new_mark_on_a_package_of_the_profile_is_carried_over() -> None:
-    delta = PackageDelta(marked=((package("nano"), package("nano", held=True)),))
-    assert plan_packages(delta, (package("nano"),), "amd64").marks == (("nano", False, True),)
-    assert plan_packages(delta, (), "amd64").marks == ()
-
-
-def test_what_stays_behind_is_named_with_the_reason() -> None:
-    delta = PackageDelta(added=(package("grub-pc"), package("ourtool"), package("zsh")))
-    plan = plan_packages(delta, (), "amd64", frozenset({"ourtool"}))
-    assert plan.install == ("zsh",)
-    assert plan.bound == (("grub-pc", "a boot loader"),)
-    assert [(item.item, item.reason.split()[-1]) for item in plan.left_out] == [(b"package:ourtool", "files")]
-
-
-def test_native_packages_of_another_architecture_come_as_native_ones() -> None:
-    delta = PackageDelta(added=(package("acl", architecture="arm64"), package("libc6", architecture="armhf")))
-    plan = plan_packages(delta, (package("dpkg"),), "arm64")
-    assert plan.install == ("acl", "libc6:armhf")
-
-
-@given(SETS, SETS, SETS)
-def test_a_second_restore_of_packages_has_nothing_to_do(
-    base: tuple[Package, ...], now: tuple[Package, ...], here: tuple[Package, ...]
-) -> None:
-    delta = diff_packages(base, now)
-    plan = plan_packages(delta, here, "amd64")
-    marks = {name: (auto, held) for name, auto, held in plan.marks}
-    after = {label(p, "amd64"): p for p in here}
-    after |= {label(p, "amd64"): p for p in delta.added if label(p, "amd64") in plan.install}
-    left = tuple(
-        replace(p, auto=auto, held=held) for n, p in after.items() for auto, held in [marks.get(n, (p.auto, p.held))]
-    )
-    again = plan_packages(delta, left, "amd64")
-    assert (again.install, again.marks) == ((), ())
-
-
-def test_a_delta_can_be_cut_down_to_chosen_names() -> None:
-    delta = diff_packages((package("a-a"), package("b-b")), (package("b-b", "2"), package("c-c")))
-    assert select(delta, lambda name: name == "c-c") == PackageDelta(added=(package("c-c"),))

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tklb.diff.apt_sources import PackageSource, extra_sources, is_for_release, parse_stanzas, plan_sources
+from tklb.diff.apt_sources import PackageSource, extra_sources, parse_stanzas
 from tklb.model.packages import SourceFile
+from tklb.restore.plan.packages.sources import SourcePlan, find_support, is_for_release, plan_sources
 
 OWN = b"deb http://ftp.xy.debian.org/debian bookworm main\n"
 DOCKER = b"deb [arch=amd64 signed-by=/etc/apt/keyrings/docker.asc] https://d.example.com/linux/debian bookworm stable\n"
@@ -20,6 +21,12 @@ Signed-By:
  mQENBE
  -----END PGP PUBLIC KEY BLOCK-----
 """
+
+
+def plan_of(
+    carried: list[SourceFile], present: list[SourceFile], here: str = "debian-12", there: str = "debian-12"
+) -> SourcePlan:
+    return plan_sources(carried, present, there=there, here=here)
 
 
 def file(content: bytes, name: bytes = b"sources.list.d/x.list") -> SourceFile:
@@ -110,7 +117,7 @@ def test_a_suite_fits_where_it_names_this_release_or_none(suite: str, place: str
 
 def test_sources_of_another_release_stay_away_and_are_named() -> None:
     nodistro = file(b"deb https://node.example.org/20 nodistro main\n", b"sources.list.d/node.list")
-    plan = plan_sources([file(DOCKER), nodistro], [], "debian-13")
+    plan = plan_of([file(DOCKER), nodistro], [], "debian-13")
     assert plan.add == (nodistro,)
     assert [(item.item, "bookworm" in item.reason) for item in plan.skipped] == [
         (b"/etc/apt/sources.list.d/x.list", True)
@@ -121,12 +128,107 @@ def test_what_the_machine_has_already_is_not_added() -> None:
     key = SourceFile(b"/etc/apt/keyrings/docker.asc", b"key", 0o644)
     other_key = SourceFile(b"/etc/apt/keyrings/docker.asc", b"older", 0o644)
     same_elsewhere = file(OWN + DOCKER, b"sources.list")
-    assert plan_sources([file(DOCKER), key], [same_elsewhere, key], "debian-12").add == ()
-    assert plan_sources([key], [other_key], "debian-12").add == (key,)
+    assert plan_of([file(DOCKER), key], [same_elsewhere, key]).add == ()
+    assert plan_of([key], [other_key]).add == (key,)
 
 
 @given(st.text(alphabet="deb \t[]=htp:/.#\nTypesURISu- ,", max_size=200), st.sampled_from([b"x.list", b"x.sources"]))
 def test_no_content_makes_the_reader_fail(text: str, name: bytes) -> None:
     source = file(text.encode(), b"sources.list.d/" + name)
     extra_sources([source], "debian-12")
-    plan_sources([source], [source], "debian-12")
+    plan_of([source], [source])
+
+
+# ---------------------------------------------------------------- the same release, and sources of this machine
+
+DEBIAN_HERE = file(
+    b"Types: deb\nURIs: http://ftp.debian.org/debian\nSuites: bookworm bookworm-updates\nComponents: main\n"
+    b"Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
+    b"sources.list.d/debian.sources",
+)
+
+
+@pytest.mark.parametrize("suite", ["jammy", "focal", "noble", "stable", "trixie", "sid", "bookworm/updates", "./"])
+def test_any_suite_that_worked_there_works_on_the_same_release(suite: str) -> None:
+    source = file(f"deb [trusted=yes] https://vendor.example.org/apt {suite} main\n".encode())
+    assert plan_of([source], [DEBIAN_HERE]) == SourcePlan((source,))
+    assert plan_of([source], [DEBIAN_HERE], "ubuntu-24.04", "ubuntu-24.04") == SourcePlan((source,))
+
+
+def test_another_suite_of_debian_comes_on_the_same_release() -> None:
+    (carried,) = extra_sources(
+        [file(b"deb http://ftp.debian.org/debian stable main\n", b"sources.list.d/y.list")], "debian-12"
+    )
+    assert plan_of([carried], [DEBIAN_HERE]).skipped == ()
+    assert plan_of([carried], [DEBIAN_HERE], "debian-13").add == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Types: deb\nURIs: https://nexus.example.org/repository/debian-proxy\nSuites: bookworm\nComponents: main\n",
+        b"Types: deb\nURIs: mirror+file:/etc/apt/mirrors/ours.list\nSuites: bookworm\nComponents: main\n",
+        DEBIAN_HERE.content + b"Enabled: no\n",
+    ],
+)
+def test_debians_own_file_here_is_never_overwritten(content: bytes) -> None:
+    edited = SourceFile(DEBIAN_HERE.path, content, 0o644)
+    plan = plan_of(list(extra_sources([edited], "debian-12")), [DEBIAN_HERE])
+    assert DEBIAN_HERE.path not in {source.path for source in plan.add}
+    offers = {offer for source in plan.add for one in parse_stanzas(source) for offer in one.offers}
+    assert offers == {offer for one in parse_stanzas(edited) for offer in one.offers}
+
+
+def test_a_file_here_that_offers_more_stays_and_the_rest_comes_beside_it() -> None:
+    ours = file(DOCKER, b"sources.list.d/vendor.list")
+    theirs = file(b"deb https://other.example.org/apt ./\n", b"sources.list.d/vendor.list")
+    (added,) = plan_of([ours], [theirs]).add
+    assert added.path == b"/etc/apt/sources.list.d/tklb-restored-vendor.list"
+    assert parse_stanzas(added) == parse_stanzas(ours)
+    assert plan_of([ours], [theirs, added]).add == ()
+
+
+def test_a_newer_form_of_the_same_file_replaces_it() -> None:
+    more = file(DOCKER + b"deb https://more.example.org ./\n")
+    assert plan_of([more], [file(DOCKER)]).add == (more,)
+
+
+def test_a_mirror_list_of_debian_is_debians_own() -> None:
+    cloud = file(
+        b"Types: deb\nURIs: mirror+file:///etc/apt/mirrors/debian.list\nSuites: bookworm\nComponents: main\n",
+        b"sources.list.d/debian.sources",
+    )
+    mirrors = SourceFile(b"/etc/apt/mirrors/debian.list", b"# near\nhttps://ftp.xy.debian.org/debian\n", 0o644)
+    assert extra_sources([cloud, mirrors], "debian-12") == ()
+    assert plan_of([cloud, mirrors], [DEBIAN_HERE]).add == (mirrors,)
+
+
+def test_one_suite_of_one_archive_has_one_keyring() -> None:
+    for there, here in (
+        ("", DEBIAN_HERE.content),
+        ("[signed-by=/a.gpg] ", DEBIAN_HERE.content),
+        ("[signed-by=/a.gpg arch=amd64] ", OWN),
+    ):
+        contrib = file(f"deb {there}http://ftp.debian.org/debian bookworm contrib\n".encode())
+        base = SourceFile(b"/etc/apt/sources.list.d/own." + (b"list" if here == OWN else b"sources"), here, 0o644)
+        base = SourceFile(base.path, base.content.replace(b"ftp.xy.", b"ftp."), 0o644)
+        (added,) = plan_of([contrib], [base]).add
+        (stanza,), own = parse_stanzas(added), parse_stanzas(base)
+        assert stanza.words("signed-by") == own[0].words("signed-by")
+        assert ("arch=amd64" in stanza.text()) == ("arch" in there)
+
+
+def test_files_that_sources_lean_on_come_before_them_and_only_if_they_differ() -> None:
+    leaned_on = [
+        SourceFile(b"/etc/apt/apt.conf.d/80proxy", b"Acquire::http::Proxy", 0o644),
+        SourceFile(b"/etc/hosts", b"10.0.0.1 nexus", 0o644),
+        SourceFile(b"/usr/local/share/ca-certificates/x.crt", b"pem", 0o644),
+        SourceFile(b"/usr/share/keyrings/k.gpg", b"key", 0o644),
+    ]
+    source = file(b"deb [signed-by=/usr/share/keyrings/k.gpg] https://nexus.example.org ./\n")
+    plan = plan_of([source, *leaned_on], [DEBIAN_HERE])
+    assert plan.add == (*leaned_on, source)
+    assert plan_of([source, *leaned_on], [source, *leaned_on]).add == ()
+    assert find_support([source, *leaned_on]) == {file.path for file in leaned_on[:3]}
+    limited = plan_sources([source, *leaned_on], [], there="x", here="x", wanted=lambda path: path != b"/etc/hosts")
+    assert leaned_on[1] not in limited.add

@@ -14,24 +14,25 @@ from tklb.config.paths import ROOT
 from tklb.diff import mtree
 from tklb.diff.accounts.merge import diff_accounts
 from tklb.diff.files import compare
-from tklb.diff.packages import diff_packages
+from tklb.diff.packages import diff_packages, label, native_architecture
 from tklb.diff.registries.difference import select_owned
 from tklb.diff.rules import Override, Rules, Selection, parse_override
 from tklb.errors import ConfigInvalid, UsageWrong
 from tklb.host.accounts import read_accounts
-from tklb.host.apt import local_packages
+from tklb.host.apt.offers import PackageOrigins, find_origins
 from tklb.host.dpkg import list_installed, listed_files
 from tklb.host.files.digest import file_digest
 from tklb.host.files.scan import scan
 from tklb.host.mounts import is_within
 from tklb.host.own_traces import OwnTraces, read_own_traces
+from tklb.host.package_relations import find_needs_of, read_relations
 from tklb.host.registries.diversions import list_own_files
 from tklb.host.registries.inventory import read_registries
 from tklb.model.accounts import AccountDelta, Accounts
 from tklb.model.files import FileChange, FileEntry
-from tklb.model.packages import Package, PackageDelta
+from tklb.model.packages import Package, PackageDelta, PackageHistory
 from tklb.model.registries.decisions import Registries
-from tklb.model.report import FoundScope, SkippedItems
+from tklb.model.report import FoundScope, Skipped, SkippedItems
 from tklb.profile.state import read_install_state
 from tklb.session import Session
 from tklb.snapshot import metadata
@@ -54,6 +55,8 @@ class MachineState:
     local: frozenset[str]  # packages that no source offers
     local_files: tuple[bytes, ...]  # their files: nothing else brings them back, so they count wherever they lie
     registries: Registries  # what the owner decided in them
+    history: PackageHistory
+    unmet: tuple[Skipped, ...]  # packages that overrides name and that are not installed
     accounts: Accounts
     account_delta: AccountDelta
     found: FoundScope  # what `rules` include beyond profile and overrides
@@ -67,22 +70,16 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
     wanted = [*_read_overrides(session), *map(parse_override, overrides)]
     selection = Selection(wanted)
     here, traces = list_installed(ROOT), read_own_traces(ROOT)
-    base = _packages_without(session.profile.packages(), selection)
+    base = _base_without(session.profile.packages(), selection)
     packages = _packages_without(_leave_out_brought(here, base, traces, selection), selection)
     delta = diff_packages(base, packages)
-    local = local_packages(ROOT, delta, session.paths.cache)
+    origins = find_origins(ROOT, packages, delta, session.paths.cache)
+    local = frozenset(origins.local)
     local_files = _local_files(session, local, selection)
     registries = select_owned(read_registries(ROOT, here, (package.name for package in packages)))
     accounts = _accounts_without(read_accounts(ROOT), selection)
     account_delta = diff_accounts(_accounts_without(session.profile.accounts(), selection), accounts)
-    log.info(
-        "collected %s (%d added, %d removed) and accounts (%s added, %d changed)",
-        format_count(len(packages), "package"),
-        len(delta.added),
-        len(delta.removed),
-        format_count(len(account_delta.users_added), "user"),
-        len(account_delta.users_changed),
-    )
+    _log_counts(packages, delta, account_delta)
     rules = _build_rules(session, (*local_files, *list_own_files(registries.diversions)), traces.folders, wanted)
     rules, found = complete_scope(session, ScopeInputs(rules, selection, accounts, account_delta))
     return MachineState(
@@ -95,6 +92,8 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
         local=local,
         local_files=local_files,
         registries=registries,
+        history=_describe_history(packages, origins),
+        unmet=tuple(_find_unmet(wanted, here)),
         accounts=accounts,
         account_delta=account_delta,
         found=found,
@@ -178,8 +177,39 @@ def _local_files(session: Session, local: frozenset[str], selection: Selection) 
     return tuple(sorted(path for path in found if selection.says("path", path) is not False))
 
 
+def _log_counts(packages: tuple[Package, ...], delta: PackageDelta, account_delta: AccountDelta) -> None:
+    log.info(
+        "collected %s (%d added, %d removed) and accounts (%s added, %d changed)",
+        format_count(len(packages), "package"),
+        len(delta.added),
+        len(delta.removed),
+        format_count(len(account_delta.users_added), "user"),
+        len(account_delta.users_changed),
+    )
+
+
+def _describe_history(packages: tuple[Package, ...], origins: PackageOrigins) -> PackageHistory:
+    relations, native = read_relations(ROOT), native_architecture(packages)
+    automatic = {label(package, native) for package in packages if package.auto}
+    needed = find_needs_of(origins.local, relations) & automatic
+    return PackageHistory(relations, tuple(sorted(needed)), origins.newer)
+
+
 def _packages_without(packages: tuple[Package, ...], selection: Selection) -> tuple[Package, ...]:
     return tuple(package for package in packages if selection.says("package", package.name.encode()) is not False)
+
+
+def _base_without(packages: tuple[Package, ...], selection: Selection) -> tuple[Package, ...]:
+    """Give the packages of the install state that no override names: one that it includes counts as added."""
+    return tuple(package for package in packages if selection.says("package", package.name.encode()) is None)
+
+
+def _find_unmet(overrides: Iterable[Override], packages: tuple[Package, ...]) -> Iterator[Skipped]:
+    names = [package.name.encode() for package in packages]
+    for override in (one for one in overrides if one.kind == "package" and one.include):
+        only = Selection([override])
+        if not any(only.says("package", name) for name in names):
+            yield Skipped(b"package:" + override.value, "an override names it, and it is not installed")
 
 
 def _accounts_without(accounts: Accounts, selection: Selection) -> Accounts:

@@ -21,10 +21,11 @@ from tklb.base.fs import PRIVATE_FILE, replace_file, report_full_disk
 from tklb.base.measure import Stopwatch, format_size
 from tklb.config.paths import ROOT
 from tklb.diff import mtree
-from tklb.host.apt_sources import read_extra_sources
+from tklb.host.apt.source_files import read_extra_sources
 from tklb.model.accounts import Accounts
 from tklb.model.callbacks import Progress
 from tklb.model.files import Change, FileChange, FileEntry
+from tklb.model.packages import PackageHistory
 from tklb.model.registries.decisions import Registries
 from tklb.model.report import Skipped, SkippedItems
 from tklb.model.snapshot_metadata import SnapshotMetadata
@@ -84,7 +85,8 @@ def write_metadata(session: Session, state: MachineState, folder: Path, job: Met
         metadata.write_key_history(folder, format_history(history))
         shutil.copytree(session.profile.folder, folder / metadata.PROFILE)
         dump_bytes = metadata.write_dumps_listing(folder, job.last)
-    return DeltaTotals(files, dumps, dump_bytes, (*skipped, *dumps.skipped))
+    unmet = state.unmet if "packages" in job.parts else ()
+    return DeltaTotals(files, dumps, dump_bytes, (*skipped, *unmet, *dumps.skipped))
 
 
 def _describe(session: Session, state: MachineState, files: DeltaFiles, parts: frozenset[str]) -> SnapshotMetadata:
@@ -97,6 +99,7 @@ def _describe(session: Session, state: MachineState, files: DeltaFiles, parts: f
         packages_base=state.packages_base if has_packages else (),
         local=tuple(sorted(state.local)) if has_packages else (),
         local_files=state.local_files,
+        history=state.history if has_packages else PackageHistory(),
         sources=read_extra_sources(ROOT) if has_packages else (),
         accounts=state.accounts if "users" in parts else Accounts(),
         registries=state.registries if has_packages else Registries(),

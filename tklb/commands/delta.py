@@ -33,7 +33,8 @@ class MachineDelta:
 
 def collect_delta(session: Session, overrides: Iterable[str] = ()) -> MachineDelta:
     """Raises UsageWrong for a malformed override, ConfigInvalid for one of the configuration."""
-    state, skipped = collect_state(session, overrides), SkippedItems()
+    state = collect_state(session, overrides)
+    skipped = SkippedItems(state.unmet)
     return MachineDelta(
         changes=stream_changes(session, state, skipped),
         packages=state.package_delta,

@@ -74,7 +74,7 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
         contents = read_contents(decoded, dumps)
 
         def plan_now() -> Plan:
-            plan = make_plan(contents, read_machine(session, files, dumps), chosen)
+            plan = make_plan(contents, read_machine(session, files, dumps, contents), chosen)
             log.info("planned %s", _count_steps(plan))
             ledger = tuple(f"the ledger: {problem}" for problem in decoded.source.problems)
             return replace(plan, warnings=(*ledger, *plan.warnings))

@@ -1,4 +1,4 @@
-"""Package sources: which of a machine travel in a snapshot, and which another machine gets.
+"""Package sources: how they read, and which of a machine travel in a snapshot.
 
 Takes the contents of apt's source files, one-line and deb822 (sources.list(5)); gives files to carry over. Pure.
 Every machine has Debian's own `main` of its release, so this stays. All other sources travel; those that are in one
@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tklb.model.packages import SourceFile
-from tklb.model.report import Skipped
 
 SOURCES = b"/etc/apt/sources.list"
 SOURCE_FOLDER = b"/etc/apt/sources.list.d/"
 RESTORED = SOURCE_FOLDER + b"tklb-restored"  # .list and .sources
+AUTHORITIES = b"/usr/local/share/ca-certificates/"
 
 CODENAMES: Mapping[str, str] = {
     "debian-10": "buster",
@@ -28,7 +28,6 @@ CODENAMES: Mapping[str, str] = {
     "ubuntu-24.04": "noble",
     "ubuntu-26.04": "resolute",
 }
-_MOVING = ("oldstable", "stable", "testing")  # of Debian's own archive: another release on another day
 _ONE_LINE = re.compile(r"(deb|deb-src)\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)((?:\s+[^\s#]+)*)\s*(?:#.*)?")
 _DEBIAN = re.compile(r"https?://([a-z0-9.-]+\.debian\.org(:\d+)?/.*|[^/]+/debian(-security)?)", re.IGNORECASE)
 _OWN_KEYRING = re.compile(r"/usr/share/keyrings/debian-archive-[a-z0-9.-]+")
@@ -49,6 +48,7 @@ class Stanza:
 
     fields: Mapping[str, str]
     is_line: bool
+    places: tuple[str, ...] = ()  # its URIs, with those in a mirror list in place of the list
 
     def words(self, name: str) -> tuple[str, ...]:
         return tuple(self.fields.get(name, "").split())
@@ -57,13 +57,13 @@ class Stanza:
     def is_debian(self) -> bool:
         """Whether it is Debian's own archive or a mirror of it."""
         signed = self.words("signed-by")
-        return all(map(_DEBIAN.fullmatch, (uri.rstrip("/") for uri in self.words("uris")))) and all(
-            map(_OWN_KEYRING.fullmatch, signed)
-        )
+        are_mirrors = all(_DEBIAN.fullmatch(uri.rstrip("/")) or uri.startswith("mirror+") for uri in self.places)
+        is_unknown = any(uri.startswith("mirror+") for uri in self.places)  # a list that cannot be read
+        return are_mirrors and (bool(signed) or not is_unknown) and all(map(_OWN_KEYRING.fullmatch, signed))
 
     @property
     def offers(self) -> frozenset[PackageSource]:
-        places = {_name_archive(uri) if self.is_debian else uri.rstrip("/") for uri in self.words("uris")}
+        places = {_name_archive(uri) if self.is_debian else uri.rstrip("/") for uri in self.places}
         return frozenset(
             PackageSource(kind, place, suite, component)
             for kind in self.words("types")
@@ -81,6 +81,18 @@ class Stanza:
         changed = {"suites": " ".join(suites), "components": " ".join(components)}
         return replace(self, fields={**self.fields, **changed})
 
+    def sign_by(self, other: "Stanza") -> "Stanza":
+        """Take the keyring of another stanza: apt refuses two for one suite of one archive."""
+        signed = other.fields.get("signed-by", "")
+        if self.is_line and "BEGIN" in signed:  # a key that only a stanza can have in itself
+            return self
+        kept = [word for word in self.fields.get("options", "").split() if not word.startswith("signed-by=")]
+        if self.is_line:
+            words = [*kept, *([f"signed-by={','.join(signed.split())}"] if signed else ())]
+            return replace(self, fields={**self.fields, "signed-by": signed, "options": " ".join(words)})
+        fields = {name: value for name, value in self.fields.items() if name != "signed-by"}
+        return replace(self, fields=fields | ({"signed-by": signed} if signed else {}))
+
     def text(self) -> str:
         if not self.is_line:
             return "".join(f"{name.title()}: {value}\n" for name, value in self.fields.items()) + "\n"
@@ -93,14 +105,31 @@ def _name_archive(uri: str) -> str:
     return "debian-security" if uri.rstrip("/").endswith("debian-security") else "debian"
 
 
-def parse_stanzas(source: SourceFile) -> tuple[Stanza, ...]:
-    """Read the stanzas of a source file. Disabled, commented and malformed ones and CDs are left out."""
+def parse_stanzas(source: SourceFile, lists: Mapping[bytes, str] | None = None) -> tuple[Stanza, ...]:
+    """Read the stanzas of a source file. Disabled, commented and malformed ones and CDs are left out.
+
+    `lists` are the contents of mirror lists by path.
+    """
     text = source.content.decode("utf-8", "replace")
     if source.path.endswith(b".sources"):
         found = map(_parse_deb822, re.split(r"\n\s*\n", re.sub(r"^#.*\n?", "", text, flags=re.MULTILINE)))
     else:
         found = map(_parse_line, text.split("\n"))
-    return tuple(stanza for stanza in found if stanza is not None and "cdrom:" not in stanza.fields["uris"])
+    known = (stanza for stanza in found if stanza is not None and "cdrom:" not in stanza.fields["uris"])
+    return tuple(replace(stanza, places=tuple(_resolve(stanza, lists or {}))) for stanza in known)
+
+
+def _resolve(stanza: Stanza, lists: Mapping[bytes, str]) -> Iterator[str]:
+    for uri in stanza.words("uris"):
+        listed = lists.get(name_mirror_list(uri), "")
+        mirrors = [line.split()[0] for line in listed.splitlines() if line.strip() and not line.startswith("#")]
+        yield from mirrors or [uri]
+
+
+def name_mirror_list(uri: str) -> bytes:
+    """Give the path of a mirror list on this machine (apt-transport-mirror(1)); b"" for any other URI."""
+    match = re.fullmatch(r"mirror\+file:(?://)?(/\S+)", uri)
+    return match[1].encode() if match else b""
 
 
 def _parse_line(line: str) -> Stanza | None:
@@ -138,15 +167,26 @@ def is_source(path: bytes) -> bool:
     return path == SOURCES or (path.startswith(SOURCE_FOLDER) and path.endswith((b".list", b".sources")))
 
 
+def is_authority(path: bytes) -> bool:
+    """Whether it is a certificate of a private CA, as update-ca-certificates(8) reads it."""
+    return path.startswith(AUTHORITIES) and path.endswith(b".crt")
+
+
+def read_mirror_lists(files: Iterable[SourceFile]) -> dict[bytes, str]:
+    return {file.path: file.content.decode("utf-8", "replace") for file in files if not is_source(file.path)}
+
+
 def extra_sources(files: Iterable[SourceFile], release: str) -> tuple[SourceFile, ...]:
-    """Give the source files that travel from a machine of that release. Sorted by path.
+    """Give the source files that travel from a machine of that release. `files` may have mirror lists. Sorted by path.
 
     A file without Debian's own sources travels as it is; of the others only the extra stanzas travel.
     """
     codename = CODENAMES.get(release, "")
     carried, lines, blocks = [], [], []
-    for source in files:
-        every = parse_stanzas(source)
+    every_file = tuple(files)
+    lists = read_mirror_lists(every_file)
+    for source in filter(lambda file: is_source(file.path), every_file):
+        every = parse_stanzas(source, lists)
         extra = [part for stanza in every for part in _select_extra(stanza, codename)]
         if extra == list(every) and source.path != SOURCES:  # a disabled one too
             carried.append(source)
@@ -174,45 +214,3 @@ def _select_extra(stanza: Stanza, codename: str) -> Iterator[Stanza]:
         yield stanza
     elif other:
         yield stanza.limit_to(other, components)
-
-
-# ---------------------------------------------------------------- for the restore
-
-
-@dataclass(frozen=True, slots=True)
-class SourcePlan:
-    add: tuple[SourceFile, ...] = ()
-    skipped: tuple[Skipped, ...] = ()
-
-
-def plan_sources(carried: Iterable[SourceFile], present: Iterable[SourceFile], release: str) -> SourcePlan:
-    """Select the carried files that a machine of `release` gets, which has `present` already.
-
-    A source of another release would mix the two releases, so it is skipped; one that names no release is added.
-    Keyrings, preferences and logins are added if they are not there yet.
-    """
-    here = {source.path: source for source in present}
-    offered = frozenset[PackageSource]().union(
-        *(part.offers for source in here.values() for part in _parse_parts(source))
-    )
-    add, skipped = [], []
-    for source in carried:
-        wanted = frozenset[PackageSource]().union(*(part.offers for part in _parse_parts(source)))
-        foreign = sorted({offer.suite for offer in wanted if not is_for_release(offer, release)})
-        if foreign:
-            skipped.append(Skipped(source.path, f"it is a package source for another release: {' '.join(foreign)}"))
-        elif here.get(source.path) != source and not (wanted and wanted <= offered):
-            add.append(source)
-    return SourcePlan(tuple(add), tuple(skipped))
-
-
-def _parse_parts(source: SourceFile) -> tuple[Stanza, ...]:
-    return parse_stanzas(source) if is_source(source.path) else ()
-
-
-def is_for_release(offer: PackageSource, release: str) -> bool:
-    """Whether a suite is for a release: it has the codename of the release, or of none."""
-    name = re.split(r"[-/]", offer.suite)[0]
-    if offer.place in ("debian", "debian-security") and name in _MOVING:
-        return False
-    return name not in CODENAMES.values() or name == CODENAMES.get(release)

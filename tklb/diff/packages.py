@@ -1,16 +1,16 @@
-"""Packages that the owner added, removed or changed, and the plan for them on another machine.
+"""Packages that the owner added, removed or changed, those that stay with their machine, and the order of versions.
 
-Takes sets of installed packages; gives a PackageDelta or a PackagePlan. Pure. A package has its name as key; one of a
+Takes sets of installed packages; gives a PackageDelta. Pure. A package has its name as key; one of a
 foreign architecture is `name:architecture`, as dpkg prints it.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from functools import cmp_to_key
+from itertools import zip_longest
 
 from tklb.model.packages import Package, PackageDelta
-from tklb.model.report import Skipped
 
 # Debian Policy 5.6.1, 5.6.7 and 5.6.12, and the underscore that dpkg still takes.
 NAME = re.compile(r"[a-z0-9][a-z0-9+._-]+")
@@ -24,7 +24,7 @@ _BOUND_TO_THE_MACHINE = {
     "a kernel": (
         r"linux-(image|headers|modules|kbuild|support|compiler|config|base|generic|virtual|buildinfo|tools)(-.*)?",
         r"(pve|proxmox|raspberrypi|raspi)-(kernel|headers|firmware|bootloader)(-.*)?",
-        r".*-(modules|kmod)-[0-9].*",
+        r".*-(modules|kmod)-[0-9][0-9.]*-[0-9].*",
         r".*-dkms",
         r"(initramfs-tools|dracut|tiny-initramfs)(-.*)?",
     ),
@@ -151,67 +151,55 @@ def delta_names(delta: PackageDelta, native: str) -> Mapping[str, object]:
     }
 
 
-def select(delta: PackageDelta, wanted: Callable[[str], bool]) -> PackageDelta:
-    """Give the part of a delta whose names are wanted."""
-    return PackageDelta(
-        tuple(package for package in delta.added if wanted(package.name)),
-        tuple(package for package in delta.removed if wanted(package.name)),
-        tuple(pair for pair in delta.upgraded if wanted(pair[1].name)),
-        tuple(pair for pair in delta.marked if wanted(pair[1].name)),
-    )
+# ---------------------------------------------------------------- versions
+
+_PARTS = re.compile(r"([^0-9]*)([0-9]*)")
+Part = tuple[tuple[int, ...], tuple[int, str]]  # order of the signs before a number, and the number
+_END: Part = ((0,), (0, ""))
 
 
-# ---------------------------------------------------------------- for the restore
+def compare_versions(one: str, other: str) -> int:
+    """Give -1, 0 or 1 as `one` is older than `other`, equal to it or newer: deb-version(7), as dpkg compares."""
+    texts = zip(_split_version(one), _split_version(other), strict=True)
+    parts = (pair for left, right in texts for pair in zip_longest(_order(left), _order(right), fillvalue=_END))
+    different = next((pair for pair in parts if pair[0] != pair[1]), (_END, _END))
+    return (different[0] > different[1]) - (different[0] < different[1])
 
 
-@dataclass(frozen=True, slots=True)
-class PackagePlan:
-    """The steps of a restore for packages. Names in the form of apt (`name` or `name:architecture`), sorted."""
-
-    install: tuple[str, ...] = ()  # missing here; the sources of this machine decide the version
-    marks: tuple[tuple[str, bool, bool], ...] = ()  # name, auto, held: as on the backed-up machine
-    removals: tuple[str, ...] = ()  # installed here, removed there: shown, and removed only on request
-    bound: tuple[tuple[str, str], ...] = ()  # name and reason why it stays with its machine, such as a kernel
-    left_out: tuple[Skipped, ...] = ()  # packages that no source offers
+def _split_version(version: str) -> tuple[str, str, str]:
+    """Give epoch, upstream version and revision. An absent epoch or revision counts as 0."""
+    epoch, colon, rest = version.partition(":")
+    rest = rest if colon else version
+    upstream, hyphen, revision = rest.rpartition("-")
+    return epoch if colon else "0", upstream if hyphen else rest, revision if hyphen else "0"
 
 
-def plan_packages(
-    delta: PackageDelta, present: tuple[Package, ...], native: str, unavailable: frozenset[str] = frozenset()
-) -> PackagePlan:
-    """Plan how to bring `delta` onto a machine where `present` is installed.
+def _order(text: str) -> list[Part]:
+    return [(_order_signs(signs), _order_number(number)) for signs, number in _PARTS.findall(text)]
 
-    `native` is the architecture of the backed-up machine: its native packages are this machine's native ones.
-    `unavailable` are labels that no source offered there; their files travel as files.
+
+def _order_signs(signs: str) -> tuple[int, ...]:
+    """Letters come before other signs, and `~` comes before the end."""
+    return (*(-1 if sign == "~" else ord(sign) + (0 if sign.isalpha() else 256) for sign in signs), 0)
+
+
+def _order_number(number: str) -> tuple[int, str]:
+    digits = number.lstrip("0")
+    return len(digits), digits
+
+
+def choose_version(wanted: str, offered: Iterable[str], candidate: str, *, held: bool) -> str | None:
+    """Give the offered version to ask apt for; None if its candidate is right, or if none is better.
+
+    `wanted` is the version on the backed-up machine. A held package comes in that very version. Any other one is not to
+    become older: if the candidate is older, the next newer version is chosen, such as one of backports.
     """
-    here = {label(package, native_architecture(present) or native): package for package in present}
-    wanted = {label(package, native): package for package in _list_owner_choices(delta)}
-    added = {label(package, native) for package in delta.added}
-    bound = {name: why for name, package in wanted.items() if (why := is_bound_to_machine(package.name))}
-    install = sorted((added & wanted.keys()) - here.keys() - bound.keys() - unavailable)
-    removed = {label(package, native) for package in delta.removed if not is_bound_to_machine(package.name)}
-    return PackagePlan(
-        install=tuple(install),
-        marks=tuple(
-            (name, package.auto, package.held)
-            for name, package in sorted(wanted.items())
-            if name not in bound and _marks_differ(package, here.get(name), name in install)
-        ),
-        removals=tuple(sorted(removed & here.keys())),
-        bound=tuple((name, why) for name, why in sorted(bound.items()) if name in added and name not in here),
-        left_out=tuple(
-            Skipped(f"package:{name}".encode(), "no package source offers it; its files are restored as files")
-            for name in sorted((added & unavailable) - here.keys() - bound.keys())
-        ),
-    )
-
-
-def _list_owner_choices(delta: PackageDelta) -> Iterable[Package]:
-    """Give the packages whose marks the owner chose: added ones, and those with changed marks."""
-    yield from delta.added
-    yield from (now for base, now in (*delta.upgraded, *delta.marked) if _marks(base) != _marks(now))
-
-
-def _marks_differ(wanted: Package, here: Package | None, installing: bool) -> bool:
-    if here is None:
-        return installing
-    return _marks(wanted) != _marks(here)
+    versions = set(offered)
+    if not wanted or wanted == candidate:
+        return None
+    if held and wanted in versions:
+        return wanted
+    if candidate and compare_versions(candidate, wanted) >= 0:
+        return None
+    newer = (version for version in versions if compare_versions(version, wanted) >= 0)
+    return min(newer, key=cmp_to_key(compare_versions), default=None)

@@ -29,6 +29,9 @@ class DpkgRecord(NamedTuple):
     relations: bytes  # Pre-Depends and Depends, as written
     provides: bytes
     conffiles: tuple[tuple[bytes, str, bool], ...]  # path, MD5 as shipped ("" unknown), obsolete
+    conflicts: bytes  # Conflicts and Breaks, as written
+    source: str  # name of the source package
+    essential: bool  # dpkg or apt refuse to remove it
 
 
 def list_installed(root: bytes = b"/") -> tuple[Package, ...]:
@@ -53,6 +56,9 @@ def read_status(root: bytes = b"/") -> Iterator[DpkgRecord]:
             b",".join(filter(None, (_field(stanza, key) for key in (b"Pre-Depends", b"Depends")))),
             _field(stanza, b"Provides"),
             tuple(_parse_conffiles(stanza)),
+            b",".join(filter(None, (_field(stanza, key) for key in (b"Conflicts", b"Breaks")))),
+            _field(stanza, b"Source").decode("utf-8", "replace").partition(" ")[0] or name,
+            any(_field(stanza, key) == b"yes" for key in (b"Essential", b"Protected", b"Important")),
         )
 
 

@@ -1,6 +1,8 @@
 """Packages and the files of the package manager that travel with them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,3 +36,44 @@ class SourceFile:
     content: bytes
     mode: int
     mtime_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackageRelations:
+    """The packages that a package names in its relations, real and virtual ones.
+
+    A conflict with some versions only is left out, because apt ends it by an upgrade.
+    """
+
+    provides: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()  # Conflicts and Breaks
+    needs: tuple[str, ...] = ()  # Pre-Depends and Depends, with all alternatives
+    source: str = ""
+    is_essential: bool = False  # dpkg or apt refuse to remove it
+
+
+class PackageOffer(NamedTuple):
+    """What the package sources of this machine offer of a package."""
+
+    versions: tuple[str, ...] = ()
+    candidate: str = ""  # the version that apt would install; "" if none
+
+
+@dataclass(frozen=True, slots=True)
+class PackageHistory:
+    """More facts about the packages of a backed-up machine. Names are labels."""
+
+    relations: Mapping[str, PackageRelations] | None = None  # None in old snapshots: they are not known
+    needed_by_local: tuple[str, ...] = ()  # came automatically, for packages that no source offers
+    newer: tuple[str, ...] = ()  # newer than what apt would choose there, such as those of backports
+
+
+@dataclass(frozen=True, slots=True)
+class PackageOrder:
+    """A package that apt is to install on this machine."""
+
+    label: str
+    version: str = ""  # on the backed-up machine; "" if it is not known
+    held: bool = False  # there, so it comes in that version if a source offers it
+    replaces: tuple[str, ...] = ()  # labels of packages here that exclude it and may go for it
+    is_optional: bool = False  # came automatically on another release, which may lack it

@@ -7,7 +7,7 @@ from enum import StrEnum
 from tklb.model.accounts import AccountMerge
 from tklb.model.databases import DatabaseLoad
 from tklb.model.files import FileEntry
-from tklb.model.packages import Package
+from tklb.model.packages import Package, PackageOrder, SourceFile
 from tklb.model.registries.decisions import AlternativeGroup, Answer, Diversion, StatOverride
 from tklb.model.report import Skipped
 
@@ -24,6 +24,7 @@ class StepKind(StrEnum):
     PRESEED = "preseed-answer"
     SOURCE = "add-source"
     INSTALL = "install-package"
+    REPLACE = "replace-package"
     REMOVE = "remove-package"
     MARK = "mark-package"
     ACCOUNTS = "merge-accounts"
@@ -39,6 +40,9 @@ class StepKind(StrEnum):
     DATABASE_ACCOUNTS = "merge-database-accounts"
     DATABASE = "load-database"
     SERVICE = "restart-service"
+
+
+COMING = (StepKind.INSTALL, StepKind.REPLACE)  # steps that bring a package
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ class Step:
     was: FileEntry | None = None  # files: what stood there when the plan was made
     partner: bytes | None = None  # LINK: the path it becomes another name of
     package: Package | None = None
+    order: PackageOrder | None = None  # INSTALL, REPLACE: what apt is asked for
+    source: SourceFile | None = None  # SOURCE: what the file will contain
     load: DatabaseLoad | None = None
     command: Command | None = None
     decision: AlternativeGroup | Answer | Diversion | StatOverride | None = None

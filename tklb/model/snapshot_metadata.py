@@ -1,10 +1,10 @@
 """The metadata that travels inside a snapshot, as values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tklb.model.accounts import Accounts
 from tklb.model.files import FileEntry
-from tklb.model.packages import Package, SourceFile
+from tklb.model.packages import Package, PackageHistory, SourceFile
 from tklb.model.registries.decisions import Registries
 
 SQLITE_COPIES = "sqlite"
@@ -38,6 +38,7 @@ class SnapshotMetadata:
     packages_base: tuple[Package, ...] = ()
     local: tuple[str, ...] = ()  # labels of packages that no source offers
     local_files: tuple[bytes, ...] = ()  # their files, which are taken wherever they lie
+    history: PackageHistory = field(default_factory=PackageHistory)
     sources: tuple[SourceFile, ...] = ()
     accounts: Accounts = Accounts()
     packaged: tuple[FileEntry, ...] = ()  # files of packages whose mode, owner or attributes differ, without content

@@ -17,33 +17,33 @@ from threading import Thread
 from tklb.base.measure import Stopwatch, format_count, format_size
 from tklb.databases.load import DatabaseLoader
 from tklb.errors import printable
-from tklb.host import apt
 from tklb.host.accounts import write_accounts
-from tklb.host.apt_sources import add_sources
+from tklb.host.apt import command as apt
 from tklb.host.files.space import ensure_room
 from tklb.host.files.write_entry import FileWriter
 from tklb.host.registries.inventory import apply_decisions
 from tklb.host.services import restart
 from tklb.model.callbacks import Progress
 from tklb.model.files import FileEntry
-from tklb.model.plan import Plan, Step, StepKind
+from tklb.model.plan import COMING, Plan, Step, StepKind
 from tklb.model.report import Report, Skipped
+from tklb.restore.apply_packages import carry_out_installs, carry_out_removals, carry_out_sources, check_apt
 from tklb.restore.plan.databases import DATABASES
 from tklb.restore.plan.inputs import SnapshotContents
 from tklb.restore.plan.services import NOT_STARTED
 from tklb.restore.remainder import RemainderList
 from tklb.restore.remake import run_commands
 
-PACKAGES = (
-    StepKind.ARCHITECTURE, StepKind.PRESEED, StepKind.SOURCE, StepKind.INSTALL, StepKind.REMOVE, StepKind.MARK,
-)  # fmt: skip
+SOURCES = (StepKind.ARCHITECTURE, StepKind.PRESEED, StepKind.SOURCE)
 DECISIONS = (
     StepKind.ARCHITECTURE, StepKind.PRESEED, StepKind.DIVERSION, StepKind.STAT_OVERRIDE, StepKind.ALTERNATIVE,
 )  # fmt: skip
+BEFORE_FILES = (StepKind.ACCOUNTS, StepKind.DIVERSION)
 FILES = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
 # before the name in a skipped item
 _PREFIXES: Mapping[StepKind | None, bytes] = {
     **dict.fromkeys((StepKind.INSTALL, StepKind.REMOVE, StepKind.MARK), b"package:"),
+    StepKind.ARCHITECTURE: b"architecture:",
     StepKind.RUN: b"command:",
     StepKind.SERVICE: b"service:",
     None: b"",
@@ -96,13 +96,23 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
     with FileWriter(executor.root, folders) as writer:
         run = _Application(plan, saved, writer, executor)
         run.remainder.note_packages(plan.steps)
-        run.apply(_select(plan.steps, PACKAGES))
-        if any(step.kind is StepKind.INSTALL for step in plan.steps):
+        run.apply(_select(plan.steps, SOURCES))
+        failed = run.install(list(_select(plan.steps, COMING)))
+        if not failed:
+            run.apply(_select(plan.steps, (StepKind.REMOVE, StepKind.MARK)))
+        if any(step.kind in (StepKind.SOURCE, *COMING) for step in plan.steps):
             run.plan = replan()
             ensure_room(executor.root, folders[0], _list_written(run.plan.steps))
             run.apply(_select(run.plan.steps, (StepKind.PRESEED,)))  # scripts of packages may have answered otherwise
         run.remainder.note_rest(run.plan.steps)
-        run.apply(_select(run.plan.steps, (StepKind.ACCOUNTS, StepKind.DIVERSION, *FILES)))
+        run.apply(_select(run.plan.steps, (*BEFORE_FILES, *FILES)))
+        if failed:  # now that the files are there
+            run.install(failed, is_last=True)
+            run.apply(_select(plan.steps, (StepKind.REMOVE, StepKind.MARK)))
+            run.plan = replan()
+            run.remainder.note_rest(run.plan.steps)
+            run.apply(_select(run.plan.steps, (*BEFORE_FILES, *FILES)))
+        run.skipped += check_apt(run.plan.steps, executor.root)
         run.apply(_select(run.plan.steps, (StepKind.STAT_OVERRIDE, StepKind.ALTERNATIVE, StepKind.RUN)))
         run.set_folder_times()
         run.apply(_select(run.plan.steps, (StepKind.FLAGS,)))
@@ -134,7 +144,26 @@ class _Application:
         self.remainder = RemainderList(executor.remainder)
         self._saved, self._writer, self._executor = saved, writer, executor
         self._done: list[str] = []
-        self._warnings: list[str] = []
+        self._of_packages: tuple[str, ...] = ()  # warnings of the last installation
+        self._failed: list[str] = []  # packages that it did not bring
+
+    def install(self, steps: Sequence[Step], *, is_last: bool = False) -> Sequence[Step]:
+        """Install and replace packages; give the steps that failed. They are skipped only the last time."""
+        if not steps:
+            return ()
+        watch = Stopwatch()
+        self._executor.progress("installing packages", 0, 0)
+        result = carry_out_installs(steps, self._executor.root, again=is_last)
+        self._of_packages = result.warnings
+        missed = {item.item.removeprefix(b"package:") for item in result.skipped}
+        done = [step for step in steps if step.item not in missed]
+        self._done += [f"{step.kind} {printable(step.item)}" for step in done]
+        log.info("%s in %.1f s", _describe(StepKind.INSTALL, done), watch.seconds)
+        failed = [step for step in steps if step.item in missed]
+        if is_last or not failed:
+            self.skipped += result.skipped
+            self._failed = [step.item.decode() for step in failed]
+        return failed
 
     def apply(self, steps: Iterable[Step]) -> None:
         """Apply steps: neighbours of one kind together, files one by one."""
@@ -161,13 +190,9 @@ class _Application:
         progress(f"{kind} {' '.join(names)[:60]}", 0, 0)
         match kind:
             case StepKind.SOURCE:
-                files = {source.path: source for source in self._saved.contents.sources}
-                return add_sources(root, [files[step.item] for step in batch])
-            case StepKind.INSTALL:
-                self._warnings += apt.update(root)
-                return apt.install(names, root)
+                return carry_out_sources(batch, list(_select(self.plan.steps, COMING)), root)
             case StepKind.REMOVE:
-                return apt.remove(names, root)
+                return carry_out_removals(names, self._failed, self._saved.contents.history.relations, root)
             case StepKind.MARK:
                 packages = [step.package for step in batch if step.package]
                 return apt.mark([(package.name, package.auto, package.held) for package in packages], root)
@@ -201,11 +226,14 @@ class _Application:
         warnings = (
             *shown,
             *self.plan.warnings,
-            *self._warnings,
+            *self._of_packages,
             *self._writer.notes,
             *self._executor.loader.notes,
         )
-        return Report(tuple(self._done), (*self.plan.skipped, *self.skipped), tuple(dict.fromkeys(warnings)))
+        named = {item.item for item in self.skipped}  # with the reason of today
+        planned = (item for item in self.plan.skipped if item.item not in named)
+        skipped = dict.fromkeys((*planned, *self.skipped))
+        return Report(tuple(self._done), tuple(skipped), tuple(dict.fromkeys(warnings)))
 
 
 def apply_file(writer: FileWriter, step: Step) -> tuple[Skipped, ...]:

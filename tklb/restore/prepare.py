@@ -12,16 +12,18 @@ from tklb.config.paths import ROOT
 from tklb.diff.at_jobs import AT_JOBS
 from tklb.errors import TargetDamaged
 from tklb.host.accounts import read_accounts
-from tklb.host.apt_sources import read_source_files
-from tklb.host.dpkg import list_installed
+from tklb.host.apt.offers import find_offers
+from tklb.host.apt.source_files import read_source_files
+from tklb.host.dpkg import list_installed, list_unfinished
 from tklb.host.files.live_files import LiveFiles
+from tklb.host.package_relations import read_relations
 from tklb.host.registries.inventory import read_registries
 from tklb.model.files import FileEntry
 from tklb.profile.detect import detect_profile
 from tklb.profile.folder import load_profile
 from tklb.restore.decode import decode
 from tklb.restore.dumps import FoundDumps, find_dumps, list_server_features, place_copies
-from tklb.restore.plan.inputs import CurrentMachine, SnapshotContents
+from tklb.restore.plan.inputs import CurrentMachine, PackageState, SnapshotContents
 from tklb.restore.remake import read_facts
 from tklb.restore.select import select_snapshot
 from tklb.restore.source import SnapshotSource
@@ -94,8 +96,11 @@ def read_dumps(decoded: DecodedSnapshot) -> FoundDumps:
     return find_dumps(decoded.folders, decoded.source.entry.stage)
 
 
-def read_machine(session: TargetSession, files: LiveFiles, dumps: FoundDumps) -> CurrentMachine:
-    """Ask this machine for everything that a plan compares with the snapshot."""
+def read_machine(
+    session: TargetSession, files: LiveFiles, dumps: FoundDumps, contents: SnapshotContents
+) -> CurrentMachine:
+    """Ask this machine for everything that a plan compares with the contents of the snapshot."""
+    carried = (source.path for source in contents.contents.sources)
     commands, services = read_facts(session.paths.remainder)
     installed = list_installed(ROOT)
     return CurrentMachine(
@@ -104,10 +109,15 @@ def read_machine(session: TargetSession, files: LiveFiles, dumps: FoundDumps) ->
         packages=installed,
         registries=read_registries(ROOT, installed),
         files=files,
-        sources=read_source_files(ROOT),
+        sources=read_source_files(ROOT, carried),
         offers=list_server_features(session.config.databases, dumps),
         remake=commands,
         services=services,
+        package_state=PackageState(
+            relations=read_relations(ROOT),
+            unfinished=list_unfinished(ROOT),
+            find_offers=lambda labels: find_offers(ROOT, labels),
+        ),
     )
 
 

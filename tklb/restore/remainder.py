@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tklb.base.json import read_state, write_state
-from tklb.model.plan import Command, Step, StepKind
+from tklb.model.plan import COMING, Command, Step, StepKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class RemainderList:
 
     def note_packages(self, steps: Iterable[Step]) -> None:
         """Remember packages before they are installed."""
-        names = {step.item.decode().partition(":")[0] for step in steps if step.kind is StepKind.INSTALL}
+        names = {step.item.decode().partition(":")[0] for step in steps if step.kind in COMING}
         self._write(replace(self._now, packages=tuple(sorted({*self._now.packages, *names}))))
 
     def note_rest(self, steps: Iterable[Step]) -> None:

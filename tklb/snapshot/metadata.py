@@ -8,6 +8,7 @@ travels inside every snapshot, at var/lib/tklb/stage:
     hard-links         one group of escaped paths a line, separated by spaces
     packages           what is installed; packages.base: what the install state had
     packages.local     those of them that no source offers; local-files: the paths in the snapshot because of them
+    packages.relations what packages provide and exclude; packages.needed, packages.newer: see package_history.py
     sources/           the extra apt sources and keyrings, as files below their own paths; sources.mtree lists them
     packaged.mtree     files of packages of which only the metadata differs: no content travels (may be absent)
     registries/        the owner's part of dpkg's and debconf's registries, in the forms of diff/registries/forms.py
@@ -38,6 +39,7 @@ from tklb.model.accounts import Accounts
 from tklb.model.files import FileEntry
 from tklb.model.packages import SourceFile
 from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
+from tklb.snapshot.package_history import format_history, read_history
 
 MANIFEST = "manifest.mtree"
 PACKAGED = "packaged.mtree"
@@ -69,6 +71,8 @@ def write(folder: Path, contents: SnapshotMetadata) -> None:
     _write(folder / "packages.base", format_packages(contents.packages_base))
     _write(folder / "packages.local", _join_lines(name.encode() for name in contents.local))
     _write(folder / "local-files", path_lines(contents.local_files))
+    for name, text in format_history(contents.history).items():
+        _write(folder / name, text)
     for field in fields(Accounts):
         _write(folder / "accounts" / field.name, _join_lines(getattr(contents.accounts, field.name)))
     for name, text in format_registries(contents.registries).items():
@@ -98,6 +102,7 @@ def read(folder: Path) -> SnapshotMetadata:
             packages_base=parse_packages((folder / "packages.base").read_bytes()),
             local=tuple(line.decode() for line in _lines(folder / "packages.local")),
             local_files=read_paths(folder / "local-files"),
+            history=read_history(folder),
             sources=tuple(_sources(folder)),
             accounts=Accounts(**{field.name: _lines(folder / "accounts" / field.name) for field in fields(Accounts)}),
             registries=parse_registries({name: _read_optional(folder / "registries" / name) for name in REGISTRIES}),

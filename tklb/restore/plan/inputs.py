@@ -1,12 +1,12 @@
 """The inputs of a plan: the contents of a snapshot, this machine as it is, and the filter of the user. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tklb.model.accounts import Accounts
 from tklb.model.databases import SavedServer, ServerFeatures
 from tklb.model.files import FileEntry
-from tklb.model.packages import Package, SourceFile
+from tklb.model.packages import Package, PackageOffer, PackageRelations, SourceFile
 from tklb.model.plan import RemakeFacts, ServiceFacts
 from tklb.model.registries.decisions import Registries
 from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
@@ -32,6 +32,19 @@ class SnapshotContents:
     broken: frozenset[bytes] = frozenset()  # databases (`mysql:DB`) whose dumps are not whole
 
 
+def offer_nothing(_labels: Iterable[str]) -> Mapping[str, PackageOffer]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class PackageState:
+    """More facts about the packages of this machine. `find_offers` asks apt about labels; none: apt has no lists."""
+
+    relations: Mapping[str, PackageRelations] = field(default_factory=dict)
+    unfinished: tuple[str, ...] = ()  # half installed or half configured
+    find_offers: Callable[[Iterable[str]], Mapping[str, PackageOffer]] = offer_nothing
+
+
 @dataclass(frozen=True, slots=True)
 class CurrentMachine:
     """This machine as it is now."""
@@ -45,6 +58,7 @@ class CurrentMachine:
     offers: Mapping[str, ServerFeatures] = field(default_factory=dict)  # features of the database servers that answer
     remake: RemakeFacts = field(default_factory=RemakeFacts)  # what decides about commands that make caches anew
     services: ServiceFacts = field(default_factory=ServiceFacts)
+    package_state: PackageState = field(default_factory=PackageState)
 
 
 @dataclass(frozen=True, slots=True)

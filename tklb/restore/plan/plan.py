@@ -27,7 +27,7 @@ from tklb.diff.sqlite_names import is_sidecar
 from tklb.errors import RestoreRefused, printable
 from tklb.model.accounts import AccountMerge, Accounts
 from tklb.model.files import FileEntry
-from tklb.model.plan import Plan, Step, StepKind
+from tklb.model.plan import COMING, Plan, Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.databases import list_items, plan_databases
 from tklb.restore.plan.files import FileInputs, FilePlanner, FolderTimes, is_plain
@@ -35,7 +35,8 @@ from tklb.restore.plan.filter import RestoreFilter, select_accounts
 from tklb.restore.plan.inputs import CurrentMachine, PlanInputs, SnapshotContents
 from tklb.restore.plan.keep_rules import KeepRules
 from tklb.restore.plan.owners import OwnerMap, OwnerWatch, find_nameless_ids, read_ids
-from tklb.restore.plan.packages import plan_machine_packages, plan_packaged
+from tklb.restore.plan.packages.package_plan import plan_machine_packages
+from tklb.restore.plan.packages.packaged_files import plan_packaged
 from tklb.restore.plan.part import PlanPart, join_parts
 from tklb.restore.plan.registries.decisions import RegistryPlan, plan_registries
 from tklb.restore.plan.remake import plan_remakes
@@ -95,7 +96,7 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
     packages = plan_machine_packages(restore) if restore.wants("packages") else PlanPart()
     wanted = select_accounts(choice, merge.accounts, here.accounts) if restore.wants("users") else here.accounts
     accounts = _plan_accounts(here.accounts, wanted)
-    installs = any(step.kind is StepKind.INSTALL for step in packages.steps)
+    installs = any(step.kind in COMING for step in packages.steps)
     files, flags = PlanPart(), PlanPart()
     folder_times: FolderTimes = ()
     if restore.wants("files"):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from tklb.errors import printable
 from tklb.model.databases import ENGINES
-from tklb.model.plan import ServiceFacts, Step, StepKind
+from tklb.model.plan import COMING, ServiceFacts, Step, StepKind
 from tklb.restore.plan.inputs import PlanInputs
 from tklb.restore.plan.part import PlanPart
 
@@ -54,7 +54,7 @@ def plan_services(restore: PlanInputs, steps: tuple[Step, ...]) -> tuple[PlanPar
     chosen = [Step(StepKind.SERVICE, name.encode(), why) for name, why in reasons.items() if name not in idle]
     servers = tuple(step for step in chosen if step.item in _OF_DATABASES)
     others = tuple(step for step in chosen if step.item not in _OF_DATABASES)
-    packages = not here.can_start and any(step.kind is StepKind.INSTALL for step in steps)
+    packages = not here.can_start and any(step.kind in COMING for step in steps)
     unstarted = [_spell(name, here) for name in idle if name in came]
     warnings = (*_describe_idle(unstarted, cutting, packages_come=packages), *_describe_next_start(steps))
     return PlanPart(servers), PlanPart(others, warnings)

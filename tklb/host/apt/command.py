@@ -1,0 +1,119 @@
+"""Run apt: refresh its lists, remove and mark packages. `install` installs, `offers` asks what there is.
+
+Takes names; gives what it could not do as Skipped values. Changes packages, their marks and, during a call,
+/usr/sbin/policy-rc.d. No prompt can hang it: standard input is closed, debconf is not interactive, dpkg keeps
+conffiles as they are, and every call has a time limit.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from tklb.base.process import ProcessResult, run
+from tklb.diff.packages import label, native_architecture
+from tklb.errors import PackagesFailed, ProgramFailed, ProgramMissing
+from tklb.host import dpkg
+from tklb.host.services import deny_service_starts
+from tklb.model.report import Skipped
+
+NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*[a-z0-9+.](:[a-z0-9][a-z0-9-]*)?")  # a "-" at the end would mean removal
+LOCK_SECONDS = 300  # how long to wait for another apt or dpkg
+STEP_SECONDS = 3600  # how long one call may take
+_ENVIRONMENT = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "DEBIAN_PRIORITY": "critical",
+    "APT_LISTCHANGES_FRONTEND": "none",
+    "APT_LISTBUGS_FRONTEND": "none",
+    "NEEDRESTART_SUSPEND": "1",
+    "UCF_FORCE_CONFFOLD": "1",
+}
+OPTIONS = (
+    "-o", f"DPkg::Lock::Timeout={LOCK_SECONDS}",
+    "-o", "Dpkg::Options::=--force-confdef",
+    "-o", "Dpkg::Options::=--force-confold",
+    "-o", "APT::Color=false",
+    "-o", "Dpkg::Use-Pty=false",
+)  # fmt: skip
+Watch = Callable[[], None]
+
+
+def update(root: bytes = b"/", watch: Watch | None = None) -> tuple[str, ...]:
+    """Download the package lists. A source that fails is a warning: the other and the older lists still help."""
+    result = run_apt(root, ["apt-get", "-q", *OPTIONS, "update"], accept=range(256), watch=watch)
+    said = (result.stdout + b"\n" + result.stderr).decode("utf-8", "backslashreplace").splitlines()
+    found = [line for line in said if line.startswith(("E:", "W:", "Err:"))]
+    return tuple(dict.fromkeys(found)) or ((f"apt-get update ended with {result.status}",) if result.status else ())
+
+
+def remove(labels: Sequence[str], root: bytes = b"/", watch: Watch | None = None) -> tuple[Skipped, ...]:
+    """Remove packages, each only if no other package would go with it. Their configuration stays."""
+    ensure_usable(root)
+    named = [name for name in labels if NAME.fullmatch(name)]
+    skipped = []
+    with deny_service_starts(root):
+        for name in sorted(set(labels) - set(find_absent(root, labels))):
+            said = run_apt(root, ["apt-get", "-q", "-s", *OPTIONS, "remove", "--", name], accept=(0, 100)).stdout
+            gone = {word.decode().partition(":")[0] for word in re.findall(rb"^Remv (\S+)", said, re.MULTILINE)}
+            others = sorted(gone - {label.partition(":")[0] for label in named})
+            reason = f"others would go with it: {' '.join(others)}" if others else ""
+            if not reason:
+                reason = try_command(root, ["apt-get", "-qy", *OPTIONS, "remove", "--", name], watch)
+            if reason and not find_absent(root, [name]):
+                skipped.append(Skipped(f"package:{name}".encode(), reason))
+    return tuple(skipped)
+
+
+def mark(marks: Iterable[tuple[str, bool, bool]], root: bytes = b"/") -> tuple[Skipped, ...]:
+    """Mark installed packages: (label, automatically installed, held). This ignores absent ones."""
+    wanted = {name: (auto, held) for name, auto, held in marks if NAME.fullmatch(name)}
+    for name in find_absent(root, wanted):
+        del wanted[name]
+    skipped = []
+    for word, names in (
+        ("auto", [name for name, (auto, _) in wanted.items() if auto]),
+        ("manual", [name for name, (auto, _) in wanted.items() if not auto]),
+        ("hold", [name for name, (_, held) in wanted.items() if held]),
+        ("unhold", [name for name, (_, held) in wanted.items() if not held]),
+    ):
+        if names and (reason := try_command(root, ["apt-mark", word, "--", *sorted(names)], None)):
+            skipped += [Skipped(f"package:{name}".encode(), f"not marked {word}: {reason}") for name in sorted(names)]
+    return tuple(skipped)
+
+
+def ensure_usable(root: bytes = b"/") -> None:
+    """Raise PackagesFailed if dpkg was interrupted: more changes would fail, or make it worse."""
+    if names := dpkg.list_unfinished(root):
+        raise PackagesFailed(reason=f"dpkg was interrupted in the middle of {' '.join(names)}")
+    updates = os.path.join(root, b"var/lib/dpkg/updates")
+    if os.path.isdir(updates) and any(name.isdigit() for name in os.listdir(updates)):
+        raise PackagesFailed(reason="dpkg was interrupted")
+
+
+def try_command(root: bytes, argv: Sequence[str], watch: Watch | None) -> str:
+    try:
+        result = run_apt(root, argv, accept=range(256), watch=watch)
+    except ProgramMissing:
+        raise
+    except ProgramFailed as exc:
+        return str(exc)
+    if result.status == 0:
+        return ""
+    said = (result.stdout + b"\n" + result.stderr).decode("utf-8", "backslashreplace").splitlines()
+    errors = [line.strip() for line in said if line.startswith(("E:", " ", "dpkg: error"))]
+    return " / ".join(errors[-3:]) or f"{argv[0]} ended with {result.status}"
+
+
+def find_absent(root: bytes, labels: Iterable[str]) -> list[str]:
+    """Give the labels of packages that are not installed here, and malformed labels. Sorted."""
+    packages = dpkg.list_installed(root)
+    native = native_architecture(packages)
+    present = {label(package, native) for package in packages}
+    present |= {f"{package.name}:{package.architecture}" for package in packages}
+    return sorted(set(labels) - present)
+
+
+def run_apt(
+    root: bytes, argv: Sequence[str], *, accept: Iterable[int] = (0,), watch: Watch | None = None
+) -> ProcessResult:
+    inside: list[str | bytes] = [] if root == b"/" else ["chroot", root]
+    return run([*inside, *argv], environment=_ENVIRONMENT, accept=tuple(accept), timeout=STEP_SECONDS, watch=watch)

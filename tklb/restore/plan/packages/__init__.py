@@ -1,0 +1,1 @@
+"""The packages and package sources of a plan. Pure."""
