@@ -52,7 +52,7 @@ class Trip(NamedTuple):
 def live(a: Appliance) -> None:
     """Do what an administrator does on A, with the tools of Debian."""
     a.run(["apt-get", "-qy", "update"])
-    a.run(["apt-get", "-qy", "install", "--no-install-recommends", "postfix"])
+    a.run(["apt-get", "-qy", "install", "--no-install-recommends", "postfix", "at"])
     for name, text in FILES.items():
         (a.root / name).parent.mkdir(parents=True, exist_ok=True)
         (a.root / name).write_text(text)
@@ -63,6 +63,7 @@ def live(a: Appliance) -> None:
     a.run([*make.split(), "/usr/local/share/ca-certificates/own.crt"])
     a.run(["postconf", "-e", "virtual_alias_maps=hash:/etc/postfix/virtual", "transport_maps=hash:/srv/mail/transport"])
     a.run(["systemctl", "enable", "app.service"])
+    a.run(["systemctl", "disable", "atd.service"])
     (a.root / "etc/tklb/overrides").write_text("\n".join(MADE) + "\n")
 
 
@@ -142,6 +143,15 @@ def test_enabled_services_that_came_are_listed_where_no_init_system_runs(trip: T
     names = line.removeprefix("not started: ").partition(":")[0].split(", ")
     assert {"app.service", "postfix"} <= set(names)
     assert "off.service" not in names
+
+
+def test_service_that_the_owner_disabled_is_off_in_every_runlevel(trip: Trip) -> None:
+    assert trip.b.run(["dpkg-query", "-W", "-f", "${Status}", "at"]).stdout == "install ok installed"
+    assert trip.b.run(["systemctl", "is-enabled", "atd.service"], check=False).stdout == "disabled\n"
+    links = [path.name for level in "2345" for path in (trip.b.root / f"etc/rc{level}.d").glob("*atd")]
+    assert links
+    assert not [name for name in links if name.startswith("S")]
+    assert not [line for line in trip.report["warnings"] if line.startswith("not started: ") and "atd" in line]
 
 
 def test_second_restore_has_nothing_to_do(trip: Trip) -> None:
