@@ -76,6 +76,7 @@ class TargetSession:
     clock: Clock
     progress: Progress = ignore_progress
     access: TargetAccess = field(default_factory=TargetAccess)
+    configured_target: str = ""  # what the configuration says, where an option overrides it
 
 
 def open_session(paths: Paths, clock: Clock, progress: Progress = ignore_progress, *, limit_rate: str = "") -> Session:
@@ -123,11 +124,12 @@ def open_target_session(
     Raises NotInitialised where neither the options nor the configuration name target or key.
     """
     config = read_config_or_default(paths)
+    configured = config.target
     if access.address is None and access.key is None and not paths.toml.exists():
         raise NotInitialised(reason="it has no key and no target")
     if access.address is not None:
         config = replace(config, target=access.address)
-    return TargetSession(paths, override_rate_limit(config, access.limit_rate), clock, progress, access)
+    return TargetSession(paths, override_rate_limit(config, access.limit_rate), clock, progress, access, configured)
 
 
 def override_rate_limit(config: Config, limit_rate: str) -> Config:

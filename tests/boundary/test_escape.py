@@ -11,7 +11,8 @@ import pytest
 
 from tklb.diff.xattrs import ACLS
 from tklb.host.files.live_files import LiveFiles
-from tklb.host.files.write_entry import FileWriter, temporary_name
+from tklb.host.files.move_object import temporary_name
+from tklb.host.files.write_entry import FileWriter
 from tklb.model.files import FileEntry
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

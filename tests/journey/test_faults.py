@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -360,25 +361,88 @@ def test_files_that_change_between_look_and_read_are_named_and_the_rest_is_right
     assert differences(decoded(a, "latest"), record(a.root, SCOPE)) == []
 
 
-def test_a_file_that_never_holds_still_is_named(a: Appliance) -> None:
+def back_up_while(a: Appliance, write: Callable[[int], object]) -> Told:
+    """Back up while something writes the whole time."""
     change_something(a)
-    writing = threading.Event()
+    stop = threading.Event()
 
-    def write() -> None:
-        with (a.root / "srv/data/log").open("ab", buffering=0) as log:
-            while not writing.wait(0.001):
-                log.write(b"line\n")
+    def work() -> None:
+        for number in itertools.count():
+            if stop.wait(0.001):
+                return
+            write(number)
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=work)
     writer.start()
     try:
-        told = tklb(a, "backup", "--json")
+        return tklb(a, "backup", "--json")
     finally:
-        writing.set()
+        stop.set()
         writer.join()
+
+
+def test_a_file_that_never_holds_still_is_named(a: Appliance) -> None:
+    place = a.root / "srv/data/state"
+    place.write_bytes(bytes(200_000))
+    with place.open("r+b", buffering=0) as state:
+        told = back_up_while(a, lambda number: os.pwrite(state.fileno(), b"%08d" % number, 0))
+    assert told.status == 3
+    assert [item["item"] for item in told.value["skipped"]] == ["/srv/data/state"]
+    assert done(a, "backup", "--json").value["kind"] == "incremental"
+
+
+def test_a_log_that_only_grows_is_a_note_and_comes_back_as_far_as_it_was_read(a: Appliance) -> None:
+    with (a.root / "srv/data/log").open("ab", buffering=0) as log:
+        told = back_up_while(a, lambda number: log.write(b"line %08d\n" % number))
+    assert (told.status, told.value["skipped"]) == (0, [])
+    assert any("/srv/data/log" in line and "grew" in line for line in told.value["warnings"])
+    done(a, "restore", "--into", "/mnt/look")
+    stored = (a.root / "mnt/look/srv/data/log").read_bytes()
+    assert len(stored) > 0
+    assert (a.root / "srv/data/log").read_bytes().startswith(stored)
+    assert done(a, "verify", "--data").status == 0
+    assert done(a, "backup", "--json").value["kind"] == "incremental"
+
+
+def test_a_log_that_is_emptied_while_it_is_read_is_named(a: Appliance) -> None:
+    place = a.root / "srv/data/log"
+    place.write_bytes(b"line\n" * 1000)
+    change_something(a)
+    incoming = a.root / "mnt/target/volumes/.incoming-a"
+    with Running(a, "backup", "--json") as run:
+        run.when(incoming.exists, signal.SIGSTOP)
+        place.write_bytes(b"after rotation\n" * 1000)
+        run.send(signal.SIGCONT)
+        told = run.end()
     assert told.status == 3
     assert [item["item"] for item in told.value["skipped"]] == ["/srv/data/log"]
-    assert done(a, "backup", "--json").value["kind"] == "incremental"
+
+
+def test_a_message_that_is_read_while_the_backup_runs_is_in_the_snapshot(a: Appliance) -> None:
+    fs = FixtureFs(a.root)
+    names = [b"17%02d.M1P2.host" % number for number in range(40)]
+    for folder in (b"Maildir", b"Maildir/.Lists"):
+        for name in names:
+            fs.file(b"/home/alice/" + folder + b"/new/" + name, b"message " + name, owner="alice")
+            fs.file(b"/home/alice/" + folder + b"/cur/" + name + b"x:2,", b"old " + name, owner="alice")
+    change_something(a)
+    incoming = a.root / "mnt/target/volumes/.incoming-a"
+    with Running(a, "backup", "--json") as run:
+        run.when(incoming.exists, signal.SIGSTOP)
+        for folder in ("Maildir", "Maildir/.Lists"):
+            top = a.root / "home/alice" / folder
+            for name in map(os.fsdecode, names):
+                (top / "new" / name).rename(top / f"cur/{name}:2,S")
+                (top / f"cur/{name}x:2,").rename(top / f"cur/{name}x:2,RS")
+        run.send(signal.SIGCONT)
+        told = run.end()
+    assert (told.status, told.value["skipped"]) == (0, [])
+    done(a, "restore", "--into", "/mnt/look")
+    for folder in ("Maildir", "Maildir/.Lists"):
+        for name in map(os.fsdecode, names):
+            look = a.root / "mnt/look/home/alice" / folder
+            assert (look / "new" / name).read_text() == f"message {name}"
+            assert (look / f"cur/{name}x:2,").read_text() == f"old {name}"
 
 
 def test_a_file_that_cannot_be_read_is_named_and_is_not_taken_for_deleted(a: Appliance) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+from tklb.diff.path_names import resolve_link
 from tklb.model.files import FileEntry
 from tklb.model.plan import Plan, Step, StepKind
-from tklb.restore.plan.files import parent_of
+from tklb.restore.plan.files.present import is_at_or_below, parent_of
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Tree:
     inodes: dict[int, Inode] = field(default_factory=dict)
     numbers: count = field(default_factory=lambda: count(1))
     asked: int = 0  # digests
+    mounts: tuple[bytes, ...] = ()
 
     def copy(self) -> "Tree":
         inodes = {number: replace(inode) for number, inode in self.inodes.items()}
@@ -94,11 +96,32 @@ class Tree:
                 return above
         return None
 
+    def resolve(self, path: bytes) -> bytes | None:
+        """Where a path leads with all links followed; None if that is nowhere."""
+        for _ in range(20):
+            if path in self.names and not self.find_barrier(path) and self.entry(path).kind != "link":
+                return path
+            link = self.find_barrier(path) or path
+            if link not in self.names or self.entry(link).kind != "link":
+                return None
+            path = resolve_link(link, self.entry(link).link or b"") + path[len(link) :]
+        return None
+
+    def has_target(self, path: bytes) -> bool:
+        return self.resolve(path) is not None
+
+    def leads_to_folder(self, path: bytes) -> bool:
+        goal = self.resolve(path)
+        return goal is not None and self.entry(goal).kind == "dir"
+
+    def find_mount(self, path: bytes) -> bytes | None:
+        return next((point for point in self.mounts if (point + b"/").startswith(path + b"/")), None)
+
     # ------------------------------------------------------------ as a plan changes it
 
     def carry_out(self, plan: Plan, contents: dict[str, bytes]) -> None:
         for step in plan.steps:
-            if step.kind in (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE):
+            if step.kind in (StepKind.MOVE, StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE):
                 self._do(step, contents)
         for path, mtime_ns in plan.folder_times:
             inode = self.inodes[self.names[path]]
@@ -114,6 +137,12 @@ class Tree:
             self.put(parent_of(path), "dir")
         assert self.inodes[self.names[parent_of(path)]].entry.kind == "dir"
         match step.kind:
+            case StepKind.MOVE:
+                assert (here.kind, here.ino) == (step.was.kind, step.was.ino)
+                assert step.partner not in self.names
+                assert parent_of(step.partner) == parent_of(path)
+                for name in [name for name in self.names if is_at_or_below(name, path)]:
+                    self.names[step.partner + name[len(path) :]] = self.names.pop(name)
             case StepKind.DELETE:
                 assert here is not None
                 assert (here.kind, here.ino) == (step.was.kind, step.was.ino)
@@ -159,6 +188,13 @@ class View:
         self.entry, self.names, self.digest = tree.entry, tree.names_of, tree.digest
         self.find_barrier = tree.find_barrier
         self.head = tree.head
+        self.find_mount, self.has_target, self.leads_to_folder = tree.find_mount, tree.has_target, tree.leads_to_folder
+
+    def find_safe_target(self, path: bytes) -> None:
+        return None
+
+    def list_followed_links(self) -> tuple[tuple[bytes, bytes], ...]:
+        return ()
 
 
 def contents_of(*trees: Tree) -> dict[str, bytes]:

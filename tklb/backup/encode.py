@@ -3,6 +3,7 @@
 Until the seal nothing of it counts; the next run discards the volumes that a failed run left.
 """
 
+import hashlib
 import logging
 import os
 import zlib
@@ -12,14 +13,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from tklb.backup.chain import Chain
 from tklb.backup.changes import Difference
 from tklb.base.fs import private_folder, report_full_disk
 from tklb.base.measure import Stopwatch, format_count, format_size, format_transfer
-from tklb.diff.listing import has_word, read_records
+from tklb.config.paths import ROOT
+from tklb.diff.listing import has_word, read_records, size_in
 from tklb.engine.duplicity import EncodedSet, EncodeOrder, Engine, count_shards, encode_all, shard_prefix
 from tklb.errors import NoSpace, TargetFull
+from tklb.host.files.openat import RootedTree
 from tklb.model.report import Skipped
 from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume, snapshot_id, snapshot_time
 from tklb.session import Session
@@ -30,6 +34,8 @@ from tklb.storage.local import explain_os_error
 from tklb.storage.transfer import download_volume
 
 log = logging.getLogger(__name__)
+
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +54,12 @@ class EncodeJob:
 class ReadCheck:
     """How the content that the engine read differs from the manifest.
 
-    `changed` has the SHA-256, as stored, of each file that changed before it was read; `replaced` are paths that became
-    something else.
+    `changed` has the SHA-256, as stored, of each file that changed before it was read; `grown` are those of them that
+    only grew, as logs do; `replaced` are paths that became something else.
     """
 
     changed: dict[bytes, str]
+    grown: frozenset[bytes]
     replaced: tuple[Skipped, ...]
 
 
@@ -131,7 +138,7 @@ def _build_entry(
     check = check_what_was_read(job, sets)
     own = tuple(volume for each in sets for volume in each.volumes)
     unread = (item for each in sets for item in each.skipped)
-    changed = (Skipped(path, "changed while being read") for path in sorted(check.changed))
+    changed = (Skipped(path, "changed while being read") for path in sorted(check.changed.keys() - check.grown))
     skipped = {item.item: item for item in reversed((*job.skipped, *unread, *check.replaced, *changed))}
     machine = this_machine(session.host, session.profile.id, session.profile.services, frozenset())
     return LedgerEntry(
@@ -197,11 +204,35 @@ def check_what_was_read(job: EncodeJob, sets: Iterable[EncodedSet]) -> ReadCheck
     edited = job.difference.edited.read_bytes() if job.base else b""
     expected = {b"/" + name for name in edited.split(b"\0")}
     copied = {path for path, _ in metadata.read_copies(job.folder)}
-    changed, replaced = {}, []
+    changed, grown, replaced = {}, set(), []
     with metadata.open_manifest(job.folder) as manifest:
         for path, raw in (record for record in read_records(manifest) if record[0] not in copied):
             if path in read and not has_word(raw, b"sha256digest=" + read[path].encode()):
                 changed[path] = read[path]
+                grown |= {path} if _has_only_grown(path, raw) else set()
             elif path not in read and (not job.base or path in expected) and has_word(raw, b"type=file"):
                 replaced.append(Skipped(path, "it became something else before it was read"))
-    return ReadCheck(changed, tuple(replaced))
+    return ReadCheck(changed, frozenset(grown), tuple(replaced))
+
+
+def _has_only_grown(path: bytes, raw: bytes) -> bool:
+    """Whether a file still begins with the content that the manifest has, and is longer now.
+
+    Then it began so in between too: the snapshot has this beginning and some of what was added.
+    """
+    size = size_in(raw)
+    try:
+        with RootedTree(ROOT) as tree, open(tree.open_file(path), "rb") as stream:
+            if os.fstat(stream.fileno()).st_size <= size:
+                return False
+            return has_word(raw, b"sha256digest=" + _digest_head(stream, size).encode())
+    except (OSError, ValueError):
+        return False
+
+
+def _digest_head(stream: IO[bytes], size: int) -> str:
+    digest = hashlib.sha256()
+    while size and (block := stream.read(min(size, _BLOCK))):
+        digest.update(block)
+        size -= len(block)
+    return digest.hexdigest()

@@ -1,11 +1,13 @@
 """The counts and the result of a backup. Decides; touches nothing."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tklb.backup.changes import Difference
 from tklb.backup.collect import MachineState
 from tklb.backup.write_metadata import DeltaTotals
-from tklb.errors import COMPLETE, INCOMPLETE
+from tklb.base.measure import format_count
+from tklb.errors import COMPLETE, INCOMPLETE, printable
 from tklb.model.databases import Database
 from tklb.model.files import Change
 from tklb.model.report import MountPoint, OutsideItem, Skipped, status_of
@@ -88,6 +90,8 @@ def report_delta(
 def report_snapshot(delta: BackupResult, sealed: LedgerEntry, resumed: LedgerEntry | None = None) -> BackupResult:
     """The result of a run that sealed a snapshot, after it `resumed` the upload of an earlier one."""
     note = (f"the interrupted upload of {resumed.snapshot} was finished first",) if resumed else ()
+    skipped = {item.item for item in sealed.skipped}
+    grown = [path for path, _ in sealed.changed_while_read if path not in skipped]
     return replace(
         delta,
         snapshot=sealed.snapshot,
@@ -95,8 +99,14 @@ def report_snapshot(delta: BackupResult, sealed: LedgerEntry, resumed: LedgerEnt
         counts=sealed.counts,
         stored_bytes=sealed.stored_bytes,
         skipped=sealed.skipped,
-        warnings=(*note, *delta.warnings),
+        warnings=(*note, *_describe_grown(grown), *delta.warnings),
     )
+
+
+def _describe_grown(paths: Sequence[bytes]) -> Iterator[str]:
+    if paths:
+        more = f" and {format_count(len(paths) - 1, 'other file')}" if len(paths) > 1 else ""
+        yield f"{printable(paths[0])}{more} grew while tklb read: the snapshot has the length of that moment"
 
 
 def _warn(state: MachineState) -> tuple[str, ...]:

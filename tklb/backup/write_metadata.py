@@ -21,6 +21,7 @@ from tklb.base.fs import PRIVATE_FILE, replace_file, report_full_disk
 from tklb.base.measure import Stopwatch, format_size
 from tklb.config.paths import ROOT
 from tklb.diff import mtree
+from tklb.diff.rules import format_rules
 from tklb.host.apt.source_files import read_extra_sources
 from tklb.model.accounts import Accounts
 from tklb.model.callbacks import Progress
@@ -90,7 +91,7 @@ def write_metadata(session: Session, state: MachineState, folder: Path, job: Met
 
 
 def _describe(session: Session, state: MachineState, files: DeltaFiles, parts: frozenset[str]) -> SnapshotMetadata:
-    has_packages = "packages" in parts
+    has_packages, local_files = "packages" in parts, frozenset(state.local_files)
     return SnapshotMetadata(
         machine=this_machine(session.host, session.profile.id, session.profile.services, parts),
         deleted=files.deleted,
@@ -103,6 +104,7 @@ def _describe(session: Session, state: MachineState, files: DeltaFiles, parts: f
         sources=read_extra_sources(ROOT) if has_packages else (),
         accounts=state.accounts if "users" in parts else Accounts(),
         registries=state.registries if has_packages else Registries(),
+        scope=format_rules(rule for rule in state.rules.rules if not (rule.is_literal and rule.pattern in local_files)),
         copies=files.copies,
         packaged=files.packaged,
     )

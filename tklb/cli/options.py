@@ -18,8 +18,8 @@ import click
 
 from tklb.cli.terminal_log import show_log
 from tklb.config.paths import Paths, paths_from
-from tklb.errors import COMPLETE, INCOMPLETE, NotRoot, printable
-from tklb.model.report import OutsideItem, Skipped, status_of
+from tklb.errors import COMPLETE, INCOMPLETE, NotRoot
+from tklb.model.report import OutsideItem, Skipped, fold_skipped, status_of
 
 log = logging.getLogger(__name__)
 
@@ -114,11 +114,11 @@ def need_root() -> None:
 
 
 def report_skipped(output: Output, skipped: Iterable[Skipped]) -> int:
-    """Report each skipped item, on stderr and in the log; give the exit status for them."""
+    """Report the skipped items, on stderr and in the log; give the exit status for them."""
     items = tuple(skipped)
-    for item in items:
-        log.warning("skipped %s: %s", printable(item.item), item.reason)
-        output.say(f"skipped {printable(item.item)}: {item.reason}")
+    for item, reason, _ in fold_skipped(items):
+        log.warning("skipped %s: %s", item, reason)
+        output.say(f"skipped {item}: {reason}")
     return status_of(items)
 
 

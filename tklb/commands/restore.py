@@ -4,14 +4,14 @@ Nothing of this machine is changed before `apply`.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tklb.base.measure import Stopwatch, format_count
-from tklb.config.paths import ROOT, Paths
+from tklb.config.paths import ROOT
 from tklb.databases.load import DatabaseLoader
 from tklb.databases.servers import find_server
 from tklb.diff.rules import parse_override
@@ -22,10 +22,12 @@ from tklb.model.snapshot import LedgerEntry
 from tklb.restore.apply import Executor, apply_plan
 from tklb.restore.extract import extract_files, need_empty_folder
 from tklb.restore.plan.filter import RestoreFilter, parse_rename
+from tklb.restore.plan.outcome import count_steps
 from tklb.restore.plan.plan import make_plan
-from tklb.restore.prepare import open_snapshot, read_contents, read_dumps, read_machine
+from tklb.restore.prepare import list_own_places, open_snapshot, read_contents, read_dumps, read_machine
 from tklb.restore.take_over import continues_chain, keep_local_files, note_used_key, take_over
 from tklb.session import TargetSession
+from tklb.verify.own_state import collect_own_state
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +40,17 @@ class RestoreRequest:
     limits: tuple[str, ...] = ()
     renames: tuple[str, ...] = ()  # of databases: OLD=NEW
     remove_packages: bool = False
+    is_exact: bool = False
 
-    def parse(self, paths: Paths) -> RestoreFilter:
+    def parse(self, session: TargetSession) -> RestoreFilter:
         """Raises UsageWrong."""
         return RestoreFilter(
             role=self.role,
             skip=self.skip,
             limit=tuple(parse_override(item) for item in self.limits),
-            remove_packages=self.remove_packages,
-            own=paths.own,
+            remove_packages=self.remove_packages or self.is_exact,
+            is_exact=self.is_exact,
+            own=list_own_places(session),
             renames=tuple(map(parse_rename, self.renames)),
         )
 
@@ -68,33 +72,38 @@ class PlannedRestore:
 @contextmanager
 def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[PlannedRestore]:
     """Decode a snapshot and plan its restore; the end of the block removes the decoded files."""
-    paths, chosen = session.paths, request.parse(session.paths)
-    with open_snapshot(session, request.snapshot, is_checked=True) as decoded, LiveFiles(ROOT) as files:
+    paths, chosen = session.paths, request.parse(session)
+    with (
+        open_snapshot(session, request.snapshot, is_checked=True) as decoded,
+        LiveFiles(ROOT, follows_root_links=True) as files,
+    ):
         dumps = read_dumps(decoded)
         contents = read_contents(decoded, dumps)
 
-        def plan_now() -> Plan:
-            plan = make_plan(contents, read_machine(session, files, dumps, contents), chosen)
-            log.info("planned %s", _count_steps(plan))
+        def plan_now(*, is_first: bool) -> Plan:
+            own = collect_own_state(session) if is_first or chosen.is_exact else None
+            plan = make_plan(contents, read_machine(session, files, dumps, contents, own), chosen)
+            log.info("planned %s", count_steps(plan))
             ledger = tuple(f"the ledger: {problem}" for problem in decoded.source.problems)
             return replace(plan, warnings=(*ledger, *plan.warnings))
 
         def apply() -> Report:
             watch = Stopwatch()
+            plan_rest = partial(plan_now, is_first=False)
             loader = DatabaseLoader(lambda engine: find_server(engine, session.config.databases), dumps.folders)
             executor = Executor(decoded.stages, loader, session.progress, remainder=paths.remainder)
-            report = apply_plan(plan, contents, executor, plan_now)
+            report = apply_plan(plan, contents, executor, plan_rest)
             if chosen.wants_part("files"):
                 files_of_packages = contents.contents.local_files
                 keep_local_files(paths, (path for path in files_of_packages if chosen.allows("path", path)))
             if takes_over:
                 take_over(paths, decoded)
                 note_used_key(paths, session.access.key)
-            done, skipped = format_count(len(report.done), "step"), len(report.skipped)
-            log.info("applied %s in %.1f s, skipped %d", done, watch.seconds, skipped)
+            steps, done = format_count(report.step_count, "step"), len(report.done)
+            log.info("applied %s in %.1f s: %d done, %d skipped", steps, watch.seconds, done, len(report.skipped))
             return report
 
-        plan = plan_now()
+        plan = plan_now(is_first=True)
         is_whole = request.role is Role.REPLACEMENT and chosen.is_whole
         takes_over = is_whole and not continues_chain(paths, decoded.source)
         yield PlannedRestore(decoded.source.entry, plan, takes_over, apply)
@@ -105,9 +114,3 @@ def extract(session: TargetSession, request: RestoreRequest, into: Path) -> Repo
     need_empty_folder(into)
     with open_snapshot(session, request.snapshot, is_checked=False) as decoded:
         return Report(done=(decoded.source.entry.snapshot,), skipped=extract_files(decoded, into))
-
-
-def _count_steps(plan: Plan) -> str:
-    kinds = Counter(str(step.kind) for step in plan.steps)
-    total = format_count(len(plan.steps), "step")
-    return f"{total}: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}" if kinds else total

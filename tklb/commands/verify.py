@@ -91,4 +91,4 @@ def _compare_with_machine(session: TargetSession, request: VerifyRequest, result
     follow = (StepKind.RUN, StepKind.SERVICE)  # commands and services follow their files
     steps = tuple(step for step in plan.steps if step.kind not in follow)
     log.info("compared snapshot %s with this machine: %s", snapshot, format_count(len(steps), "difference"))
-    return replace(result, differences=steps, skipped=plan.skipped, warnings=plan.warnings)
+    return replace(result, differences=steps, skipped=plan.skipped, warnings=plan.warnings, unknown=plan.unknown)

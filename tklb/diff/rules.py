@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Self
 
+from tklb.diff.keywords import escape, unescape
 from tklb.errors import UsageWrong
 from tklb.model.databases import ENGINES
 
@@ -205,6 +206,38 @@ def _match_component(lead: _Lead, name: bytes, text: str) -> Iterator[_Lead]:
         yield from _match_component(lead._replace(rest=rest), name, text)
     elif head == name if isinstance(head, bytes) else head.fullmatch(text):
         yield lead._replace(rest=rest)
+
+
+# ---------------------------------------------------------------- rules as lines
+
+
+def format_rules(rules: Iterable[Rule]) -> tuple[bytes, ...]:
+    """Write each rule as a line of words: include or exclude, profile or override, glob or path, and the pattern."""
+    return tuple(_format_rule(rule) for rule in sorted(set(rules)))
+
+
+def _format_rule(rule: Rule) -> bytes:
+    words = (
+        b"include" if rule.include else b"exclude",
+        b"override" if rule.is_override else b"profile",
+        b"path" if rule.is_literal else b"glob",
+    )
+    return b" ".join((*words, escape(rule.pattern)))
+
+
+def parse_rules(lines: Iterable[bytes]) -> tuple[Rule, ...]:
+    """Read the lines that format_rules() wrote. Raises ValueError."""
+    return tuple(map(_parse_rule, lines))
+
+
+def _parse_rule(line: bytes) -> Rule:
+    include, origin, form, pattern = line.split(b" ")
+    known = include in (b"include", b"exclude") and origin in (b"override", b"profile") and form in (b"path", b"glob")
+    if not known:
+        raise ValueError(f"not a rule: {line.decode('utf-8', 'backslashreplace')}")
+    rule = Rule(include == b"include", unescape(pattern), origin == b"override", form == b"path")
+    split_path(rule.pattern)
+    return rule
 
 
 # ---------------------------------------------------------------- overrides

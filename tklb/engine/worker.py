@@ -90,8 +90,8 @@ class WorkerReport:
 class WatchedReader:
     """A source file for duplicity: it hashes the content, and notices changes during the reading."""
 
-    def __init__(self, name: bytes, seen: os.stat_result, report: WorkerReport) -> None:
-        self.name = name
+    def __init__(self, name: bytes, seen: os.stat_result, report: WorkerReport, wanted: bytes = b"") -> None:
+        self.name = wanted or name  # the name in the report: a mail message may have another by now
         self._report = report
         self._stream = open(_open_very(name, seen), "rb")  # noqa: SIM115 - duplicity closes it
         self._before = os.fstat(self._stream.fileno())
@@ -162,7 +162,7 @@ def run_backup(report: WorkerReport, names: Sequence[bytes], forced: frozenset[b
     class PickedFile(path.Path):  # type: ignore[misc]
         def open(self, mode: str = "rb") -> WatchedReader:
             assert mode == "rb"
-            return WatchedReader(self.name, self.stat, report)
+            return _open_watched(self, report)
 
         def __ne__(self, other: object) -> bool:
             return b"/".join(self.index) in forced or not self == other
@@ -206,10 +206,34 @@ def _look_up(kind: Callable[[bytes, Index], Untyped], root: bytes, index: Index,
             _name(root, index), getattr(exc, "strerror", None) or "it became something that cannot be stored"
         )
         return None
-    if not found.exists():
+    if not found.exists() and not _find_again(found):
         report.add_failed(_name(root, index), "it vanished")
         return None
     return found
+
+
+def _open_watched(found: Untyped, report: WorkerReport) -> WatchedReader:
+    wanted = _name(found.base, found.index)
+    try:
+        return WatchedReader(found.name, found.stat, report, wanted)
+    except FileNotFoundError:
+        if not _find_again(found):
+            raise
+        return WatchedReader(found.name, found.stat, report, wanted)
+
+
+def _find_again(found: Untyped) -> bool:
+    """Let `found` read a mail message that was moved meanwhile. The snapshot has it under the name that was listed."""
+    from tklb.diff.path_names import is_message
+    from tklb.host.files.walk import find_moved_message
+
+    name = _name(found.base, found.index)
+    moved = find_moved_message(name) if is_message(name) else None
+    if moved is None:
+        return False
+    found.name = moved
+    found.setdata()
+    return bool(found.exists())
 
 
 def run_restore(report: WorkerReport, incoming: Sequence[bytes]) -> None:

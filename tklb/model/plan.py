@@ -9,7 +9,7 @@ from tklb.model.databases import DatabaseLoad
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package, PackageOrder, SourceFile
 from tklb.model.registries.decisions import AlternativeGroup, Answer, Diversion, StatOverride
-from tklb.model.report import Skipped
+from tklb.model.report import Skipped, UnknownItems
 
 
 class Role(StrEnum):
@@ -29,6 +29,7 @@ class StepKind(StrEnum):
     MARK = "mark-package"
     ACCOUNTS = "merge-accounts"
     DIVERSION = "add-diversion"
+    MOVE = "move-aside"
     WRITE = "write-file"
     LINK = "link-file"
     METADATA = "set-metadata"
@@ -92,7 +93,7 @@ class Step:
     detail: str = ""
     entry: FileEntry | None = None  # files: what shall stand there, ids already mapped
     was: FileEntry | None = None  # files: what stood there when the plan was made
-    partner: bytes | None = None  # LINK: the path it becomes another name of
+    partner: bytes | None = None  # LINK: the path it becomes another name of; MOVE: its new path
     package: Package | None = None
     order: PackageOrder | None = None  # INSTALL, REPLACE: what apt is asked for
     source: SourceFile | None = None  # SOURCE: what the file will contain
@@ -106,8 +107,8 @@ class Step:
 class Plan:
     """The steps of a restore, in order.
 
-    `folder_times` (path, mtime in ns) are set after all other changes in a folder. They are no difference by
-    themselves, so a plan with nothing else is empty.
+    `unknown` is what this machine has beside the snapshot, and keeps. `folder_times` (path, mtime in ns) are set after
+    all other changes in a folder. They are no difference by themselves, so a plan with nothing else is empty.
     """
 
     snapshot: str
@@ -116,6 +117,8 @@ class Plan:
     skipped: tuple[Skipped, ...] = ()
     merge: AccountMerge | None = None
     folder_times: tuple[tuple[bytes, int], ...] = ()
+    unknown: UnknownItems = field(default_factory=UnknownItems)
+    is_whole: bool = True  # no option limits it
 
     @property
     def is_empty(self) -> bool:

@@ -1,10 +1,13 @@
-"""The report of a run: items that it skipped, and what it found about the scope of the machine."""
+"""The report of a run: items that it skipped, and what it found about the scope and beside a snapshot."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
-from tklb.errors import COMPLETE, INCOMPLETE
+from tklb.errors import COMPLETE, INCOMPLETE, printable
+
+_LISTED = 10  # items with one reason that are listed one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,36 @@ class SkippedItems:
         return len(self._items)
 
 
+def fold_skipped(items: Iterable[Skipped]) -> Iterator[tuple[str, str, int]]:
+    """Give what was skipped in few lines: item, reason, and the number of items that the line stands for.
+
+    More than a few items with the same reason, in one folder of /, are one line. It names what their paths have in
+    common.
+    """
+    alike: dict[tuple[str, bytes], list[bytes]] = {}
+    for item in items:
+        top = item.item.split(b"/")[1] if item.item.startswith(b"/") else b""
+        alike.setdefault((item.reason, top), []).append(item.item)
+    for (reason, _), names in alike.items():
+        if len(names) > _LISTED:
+            yield _describe_many(names), reason, len(names)
+        else:
+            yield from ((printable(name), reason, 1) for name in names)
+
+
+def _describe_many(names: Sequence[bytes]) -> str:
+    if not all(name.startswith(b"/") for name in names):
+        return f"{len(names):,} items, the first is {printable(names[0])}"
+    return f"{len(names):,} files below {printable(_find_common_folder(names))}"
+
+
+def _find_common_folder(paths: Sequence[bytes]) -> bytes:
+    every = [path.split(b"/")[1:-1] for path in paths]
+    first, last = min(every), max(every)  # what these two have in common, all between them have too
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return b"/" + b"/".join(name for name, _ in same)
+
+
 def status_of(skipped: Iterable[Skipped]) -> int:
     """The exit status of a run that is complete apart from `skipped`."""
     return max((item.status for item in skipped), default=COMPLETE)
@@ -58,6 +91,11 @@ class Report:
     done: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def step_count(self) -> int:
+        """The number of steps: those done and those skipped add up to it."""
+        return len(self.done) + len(self.skipped)
 
 
 class FoundPath(NamedTuple):
@@ -100,3 +138,25 @@ class FoundScope:
     system: tuple[bytes, ...] = ()
     mounts: tuple[MountPoint, ...] = ()
     unwalked: tuple[bytes, ...] = ()
+
+
+class Unknown(NamedTuple):
+    """One item. `kind` is file, folder, edited, missing, package, user or group.
+
+    `edited` is a file of the install state that this machine changed, `missing` one that it lacks.
+    """
+
+    item: bytes
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownItems:
+    """The number of items of each kind, and the first of them. Files come in path order."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    listed: tuple[Unknown, ...] = ()
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())

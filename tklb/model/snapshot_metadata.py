@@ -43,4 +43,5 @@ class SnapshotMetadata:
     accounts: Accounts = Accounts()
     packaged: tuple[FileEntry, ...] = ()  # files of packages whose mode, owner or attributes differ, without content
     registries: Registries = Registries()  # the owner's decisions in them
+    scope: tuple[bytes, ...] | None = None  # the rules that decided which files belong to it; None: not recorded
     copies: tuple[tuple[bytes, str], ...] = ()  # SQLite databases: path, name of the copy below databases/sqlite

@@ -7,7 +7,7 @@ then no service is started.
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,9 +27,11 @@ from tklb.model.callbacks import Progress
 from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Plan, Step, StepKind
 from tklb.model.report import Report, Skipped
+from tklb.restore.apply_files import FileSteps
 from tklb.restore.apply_packages import carry_out_installs, carry_out_removals, carry_out_sources, check_apt
 from tklb.restore.plan.databases import DATABASES
 from tklb.restore.plan.inputs import SnapshotContents
+from tklb.restore.plan.outcome import Outcome
 from tklb.restore.plan.services import NOT_STARTED
 from tklb.restore.remainder import RemainderList
 from tklb.restore.remake import run_commands
@@ -39,15 +41,7 @@ DECISIONS = (
     StepKind.ARCHITECTURE, StepKind.PRESEED, StepKind.DIVERSION, StepKind.STAT_OVERRIDE, StepKind.ALTERNATIVE,
 )  # fmt: skip
 BEFORE_FILES = (StepKind.ACCOUNTS, StepKind.DIVERSION)
-FILES = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
-# before the name in a skipped item
-_PREFIXES: Mapping[StepKind | None, bytes] = {
-    **dict.fromkeys((StepKind.INSTALL, StepKind.REMOVE, StepKind.MARK), b"package:"),
-    StepKind.ARCHITECTURE: b"architecture:",
-    StepKind.RUN: b"command:",
-    StepKind.SERVICE: b"service:",
-    None: b"",
-}
+FILES = (StepKind.MOVE, StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
 _EVERY = 100  # files between two reports of progress
 # what the log says of the steps of a kind: a verb and a noun
 _WORDS = {
@@ -93,7 +87,7 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
     """
     folders = tuple(map(os.fsencode, executor.stages))
     ensure_room(executor.root, folders[0], _list_written(plan.steps))
-    with FileWriter(executor.root, folders) as writer:
+    with FileWriter(executor.root, folders, follows_root_links=True) as writer:
         run = _Application(plan, saved, writer, executor)
         run.remainder.note_packages(plan.steps)
         run.apply(_select(plan.steps, SOURCES))
@@ -112,14 +106,14 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
             run.plan = replan()
             run.remainder.note_rest(run.plan.steps)
             run.apply(_select(run.plan.steps, (*BEFORE_FILES, *FILES)))
-        run.skipped += check_apt(run.plan.steps, executor.root)
+        run.outcome.note_late(check_apt(run.plan.steps, executor.root))
         run.apply(_select(run.plan.steps, (StepKind.STAT_OVERRIDE, StepKind.ALTERNATIVE, StepKind.RUN)))
         run.set_folder_times()
         run.apply(_select(run.plan.steps, (StepKind.FLAGS,)))
-        run.skipped += writer.set_lifted_flags()
+        run.outcome.note_late(writer.set_lifted_flags())
         with _sync_in_background():
             run.apply(_select(run.plan.steps, (*DATABASES, StepKind.SERVICE)))
-            run.skipped += executor.loader.finish()
+            run.outcome.note_late(executor.loader.finish())
         run.remainder.forget_services()
         return run.report(plan)
 
@@ -140,10 +134,9 @@ class _Application:
 
     def __init__(self, plan: Plan, saved: SnapshotContents, writer: FileWriter, executor: Executor) -> None:
         self.plan = plan
-        self.skipped: list[Skipped] = []
+        self.outcome = Outcome()
         self.remainder = RemainderList(executor.remainder)
         self._saved, self._writer, self._executor = saved, writer, executor
-        self._done: list[str] = []
         self._of_packages: tuple[str, ...] = ()  # warnings of the last installation
         self._failed: list[str] = []  # packages that it did not bring
 
@@ -156,34 +149,42 @@ class _Application:
         result = carry_out_installs(steps, self._executor.root, again=is_last)
         self._of_packages = result.warnings
         missed = {item.item.removeprefix(b"package:") for item in result.skipped}
-        done = [step for step in steps if step.item not in missed]
-        self._done += [f"{step.kind} {printable(step.item)}" for step in done]
-        log.info("%s in %.1f s", _describe(StepKind.INSTALL, done), watch.seconds)
         failed = [step for step in steps if step.item in missed]
-        if is_last or not failed:
-            self.skipped += result.skipped
-            self._failed = [step.item.decode() for step in failed]
+        is_over = is_last or not failed
+        done = [step for step in steps if step.item not in missed]
+        self.outcome.note_batch(steps if is_over else done, result.skipped if is_over else ())
+        self._failed = [step.item.decode() for step in failed] if is_over else []
+        log.info("%s in %.1f s", _describe(StepKind.INSTALL, done), watch.seconds)
         return failed
 
     def apply(self, steps: Iterable[Step]) -> None:
         """Apply steps: neighbours of one kind together, files one by one."""
         for kind, group in groupby(steps, key=lambda step: None if step.kind in FILES else step.kind):
             batch, watch = list(group), Stopwatch()
-            skipped = self._apply_files(batch) if kind is None else self._apply_batch(kind, batch)
-            self.skipped += skipped
-            missed = {item.item.removeprefix(_PREFIXES.get(kind, b"")) for item in skipped}
-            done = [step for step in batch if step.item not in missed]
-            self._done += [f"{step.kind} {printable(step.item)}" for step in done]
+            done = self._apply_files(batch) if kind is None else self._apply_kind(kind, batch)
             log.info("%s in %.1f s", _describe(kind, done), watch.seconds)
 
-    def _apply_batch(self, kind: StepKind, batch: list[Step]) -> Sequence[Skipped]:
-        loader, progress, root = self._executor.loader, self._executor.progress, self._executor.root
+    def _apply_kind(self, kind: StepKind, batch: list[Step]) -> list[Step]:
+        """Apply steps of one kind; give those that are done."""
         if kind in DATABASES:
-            return [skipped for step in batch for skipped in loader.carry_out(step, progress)]
+            loader, progress = self._executor.loader, self._executor.progress
+            return [step for step in batch if self.outcome.note_step(step, loader.carry_out(step, progress))]
         if kind is StepKind.FLAGS:
-            missed = {item.item for item in self.skipped}
-            wanted = [step.entry for step in batch if step.entry and step.item not in missed]
-            return [skipped for entry in wanted for skipped in self._writer.set_flags(entry)]
+            return [step for step in batch if self._set_flags(step)]
+        absent = [step for step in batch if kind is StepKind.MARK and step.item.decode() in self._failed]
+        for step in absent:
+            self.outcome.note_step(step, [Skipped(b"package:" + step.item, "not marked: it is not installed")])
+        batch = [step for step in batch if step not in absent]
+        return self.outcome.note_batch(batch, self._apply_batch(kind, batch))
+
+    def _set_flags(self, step: Step) -> bool:
+        """Set the flags of a file that is there; what was skipped before has none."""
+        if step.entry is None or any(item.item == step.item for item in self.outcome.skipped_items):
+            return self.outcome.note_step(step, [Skipped(step.item, "its flags are not set: it did not come")])
+        return self.outcome.note_step(step, self._writer.set_flags(step.entry))
+
+    def _apply_batch(self, kind: StepKind, batch: list[Step]) -> Sequence[Skipped]:
+        progress, root = self._executor.progress, self._executor.root
         if kind in DECISIONS:
             return apply_decisions(kind, batch, root)
         names = [step.item.decode() for step in batch if kind not in (StepKind.SOURCE, *FILES)]
@@ -205,20 +206,22 @@ class _Application:
             case _:
                 return restart(names)
 
-    def _apply_files(self, batch: list[Step]) -> Sequence[Skipped]:
-        skipped: list[Skipped] = []
+    def _apply_files(self, batch: list[Step]) -> list[Step]:
+        """Apply steps for files; give those that are done."""
+        files, done = FileSteps(self._writer), []
         for number, step in enumerate(self._writer.prepare_ahead(batch, _written_entry)):
             if number % _EVERY == 0:
                 self._executor.progress("writing files", number, len(batch))
-            skipped += apply_file(self._writer, step)
-        return skipped
+            if self.outcome.note_step(step, files.apply(step)):
+                done.append(step)
+        return done
 
     def set_folder_times(self) -> None:
         """Set the times of folders where nothing changes any more."""
-        missed = {item.item for item in self.skipped}
+        missed = {item.item for item in self.outcome.skipped_items}
         for path, mtime_ns in self.plan.folder_times:
             if path not in missed:
-                self.skipped += self._writer.set_folder_time(path, mtime_ns)
+                self.outcome.note_late(self._writer.set_folder_time(path, mtime_ns))
 
     def report(self, shown_plan: Plan) -> Report:
         # the plan after the packages knows all services; its list replaces the one that was shown
@@ -230,26 +233,10 @@ class _Application:
             *self._writer.notes,
             *self._executor.loader.notes,
         )
-        named = {item.item for item in self.skipped}  # with the reason of today
-        planned = (item for item in self.plan.skipped if item.item not in named)
-        skipped = dict.fromkeys((*planned, *self.skipped))
-        return Report(tuple(self._done), tuple(skipped), tuple(dict.fromkeys(warnings)))
-
-
-def apply_file(writer: FileWriter, step: Step) -> tuple[Skipped, ...]:
-    """Apply one step on a file; it can be repeated."""
-    match step:
-        case Step(kind=StepKind.WRITE, entry=entry, content=content) if entry and content is not None:
-            return writer.write_content(entry, content, step.was)
-        case Step(kind=StepKind.DELETE):
-            return writer.delete(step.item, step.was)
-        case Step(kind=StepKind.LINK, entry=entry, partner=partner) if entry and partner:
-            return writer.link(entry, partner, step.was)
-        case Step(kind=StepKind.METADATA, entry=entry) if entry:
-            return writer.set_metadata(entry, step.was)
-        case Step(entry=entry) if entry:
-            return writer.write(entry, step.was)
-    raise ValueError(f"a step without an entry: {step.kind}")
+        named = {item.item for item in self.outcome.skipped_items}  # with the reason of today
+        planned = dict.fromkeys(item for item in self.plan.skipped if item.item not in named)
+        skipped = (*planned, *self.outcome.skipped_items)
+        return Report(self.outcome.done_steps, skipped, tuple(dict.fromkeys(warnings)))
 
 
 def _describe(kind: StepKind | None, done: Sequence[Step]) -> str:
@@ -257,7 +244,7 @@ def _describe(kind: StepKind | None, done: Sequence[Step]) -> str:
     if kind is None:
         size = sum(entry.size or 0 for entry in _list_written(done))
         deleted = sum(step.kind is StepKind.DELETE for step in done)
-        written = format_count(len(done) - deleted, "file")
+        written = format_count(sum(step.kind not in (StepKind.DELETE, StepKind.MOVE) for step in done), "file")
         return f"wrote {written}, {format_size(size)}, and deleted {format_count(deleted, 'file')}"
     verb, noun = _WORDS[kind]
     names = " ".join(step.detail if kind is StepKind.ACCOUNTS else printable(step.item) for step in done)

@@ -20,16 +20,17 @@ from tklb.host.package_relations import read_relations
 from tklb.host.registries.inventory import read_registries
 from tklb.model.files import FileEntry
 from tklb.profile.detect import detect_profile
-from tklb.profile.folder import load_profile
+from tklb.profile.folder import Profile, load_profile
 from tklb.restore.decode import decode
 from tklb.restore.dumps import FoundDumps, find_dumps, list_server_features, place_copies
-from tklb.restore.plan.inputs import CurrentMachine, PackageState, SnapshotContents
+from tklb.restore.plan.inputs import CurrentMachine, OwnState, PackageState, SnapshotContents
 from tklb.restore.remake import read_facts
 from tklb.restore.select import select_snapshot
 from tklb.restore.source import SnapshotSource
 from tklb.session import TargetSession
 from tklb.snapshot import metadata
 from tklb.snapshot.machine import this_machine
+from tklb.storage.url import local_path
 
 _LARGEST_JOB = 1 << 20
 
@@ -76,18 +77,30 @@ def _check_metadata(source: SnapshotSource, stage: Path) -> None:
         raise TargetDamaged(address=source.backend.address, reason=reason)
 
 
+def list_own_places(session: TargetSession) -> tuple[bytes, ...]:
+    """List what no restore may touch: the state of tklb, its targets on this machine, and the key file in use."""
+    addresses = (session.config.target, session.configured_target)
+    folders = [local_path(address) for address in addresses if address.lower().startswith("file:")]
+    key = [os.path.abspath(session.access.key)] if session.access.key and str(session.access.key) != "-" else []
+    named = (os.fsencode(path) for place in (*folders, *key) for path in (place, os.path.realpath(place)))
+    return tuple(dict.fromkeys((*session.paths.own, *named)))
+
+
 def read_contents(decoded: DecodedSnapshot, dumps: FoundDumps | None = None) -> SnapshotContents:
     """Read the metadata of a decoded snapshot. Raises TargetDamaged where it is not whole."""
     dumps = dumps or FoundDumps()
+    profile = load_profile(decoded.metadata / metadata.PROFILE)
     return SnapshotContents(
         snapshot=decoded.source.entry.snapshot,
         contents=metadata.read(decoded.metadata),
         manifest=lambda: metadata.read_manifest(decoded.metadata),
         changed_while_read=dict(decoded.source.entry.changed_while_read),
         at_jobs=_read_at_jobs(decoded.folders),
-        base=_read_install_state(decoded.metadata / metadata.PROFILE),
+        base=_read_install_state(profile),
         servers=dumps.servers,
         broken=dumps.broken,
+        left_out=frozenset(item.item for item in decoded.source.entry.skipped),
+        profile_rules=profile.rules,
     )
 
 
@@ -97,7 +110,11 @@ def read_dumps(decoded: DecodedSnapshot) -> FoundDumps:
 
 
 def read_machine(
-    session: TargetSession, files: LiveFiles, dumps: FoundDumps, contents: SnapshotContents
+    session: TargetSession,
+    files: LiveFiles,
+    dumps: FoundDumps,
+    contents: SnapshotContents,
+    own: OwnState | None = None,
 ) -> CurrentMachine:
     """Ask this machine for everything that a plan compares with the contents of the snapshot."""
     carried = (source.path for source in contents.contents.sources)
@@ -118,6 +135,7 @@ def read_machine(
             unfinished=list_unfinished(ROOT),
             find_offers=lambda labels: find_offers(ROOT, labels),
         ),
+        own=own,
     )
 
 
@@ -136,9 +154,8 @@ def _is_file(stage: LiveFiles, path: bytes) -> bool:
     return entry is not None and entry.kind == "file" and (entry.size or 0) < _LARGEST_JOB
 
 
-def _read_install_state(folder: Path) -> Callable[[bytes], FileEntry | None] | None:
+def _read_install_state(profile: Profile) -> Callable[[bytes], FileEntry | None] | None:
     """Give a look-up in the profile of the backed-up machine; None where it was derived on that machine itself."""
-    profile = load_profile(folder)
     if profile.recipe.derived:
         return None
 

@@ -6,6 +6,7 @@ travels inside every snapshot, at var/lib/tklb/stage:
     manifest.mtree     every entry of the delta with its whole metadata and SHA-256
     deleted            paths of the install state that are gone, one escaped path a line
     hard-links         one group of escaped paths a line, separated by spaces
+    scope              the rules that decided which files belong to the snapshot, one a line (optional)
     packages           what is installed; packages.base: what the install state had
     packages.local     those of them that no source offers; local-files: the paths in the snapshot because of them
     packages.relations what packages provide and exclude; packages.needed, packages.newer: see package_history.py
@@ -73,6 +74,8 @@ def write(folder: Path, contents: SnapshotMetadata) -> None:
     _write(folder / "local-files", path_lines(contents.local_files))
     for name, text in format_history(contents.history).items():
         _write(folder / name, text)
+    if contents.scope is not None:
+        _write(folder / "scope", _join_lines(contents.scope))
     for field in fields(Accounts):
         _write(folder / "accounts" / field.name, _join_lines(getattr(contents.accounts, field.name)))
     for name, text in format_registries(contents.registries).items():
@@ -106,6 +109,7 @@ def read(folder: Path) -> SnapshotMetadata:
             sources=tuple(_sources(folder)),
             accounts=Accounts(**{field.name: _lines(folder / "accounts" / field.name) for field in fields(Accounts)}),
             registries=parse_registries({name: _read_optional(folder / "registries" / name) for name in REGISTRIES}),
+            scope=_lines(folder / "scope") if (folder / "scope").exists() else None,
             copies=read_copies(folder),
             packaged=tuple(read_manifest(folder, PACKAGED)),
         )

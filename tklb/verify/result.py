@@ -1,12 +1,12 @@
 """The request for a verification, and its result. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
 from tklb.errors import COMPLETE, INCOMPLETE, TargetDamaged
 from tklb.model.plan import Step
-from tklb.model.report import Skipped
+from tklb.model.report import Skipped, UnknownItems
 from tklb.model.snapshot import LedgerEntry
 from tklb.verify.problem import Problem
 
@@ -45,6 +45,7 @@ class VerifyResult:
     differences: tuple[Step, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+    unknown: UnknownItems = field(default_factory=UnknownItems)  # here, and not in the snapshot
 
     @property
     def is_ok(self) -> bool:
@@ -61,5 +62,6 @@ class VerifyResult:
     def exit_status(self) -> int:
         if not self.is_ok:
             return TargetDamaged.code
-        is_clean = all(problem.is_repaired for problem in self.problems) and not (self.differences or self.skipped)
+        is_same = not (self.differences or self.skipped or self.unknown.total)
+        is_clean = all(problem.is_repaired for problem in self.problems) and is_same
         return COMPLETE if is_clean else INCOMPLETE

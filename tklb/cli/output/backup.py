@@ -31,6 +31,7 @@ def backup_json(result: BackupResult) -> Json:
         "delta": {"files": counts.delta_files, "bytes": counts.delta_bytes},
         "stored_bytes": result.stored_bytes,
         "skipped": skipped_json(result.skipped),
+        "skipped_count": len(result.skipped),
         "outside": outside_json(result.outside),
         "mounts": mounts_json(result.mounts),
         "warnings": list(result.warnings),

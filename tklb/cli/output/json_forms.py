@@ -2,12 +2,14 @@
 
 import base64
 from collections.abc import Iterable
+from itertools import islice
 
 from tklb.errors import printable
 from tklb.model.plan import Step
-from tklb.model.report import Skipped
+from tklb.model.report import Skipped, UnknownItems
 
 Json = dict[str, object]
+MOST_LISTED = 10_000  # items in one list
 
 
 def path_fields(path: bytes, key: str = "path") -> dict[str, str]:
@@ -19,7 +21,14 @@ def path_fields(path: bytes, key: str = "path") -> dict[str, str]:
 
 
 def skipped_json(skipped: Iterable[Skipped]) -> list[dict[str, str]]:
-    return [{**path_fields(item.item, "item"), "reason": item.reason} for item in skipped]
+    """Give the first skipped items; `skipped_count` beside them has the number of all."""
+    return [{**path_fields(item.item, "item"), "reason": item.reason} for item in islice(skipped, MOST_LISTED)]
+
+
+def unknown_json(unknown: UnknownItems) -> Json:
+    """Give what the snapshot does not know: the first items, and how many there are of each kind."""
+    listed = [{**path_fields(found.item, "item"), "kind": found.kind} for found in unknown.listed]
+    return {"unknown": listed, "unknown_count": dict(unknown.counts)}
 
 
 def step_json(step: Step) -> Json:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tklb.base.measure import format_count
-from tklb.cli.output.json_forms import Json, skipped_json, step_json
-from tklb.cli.output.text import format_age
+from tklb.cli.output.json_forms import Json, skipped_json, step_json, unknown_json
+from tklb.cli.output.text import count_unknown, format_age, unknown_lines
 from tklb.errors import printable
 from tklb.model.plan import Plan
 from tklb.model.report import Report
@@ -22,8 +22,11 @@ def plan_json(plan: Plan) -> Json:
     return {
         "snapshot": plan.snapshot,
         "steps": [step_json(step) for step in plan.steps],
+        "planned": len(plan.steps) + len(plan.skipped),
         "warnings": list(plan.warnings),
         "skipped": skipped_json(plan.skipped),
+        "skipped_count": len(plan.skipped),
+        **unknown_json(plan.unknown),
     }
 
 
@@ -35,21 +38,39 @@ def plan_lines(plan: Plan, limit: int | None = None) -> Iterator[str]:
     if len(plan.steps) > len(steps):
         yield f"... and {format_count(len(plan.steps) - len(steps), 'step')} more (all with --dry-run)"
     yield from (f"warning: {printable(warning)}" for warning in plan.warnings)
+    yield from unknown_lines(plan.unknown)
+    yield _summarise(plan)
+
+
+def _summarise(plan: Plan) -> str:
+    left = format_count(len(plan.skipped), "item")
+    if plan.is_empty and plan.skipped:
+        return f"no step is left for {plan.snapshot}, but {left} cannot come back here"
+    if plan.is_empty and plan.unknown.total:
+        return f"nothing to bring back from {plan.snapshot}, but this machine has more: `--exact` removes it"
+    if plan.is_empty and not plan.is_whole:
+        return f"nothing to do: all that the options select is as snapshot {plan.snapshot} has it"
     if plan.is_empty:
-        yield f"nothing to do: this machine already matches snapshot {plan.snapshot}"
-    else:
-        yield f"{format_count(len(plan.steps), 'step')} to bring back {plan.snapshot}"
+        return f"nothing to do: this machine is as snapshot {plan.snapshot} has it"
+    return f"{format_count(len(plan.steps), 'step')} to bring back {plan.snapshot}" + (
+        f"; {left} cannot come back here" if plan.skipped else ""
+    )
 
 
 def report_lines(plan: Plan, report: Report) -> Iterator[str]:
     yield from (f"warning: {printable(warning)}" for warning in report.warnings)
-    yield f"{plan.snapshot} is back: {format_count(len(report.done), 'step')} done, {len(report.skipped)} skipped"
+    steps = format_count(report.step_count, "step")
+    if plan.unknown.total:
+        yield f"{count_unknown(plan.unknown)} here that the snapshot does not know: kept"
+    yield f"{plan.snapshot} is back: {steps}: {len(report.done)} done, {len(report.skipped)} skipped"
 
 
 def report_json(plan: Plan, report: Report) -> Json:
     return {
         **plan_json(plan),
+        "planned": report.step_count,
         "done": len(report.done),
         "warnings": list(report.warnings),
         "skipped": skipped_json(report.skipped),
+        "skipped_count": len(report.skipped),
     }

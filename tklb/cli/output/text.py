@@ -1,7 +1,22 @@
-"""Times and tables as text for people."""
+"""Times, tables and lists as text for people."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+
+from tklb.base.measure import format_count
+from tklb.errors import printable
+from tklb.model.report import UnknownItems
+
+_SHOWN = 20  # unknown items on a terminal
+_WORDS = {
+    "file": ("file", "files"),
+    "folder": ("folder", "folders"),
+    "edited": ("edited file of a package", "edited files of packages"),
+    "missing": ("missing file of a package", "missing files of packages"),
+    "package": ("package", "packages"),
+    "user": ("user", "users"),
+    "group": ("group", "groups"),
+}
 
 
 def format_time(time: datetime) -> str:
@@ -27,3 +42,19 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[i
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         yield "  ".join(cells).rstrip()
+
+
+def unknown_lines(unknown: UnknownItems) -> Iterator[str]:
+    """Give the first items, and a line with the number of all."""
+    for found in unknown.listed[:_SHOWN]:
+        yield f"{'unknown':16} {printable(found.item)}  ({_WORDS[found.kind][0]})"
+    if unknown.total > _SHOWN:
+        yield f"... and {format_count(unknown.total - _SHOWN, 'unknown item')} more (see --json)"
+    if unknown.total:
+        yield f"{count_unknown(unknown)} here that the snapshot does not know: kept"
+
+
+def count_unknown(unknown: UnknownItems) -> str:
+    """Give the numbers in words, such as `12 files, 1 package`."""
+    known = ((kind, unknown.counts.get(kind, 0)) for kind in _WORDS)
+    return ", ".join(format_count(number, *_WORDS[kind]) for kind, number in known if number)

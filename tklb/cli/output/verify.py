@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tklb.base.measure import format_count, format_size
-from tklb.cli.output.json_forms import Json, path_fields, skipped_json, step_json
-from tklb.cli.output.text import format_age
+from tklb.cli.output.json_forms import Json, path_fields, skipped_json, step_json, unknown_json
+from tklb.cli.output.text import format_age, unknown_lines
 from tklb.errors import printable
 from tklb.storage.backend import KEY, LEDGER
 from tklb.verify.problem import LostFile, Problem
@@ -31,10 +31,15 @@ def verify_json(result: VerifyResult, now: datetime) -> Json:
         "volumes": result.volumes,
         "read": {"volumes": result.read, "bytes": result.read_bytes},
         "problems": [_problem_json(problem) for problem in result.problems],
-        **({"differences": [step_json(step) for step in result.differences]} if result.depth is Depth.LIVE else {}),
+        **(_live_json(result) if result.depth is Depth.LIVE else {}),
         "skipped": skipped_json(result.skipped),
+        "skipped_count": len(result.skipped),
         "warnings": list(result.warnings),
     }
+
+
+def _live_json(result: VerifyResult) -> Json:
+    return {"differences": [step_json(step) for step in result.differences], **unknown_json(result.unknown)}
 
 
 def _problem_json(problem: Problem) -> Json:
@@ -83,6 +88,7 @@ def verify_lines(result: VerifyResult, now: datetime) -> Iterator[str]:
     if len(result.differences) > _SHOWN:
         yield f"... and {format_count(len(result.differences) - _SHOWN, 'difference')} more (all with --json)"
     yield from (f"warning: {printable(warning)}" for warning in result.warnings)
+    yield from unknown_lines(result.unknown)
     yield from _summary(result)
 
 
@@ -101,8 +107,9 @@ def _summary(result: VerifyResult) -> Iterator[str]:
         if whole < known
         else f"{format_count(known, 'snapshot')}, all whole"
     )
-    if result.depth is Depth.LIVE and not result.differences and whole:
-        yield "this machine matches the snapshot"
+    is_same = not (result.differences or result.skipped or result.unknown.total)
+    if result.depth is Depth.LIVE and is_same and whole:
+        yield "this machine is as the snapshot has it"
     elif result.depth is Depth.LIVE and result.differences:
         yield f"{format_count(len(result.differences), 'difference')} between the snapshot and this machine"
 

@@ -42,6 +42,7 @@ _SHOWN = 200  # steps of a plan that a terminal shows before the question
         "tklb restore --target s3://backups/web1 --passphrase-file passphrase",
         "tklb restore --dry-run",
         "tklb restore 20260102T030405Z --limit /srv/www --yes",
+        "tklb restore 20260102T030405Z --exact --dry-run",
         "tklb restore --into /tmp/look",
     )
 )
@@ -74,6 +75,7 @@ _SHOWN = 200  # steps of a plan that a terminal shows before the question
 @click.option("--yes", is_flag=True, help="Apply the plan without asking.")
 @limit_rate_option
 @click.option("--remove-packages", is_flag=True, help="Remove the packages that the backed-up machine had removed.")
+@click.option("--exact", is_flag=True, help="Also remove what this machine has and the snapshot does not know.")
 @shared_options
 @click.pass_obj
 def restore(
@@ -88,6 +90,7 @@ def restore(
     yes: bool,
     limit_rate: str,
     remove_packages: bool,
+    exact: bool,
     skip: tuple[str, ...],
     limit: tuple[str, ...],
     renames: tuple[str, ...],
@@ -109,6 +112,7 @@ def restore(
         limits=limit,
         renames=renames,
         remove_packages=remove_packages,
+        is_exact=exact,
     )
     access = TargetAccess(target, key, passphrase_source(passphrase_file), passphrase_file is not None, limit_rate)
     with run_log(paths, "restore", now(), wanted=not dry_run), progress_line(output.progress) as progress:
@@ -150,7 +154,12 @@ def _extract(output: Output, session: "TargetSession", request: "RestoreRequest"
     report = extract(session, request, into)
     name = report.done[0]
     output.value(
-        {"snapshot": name, "into": str(into), "skipped": skipped_json(report.skipped)},
+        {
+            "snapshot": name,
+            "into": str(into),
+            "skipped": skipped_json(report.skipped),
+            "skipped_count": len(report.skipped),
+        },
         (f"snapshot {name} decoded into {into}",),
     )
     return report_skipped(output, report.skipped)

@@ -171,8 +171,9 @@ def _primary_gids(users: AccountTable) -> frozenset[int]:
 
 def _nameless_warnings(kind: str, nameless: frozenset[int], new: AccountTable) -> list[str]:
     owners = new.owners
-    return [
-        f"{kind} {number}, of no name on the backed-up machine, keeps its number:"
-        f" here it is {printable(owners[number])}'s"
-        for number in sorted(nameless & owners.keys())
-    ]
+    return [describe_nameless(kind, number, owners[number]) for number in sorted(nameless & owners.keys())]
+
+
+def describe_nameless(kind: str, number: int, name: bytes) -> str:
+    """Say that files with an id of no name come, and whose id it is here. `kind` is uid or gid."""
+    return f"{kind} {number}, of no name on the backed-up machine, keeps its number: here it is {printable(name)}'s"

@@ -31,7 +31,8 @@ def digest_with_status(
     """Give the digest of a regular file and the status of exactly this content: a later write changes the ctime.
 
     `folder` is the descriptor that `name` is relative to. `check` is called between reads and may raise to end them.
-    If the file changes while it is read, this reads it once more. Raises OSError, ContentChanged.
+    Of a file that grows, as a log does, this is the content up to the length that it had when it was opened. If a file
+    changes otherwise while it is read, this reads it once more. Raises OSError, ContentChanged.
     """
     for _ in range(_TRIES):
         descriptor = _open(name, folder)
@@ -43,6 +44,8 @@ def digest_with_status(
             os.close(descriptor)
         if _version(before) == _version(after):
             return digest, after
+        if before.st_size < after.st_size:
+            return digest, before
     raise ContentChanged(name)
 
 
@@ -52,7 +55,7 @@ def _digest(descriptor: int, algorithm: str, status: os.stat_result, check: Call
     if 0 <= time.time_ns() - status.st_ctime_ns < _TICK:
         time.sleep(_TICK / 1e9)
     content = hashlib.new(algorithm, usedforsecurity=False)
-    for chunk in _chunks(descriptor, min(status.st_size + 1, _MOST_AT_ONCE)):
+    for chunk in _chunks(descriptor, status.st_size):
         content.update(chunk)
         check()
     return content.hexdigest()
@@ -69,6 +72,7 @@ def _open(name: bytes, folder: int | None) -> int:
         return os.open(name, _OPEN, dir_fd=folder)
 
 
-def _chunks(descriptor: int, length: int) -> Iterator[bytes]:
-    while chunk := os.read(descriptor, length):
+def _chunks(descriptor: int, size: int) -> Iterator[bytes]:
+    while size and (chunk := os.read(descriptor, min(size, _MOST_AT_ONCE))):
         yield chunk
+        size -= len(chunk)

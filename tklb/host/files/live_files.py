@@ -1,6 +1,7 @@
 """The files of this machine as they are now: the view that a restore plans with.
 
-Takes a root folder; gives entries, names and digests of the files below it. Follows no link, changes nothing.
+Takes a root folder; gives entries, names and digests of the files below it. Changes nothing, and follows no link that
+somebody other than root could change.
 """
 
 import errno
@@ -11,14 +12,15 @@ from tklb.base.fs import kind_of_mode
 from tklb.diff.xattrs import is_carried
 from tklb.host.files.flags import FlagReader
 from tklb.host.files.openat import NoFolder, RootedTree, descriptor_path
+from tklb.host.mounts import read_mounts
 from tklb.model.files import FileEntry
 
 
 class LiveFiles(RootedTree):
     """The files below a root as they are. A path that cannot be reached is absent; nothing here raises."""
 
-    def __init__(self, root: bytes) -> None:
-        super().__init__(root)
+    def __init__(self, root: bytes, *, follows_root_links: bool = False) -> None:
+        super().__init__(root, follows_root_links=follows_root_links)
         self._flags = FlagReader()
 
     def entry(self, path: bytes) -> FileEntry | None:
@@ -73,6 +75,20 @@ class LiveFiles(RootedTree):
             return b""
         finally:
             os.close(descriptor)
+
+    def find_mount(self, path: bytes) -> bytes | None:
+        """Give the first mount point at `path` or below it, or None."""
+        root = os.readlink(descriptor_path(self._root)).rstrip(b"/")
+        inside = [mount.point[len(root) :] for mount in read_mounts() if mount.point.startswith(root + b"/")]
+        return next((point for point in sorted(inside) if (point + b"/").startswith(path + b"/")), None)
+
+    def leads_to_folder(self, path: bytes) -> bool:
+        """Whether `path` is a folder if every link is followed. This asks and opens nothing."""
+        return os.path.isdir(descriptor_path(self._root, path[1:]))
+
+    def has_target(self, path: bytes) -> bool:
+        """Whether there is something at `path` if every link is followed."""
+        return os.path.exists(descriptor_path(self._root, path[1:]))
 
     def find_barrier(self, path: bytes) -> bytes | None:
         """Give the topmost parent of `path` that is not a folder but a link or a file, or None."""

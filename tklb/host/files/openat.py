@@ -3,6 +3,10 @@
 Takes absolute paths inside a root. Gives the open folder of a path, and the last name of the path in it. Each component
 is opened from the one above it with O_NOFOLLOW. So a link that somebody plants at any moment is an error and leads
 nowhere. Opens folders; changes nothing.
+
+Where the caller allows it, there is one exception: a link such as /home -> /data/home that the administrator made. It
+belongs to root, and so does every folder above it and every folder of its target, and nobody else may write there. So
+nobody else can have made it or can change where it leads. It is followed once: its target holds no further link.
 """
 
 import errno
@@ -15,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from tklb.base.fs import kind_of_mode
+from tklb.diff.path_names import resolve_link
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -36,9 +41,11 @@ class NoFolder(OSError):
 class RootedTree:
     """The tree below `root`. Keeps the last folders open; use it in a with block. It is for one thread at a time."""
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, *, follows_root_links: bool = False) -> None:
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open: OrderedDict[tuple[bytes, ...], int] = OrderedDict()
+        self._follows_root_links = follows_root_links
+        self._followed: dict[bytes, bytes] = {}  # links, and the folders that they lead to
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +94,17 @@ class RootedTree:
         for known in [known for known in self._open if known[: len(names)] == names]:
             os.close(self._open.pop(known))
 
+    def find_safe_target(self, path: bytes) -> bytes | None:
+        """Give the folder that the link `path` leads to, if this tree follows it; otherwise None."""
+        try:
+            return find_root_link(self._root, path) if self._follows_root_links else None
+        except (OSError, ValueError):
+            return None
+
+    def list_followed_links(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Give the links that this tree has followed so far, each with the folder that it leads to. Sorted."""
+        return tuple(sorted(self._followed.items()))
+
     def _folder(self, names: tuple[bytes, ...]) -> int:
         if not names:
             return self._root
@@ -106,19 +124,64 @@ class RootedTree:
         for end in range(depth + 1, len(names) + 1):
             above = here
             try:
-                here = _enter(above, names, end)
+                here = self._enter(above, names, end)
             finally:
                 os.close(above)
         return here
 
+    def _enter(self, above: int, names: tuple[bytes, ...], end: int) -> int:
+        try:
+            return os.open(names[end - 1], _FOLDER, dir_fd=above)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            path = b"/" + b"/".join(names[:end])
+            target = self.find_safe_target(path)
+            if target is None:
+                raise NoFolder(path) from exc
+        self._followed[path] = target
+        return _open_guarded(self._root, target)
 
-def _enter(above: int, names: tuple[bytes, ...], end: int) -> int:
+
+def find_root_link(root: int, path: bytes) -> bytes | None:
+    """Give the folder that the link `path` leads to, if only root can change the way there. All is below `root`.
+
+    `root` is an open folder. None if `path` is no such link. Raises OSError where something on the way is missing, a
+    link, or not root's alone.
+    """
+    above, _, name = path.rpartition(b"/")
+    folder = _open_guarded(root, above or b"/")
     try:
-        return os.open(names[end - 1], _FOLDER, dir_fd=above)
-    except OSError as exc:
-        if exc.errno in (errno.ENOTDIR, errno.ELOOP):
-            raise NoFolder(b"/" + b"/".join(names[:end])) from exc
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISLNK(status.st_mode) or status.st_uid != 0:
+            return None
+        target = resolve_link(path, os.readlink(name, dir_fd=folder))
+    finally:
+        os.close(folder)
+    os.close(_open_guarded(root, target))
+    is_around = (target.rstrip(b"/") + b"/").startswith(path + b"/") or path.startswith(target.rstrip(b"/") + b"/")
+    return None if is_around else target
+
+
+def _open_guarded(root: int, path: bytes) -> int:
+    """Open a folder without links. Raises PermissionError if somebody other than root could replace a part of it."""
+    here = os.dup(root)
+    try:
+        _check_guarded(here)
+        for name in names_of(path):
+            above, here = here, os.open(name, _FOLDER, dir_fd=here)
+            os.close(above)
+            _check_guarded(here)
+    except BaseException:
+        os.close(here)
         raise
+    return here
+
+
+def _check_guarded(folder: int) -> None:
+    status = os.fstat(folder)
+    if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(errno.EPERM, "others may write there")
 
 
 def find_kind(folder: int, name: bytes) -> str | None:

@@ -14,12 +14,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from tklb.base.fs import kind_of_mode
+from tklb.diff.path_names import is_message
 from tklb.diff.rules import Rules
 from tklb.diff.xattrs import is_carried
 from tklb.host.files.digest import digest_with_status
 from tklb.host.files.flags import FlagReader
 from tklb.host.files.readahead import BackgroundReader, is_large, read_in_turn
-from tklb.host.files.walk import Seen, walk
+from tklb.host.files.walk import Seen, open_moved_message, walk
 from tklb.model.files import FileEntry
 from tklb.model.report import Skipped, SkippedItems
 
@@ -158,10 +159,22 @@ class EntryReader:
             try:
                 sha256, status = digest() if digest else digest_with_status(name, "sha256", folder)
                 entry = self._entry(path, "file", status, None)._replace(sha256=sha256)
+            except FileNotFoundError as exc:
+                return self._complete_moved(bare, seen, exc)
             except OSError as exc:
                 self._skip(path, exc)
         flags = self._flags.read(folder, name) if bare.kind in ("file", "dir") else None
         return entry._replace(xattrs=self.xattrs(seen), flags=flags)
+
+    def _complete_moved(self, bare: FileEntry, seen: Seen, exc: OSError) -> FileEntry:
+        """Read a mail message where it is now; skip any other file that vanished."""
+        path, status, folder, name = seen
+        if is_message(path):
+            with open_moved_message(folder, name) as found:
+                if found and found != (folder, name):
+                    return self.complete(bare, (path, status, *found))
+        self._skip(path, exc)
+        return bare._replace(xattrs=self.xattrs(seen))
 
     def _entry(self, path: bytes, kind: str, status: os.stat_result, link: bytes | None) -> FileEntry:
         is_file = kind == "file"

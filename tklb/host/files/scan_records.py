@@ -62,13 +62,14 @@ class _StemWriter:
 
     def write(self, seen: Seen) -> bytes | None:
         """Give the stem; None for an object that has no record."""
-        path, status, _, name = seen
+        path, status = seen[:2]
         mode, inode, device, links, uid, gid, size = status[:7]
         changed, altered = status.st_mtime_ns, status.st_ctime_ns
         if not stat.S_ISREG(mode) or status.st_blocks * 512 < size or changed < BILLION or altered < BILLION:
             bare = self._reader.read_status(seen)
             return None if bare is None else format_entry(bare)[:-1]
-        folder = path[: -len(name)]
+        end = path.rindex(b"/") + 1
+        folder, name = path[:end], path[end:]
         if folder != self._folder:
             self._folder, self._escaped = folder, b"." + escape(folder)
         owner = self._owners.get((mode, uid, gid)) or self._owner((mode, uid, gid), seen)

@@ -33,7 +33,7 @@ def ensure_room(root: bytes, stage: bytes, entries: Iterable[FileEntry]) -> None
     """Raise NoSpace if the new `entries` do not fit. Those on the file system of the stage are only renamed."""
     staged = os.stat(stage).st_dev
     needs: dict[int, _Need] = {}
-    with RootedTree(root) as live:
+    with RootedTree(root, follows_root_links=True) as live:
         for parent, inside in groupby(entries, key=lambda entry: entry.path.rpartition(b"/")[0] or b"/"):
             folder = _open_nearest(live, parent)
             device = os.fstat(folder).st_dev

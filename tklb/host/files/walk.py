@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tklb.diff.path_names import is_message, is_same_message
 from tklb.diff.rules import Folder, Rules
 from tklb.host.mounts import PSEUDO, read_mounts
 from tklb.model.report import Skipped, SkippedItems
@@ -20,6 +21,7 @@ from tklb.model.report import Skipped, SkippedItems
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_OPEN = 200  # descriptors; in a deeper tree the way back opens the upper folders again
 _SLASH = 0x2F
+_READ_MAIL = b"cur"  # where messages are once a reader has seen them
 _ENCODING = sys.getfilesystemencoding()
 
 # Path inside the root; status; descriptor of its folder, open until the next path is asked for; name in that folder.
@@ -103,10 +105,20 @@ class _Walker:
             try:
                 status = os.lstat(key, dir_fd=descriptor)
             except OSError as exc:
-                self._skip(prefix + key, exc)
+                yield from self._find_again(prefix + key, descriptor, exc)
                 continue
             yield prefix + key, status, descriptor, key
         self._leave()
+
+    def _find_again(self, path: bytes, descriptor: int, exc: OSError) -> Iterator[Seen]:
+        """Give a mail message under the name that was listed, where it is now; skip everything else."""
+        name = path.rpartition(b"/")[2]
+        if exc.errno == errno.ENOENT and is_message(path):
+            with open_moved_message(descriptor, name) as found, contextlib.suppress(OSError):
+                if found:
+                    yield path, os.lstat(found[1], dir_fd=found[0]), *found
+                    return
+        self._skip(path, exc)
 
     def _skip(self, path: bytes, exc: OSError) -> None:
         reason = "vanished while tklb read it" if exc.errno == errno.ENOENT else exc.strerror or str(exc)
@@ -210,3 +222,33 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _identity(descriptor: int) -> tuple[int, int]:
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
+
+
+# ---------------------------------------------------------------- mail messages that move
+# A reader moves a message to `cur`, or changes its flags, while tklb reads the Maildir. The name alone tells a message:
+# mail programs make it unique (maildir(5)).
+
+
+@contextlib.contextmanager
+def open_moved_message(folder: int, name: bytes) -> Iterator[tuple[int, bytes] | None]:
+    """Give the open folder that has the message now, and its name there; None if it is not found."""
+    with contextlib.ExitStack() as opened:
+        try:
+            above = os.open(b"..", _OPEN_FOLDER, dir_fd=folder)
+            opened.callback(os.close, above)
+            read = os.open(_READ_MAIL, _OPEN_FOLDER, dir_fd=above)
+            opened.callback(os.close, read)
+            names = map(os.fsencode, os.listdir(read))
+            found = next((other for other in names if is_same_message(other, name)), None)
+        except OSError:
+            found = None
+        yield None if found is None else (read, found)
+
+
+def find_moved_message(path: bytes) -> bytes | None:
+    """Do the same by the path of the message; give its path now."""
+    folder, _, name = path.rpartition(b"/")
+    read = folder.rpartition(b"/")[0] + b"/" + _READ_MAIL
+    with contextlib.suppress(OSError):
+        return next((read + b"/" + other for other in os.listdir(read) if is_same_message(other, name)), None)
+    return None

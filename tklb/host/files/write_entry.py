@@ -11,7 +11,6 @@ capabilities, and an ACL changes the mode of the group.
 
 import contextlib
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from tklb.base.fs import kind_of_mode
 from tklb.diff.xattrs import CAPABILITY, is_carried
 from tklb.errors import NoSpace
 from tklb.host.files.flags import LiftedFlags, set_flags
+from tklb.host.files.move_object import Inode, hold_temporary, move_to_free_name
 from tklb.host.files.openat import NoFolder, Place, RootedTree, descriptor_path, find_kind, names_of
 from tklb.host.files.staged_content import StagedContent, StagedContents, copy_content
 from tklb.model.files import FileEntry
@@ -56,11 +56,11 @@ class FileWriter:
     for one thread at a time.
     """
 
-    def __init__(self, root: bytes, stages: Sequence[bytes]) -> None:
+    def __init__(self, root: bytes, stages: Sequence[bytes], *, follows_root_links: bool = False) -> None:
         self.notes: list[str] = []
         self._problems: list[Skipped] = []
         with ExitStack() as opened:
-            self._live = opened.enter_context(RootedTree(root))
+            self._live = opened.enter_context(RootedTree(root, follows_root_links=follows_root_links))
             self._lifted = LiftedFlags(self._live)
             self._contents = opened.enter_context(contextlib.closing(StagedContents(stages)))
             self._opened = opened.pop_all()
@@ -99,6 +99,14 @@ class FileWriter:
     def delete(self, path: bytes, was: FileEntry | None = None) -> tuple[Skipped, ...]:
         """Delete the object at `path` if it is of the kind of `was`. A folder must be empty. Absent is fine."""
         return self._attempt(path, lambda: self._delete(path, was))
+
+    def move_aside(self, path: bytes, aside: bytes, was: FileEntry) -> tuple[Skipped, ...]:
+        """Give `was`, which must still stand at `path`, the free name `aside` in the same folder."""
+        return self._attempt(path, lambda: self._rename(path, aside, (was.dev, was.ino)))
+
+    def move_back(self, path: bytes, aside: bytes) -> bool:
+        """Undo move_aside() where nothing took the place of the object. Whether it stands at `path` again."""
+        return not self._attempt(path, lambda: self._rename(aside, path, None))
 
     def set_folder_time(self, path: bytes, mtime_ns: int) -> tuple[Skipped, ...]:
         """Set the mtime of a folder. Call it after all changes in the folder."""
@@ -161,7 +169,7 @@ class FileWriter:
 
     def _make_node(self, entry: FileEntry, was: FileEntry | None) -> None:
         folder, name = self._parent(entry.path)
-        with _hold_temporary(folder, name) as beside:
+        with hold_temporary(folder, name) as beside:
             if entry.kind == "link":
                 os.symlink(entry.link or b"", beside, dir_fd=folder)
             elif entry.kind in _NODES:
@@ -252,7 +260,7 @@ class FileWriter:
 
     def _copy(self, source: int, place: Place, entry: FileEntry, was: FileEntry | None) -> None:
         folder, name = place
-        with _hold_temporary(folder, name) as beside:
+        with hold_temporary(folder, name) as beside:
             target = os.open(beside, _NEW, 0o600, dir_fd=folder)
             try:
                 _check_digest(copy_content(source, target, holes=entry.sparse), entry)
@@ -278,7 +286,7 @@ class FileWriter:
                 return "that file differs here"
             with _open_handle(*self._live.place(partner), entry.kind) as handle:
                 folder, name = self._live.place(entry.path)
-                with _hold_temporary(folder, name) as beside:
+                with hold_temporary(folder, name) as beside:
                     os.link(descriptor_path(handle), beside, dst_dir_fd=folder, follow_symlinks=True)
                     self._set_attributes(handle, entry)
                     self._clear(folder, name, was)
@@ -348,22 +356,10 @@ class FileWriter:
         elif here is not None:
             os.unlink(name, dir_fd=folder)
 
-
-def temporary_name(name: bytes) -> bytes:
-    """Give the temporary name of a new object. It is always the same, so that a repeated run removes leftovers."""
-    return b".tklb-" + hashlib.sha256(name).hexdigest()[:24].encode()
-
-
-@contextlib.contextmanager
-def _hold_temporary(folder: int, name: bytes) -> Iterator[bytes]:
-    beside = temporary_name(name)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(beside, dir_fd=folder)
-    try:
-        yield beside
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside, dir_fd=folder)
+    def _rename(self, path: bytes, new_path: bytes, inode: Inode | None) -> None:
+        folder, name = self._live.place(path)
+        self._live.forget(path)
+        move_to_free_name(folder, name, names_of(new_path)[-1], inode)
 
 
 @contextlib.contextmanager

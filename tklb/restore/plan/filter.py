@@ -47,6 +47,7 @@ class RestoreFilter:
     skip: frozenset[str] = frozenset()
     limit: tuple[Override, ...] = ()
     remove_packages: bool = False
+    is_exact: bool = False  # remove what the snapshot does not know
     own: tuple[bytes, ...] = ()
     renames: tuple[Rename, ...] = ()
     _selection: Selection = field(init=False, repr=False, compare=False)

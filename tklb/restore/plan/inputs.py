@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tklb.diff.rules import Rules
 from tklb.model.accounts import Accounts
 from tklb.model.databases import SavedServer, ServerFeatures
-from tklb.model.files import FileEntry
+from tklb.model.files import FileChange, FileEntry
 from tklb.model.packages import Package, PackageOffer, PackageRelations, SourceFile
 from tklb.model.plan import RemakeFacts, ServiceFacts
 from tklb.model.registries.decisions import Registries
+from tklb.model.report import Skipped
 from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
-from tklb.restore.plan.files import Present, is_plain
+from tklb.restore.plan.files.present import Present, is_plain
 from tklb.restore.plan.filter import RestoreFilter
 
 Lookup = Callable[[bytes], FileEntry | None]
@@ -29,6 +31,8 @@ class SnapshotContents:
     at_jobs: Mapping[bytes, bytes] = field(default_factory=dict)  # contents of the jobs of at(1), by path
     base: Lookup | None = None  # install state of the backed-up machine's profile, if it is at hand
     servers: tuple[SavedServer, ...] = ()
+    left_out: frozenset[bytes] = frozenset()  # paths that the backup skipped
+    profile_rules: Rules | None = None  # scope of the backed-up machine's profile
     broken: frozenset[bytes] = frozenset()  # databases (`mysql:DB`) whose dumps are not whole
 
 
@@ -46,6 +50,20 @@ class PackageState:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnState:
+    """What somebody added to the install state of this machine.
+
+    `stream_changes` gives the differences of the files that the rules include, in path order.
+    """
+
+    stream_changes: Callable[[Rules], Iterator[FileChange]]
+    packages: tuple[Package, ...] = ()
+    users: tuple[bytes, ...] = ()
+    groups: tuple[bytes, ...] = ()
+    unseen: Iterable[Skipped] = ()  # files that could not be read, once the stream has ended
+
+
+@dataclass(frozen=True, slots=True)
 class CurrentMachine:
     """This machine as it is now."""
 
@@ -59,6 +77,7 @@ class CurrentMachine:
     remake: RemakeFacts = field(default_factory=RemakeFacts)  # what decides about commands that make caches anew
     services: ServiceFacts = field(default_factory=ServiceFacts)
     package_state: PackageState = field(default_factory=PackageState)
+    own: OwnState | None = None  # None: nobody asks what the snapshot does not know
 
 
 @dataclass(frozen=True, slots=True)

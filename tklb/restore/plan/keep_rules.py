@@ -59,6 +59,9 @@ KEPT_BY_CLONES: Reasons = {
 NEVER_DELETED: Reasons = {
     **_give_reason("is a kind of host key that only this machine has", SSH_HOST_KEYS),
     **_give_reason("is this machine's name", b"/etc/hostname", b"/etc/hosts"),
+    **_give_reason(
+        "is tklb itself", b"/opt/tklb", b"/etc/tklb", b"/usr/local/bin/tklb", b"/usr/local/share/man/man*/tklb*"
+    ),
 }
 _ACCOUNT_FILES = tuple(b"/etc/" + name for name in (b"passwd", b"group", b"shadow", b"gshadow", b"subuid", b"subgid"))
 NEVER_TOUCHED: Reasons = {
@@ -86,6 +89,10 @@ class KeepRules:
             if decision.included and decision.rule:
                 return KeepRule(decision.rule.pattern, reasons[decision.rule.pattern])
         return None
+
+    def may_keep_below(self, path: bytes) -> bool:
+        """Whether a rule may keep something at `path` or below it from being deleted."""
+        return any(rules.may_hold(path) for _, rules in self._deleted)
 
 
 def _make_rules(reasons: Reasons) -> Rules:

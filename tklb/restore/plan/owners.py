@@ -3,9 +3,10 @@
 Takes account files and manifest entries; gives mapped entries, sets of ids and warnings. Pure.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tklb.diff.accounts.merge import describe_nameless
 from tklb.diff.acl import remap_acl
 from tklb.diff.xattrs import ACLS, is_carried
 from tklb.errors import printable
@@ -96,18 +97,46 @@ def _record_acl(value: bytes, uids: _Recorder, gids: _Recorder) -> None:
 
 
 class OwnerWatch:
-    """Notes files whose owner has no name on this machine. `accounts` are those after the restore."""
+    """Notes files whose owner has no name there or here. `accounts` are those after the restore.
 
-    def __init__(self, accounts: Accounts) -> None:
+    `uids` and `gids` are the ids that names of the backed-up machine had.
+    """
+
+    def __init__(self, accounts: Accounts, uids: Container[int] = (), gids: Container[int] = ()) -> None:
         self._users, self._groups = read_ids(accounts.passwd), read_ids(accounts.group)
+        self._named = {
+            "uid": (uids, {number: name for name, number in reversed(self._users.items())}),
+            "gid": (gids, {number: name for name, number in reversed(self._groups.items())}),
+        }
         self._found: Tally[tuple[str, bytes]] = Tally()
+        self._nameless: dict[tuple[str, int], bytes] = {}  # ids of no name there, and their names here
 
     def see(self, entry: FileEntry) -> None:
         if entry.uname is not None and entry.uname not in self._users:
             self._found.note(("user", entry.uname), entry.path)
         if entry.gname is not None and entry.gname not in self._groups:
             self._found.note(("group", entry.gname), entry.path)
+        if entry.uname is None:
+            self._see_number("uid", entry.uid)
+        if entry.gname is None:
+            self._see_number("gid", entry.gid)
+        for value in (value for name, value in entry.xattrs or () if name in ACLS):
+            self._see_acl(value)
 
     def lines(self) -> Iterator[str]:
         for (kind, name), paths in self._found.lines():
             yield f"{kind} {printable(name)} is not on this machine; its files keep a number without a name: {paths}"
+        for (kind, number), name in sorted(self._nameless.items()):
+            yield describe_nameless(kind, number, name)
+
+    def _see_number(self, kind: str, number: int | None) -> None:
+        known, names = self._named[kind]
+        if number and number not in known and number in names:
+            self._nameless[kind, number] = names[number]
+
+    def _see_acl(self, value: bytes) -> None:
+        uids, gids = _Recorder(), _Recorder()
+        _record_acl(value, uids, gids)
+        for kind, recorder in (("uid", uids), ("gid", gids)):
+            for number in recorder.seen:
+                self._see_number(kind, number)

@@ -10,7 +10,8 @@ The order, and the reasons:
   2. users and groups: before files, so that no file ever belongs to the number of another user;
   3. files, parents before their contents: owners mapped from the recorded ids, each once;
   4. deletions: after files, when their replacements are in place; a folder after its contents;
-     but a log that SQLite would replay into a restored file goes right before that file comes;
+     but a log that SQLite would replay into a restored file goes right before that file comes. What is in the way
+     and this machine's own moves aside right before its place is needed (files/obstacles.py);
      Diversions come before the files, overrides of owner and mode and alternatives after them, flags last;
   5. commands that make caches and maps of this machine anew: from files that are complete by then, and before the
      programs start that read them;
@@ -20,7 +21,8 @@ The order, and the reasons:
   7. services last: they start on a complete machine.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import cache
 
 from tklb.diff.accounts.merge import diff_accounts, merge_accounts
 from tklb.diff.sqlite_names import is_sidecar
@@ -30,7 +32,11 @@ from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Plan, Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.databases import list_items, plan_databases
-from tklb.restore.plan.files import FileInputs, FilePlanner, FolderTimes, is_plain
+from tklb.restore.plan.files.file_inputs import FileInputs
+from tklb.restore.plan.files.obstacles import KEPT_SUFFIX
+from tklb.restore.plan.files.planner import FilePlanner, FolderTimes
+from tklb.restore.plan.files.present import is_at_or_below, is_plain, make_link_groups
+from tklb.restore.plan.files.unknown import Strangers
 from tklb.restore.plan.filter import RestoreFilter, select_accounts
 from tklb.restore.plan.inputs import CurrentMachine, PlanInputs, SnapshotContents
 from tklb.restore.plan.keep_rules import KeepRules
@@ -41,6 +47,7 @@ from tklb.restore.plan.part import PlanPart, join_parts
 from tklb.restore.plan.registries.decisions import RegistryPlan, plan_registries
 from tklb.restore.plan.remake import plan_remakes
 from tklb.restore.plan.services import find_replaced_links, is_runlevel_link, plan_services
+from tklb.restore.plan.tally import Tally
 
 HOSTNAME = b"/etc/hostname"
 
@@ -50,11 +57,12 @@ class _ManifestWatch:
 
     def __init__(self, restore: PlanInputs) -> None:
         self._restore = restore
-        self.groups = _make_link_groups(restore.saved.contents.hard_links)
+        self.groups = make_link_groups(restore.saved.contents.hard_links)
         self.unmet: set[bytes] = set()  # items that the user named and the snapshot does not have
         self.standing: set[bytes] = set()  # names of hard links that the restore itself brings back
         self.logs: set[bytes] = set()  # files with the names of SQLite's logs
         self.runlevel_links: set[bytes] = set()
+        self.reserved: set[bytes] = set()  # names as those of objects that a restore moved aside
 
     def read(self) -> Iterator[FileEntry]:
         """Give the entries of the manifest. The facts are complete at the end."""
@@ -73,16 +81,13 @@ class _ManifestWatch:
                 self.logs.add(entry.path)
             if is_runlevel_link(entry.path):
                 self.runlevel_links.add(entry.path)
+            if KEPT_SUFFIX in entry.path:
+                self.reserved.add(entry.path)
             yield entry
 
     def _meet(self, path: bytes) -> None:
         if self.unmet:
             self.unmet -= {name for name in self.unmet if path == name or path.startswith(name.rstrip(b"/") + b"/")}
-
-
-def _make_link_groups(groups: Iterable[tuple[bytes, ...]]) -> dict[bytes, tuple[bytes, ...]]:
-    """Give every path with all paths of its group."""
-    return {path: group for group in groups for path in group}
 
 
 def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilter) -> Plan:
@@ -99,12 +104,16 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
     installs = any(step.kind in COMING for step in packages.steps)
     files, flags = PlanPart(), PlanPart()
     folder_times: FolderTimes = ()
+    strangers = Strangers(restore)
     if restore.wants("files"):
-        files, flags, folder_times = _plan_files(restore, watch, merge, OwnerWatch(wanted), installs)
+        owners = OwnerWatch(wanted, merge.uid_map.keys(), merge.gid_map.keys())
+        files, flags, folder_times = _plan_files(restore, watch, merge, (owners, strangers), installs)
     remakes = plan_remakes(files.steps, here.remake, installs=installs)
     registries = _plan_registries(restore, merge)
-    before = (registries.before_packages, packages, accounts, registries.before_files)
-    parts = [_compare_machines(restore), *before, files, registries.after_files, remakes, flags]
+    gone = strangers.plan_packages()
+    before = (registries.before_packages, packages, gone, accounts, registries.before_files)
+    after = (registries.after_files, remakes, flags, strangers.report())
+    parts = [_compare_machines(restore), *before, files, *after]
     servers, services = plan_services(restore, join_parts(parts).steps)
     databases = _plan_databases(restore) if restore.wants("databases") else PlanPart()
     plan = join_parts([*parts, servers, databases, services, _report_rest(restore, merge, accounts, files, watch)])
@@ -115,6 +124,8 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
         skipped=plan.skipped,
         merge=AccountMerge(wanted, merge.uid_map, merge.gid_map, merge.warnings),
         folder_times=folder_times,
+        unknown=strangers.finish(),
+        is_whole=choice.is_whole,
     )
 
 
@@ -150,8 +161,8 @@ def _report_rest(
     if any(step.item == HOSTNAME for step in files.steps):
         name = restore.saved.contents.machine.hostname
         warnings.append(f"this machine is called {name} from its next start on")
-    skipped = (Skipped(item, "the snapshot has no such item") for item in sorted(watch.unmet))
-    return PlanPart(warnings=tuple(warnings), skipped=tuple(skipped))
+    unmet = (Skipped(item, "the snapshot has no such item") for item in sorted(watch.unmet))
+    return PlanPart(warnings=tuple(warnings), skipped=tuple(unmet))
 
 
 def _plan_registries(restore: PlanInputs, merge: AccountMerge) -> RegistryPlan:
@@ -185,9 +196,13 @@ def _describe_accounts(here: Accounts, merged: Accounts) -> str:
 
 
 def _plan_files(
-    restore: PlanInputs, watch: _ManifestWatch, merge: AccountMerge, owners: OwnerWatch, installs: bool
+    restore: PlanInputs,
+    watch: _ManifestWatch,
+    merge: AccountMerge,
+    watches: tuple[OwnerWatch, Strangers],
+    installs: bool,
 ) -> tuple[PlanPart, PlanPart, FolderTimes]:
-    saved = restore.saved
+    saved, (owners, strangers) = restore.saved, watches
     inputs = _gather_inputs(restore, watch, merge, installs)
     planner = FilePlanner(inputs)
     odd = [path for path in saved.contents.deleted if not is_plain(path)]
@@ -197,20 +212,31 @@ def _plan_files(
             owners.see(entry)
         elif not is_plain(entry.path):
             odd.append(entry.path)
-    plan = planner.finish()
-    changed = sorted(filter(restore.wants_path, saved.changed_while_read))
+    plan = planner.finish(strangers.read_files(lambda path: planner.find_rule(path, deletion=True) is not None))
+    changed = _describe_changed(restore)
     is_other_release = saved.contents.machine.release != restore.here.machine.release
     lost = (_describe_lost_default(restore, path) for path in (plan.replaced if is_other_release else ()))
     warnings = (
         *plan.warnings,
         *owners.lines(),
-        *(f"{printable(path)} changed while it was backed up" for path in changed),
+        *changed,
         *filter(None, lost),
     )
     skipped = (*plan.skipped, *(Skipped(path, "invalid path") for path in odd))
     packaged = plan_packaged(saved.contents.packaged, inputs)
     files = join_parts((PlanPart(plan.steps, warnings, skipped), packaged))
     return files, PlanPart(plan.flags), plan.folder_times
+
+
+def _describe_changed(restore: PlanInputs) -> Iterator[str]:
+    """Name the files that changed while they were backed up, in one line those that only grew."""
+    saved, grown = restore.saved, Tally[str]()
+    for path in sorted(filter(restore.wants_path, saved.changed_while_read)):
+        if path in saved.left_out:
+            yield f"{printable(path)} changed while it was backed up"
+        else:
+            grown.note("", path)
+    yield from (f"grew while it was backed up: {paths}" for _, paths in grown.lines())
 
 
 def _gather_inputs(restore: PlanInputs, watch: _ManifestWatch, merge: AccountMerge, installs: bool) -> FileInputs:
@@ -228,7 +254,16 @@ def _gather_inputs(restore: PlanInputs, watch: _ManifestWatch, merge: AccountMer
         brought_logs=watch.logs,
         at_jobs=saved.at_jobs,
         packages_come=installs,
+        comes=cache(lambda path: _comes(restore, path)),
+        reserved=watch.reserved,
+        is_exact=choice.is_exact,
     )
+
+
+def _comes(restore: PlanInputs, path: bytes) -> bool:
+    """Whether this restore brings something at or below `path`. Reads the manifest: only rare questions need it."""
+    entries = restore.saved.manifest()
+    return any(is_at_or_below(entry.path, path) and restore.wants_path(entry.path) for entry in entries)
 
 
 def _describe_lost_default(restore: PlanInputs, path: bytes) -> str | None:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from tklb.model.files import FileEntry
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
-from tklb.restore.plan.files import FileInputs, find_differences
+from tklb.restore.plan.files.file_inputs import FileInputs
+from tklb.restore.plan.files.present import find_differences
 from tklb.restore.plan.part import PlanPart
 
 

@@ -6,10 +6,9 @@ cost no memory.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 from tklb.diff.at_jobs import rewrite_at_job
 from tklb.diff.sqlite_names import LOG_HEAD, SMALLEST_PAGE, is_log, sidecars
@@ -17,59 +16,19 @@ from tklb.errors import printable
 from tklb.model.files import FileEntry
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
-from tklb.restore.plan.keep_rules import KeepRule, KeepRules
-from tklb.restore.plan.owners import OwnerMap
+from tklb.restore.plan.files.file_inputs import FileInputs
+from tklb.restore.plan.files.obstacles import Obstacles
+from tklb.restore.plan.files.present import find_differences, is_at_or_below, is_same_time, join_path, parent_of
+from tklb.restore.plan.keep_rules import KeepRule
 from tklb.restore.plan.registries.flags import FlagPlanner
 from tklb.restore.plan.tally import Tally
 
-_SECOND = 1_000_000_000
 _NEW = {
     kind: f"new {kind}" for kind in ("file", "dir", "link", "fifo", "block", "char")
 }  # one text for a million steps
 
 Inode = tuple[int | None, int | None]
 FolderTimes = tuple[tuple[bytes, int], ...]  # folders and their mtime, to set when all else is done
-
-
-class Present(Protocol):
-    """The machine as it is now. An implementation follows no symbolic link and raises nothing."""
-
-    def entry(self, path: bytes) -> FileEntry | None:
-        """Give the entry at `path` without digests; None if there is none, or if a parent is not a folder."""
-
-    def names(self, path: bytes) -> tuple[bytes, ...]:
-        """Give the names in the folder `path`."""
-
-    def digest(self, path: bytes, algorithm: str) -> str | None:
-        """Give the digest of a file, or None if it cannot be read."""
-
-    def head(self, path: bytes, count: int) -> bytes:
-        """Give the first `count` bytes of a file, fewer if it is shorter, none if it cannot be read."""
-
-    def find_barrier(self, path: bytes) -> bytes | None:
-        """Give the topmost parent of `path` that is not a folder but a link or a file, or None."""
-
-
-def find_differences(want: FileEntry, have: FileEntry) -> tuple[str, ...]:
-    """Compare the metadata of two entries of one kind. Folders, and links of alternatives, get new times by use."""
-    found = []
-    if want.uid not in (None, have.uid) or want.gid not in (None, have.gid):
-        found.append("owner")
-    if want.kind != "link" and want.mode not in (None, have.mode):
-        found.append("mode")
-    if want.xattrs is not None and want.xattrs != (have.xattrs or ()):
-        found.append("attributes")
-    has_time = want.kind != "dir" and not (want.kind == "link" and want.path.startswith(b"/etc/alternatives/"))
-    if has_time and not is_same_time(want.mtime_ns, have.mtime_ns):
-        found.append("time")
-    return tuple(found)
-
-
-def is_same_time(want: int | None, have: int | None) -> bool:
-    """Whether two times are the same. Some file systems keep whole seconds only."""
-    if want is None or want == have:
-        return True
-    return have is not None and have % _SECOND == 0 and want // _SECOND == have // _SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +38,6 @@ class _Leader:
     path: bytes
     inode: Inode | None  # if it is on the machine already
     has_metadata: bool = False  # a step sets its metadata, or nothing differs
-
-
-@dataclass(frozen=True, slots=True)
-class FileInputs:
-    """All that the planner of files needs besides the entries of the manifest."""
-
-    present: Present
-    ids: OwnerMap
-    keep_rules: KeepRules
-    deleted: tuple[bytes, ...]  # sorted, and only what is wanted
-    groups: Mapping[bytes, tuple[bytes, ...]]  # hard links: each path with all paths of its group
-    standing: AbstractSet[bytes]  # the paths of groups that this restore itself brings back
-    changed_while_read: Mapping[bytes, str]
-    wanted: Callable[[bytes], bool]  # whether a path is within the limits
-    brought_logs: AbstractSet[bytes]  # files of the manifest with the names of SQLite's logs
-    at_jobs: Mapping[bytes, bytes] = field(default_factory=dict)  # contents of the jobs of at(1), by path
-    packages_come: bool = False  # packages will be installed, and may bring deleted files back
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +59,7 @@ class FilePlanner:
         self._inputs = inputs
         self._present = inputs.present
         self._deleted = inputs.deleted
+        self._obstacles = Obstacles(inputs)
         self._steps: list[Step] = []
         self._flags = FlagPlanner()
         self._skipped: list[Skipped] = []
@@ -129,13 +72,15 @@ class FilePlanner:
         self._times: dict[bytes, int] = {}
         self._opened: set[bytes] = set()  # objects that are no folders now and will be
         self._gone: set[bytes] = set()  # planned deletions
+        self._cleared: list[bytes] = []  # folders whose place something else takes, with all that is in them
         self._back: set[bytes] = set()  # deleted paths that the manifest has as another kind
 
     def want(self, entry: FileEntry) -> None:
         """Plan the steps that bring `entry` about."""
-        if self._is_deleted(entry.path):
-            self._back.add(entry.path)
+        self._note_return(entry)
         have = None if self._is_nowhere(entry.path) else self._present.entry(entry.path)
+        if entry.kind == "dir" and have and have.kind == "link" and self._present.find_safe_target(entry.path):
+            return  # this machine's own folder: what belongs below it goes where the link leads
         if have is None and not self._is_nowhere(entry.path):
             if barrier := self._barrier(entry.path):
                 self._skip(entry.path, f"{printable(barrier)} is not a folder on this machine; tklb follows no links")
@@ -158,16 +103,32 @@ class FilePlanner:
         if wanted.flags and not self._inputs.keep_rules.find_rule(entry.path):
             self._flags.want(wanted, have, step)
 
-    def finish(self) -> FilePlan:
-        """Plan the deletions, and give the plan."""
-        self._delete(path for path in reversed(self._deleted) if path not in self._back and path not in self._gone)
+    def _note_return(self, entry: FileEntry) -> None:
+        """Delete nothing at a path that the manifest has, nor below it where it is no folder now.
+
+        A link in the place of a folder may lead to other files with the same names.
+        """
+        if self._is_deleted(entry.path):
+            self._back.add(entry.path)
+            if entry.kind != "dir":
+                self._forget_deletions(entry.path)
+
+    def finish(self, unknown: Iterable[bytes] = ()) -> FilePlan:
+        """Plan the deletions, of `unknown` paths too, and give the plan."""
+        settled = {*self._back, *self._gone}
+        strangers = {path for path in unknown if not any(is_at_or_below(path, top) for top in self._cleared)}
+        self._delete(sorted({*self._deleted, *strangers} - settled, reverse=True), strangers)
         for parent in {parent_of(step.item) for step in self._steps} & self._quiet.keys():
             self._times[parent] = self._quiet[parent]
         self._warnings += self._flags.list_warnings()
         kept = (f"kept: {paths} {rule.reason}" for rule, paths in self._kept.lines())
+        followed = (
+            f"{printable(link)} is a link to {printable(target)} on this machine: what belongs below it goes there"
+            for link, target in self._present.list_followed_links()
+        )
         return FilePlan(
             steps=tuple(self._steps),
-            warnings=(*self._warnings, *kept),
+            warnings=(*self._warnings, *kept, *followed),
             skipped=tuple(self._skipped),
             flags=self._flags.steps,
             replaced=tuple(self._replaced),
@@ -270,37 +231,40 @@ class FilePlanner:
             del self._leaders[group[0]]
 
     def _accept(self, step: Step) -> bool:
-        """Add a step to the plan, unless this machine keeps its own object, or a folder is in the way."""
-        if rule := self._inputs.keep_rules.find_rule(step.item):
+        """Add a step to the plan, unless this machine keeps its own object, or what is in the way stays."""
+        if rule := self.find_rule(step.item):
             self._kept.note(rule, step.item)
             return False
-        if not self._makes_room(step):
+        assert step.entry is not None
+        clearance = self._obstacles.clear(step.entry, step.was)
+        self._settle_place(step, is_free=not clearance.reason)
+        if clearance.reason:
+            self._skip(step.item, clearance.reason)
             return False
-        if step.kind in (StepKind.WRITE, StepKind.LINK) and step.entry and step.entry.kind == "file":
+        if step.kind in (StepKind.WRITE, StepKind.LINK) and step.entry.kind == "file":
             self._clear_logs(step.item)
-        self._steps.append(step)
+        was = None if clearance.before else step.was
+        self._steps += (*clearance.before, replace(step, was=was), *clearance.after)
         self._flags.note_step(step)
-        if step.kind is StepKind.WRITE and step.was and step.was.kind == "file":
+        if step.kind is StepKind.WRITE and was and was.kind == "file":
             self._replaced.append(step.item)
         return True
 
-    def _makes_room(self, step: Step) -> bool:
-        """Plan the deletions before `step`; False if a folder in its place still holds something else."""
-        assert step.entry is not None
-        if step.was is None or step.was.kind == step.entry.kind:
-            return True
-        if step.entry.kind == "dir":
+    def _settle_place(self, step: Step, *, is_free: bool) -> None:
+        """Note what a step of another kind than the present object means for the paths below."""
+        if step.entry is None or step.was is None or step.was.kind == step.entry.kind:
+            return
+        if step.entry.kind == "dir" and is_free:
             self._opened.add(step.item)
-        if step.was.kind != "dir":
-            return True
-        below = self._deleted[
-            bisect_left(self._deleted, step.item + b"/") : bisect_left(self._deleted, step.item + b"0")
-        ]
-        self._delete(reversed(below))
-        left = self._still_in(step.item)
-        if left:
-            self._skip(step.item, f"a folder is in the way that still holds {printable(left[0])}")
-        return not left
+        if step.was.kind == "dir" and is_free:
+            self._cleared.append(step.item)
+        if step.was.kind == "dir":  # all below moves with it, or stays with it
+            self._forget_deletions(step.item)
+
+    def _forget_deletions(self, folder: bytes) -> None:
+        """Plan no deletion below `folder`."""
+        first, last = (bisect_left(self._deleted, folder + end) for end in (b"/", b"0"))
+        self._back.update(self._deleted[first:last])
 
     # ------------------------------------------------------------ deletions
 
@@ -333,19 +297,20 @@ class FilePlanner:
         logs = [name for name in beside if is_log(name, self._present.head(name, LOG_HEAD))]
         return logs, [name for name in beside if logs and name.endswith(b"-shm")]
 
-    def _delete(self, paths: Iterable[bytes]) -> None:
+    def _delete(self, paths: Iterable[bytes], unknown: AbstractSet[bytes] = frozenset()) -> None:
         """Plan deletions. `paths` are in reverse order, so that a folder comes after its contents."""
         for path in paths:
             have = self._present.entry(path)
             if have is None:
                 self._delete_unseen(path)
-            elif rule := self._inputs.keep_rules.find_rule(path, deletion=True):
+            elif rule := self.find_rule(path, deletion=True):
                 self._kept.note(rule, path)
             elif have.kind == "dir" and (left := self._still_in(path)):
                 self._warnings.append(f"kept: {printable(path)} was deleted, but still holds {printable(left[0])} here")
             else:
                 self._gone.add(path)
-                self._steps.append(Step(StepKind.DELETE, path, have.kind, was=have))
+                detail = f"{have.kind}, which the snapshot does not know" if path in unknown else have.kind
+                self._steps.append(Step(StepKind.DELETE, path, detail, was=have))
 
     def _delete_unseen(self, path: bytes) -> None:
         barrier = self._present.find_barrier(path)
@@ -362,6 +327,13 @@ class FilePlanner:
         return [name for name in self._present.names(folder) if join_path(folder, name) not in self._gone]
 
     # ------------------------------------------------------------ notes
+
+    def find_rule(self, path: bytes, *, deletion: bool = False) -> KeepRule | None:
+        """Give the rule that keeps `path`, or the place that it has behind a link of this machine."""
+        links = self._present.list_followed_links()
+        places = (target + path[len(link) :] for link, target in links if path.startswith(link + b"/"))
+        rules = (self._inputs.keep_rules.find_rule(place, deletion=deletion) for place in (path, *places))
+        return next(filter(None, rules), None)
 
     def _note_folder(self, want: FileEntry, have: FileEntry | None, step: Step | None) -> None:
         if want.kind != "dir" or want.mtime_ns is None:
@@ -384,17 +356,3 @@ class FilePlanner:
     def _is_deleted(self, path: bytes) -> bool:
         place = bisect_left(self._deleted, path)
         return place < len(self._deleted) and self._deleted[place] == path
-
-
-def is_plain(path: bytes) -> bool:
-    """Whether a path is absolute and has only plain names."""
-    names = path[1:].split(b"/")
-    return path == b"/" or (path.startswith(b"/") and b"\0" not in path and {b"", b".", b".."}.isdisjoint(names))
-
-
-def parent_of(path: bytes) -> bytes:
-    return path.rpartition(b"/")[0] or b"/"
-
-
-def join_path(folder: bytes, name: bytes) -> bytes:
-    return folder.rstrip(b"/") + b"/" + name

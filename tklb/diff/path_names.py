@@ -1,0 +1,26 @@
+"""What names of files say by their text: where a link leads, and which names a mail message may have. Pure."""
+
+
+def resolve_link(path: bytes, link: bytes) -> bytes:
+    """Give the plain absolute path that the text `link` of the symbolic link `path` names.
+
+    This is exact where no folder above is a link itself.
+    """
+    whole = link if link.startswith(b"/") else path.rpartition(b"/")[0] + b"/" + link
+    names: list[bytes] = []
+    for name in whole.split(b"/"):
+        if name == b"..":
+            names = names[:-1]
+        elif name not in (b"", b"."):
+            names.append(name)
+    return b"/" + b"/".join(names)
+
+
+def is_message(path: bytes) -> bool:
+    """Whether `path` has the name of a message in a Maildir: a file in its folder `new` or `cur`."""
+    return path.rpartition(b"/")[0].endswith((b"/new", b"/cur"))
+
+
+def is_same_message(name: bytes, other: bytes) -> bool:
+    """Whether two names in a Maildir are those of one message: a reader adds flags to the name, after a colon."""
+    return name.partition(b":")[0] == other.partition(b":")[0]
