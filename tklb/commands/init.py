@@ -14,7 +14,7 @@ from tklb.config.render import write_config
 from tklb.config.schema import Config
 from tklb.crypto.protection import write_protected_key
 from tklb.crypto.secret import read_older
-from tklb.errors import AlreadyInitialised, KeyUnusable, ProfileInvalid, TargetForeign
+from tklb.errors import AlreadyInitialised, KeyUnusable, ProfileInvalid, TargetForeign, TklbError
 from tklb.ledger.read import read_ledger
 from tklb.model.callbacks import Clock
 from tklb.model.report import OutsideItem
@@ -78,9 +78,14 @@ def initialise(paths: Paths, request: InitRequest, clock: Clock) -> InitResult:
 
 
 def _find_outside(config: Config, paths: Paths, clock: Clock) -> tuple[OutsideItem, ...]:
+    """Find what a backup would not take. What hinders this is no failure of the set-up: the backup will report it."""
     session = open_session_with(config, paths, clock)
-    state = collect_state(session)
-    return find_outside(session, state.rules, state.found.unwalked)
+    try:
+        state = collect_state(session)
+        return find_outside(session, state.rules, state.found.unwalked)
+    except TklbError as exc:
+        log.warning("cannot tell what lies outside the scope: %s", exc)
+        return ()
 
 
 def _choose_profile(paths: Paths, request: InitRequest) -> Profile:

@@ -158,6 +158,14 @@ _GROUPS: tuple[tuple[LeftOutKind, str, tuple[str, ...]], ...] = (
                     "vfs", "zfs",
                 )
             ),
+            *(
+                f"{home}/.local/share/{name}"
+                for home in ("/home/*", "/root")
+                for name in (
+                    "containers/storage/overlay", "containers/storage/vfs", "docker/containerd",
+                    "docker/fuse-overlayfs", "docker/image", "docker/overlay2", "docker/vfs",
+                )
+            ),
             f"{_LIB}containerd",
             f"{_LIB}containers/storage/overlay",
             f"{_LIB}containers/storage/vfs",

@@ -7,16 +7,18 @@ else into a backup.
 
 import os
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from tklb.backup.scope.homes import is_own_folder
 from tklb.diff.rules import Folder, Rule, Rules
 from tklb.errors import printable
-from tklb.host.mounts import NETWORK, PASSING, PSEUDO, Mount, find_mount
+from tklb.host.mounts import NETWORK, PASSING, PSEUDO, Mount
 from tklb.host.owned_paths import OwnedPaths
 from tklb.model.report import FoundPath
 
 _MOST_LINKS = 40  # on the way to one target, as in the kernel
+_ELSEWHERE = PSEUDO | PASSING | NETWORK  # file systems without files of this machine
 _SHOWN = 200  # bytes of a path in a reason
 
 
@@ -74,7 +76,10 @@ def _follow(search: LinkSearch, rules: Rules, link: bytes) -> Iterator[FoundPath
     path = _read_target(link)
     if path is None or rules.decide(path).rule is not None:
         return
-    way = _walk_way(path)
+    closed = {
+        mount.point for mount in search.mounts if mount.kind in PSEUDO | PASSING | NETWORK and mount.point != b"/"
+    }
+    way = _walk_way(path, closed)
     end = way[-1] if way else b""
     if not end or not _is_trusted(link, end):
         return
@@ -92,13 +97,16 @@ def _read_target(link: bytes) -> bytes | None:
     return target.replace(b"//", b"/") if target.startswith(b"/") else None
 
 
-def _walk_way(path: bytes) -> tuple[bytes, ...]:
-    """Give the links on the way to `path`, then the real path; nothing if it does not exist."""
+def _walk_way(path: bytes, closed: AbstractSet[bytes]) -> tuple[bytes, ...]:
+    """Give the links on the way to `path`, then the real path; nothing if it does not exist.
+
+    It touches no `closed` mount point: a server that is gone would hold up the run.
+    """
     way: list[bytes] = []
     done, rest = b"", path.split(b"/")[1:]
     while rest and len(way) <= _MOST_LINKS:
         done, rest = done + b"/" + rest[0], rest[1:]
-        if not os.path.lexists(done):
+        if done in closed or not os.path.lexists(done):
             return ()
         target = _read_target(done) if os.path.islink(done) else None
         if target is not None:
@@ -116,8 +124,5 @@ def _is_trusted(link: bytes, end: bytes) -> bool:
 
 
 def _is_loose(search: LinkSearch, rules: Rules, path: bytes) -> bool:
-    """Whether a path is outside the scope by no decision, on a disk of this machine, and nobody else's."""
-    if not is_own_folder(path, search.owned) or rules.decide(path).rule is not None:
-        return False
-    mount = find_mount(search.mounts, path)
-    return mount is None or mount.point == b"/" or mount.kind not in PSEUDO | PASSING | NETWORK
+    """Whether a path is outside the scope by no decision, and no folder of the system."""
+    return is_own_folder(path, search.owned) and rules.decide(path).rule is None

@@ -34,7 +34,7 @@ KEPT: Reasons = {
     **_give_reason(
         "is how this machine reaches its network",
         b"/etc/network/interfaces", b"/etc/network/interfaces.d", b"/etc/netplan", b"/etc/systemd/network",
-        b"/etc/NetworkManager/system-connections", b"/etc/wpa_supplicant", b"/etc/resolv.conf",
+        b"/etc/NetworkManager/system-connections", b"/etc/wpa_supplicant", b"/var/lib/iwd", b"/etc/resolv.conf",
         b"/etc/udev/rules.d/*persistent*",
     ),
     **_give_reason(
