@@ -1,7 +1,7 @@
 """Mount points in scope: which a backup enters, and why not the others. Other paths of the target count as well."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tklb.diff.rules import Rules, split_path
 from tklb.errors import printable
@@ -17,15 +17,21 @@ from tklb.host.mounts import (
 )
 from tklb.model.report import MountPoint
 
+IsSame = Callable[[bytes, bytes], bool]  # whether two paths lead to one object
+
 
 def find_mount_points(
-    rules: Rules, mounts: Sequence[Mount], own: Iterable[bytes], target: Iterable[bytes]
+    rules: Rules,
+    mounts: Sequence[Mount],
+    own: Iterable[bytes],
+    target: Iterable[bytes],
+    is_same: IsSame = is_same_object,
 ) -> tuple[MountPoint, ...]:
     """Give the mount points that the rules reach, except those below `own`, and the disk of the target. Sorted.
 
     `target` are the paths of the target, if it is a folder of this machine.
     """
-    own, doubles = tuple(own), _find_doubles(rules, mounts)
+    own, doubles = tuple(own), _find_doubles(rules, mounts, is_same)
     disks = {mount for path in target if (mount := find_mount(mounts, path)) and not _is_reached(rules, mount)}
     points = (
         _describe(rules, mount, doubles.get(mount.point))
@@ -51,14 +57,18 @@ def _is_reached(rules: Rules, mount: Mount) -> bool:
         return False
 
 
-def _find_doubles(rules: Rules, mounts: Sequence[Mount]) -> dict[bytes, bytes]:
+def _find_doubles(rules: Rules, mounts: Sequence[Mount], is_same: IsSame) -> dict[bytes, bytes]:
     """Give the mount points of folders that are taken under another path, and that path.
 
     Of two equal ones the earlier is taken. A mount of the root holds the whole scope again.
     """
     found: dict[bytes, bytes] = {}
     for mount in reversed([mount for mount in mounts if _is_reached(rules, mount)]):
-        others = (other for other in find_other_paths(mounts, mount.point) if _is_taken_there(rules, mount, other))
+        others = (
+            other
+            for other in find_other_paths(mounts, mount.point)
+            if _is_taken_there(rules, mount, other) and is_same(other, mount.point)
+        )
         first = next((other for other in others if not any(is_within(other, point) for point in found)), None)
         if first is not None:
             found[mount.point] = first
@@ -66,9 +76,7 @@ def _find_doubles(rules: Rules, mounts: Sequence[Mount]) -> dict[bytes, bytes]:
 
 
 def _is_taken_there(rules: Rules, mount: Mount, other: bytes) -> bool:
-    if is_within(other, mount.point) or not (other == b"/" or rules.decide(other).included):
-        return False
-    return is_same_object(other, mount.point)
+    return not is_within(other, mount.point) and (other == b"/" or rules.decide(other).included)
 
 
 def _describe_disk(mount: Mount) -> MountPoint:
