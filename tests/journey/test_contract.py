@@ -460,7 +460,7 @@ def test_an_escrowed_key_is_private_whole_and_never_overwritten(a: Appliance) ->
 def test_profiles_are_listed_shown_detected_and_checked(a: Appliance) -> None:
     listed = done(a, "profile", "list", "--json").value
     assert shape(listed) == [{"id": str, "release": str, "summary": str}]
-    assert {"debian-12-core", "debian-12-lamp-wordpress", "debian-12-postgresql", "debian-13-core"} <= {
+    assert {"debian-12-core", "debian-12-lamp-wordpress", "debian-12-docker", "debian-13-mail", "debian-13-core"} <= {
         item["id"] for item in listed
     }
     assert done(a, "profile", "show", "debian-12-core", "--json").value["id"] == "debian-12-core"

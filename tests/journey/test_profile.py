@@ -11,6 +11,7 @@ import pytest
 from tests.boundary import repository
 from tests.lab.appliance import Appliance, clone
 from tests.lab.roots import SHORT, root
+from tests.lab.soak import SOAK
 from tklb.diff.accounts.merge import diff_accounts
 from tklb.diff.files import compare
 from tklb.diff.packages import diff_packages
@@ -40,6 +41,13 @@ SERVICES = {
     "postgresql": ("cron", "ssh", "postgresql"),
     "trixie-core": ("cron", "ssh"),
 }
+# Each needs a root of its own, which takes a while and 600 MB: every kind once, all of them where TKLB_SOAK is set.
+OTHERS = (
+    "debian-12-docker", "debian-13-mail", "debian-12-nginx-php", "debian-13-postgresql", "debian-13-redis",
+    "debian-13-docker", "debian-13-lamp-wordpress", "debian-12-mail", "debian-13-nginx-php", "debian-12-redis",
+)  # fmt: skip
+BUILT = OTHERS if SOAK else OTHERS[:5]
+STARTED = {"debian-13-mail": ("postfix", "dovecot"), "debian-12-nginx-php": ("nginx", "php8.2-fpm")}
 # What a machine gets when it first starts. It is taken as any file that differs; the role of a restore decides.
 IDENTITY = {
     "/etc/fstab", "/etc/hostname", "/etc/hosts", "/etc/machine-id", "/etc/network/interfaces", "/etc/resolv.conf",
@@ -108,6 +116,30 @@ def test_a_clean_machine_has_no_sources_of_its_own(name: str) -> None:
 @pytest.mark.parametrize("name", SHORT)
 def test_a_clean_root_is_recognised(name: str) -> None:
     assert detect_profile(os.fsencode(root(name))).id == SHORT[name]
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_clean_root_of_each_other_profile_is_recognised_and_has_no_delta(name: str) -> None:
+    clean, profile = root(name), find_profile(None, name)
+    assert detect_profile(os.fsencode(clean)).id == name
+    assert delta(clean, profile) == {}
+    packages = package_delta(clean, profile)
+    assert (packages.added, packages.removed, packages.marked) == ((), (), ())
+    assert read_extra_sources(os.fsencode(clean)) == ()
+    etc = clean / "etc"
+    accounts = Accounts(*(tuple((etc / file).read_bytes().splitlines()) for file in ("passwd", "group")))
+    assert diff_accounts(profile.accounts(), accounts) == AccountDelta()
+
+
+@pytest.mark.parametrize(("name", "services"), STARTED.items())
+def test_services_that_ran_make_no_delta(name: str, services: tuple[str, ...]) -> None:
+    profile = find_profile(None, name)
+    with clone(name) as machine:
+        fresh = delta(machine.root, profile)
+        assert set(fresh) <= IDENTITY | SNAKEOIL
+        machine.start(*services)
+        machine.stop(*reversed(services))
+        assert delta(machine.root, profile) == fresh
 
 
 def test_tklb_itself_is_no_part_of_the_delta_but_its_configuration() -> None:

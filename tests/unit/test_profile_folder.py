@@ -158,14 +158,10 @@ def test_shipped_profiles_are_wellformed_and_built_from_the_recipe_beside_them(p
     assert profile.folder == PROFILES / profile.id
 
 
-def test_the_four_machine_types_and_the_last_resort_are_shipped() -> None:
-    assert [profile.id for profile in list_shipped()] == [
-        "debian",
-        "debian-12-core",
-        "debian-12-lamp-wordpress",
-        "debian-12-postgresql",
-        "debian-13-core",
-    ]
+def test_the_machine_types_of_both_releases_and_the_last_resort_are_shipped() -> None:
+    kinds = ("core", "docker", "lamp-wordpress", "mail", "nginx-php", "postgresql", "redis")
+    ids = [f"debian-{release}-{kind}" for release in (12, 13) for kind in kinds]
+    assert [profile.id for profile in list_shipped()] == ["debian", *ids]
 
 
 @pytest.mark.parametrize("path", [*NEVER, b"/opt/tklb/lib/x", b"/usr/local/bin/tklb", b"/etc/ld.so.cache"])
