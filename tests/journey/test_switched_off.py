@@ -27,7 +27,7 @@ SCRIPT = """#!/bin/sh
 # Default-Start:     2 3 4 5
 # Default-Stop:      0 1 6
 ### END INIT INFO
-exit 0
+[ "$1" != status ] || exit 3
 """
 POSTINST = """set -e
 if deb-systemd-helper --quiet was-enabled {name}.service; then
