@@ -4,6 +4,7 @@ Nothing of this machine is changed before `apply`.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +23,6 @@ from tklb.model.snapshot import LedgerEntry
 from tklb.restore.apply import Executor, apply_plan
 from tklb.restore.extract import extract_files, need_empty_folder
 from tklb.restore.plan.filter import RestoreFilter, parse_rename
-from tklb.restore.plan.outcome import count_steps
 from tklb.restore.plan.plan import make_plan
 from tklb.restore.prepare import list_own_places, open_snapshot, read_contents, read_dumps, read_machine
 from tklb.restore.take_over import continues_chain, keep_local_files, note_used_key, take_over
@@ -83,7 +83,7 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
         def plan_now(*, is_first: bool) -> Plan:
             own = collect_own_state(session) if is_first or chosen.is_exact else None
             plan = make_plan(contents, read_machine(session, files, dumps, contents, own), chosen)
-            log.info("planned %s", count_steps(plan))
+            log.info("planned %s", _count_steps(plan))
             ledger = tuple(f"the ledger: {problem}" for problem in decoded.source.problems)
             return replace(plan, warnings=(*ledger, *plan.warnings))
 
@@ -114,3 +114,10 @@ def extract(session: TargetSession, request: RestoreRequest, into: Path) -> Repo
     need_empty_folder(into)
     with open_snapshot(session, request.snapshot, is_checked=False) as decoded:
         return Report(done=(decoded.source.entry.snapshot,), skipped=extract_files(decoded, into))
+
+
+def _count_steps(plan: Plan) -> str:
+    """Give the number of steps, in all and of each kind, as text."""
+    kinds = Counter(str(step.kind) for step in plan.steps)
+    total = format_count(len(plan.steps), "step")
+    return f"{total}: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}" if kinds else total

@@ -1,11 +1,9 @@
 """The outcome of a plan: each step is done or skipped, and everything skipped is named once. Collects values."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tklb.base.measure import format_count
 from tklb.errors import printable
-from tklb.model.plan import Plan, Step
+from tklb.model.plan import Step
 from tklb.model.report import Skipped
 
 _PREFIXES = (b"package:", b"service:", b"command:", b"architecture:")  # of skipped items; a step has the bare name
@@ -70,10 +68,3 @@ def _join_by_item(skipped: Iterable[Skipped]) -> list[Skipped]:
         Skipped(item, "; ".join(dict.fromkeys(one.reason for one in some)), max(one.status for one in some))
         for item, some in found.items()
     ]
-
-
-def count_steps(plan: Plan) -> str:
-    """Give the number of steps, in all and of each kind, as text."""
-    kinds = Counter(str(step.kind) for step in plan.steps)
-    total = format_count(len(plan.steps), "step")
-    return f"{total}: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}" if kinds else total
