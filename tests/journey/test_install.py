@@ -147,15 +147,22 @@ def test_comes_runs_and_goes(bare: Box, filled: Box) -> None:
 
 def test_quickstart_takes_a_first_backup_of_a_bare_machine(bare: Box) -> None:
     subprocess.run([HOUSE / "scripts/install", "--fetch"], check=True)
-    first = bare.run(["/mnt/scripts/quickstart"], timeout=600)
+    first = start_quickly(bare, "/mnt")
     assert "== The snapshots" in first.stdout
     assert [snapshot["kind"] for snapshot in json.loads(bare.run(["tklb", "list", "--json"]).stdout)] == ["full"]
     assert json.loads(bare.run(["tklb", "status", "--json"]).stdout)["state"] == "ok"
     assert (bare.root / "var/lib/tklb/secret").stat().st_mode & 0o777 == 0o600
 
     assert what_a_newcomer_sees(bare) == set()
-    bare.run(["/mnt/scripts/quickstart"])
+    start_quickly(bare, "/mnt")
     assert len(json.loads(bare.run(["tklb", "list", "--json"]).stdout)) == 1
+
+
+def start_quickly(machine: Box, tree: str) -> subprocess.CompletedProcess[str]:
+    """Run quickstart; it may name /mnt, where the lab has this source tree, as something that is not taken."""
+    done = machine.run([f"{tree}/scripts/quickstart"], timeout=600, check=False)
+    assert done.returncode in (0, 3), done.stderr
+    return done
 
 
 def what_a_newcomer_sees(machine: Box) -> set[str]:
@@ -173,7 +180,7 @@ def test_source_tree_and_packages_of_the_installation_are_no_part_of_the_delta(b
     for name in ("LICENSE", "requirements.txt"):
         shutil.copy(HOUSE / name, tree)
     (tree / "wheels").symlink_to("/mnt/wheels")
-    bare.run(["/root/tklb/scripts/quickstart"], timeout=600)
+    start_quickly(bare, "/root/tklb")
     assert what_a_newcomer_sees(bare) == set()
     told = bare.run(["tklb", "why", "/root/tklb/man/tklb.1"]).stdout
     assert "tklb was installed from /root/tklb" in told
