@@ -64,7 +64,9 @@ ALLOWED = (
             "/etc/shadow*", "/etc/gshadow*", "/etc/subuid*", "/etc/subgid*", "/etc/.pwd.lock"),
     *_allow("made again by ldconfig; the topic libraries judges it", "files", "/etc/ld.so.cache",
             "/var/cache/ldconfig*"),
-    *_allow("dpkg's and apt's own; the topics of packages judge it", "files", "/var/lib/dpkg*", "/var/lib/apt*"),
+    *_allow("dpkg's, apt's and ucf's own; their topics judge it", "files", "/var/lib/dpkg*", "/var/lib/apt*",
+            "/var/lib/ucf*"),
+    *_allow("postfix renames a queued message to its inode", "files", "/var/spool/postfix/maildrop/*"),
     *_allow("logs of what another machine did", "files", "/var/log/*"),
     *_allow("caches, and what is made again by itself", "files", "/var/cache/*", "/var/backups/*", "/var/tmp*",
             "/var/lib/systemd/catalog*", "/var/lib/systemd/random-seed", "/var/lib/systemd/timers*",
@@ -287,6 +289,13 @@ def debconf(box: Box) -> Topic:
     return found
 
 
+def ucf(box: Box) -> Topic:
+    """The version from the package that ucf knows of each of its files."""
+    path = box.root / "var/lib/ucf/hashfile"
+    rows = (line.split(None, 1) for line in path.read_text().splitlines()) if path.exists() else ()
+    return {row[1]: row[0] for row in rows if len(row) > 1}
+
+
 def sources(box: Box) -> Topic:
     form = "--format=$(SITE) $(RELEASE) $(COMPONENT) $(ARCHITECTURE)"
     return dict.fromkeys(_lines(box, "apt-get", "indextargets", form, "Created-By: Packages"), "source")
@@ -486,6 +495,7 @@ TOPICS: Mapping[str, Callable[[Box], Topic]] = {
     "overrides": overrides,
     "architectures": architectures,
     "debconf": debconf,
+    "ucf": ucf,
     "sources": sources,
     "apt settings": settings,
     "accounts": accounts,
