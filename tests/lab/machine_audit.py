@@ -396,7 +396,7 @@ def maps(box: Box) -> Topic:
 
 
 def configurations(box: Box) -> Topic:
-    """Exit status of each installed service's own test of its configuration, and its problems but for what a start makes."""
+    """Exit status and problems of each installed service's own test; folders that its start makes are none."""
     found = {}
     for program, command in CONFIGURATION_TESTS.items():
         if (box.root / program).exists():
