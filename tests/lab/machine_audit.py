@@ -402,9 +402,7 @@ def configurations(box: Box) -> Topic:
         if (box.root / program).exists():
             done = box.run(command, check=False)
             lines = _CHANCE.sub("", done.stdout + done.stderr).splitlines()
-            problems = sorted(
-                {line for line in lines if re.search("error|warn|fail|unknown|fatal", line, re.IGNORECASE)}
-            )
+            problems = sorted({line for line in lines if _PROBLEM.search(line) and "/run/" not in line})
             found[f"{command[0]} of {program}"] = f"status {done.returncode} {'; '.join(problems)}"
     return found
 
