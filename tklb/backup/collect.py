@@ -81,7 +81,7 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
     account_delta = diff_accounts(_accounts_without(session.profile.accounts(), selection), accounts)
     _log_counts(packages, delta, account_delta)
     rules = _build_rules(session, (*local_files, *list_own_files(registries.diversions)), traces.folders, wanted)
-    rules, found = complete_scope(session, ScopeInputs(rules, selection, accounts, account_delta))
+    rules, found = complete_scope(session, ScopeInputs(rules, selection, accounts, account_delta, local_files))
     return MachineState(
         overrides=tuple(wanted),
         rules=rules,

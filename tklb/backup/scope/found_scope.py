@@ -1,6 +1,7 @@
 """Find what of this machine is in scope beyond its profile: homes, targets of links, files in /usr, mounts."""
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from tklb.storage.url import local_path
 
 log = logging.getLogger(__name__)
 
+_LATE = 1 << 62  # ns: nothing is younger
+
 
 @dataclass(frozen=True, slots=True)
 class ScopeInputs:
@@ -32,12 +35,13 @@ class ScopeInputs:
     selection: Selection
     accounts: Accounts
     account_delta: AccountDelta
+    local_files: tuple[bytes, ...] = ()  # of packages that no source offers; dpkg may not know them here
 
 
 def complete_scope(session: Session, inputs: ScopeInputs) -> tuple[Rules, FoundScope]:
     """Give the rules with those for what was found, and what was found. Reads names and statuses only."""
     watch = Stopwatch()
-    owned = read_owned_paths(ROOT, session.paths.cache / "owned-paths")
+    owned = _add_local(read_owned_paths(ROOT, session.paths.cache / "owned-paths"), inputs.local_files)
     mounts = read_mounts()
     target = _list_target_paths(session, mounts)
     own = frozenset({*session.paths.own, *target})
@@ -59,6 +63,12 @@ def complete_scope(session: Session, inputs: ScopeInputs) -> tuple[Rules, FoundS
     )
     unwalked = tuple(sorted({*list_closed(points), *own} - {*session.paths.own}))
     return rules, FoundScope(paths, system, points, unwalked)
+
+
+def _add_local(owned: OwnedPaths, files: tuple[bytes, ...]) -> OwnedPaths:
+    """Give the owned paths, with local files and the folders above them: their package owns them elsewhere."""
+    folders = {path[: at.start()] for path in files for at in re.finditer(rb"(?<!^)/", path)}
+    return {**dict.fromkeys((*files, *folders), _LATE), **owned} if files else owned
 
 
 def add_found(rules: Rules, found: tuple[FoundPath, ...]) -> Rules:

@@ -12,7 +12,7 @@ from tklb.model.report import FoundPath
 _SYSTEM_TOPS = frozenset(
     b"bin boot dev etc efi lib lib32 lib64 libx32 libo32 lost+found proc run sbin sys tmp nonexistent".split()
 )
-_SHARED = frozenset(
+SHARED_FOLDERS = frozenset(
     b"/ /home /media /mnt /opt /root /srv /usr /var /var/backups /var/cache /var/empty /var/games /var/lib /var/local "
     b"/var/lock /var/log /var/mail /var/opt /var/run /var/spool /var/tmp /var/www".split()
 )
@@ -35,7 +35,7 @@ def is_own_folder(path: bytes, owned: OwnedPaths) -> bool:
     except ValueError:
         return False
     whole = _normalise(path)
-    return bool(names) and names[0] not in _SYSTEM_TOPS and whole not in _SHARED and whole not in owned
+    return bool(names) and names[0] not in _SYSTEM_TOPS and whole not in SHARED_FOLDERS and whole not in owned
 
 
 def _normalise(path: bytes) -> bytes:

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from tklb.backup.scope.homes import SHARED_FOLDERS
 from tklb.backup.scope.sizes import SizeCache
 from tklb.base.measure import format_count, format_size
 from tklb.crypto.key_copies import read_copies
@@ -65,10 +66,15 @@ def _list_loose(search: OutsideSearch, folder: bytes, deepest: int) -> Iterator[
         if path in search.closed or search.rules.decide(path).rule is not None or _is_passing(search, path):
             continue
         is_folder = entry.is_dir(follow_symlinks=False)
-        if is_folder and deepest and (path in search.owned or search.rules.may_hold(path)):
+        if is_folder and deepest and _is_shared(search, path):
             yield from _list_loose(search, path, deepest - 1)
         elif path not in search.owned and not is_target(path):
             yield from _describe(search, path, "no rule takes it")
+
+
+def _is_shared(search: OutsideSearch, path: bytes) -> bool:
+    """Whether a folder is not one owner's: a folder of the system, of packages, or one that is in scope in part."""
+    return path in SHARED_FOLDERS or path in search.owned or search.rules.may_hold(path)
 
 
 def _is_passing(search: OutsideSearch, path: bytes) -> bool:
