@@ -17,7 +17,7 @@ from tklb.model.packages import SourceFile
 
 _SETTINGS, _SETTINGS_FOLDER, _HOSTS = b"/etc/apt/apt.conf", b"/etc/apt/apt.conf.d", b"/etc/hosts"
 _MOST_BYTES = 4 << 20  # more is no setting, list or certificate
-_SETTING = re.compile(rb"[A-Za-z0-9_.-]+(\.conf)?")  # apt.conf(5): names of other forms are ignored
+_SETTING = re.compile(rb"[A-Za-z0-9_-]+|[A-Za-z0-9_.-]+\.conf")  # apt.conf(5): names of other forms are ignored
 _COMMENT = re.compile(r"(?m)^\s*(?://|#).*$|/\*.*?\*/", re.DOTALL)
 # a program that a hook names may not be here yet, and apt fails without it
 _HOOK = re.compile(r"invoke|pre-install-pkgs|AptCli::Hooks", re.IGNORECASE)
