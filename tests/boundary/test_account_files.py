@@ -130,6 +130,19 @@ def test_missing_files_are_empty_and_stay_missing(root: Path) -> None:
     assert write_accounts(os.fsencode(root), there) == ()
 
 
+@as_root
+def test_immutable_account_files_change_and_are_immutable_again(root: Path) -> None:
+    names = [root / "etc" / name for name in ("passwd", "shadow", "group")]
+    subprocess.run(["chattr", "+i", *names], check=True)
+    try:
+        assert "passwd" in write_accounts(os.fsencode(root), merged())
+        shown = subprocess.run(["lsattr", *names], check=True, capture_output=True, text=True).stdout
+        assert ["i" in line.split()[0] for line in shown.splitlines()] == [True, True, True]
+        assert read_accounts(os.fsencode(root)) == merged()
+    finally:
+        subprocess.run(["chattr", "-i", *names], check=True)
+
+
 def test_accounts_without_root_are_never_written(root: Path) -> None:
     for passwd in ((), NEW.passwd[1:], (b"root:x:1:0::/:/bin/sh", *NEW.passwd[1:])):
         with pytest.raises(RestoreRefused, match="no root"):
