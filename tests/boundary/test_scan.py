@@ -20,6 +20,7 @@ from tests.boundary import nasty
 from tests.unit.entries import record_of
 from tklb.diff.files import compare
 from tklb.diff.rules import Rule, Rules
+from tklb.host.files.digest import ContentChanged, digest_with_status
 from tklb.host.files.scan import read_owner_names, scan
 from tklb.host.files.scan_records import scan_records
 from tklb.model.files import FileEntry
@@ -433,3 +434,86 @@ def test_attribute_set_while_a_large_file_waits_is_recorded_or_read_next_time(tr
     seen = {entry.path: entry for entry in (*first, *found)}
     again = {entry.path: entry for entry in scan(tree, ALL, skipped=[], known=seen.values(), digest=True)}
     assert again[b"/040"].xattrs == ((b"user.late", b"x"),)
+
+
+# ---------------------------------------------------------------- mail that is read meanwhile
+
+
+def make_messages(tree: bytes, *folders: bytes) -> dict[bytes, bytes]:
+    """Messages in `new`, each with its content, and one in `cur` that is there already."""
+    messages = {}
+    for folder in folders:
+        for name in (b"new", b"cur", b"tmp"):
+            os.makedirs(tree + folder + b"/" + name)
+        for number in range(5):
+            path = b"%s/new/17%02d.M1.host" % (folder, number)
+            messages[path] = b"message %d" % number
+            with open(tree + path, "wb") as stream:
+                stream.write(messages[path])
+        with open(tree + folder + b"/cur/1600.M9.host:2,S", "wb") as stream:
+            stream.write(b"old")
+    return messages
+
+
+@pytest.mark.parametrize("digest", [True, False])
+@pytest.mark.parametrize("flags", [b":2,", b":2,S", b":2,FRS"])
+def test_a_message_that_moves_to_cur_is_taken_under_the_name_that_was_listed(
+    tree: bytes, digest: bool, flags: bytes
+) -> None:
+    messages = make_messages(tree, b"/Maildir", b"/Maildir/.Lists.debian")
+    skipped: list[Skipped] = []
+    found = {}
+    for entry in scan(tree, ALL, skipped=skipped, digest=digest):
+        found[entry.path] = entry
+        if entry.path.endswith(b"/new"):  # the folder is listed after this
+            continue
+        if entry.path in messages:  # it is listed: now a reader moves the rest
+            for path in [path for path in messages if path > entry.path and os.path.exists(tree + path)]:
+                if path.startswith(entry.path.rpartition(b"/")[0]):
+                    os.rename(tree + path, tree + path.replace(b"/new/", b"/cur/") + flags)
+    assert not skipped
+    assert messages.keys() <= found.keys()
+    if digest:
+        assert all(found[path].sha256 == hashlib.sha256(content).hexdigest() for path, content in messages.items())
+
+
+def test_a_message_that_was_deleted_meanwhile_is_named_and_no_link_is_followed(tree: bytes) -> None:
+    messages = make_messages(tree, b"/Maildir")
+    os.rename(tree + b"/Maildir/cur", tree + b"/elsewhere")
+    os.symlink(tree + b"/elsewhere", tree + b"/Maildir/cur")
+    skipped: list[Skipped] = []
+    last = max(messages)
+    for entry in scan(tree, ALL, skipped=skipped):
+        if entry.path == min(messages):
+            os.rename(tree + last, tree + b"/elsewhere/" + last.rpartition(b"/")[2] + b":2,S")
+    assert [item.item for item in skipped] == [last]
+
+
+def test_a_file_that_grows_while_it_is_read_is_taken_up_to_its_first_length(tree: bytes) -> None:
+    path = tree + b"/log"
+    with open(path, "wb") as stream:
+        stream.write(b"line\n" * 100_000)
+    grown = False
+
+    def grow() -> None:
+        nonlocal grown
+        with open(path, "ab") as stream:
+            stream.write(b"more\n")
+        grown = True
+
+    digest, status = digest_with_status(path, "sha256", check=grow)
+    assert grown
+    assert (digest, status.st_size) == (hashlib.sha256(b"line\n" * 100_000).hexdigest(), 500_000)
+
+
+def test_a_file_that_is_written_over_while_it_is_read_is_an_error(tree: bytes) -> None:
+    path = tree + b"/state"
+    with open(path, "wb") as stream:
+        stream.write(bytes(100_000))
+
+    def change() -> None:
+        with open(path, "r+b") as stream:
+            stream.write(os.urandom(8))
+
+    with pytest.raises(ContentChanged):
+        digest_with_status(path, "sha256", check=change)

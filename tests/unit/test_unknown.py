@@ -88,6 +88,7 @@ def test_another_kind_of_object_in_place_of_a_shipped_one_is_an_edit() -> None:
 
 @pytest.mark.parametrize(
     "path", [b"/etc/fstab", b"/etc/machine-id", b"/etc/passwd", OWN[0] + b"/secret", b"/etc/ssh/ssh_host_new_key",
+             b"/etc/apt/keyrings/mine.gpg",
              b"/opt/tklb/lib/x", b"/usr/local/bin/tklb", b"/usr/local/share/man/man1/tklb.1"]
 )  # fmt: skip
 @pytest.mark.parametrize("exact", [True, False])

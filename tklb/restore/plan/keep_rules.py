@@ -59,6 +59,17 @@ KEPT_BY_CLONES: Reasons = {
 NEVER_DELETED: Reasons = {
     **_give_reason("is a kind of host key that only this machine has", SSH_HOST_KEYS),
     **_give_reason("is this machine's name", b"/etc/hostname", b"/etc/hosts"),
+}
+# an exact restore removes what the snapshot does not know, but not this
+NEVER_UNKNOWN: Reasons = {
+    **_give_reason(
+        "is what the package sources of this machine need",
+        b"/etc/apt/keyrings",
+        b"/etc/apt/trusted.gpg",
+        b"/etc/apt/trusted.gpg.d",
+        b"/etc/apt/auth.conf",
+        b"/etc/apt/auth.conf.d",
+    ),
     **_give_reason(
         "is tklb itself", b"/opt/tklb", b"/etc/tklb", b"/usr/local/bin/tklb", b"/usr/local/share/man/man*/tklb*"
     ),
@@ -80,6 +91,7 @@ class KeepRules:
         kept = {**KEPT, **(KEPT_BY_CLONES if role is Role.CLONE else {})}
         never = {**NEVER_TOUCHED, **_give_reason("is tklb's own state on this machine", *own)}
         self._written = ((never, _make_rules(never)), (kept, _make_rules(kept).add_overrides(overwritten)))
+        self._own = _make_rules(NEVER_UNKNOWN)
         self._deleted = (*self._written, (NEVER_DELETED, _make_rules(NEVER_DELETED).add_overrides(overwritten)))
 
     def find_rule(self, path: bytes, *, deletion: bool = False) -> KeepRule | None:
@@ -89,6 +101,10 @@ class KeepRules:
             if decision.included and decision.rule:
                 return KeepRule(decision.rule.pattern, reasons[decision.rule.pattern])
         return None
+
+    def is_own(self, path: bytes) -> bool:
+        """Whether `path` belongs to this machine though no snapshot knows it: it is neither unknown nor removed."""
+        return self._own.decide(path).included or self.find_rule(path, deletion=True) is not None
 
     def may_keep_below(self, path: bytes) -> bool:
         """Whether a rule may keep something at `path` or below it from being deleted."""

@@ -212,7 +212,7 @@ def _plan_files(
             owners.see(entry)
         elif not is_plain(entry.path):
             odd.append(entry.path)
-    plan = planner.finish(strangers.read_files(lambda path: planner.find_rule(path, deletion=True) is not None))
+    plan = planner.finish(strangers.read_files(inputs.keep_rules.is_own))
     changed = _describe_changed(restore)
     is_other_release = saved.contents.machine.release != restore.here.machine.release
     lost = (_describe_lost_default(restore, path) for path in (plan.replaced if is_other_release else ()))
