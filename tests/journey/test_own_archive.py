@@ -151,7 +151,12 @@ def versions(machine: Appliance, *names: str) -> dict[str, str]:
 
 
 def skipped(report: dict[str, Any]) -> dict[str, str]:
-    return {item["item"].removeprefix("package:"): item["reason"] for item in report["skipped"]}
+    """The reasons by package: one for its installation, and one for its mark."""
+    reasons: dict[str, str] = {}
+    for item in report["skipped"]:
+        name = item["item"].removeprefix("package:")
+        reasons[name] = f"{reasons.get(name, '')}; {item['reason']}"
+    return reasons
 
 
 def test_only_what_cannot_come_is_named(trip: Trip) -> None:
