@@ -266,9 +266,9 @@ def processes(machine: Box) -> list[str]:
 
 def decoded(machine: Box, snapshot: str, status: int = 0) -> Facts:
     """What `restore --into` gives of a snapshot, owners by the machine's own names."""
-    place = machine.root / "mnt/look"
+    place = machine.root / "var/cache/look"
     shutil.rmtree(place, ignore_errors=True)
-    done(machine, "restore", snapshot, "--into", "/mnt/look", status=status)
+    done(machine, "restore", snapshot, "--into", "/var/cache/look", status=status)
     (place / "etc").mkdir(exist_ok=True)
     for book in ("passwd", "group"):
         shutil.copy(machine.root / "etc" / book, place / "etc" / book)

@@ -34,10 +34,10 @@ def library() -> Path:
 
 def at(machine: Appliance, library: Path, time: str, *words: str) -> Told:
     """Run tklb while the clock shows `time`, as libfaketime(1) has it."""
-    inside = machine.root / "mnt/libfaketime.so.1"
+    inside = machine.root / "var/cache/libfaketime.so.1"
     if not inside.exists():
         inside.write_bytes(library.read_bytes())
-    command = ["env", "LD_PRELOAD=/mnt/libfaketime.so.1", f"FAKETIME={time}", "TZ=UTC", "tklb", *words]
+    command = ["env", "LD_PRELOAD=/var/cache/libfaketime.so.1", f"FAKETIME={time}", "TZ=UTC", "tklb", *words]
     ended = machine.run(command, check=False)
     return Told(ended.returncode, ended.stdout, ended.stderr)
 

@@ -13,7 +13,7 @@ from tests.lab.box import ENVIRONMENT
 
 pytestmark = pytest.mark.lab
 
-CONFIG = "/mnt/config"  # out of scope: a backup reads nothing there for the delta
+CONFIG = "/var/cache/config"  # out of scope: a backup reads nothing there for the delta
 TARGET = "file:///mnt/target"
 COMMANDS = (
     ("backup",),

@@ -98,8 +98,8 @@ def check_like(b: Box, wanted: Facts) -> None:
 
 def comes_back(b: Appliance, address: str, env: dict[str, str], wanted: Facts) -> None:
     """B is fresh, and knows an address and a passphrase. It becomes A, and goes on where A ended."""
-    given = ("--passphrase-file", secret_file(b, "/mnt/passphrase", PASSPHRASE))
-    wrong = ("--passphrase-file", secret_file(b, "/mnt/wrong", b"as long as it is\n"))
+    given = ("--passphrase-file", secret_file(b, "/var/cache/passphrase", PASSPHRASE))
+    wrong = ("--passphrase-file", secret_file(b, "/var/cache/wrong", b"as long as it is\n"))
     with untouched(b, *NOTES, "/var/lib/tklb**"):
         assert tklb(b, "restore", "--target", address, *wrong, "--yes", env=env).status == 40
     said(b, env, "restore", "--target", address, *given, "--yes")
@@ -216,8 +216,8 @@ def test_after_a_change_of_the_key_the_new_one_alone_restores_all_and_the_old_on
     with untouched(b, *NOTES, "/var/lib/tklb**", "/mnt/target/volumes**"):
         refused(b, 41, "KeyUnusable", "restore", *old, "--yes", says="give the newer key")
     for number, (key, snapshot) in enumerate(((new, first), (new, second), (old, first), (old, second))):
-        done(b, "restore", snapshot, *key, "--into", f"/mnt/look-{number}")
-        assert same_content(b, f"mnt/look-{number}", facts_of(b, snapshot))
+        done(b, "restore", snapshot, *key, "--into", f"/var/cache/look-{number}")
+        assert same_content(b, f"var/cache/look-{number}", facts_of(b, snapshot))
     done(b, "restore", *new, "--yes")
     check_replacement(b)
     change_something(b)
@@ -345,8 +345,8 @@ def test_a_killed_upload_costs_no_more_than_what_was_in_flight_and_is_never_take
     assert left_overs(a) == []
     found = said(a, env, "verify", "--json")
     assert not re.search("missing|damaged|truncated", found.stdout), found
-    shutil.rmtree(a.root / "mnt/look", ignore_errors=True)
-    said(a, env, "restore", "latest", "--into", "/mnt/look")
+    shutil.rmtree(a.root / "var/cache/look", ignore_errors=True)
+    said(a, env, "restore", "latest", "--into", "/var/cache/look")
     assert differences(looked_at(a), wanted) == []
 
 
@@ -374,8 +374,8 @@ def credentialed(env: dict[str, str]) -> tuple[str, ...]:
 def looked_at(machine: Box) -> Facts:
     """What `--into` gave, owners by the machine's own names."""
     for book in ("passwd", "group"):
-        shutil.copy(machine.root / "etc" / book, machine.root / "mnt/look/etc" / book)
-    return record(machine.root / "mnt/look", SCOPE)
+        shutil.copy(machine.root / "etc" / book, machine.root / "var/cache/look/etc" / book)
+    return record(machine.root / "var/cache/look", SCOPE)
 
 
 # ---------------------------------------------------------------- a disk that is not plugged in

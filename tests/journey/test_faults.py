@@ -396,8 +396,8 @@ def test_a_log_that_only_grows_is_a_note_and_comes_back_as_far_as_it_was_read(a:
         told = back_up_while(a, lambda number: log.write(b"line %08d\n" % number))
     assert (told.status, told.value["skipped"]) == (0, [])
     assert any("/srv/data/log" in line and "grew" in line for line in told.value["warnings"])
-    done(a, "restore", "--into", "/mnt/look")
-    stored = (a.root / "mnt/look/srv/data/log").read_bytes()
+    done(a, "restore", "--into", "/var/cache/look")
+    stored = (a.root / "var/cache/look/srv/data/log").read_bytes()
     assert len(stored) > 0
     assert (a.root / "srv/data/log").read_bytes().startswith(stored)
     assert done(a, "verify", "--data").status == 0
@@ -437,10 +437,10 @@ def test_a_message_that_is_read_while_the_backup_runs_is_in_the_snapshot(a: Appl
         run.send(signal.SIGCONT)
         told = run.end()
     assert (told.status, told.value["skipped"]) == (0, [])
-    done(a, "restore", "--into", "/mnt/look")
+    done(a, "restore", "--into", "/var/cache/look")
     for folder in ("Maildir", "Maildir/.Lists"):
         for name in map(os.fsdecode, names):
-            look = a.root / "mnt/look/home/alice" / folder
+            look = a.root / "var/cache/look/home/alice" / folder
             assert (look / "new" / name).read_text() == f"message {name}"
             assert (look / f"cur/{name}x:2,").read_text() == f"old {name}"
 

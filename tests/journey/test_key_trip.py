@@ -194,7 +194,7 @@ def test_new_key_starts_a_chain_and_opens_the_old_one_too(a: Appliance, rescue: 
     right = passphrase_file(rescue, "pw", b"new one")
     stale = passphrase_file(rescue, "stale", b"old one")
     refused(rescue, 40, "WrongPassphrase", "restore", "--target", TARGET, "--passphrase-file", stale, "--yes")
-    into = tklb(rescue, "restore", old[0], "--target", TARGET, "--passphrase-file", right, "--into", "/mnt/look")
+    into = tklb(rescue, "restore", old[0], "--target", TARGET, "--passphrase-file", right, "--into", "/var/cache/look")
     assert into.status == 0, into
     done(rescue, "restore", "--target", TARGET, "--passphrase-file", right, "--yes")
     for name in ("pw", "stale"):

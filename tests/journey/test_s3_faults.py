@@ -142,20 +142,20 @@ def test_restore_through_a_fault_is_right_or_says_that_it_is_not(place: Place, f
     for number in numbers(fault):
         if not reached:
             break
-        shutil.rmtree(machine.root / "mnt/look", ignore_errors=True)
-        told, reached = place.broken(fault, number, "restore", "--into", "/mnt/look")
+        shutil.rmtree(machine.root / "var/cache/look", ignore_errors=True)
+        told, reached = place.broken(fault, number, "restore", "--into", "/var/cache/look")
         assert told.status in {0, *(FAILURES if reached else ())}, (number, told)
         if told.status == 0:
             assert differences(looked_at(machine), wanted) == [], number
         else:
-            assert not (machine.root / "mnt/look").exists(), number
+            assert not (machine.root / "var/cache/look").exists(), number
         assert differences(decoded(machine, "latest"), wanted) == [], number
     assert left_overs(machine) == []
 
 
 def looked_at(machine: Appliance) -> Facts:
     """What came back, owners by the machine's own names."""
-    place = machine.root / "mnt/look"
+    place = machine.root / "var/cache/look"
     for book in ("passwd", "group"):
         shutil.copy(machine.root / "etc" / book, place / "etc" / book)
     return record(place, SCOPE)

@@ -61,7 +61,7 @@ def test_lost_volume_is_named_with_the_snapshots_and_files_it_costs(a: Appliance
     assert not {"/srv/data/05", "/srv/data/02"} & paths, "one is not changed since, the other is gone"
     assert problem["stranded"] == [second], "the records of every snapshot are new"
     assert told.value["whole"] == [first]
-    done(a, "restore", first, "--into", "/mnt/look")
+    done(a, "restore", first, "--into", "/var/cache/look")
     people = tklb(a, "verify", "--quick")
     assert people.status == 33
     assert f"cannot be restored: {second}\n" in people.stdout

@@ -62,8 +62,8 @@ class MachineState:
     found: FoundScope  # what `rules` include beyond profile and overrides
 
 
-def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineState:
-    """Ask for packages and accounts, and build the rules for the files.
+def collect_state(session: Session, overrides: Iterable[str] = (), *, keep: bool = False) -> MachineState:
+    """Ask for packages and accounts, and build the rules for the files; with `keep`, help the next run by caches.
 
     Raises UsageWrong for a malformed override, ConfigInvalid for one of the configuration.
     """
@@ -81,7 +81,9 @@ def collect_state(session: Session, overrides: Iterable[str] = ()) -> MachineSta
     account_delta = diff_accounts(_accounts_without(session.profile.accounts(), selection), accounts)
     _log_counts(packages, delta, account_delta)
     rules = _build_rules(session, (*local_files, *list_own_files(registries.diversions)), traces.folders, wanted)
-    rules, found = complete_scope(session, ScopeInputs(rules, selection, accounts, account_delta, local_files))
+    rules, found = complete_scope(
+        session, ScopeInputs(rules, selection, accounts, account_delta, keep=keep, local_files=local_files)
+    )
     return MachineState(
         overrides=tuple(wanted),
         rules=rules,

@@ -56,10 +56,10 @@ def _take_snapshot(session: Session, request: BackupRequest, begin: datetime) ->
     can_continue = chain.can_continue(session.secret) and not request.full
     last = chain.prepare_last_metadata(session.paths) if can_continue else None
     with fresh_folder(session.paths.stage) as folder, fresh_folder(session.paths.cache / "work") as work:
-        state = collect_state(session, request.overrides)
+        state = collect_state(session, request.overrides, keep=True)
         totals = write_metadata(session, state, folder, MetadataJob(request.parts, session.paths.index, last))
         difference = compare_with_last(last, folder, work, chain.uncertain)
-        outside = find_outside(session, state.rules, state.found.unwalked)
+        outside = find_outside(session, state.rules, state.found.unwalked, keep=True)
         delta = report_delta(totals, state, outside, (session.clock() - begin).total_seconds())
         if chain.head and last and difference.is_empty:
             log.info("nothing changed since snapshot %s", chain.head.snapshot)

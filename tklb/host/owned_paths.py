@@ -19,16 +19,17 @@ _HEAD = b"tklb owned paths 1 "
 OwnedPaths = Mapping[bytes, int]  # path: when dpkg wrote the list of its package, in ns
 
 
-def read_owned_paths(root: bytes, cache: Path | None = None) -> OwnedPaths:
+def read_owned_paths(root: bytes, cache: Path | None = None, *, keep: bool = False) -> OwnedPaths:
     """Give every path that a package owns, with the time when the list of the package was written.
 
-    `cache` is a private file that keeps the answer. Raises OSError if the lists cannot be read.
+    `cache` is a private file that has the last answer; with `keep` it gets the new one. Raises OSError if the lists
+    cannot be read.
     """
     key = _HEAD + _describe_database(root) + b"\n"
     content = _read_cache(cache, key)
     if content is None:
         content = b"".join(_format_lists(root))
-        _keep(cache, key + content)
+        _write_cache(cache if keep else None, key + content)
     owned: dict[bytes, int] = {}
     for group in content.split(b"\n\n"):
         born, *paths = group.split(b"\n")
@@ -45,7 +46,7 @@ def _read_cache(cache: Path | None, key: bytes) -> bytes | None:
     return content.removeprefix(key) if content.startswith(key) else None
 
 
-def _keep(cache: Path | None, content: bytes) -> None:
+def _write_cache(cache: Path | None, content: bytes) -> None:
     """Keep the index. A cache that cannot be written costs time only."""
     if cache is not None:
         with contextlib.suppress(OSError, NoSpace):
@@ -64,7 +65,7 @@ def _describe(path: bytes) -> bytes:
         status = os.lstat(path)
     except OSError:
         return b"-"
-    return b"%d/%d/%d" % (status.st_dev, status.st_ino, status.st_mtime_ns)
+    return b"%d" % status.st_mtime_ns
 
 
 def _format_lists(root: bytes) -> Iterator[bytes]:

@@ -203,7 +203,10 @@ _GROUPS: tuple[tuple[LeftOutKind, str, tuple[str, ...]], ...] = (
     (
         LeftOutKind.TKLB,
         "tklb itself; its configuration in /etc/tklb is taken",
-        ("/opt/tklb", "/usr/local/bin/tklb", "/usr/local/share/man/man[1-8]/tklb*", "/var/backups/tklb"),
+        (
+            "/opt/tklb", "/usr/local/bin/tklb", "/usr/local/share/man/man[1-8]/tklb*", "/var/backups/tklb",
+            "/var/lib/tklb",
+        ),
     ),
 )  # fmt: skip
 # A profile cannot include these.

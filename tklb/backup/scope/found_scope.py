@@ -35,13 +35,16 @@ class ScopeInputs:
     selection: Selection
     accounts: Accounts
     account_delta: AccountDelta
+    keep: bool = False  # keep what was read for the next run
     local_files: tuple[bytes, ...] = ()  # of packages that no source offers; dpkg may not know them here
 
 
 def complete_scope(session: Session, inputs: ScopeInputs) -> tuple[Rules, FoundScope]:
     """Give the rules with those for what was found, and what was found. Reads names and statuses only."""
     watch = Stopwatch()
-    owned = _add_local(read_owned_paths(ROOT, session.paths.cache / "owned-paths"), inputs.local_files)
+    owned = _add_local(
+        read_owned_paths(ROOT, session.paths.cache / "owned-paths", keep=inputs.keep), inputs.local_files
+    )
     mounts = read_mounts()
     target = _list_target_paths(session, mounts)
     own = frozenset({*session.paths.own, *target})

@@ -42,8 +42,13 @@ class OutsideSearch:
     key_copies: frozenset[bytes]  # files that tklb wrote, on a stick perhaps
 
 
-def find_outside(session: Session, rules: Rules, closed: Iterable[bytes]) -> tuple[OutsideItem, ...]:
-    """Give what is outside, with size and owner. Sorted by path. Folders without a file are left out."""
+def find_outside(
+    session: Session, rules: Rules, closed: Iterable[bytes], *, keep: bool = False
+) -> tuple[OutsideItem, ...]:
+    """Give what is outside, with size and owner. Sorted by path. Folders without a file are left out.
+
+    With `keep`, the sizes are kept for the next run.
+    """
     sizes = SizeCache.load(session.paths.cache / "outside.json", session.clock())
     search = OutsideSearch(
         rules=rules,
@@ -55,7 +60,8 @@ def find_outside(session: Session, rules: Rules, closed: Iterable[bytes]) -> tup
         key_copies=frozenset(os.fsencode(copy.where) for copy in read_copies(session.paths.key_copies)),
     )
     found = (*_list_loose(search, b"", _DEEPEST), *_list_images(search), *_list_deserted(session, search))
-    sizes.save()
+    if keep:
+        sizes.save()
     return tuple(sorted(found))
 
 
@@ -73,8 +79,9 @@ def _list_loose(search: OutsideSearch, folder: bytes, deepest: int) -> Iterator[
 
 
 def _is_shared(search: OutsideSearch, path: bytes) -> bool:
-    """Whether a folder is not one owner's: a folder of the system, of packages, or one that is in scope in part."""
-    return path in SHARED_FOLDERS or path in search.owned or search.rules.may_hold(path)
+    """Whether the contents of a folder are looked at one by one: they are not all of one owner, or not all outside."""
+    is_divided = search.rules.may_hold(path) or any(is_within(closed, path) for closed in search.closed)
+    return is_divided or path in SHARED_FOLDERS or path in search.owned
 
 
 def _is_passing(search: OutsideSearch, path: bytes) -> bool:
