@@ -25,7 +25,7 @@ from tklb.restore.extract import extract_files, need_empty_folder
 from tklb.restore.plan.filter import RestoreFilter, parse_rename
 from tklb.restore.plan.plan import make_plan
 from tklb.restore.prepare import list_own_places, open_snapshot, read_contents, read_dumps, read_machine
-from tklb.restore.take_over import continues_chain, keep_local_files, note_used_key, take_over
+from tklb.restore.take_over import continues_chain, keep_local_files, take_over
 from tklb.session import TargetSession
 from tklb.verify.own_state import collect_own_state
 
@@ -89,16 +89,14 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
 
         def apply() -> Report:
             watch = Stopwatch()
-            plan_rest = partial(plan_now, is_first=False)
             loader = DatabaseLoader(lambda engine: find_server(engine, session.config.databases), dumps.folders)
             executor = Executor(decoded.stages, loader, session.progress, remainder=paths.remainder)
-            report = apply_plan(plan, contents, executor, plan_rest)
+            report = apply_plan(plan, contents, executor, partial(plan_now, is_first=False))
             if chosen.wants_part("files"):
                 files_of_packages = contents.contents.local_files
                 keep_local_files(paths, (path for path in files_of_packages if chosen.allows("path", path)))
             if takes_over:
-                take_over(paths, decoded)
-                note_used_key(paths, session.access.key)
+                take_over(paths, decoded, session.access.key)
             steps, done = format_count(report.step_count, "step"), len(report.done)
             log.info("applied %s in %.1f s: %d done, %d skipped", steps, watch.seconds, done, len(report.skipped))
             return report
@@ -117,7 +115,6 @@ def extract(session: TargetSession, request: RestoreRequest, into: Path) -> Repo
 
 
 def _count_steps(plan: Plan) -> str:
-    """Give the number of steps, in all and of each kind, as text."""
     kinds = Counter(str(step.kind) for step in plan.steps)
     total = format_count(len(plan.steps), "step")
     return f"{total}: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}" if kinds else total

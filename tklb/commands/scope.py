@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from tklb.backup.collect import MachineState, collect_state
 from tklb.backup.scope.outside import find_outside, find_present
 from tklb.backup.scope.sizes import measure_tree
+from tklb.config.paths import ROOT
 from tklb.diff.rules import Rule
+from tklb.host.own_traces import read_own_traces
 from tklb.model.report import MountPoint, OutsideItem
 from tklb.profile import builtin
 from tklb.profile.left_out import LEFT_OUT, LeftOutKind
@@ -94,5 +96,7 @@ def _list_left_out(session: Session, state: MachineState) -> Iterator[LeftOutPat
             yield LeftOutPath(path, item.pattern, item.kind, item.reason, count, is_whole)
     for rule in (rule for rule in state.rules.rules if rule.is_override and not rule.include):
         yield LeftOutPath(rule.pattern, rule.pattern, "override", "an override")
+    for folder in read_own_traces(ROOT).folders:
+        yield LeftOutPath(folder, folder, "tklb", "tklb was installed from it")
     for pattern in session.profile.recipe.exclude:
         yield LeftOutPath(pattern, pattern, "profile", "the profile")

@@ -1,5 +1,6 @@
 """Make this machine the one that continues the chain of the backed-up machine."""
 
+import contextlib
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from tklb.config.paths import ROOT, Paths
 from tklb.crypto.key_file import kind_of_key_file, read_fingerprint, read_key_text
 from tklb.crypto.protection import note_file
 from tklb.crypto.secret import fingerprint, read_secret, write_older, write_secret
+from tklb.errors import KeyUnusable
 from tklb.host.release import read_os_release
 from tklb.profile.adopt import adopt_profile
 from tklb.profile.detect import detect_profile
@@ -27,10 +29,11 @@ def continues_chain(paths: Paths, source: SnapshotSource) -> bool:
     return paths.host.exists() and paths.host.read_text("ascii").strip() == source.entry.host
 
 
-def take_over(paths: Paths, decoded: DecodedSnapshot) -> None:
+def take_over(paths: Paths, decoded: DecodedSnapshot, key: Path | None = None) -> None:
     """Adopt the profile, the snapshot metadata, the keys and, last, the host id.
 
-    Another release has another install state: there this machine's own profile is used.
+    `key` is the key file that the restore was given: a copy of the key to remember. Another release has another
+    install state: there this machine's own profile is used.
     """
     source = decoded.source
     is_same = source.entry.release == read_os_release(ROOT)
@@ -44,6 +47,7 @@ def take_over(paths: Paths, decoded: DecodedSnapshot) -> None:
         write_atomic(paths.key_file, source.wrapped.encode())
     write_secret(paths.secret, source.current)
     adopt_history(paths, history, fingerprint(source.current))
+    _note_used_key(paths, key)
     write_atomic(paths.host, f"{source.entry.host}\n".encode())
     log.info(
         "took over host id %s with key %s: the next backup continues after entry %d",
@@ -51,14 +55,15 @@ def take_over(paths: Paths, decoded: DecodedSnapshot) -> None:
     )  # fmt: skip
 
 
-def note_used_key(paths: Paths, file: Path | None) -> None:
-    """Note the key file that a restore was given as a copy of this machine's key, if it is one."""
+def _note_used_key(paths: Paths, file: Path | None) -> None:
+    """Note a key file as a copy of this machine's key, if it is one."""
     if file is None or not file.is_file():
         return
-    text, name = read_key_text(file), fingerprint(read_secret(paths.secret))
-    if read_fingerprint(text) == name:
+    with contextlib.suppress(OSError, KeyUnusable):  # it was there a moment ago; the list is only a reminder
+        text, name = read_key_text(file), fingerprint(read_secret(paths.secret))
         written = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-        note_file(paths, file, name, kind_of_key_file(text), written)
+        if read_fingerprint(text) == name:
+            note_file(paths, file, name, kind_of_key_file(text), written)
 
 
 def keep_local_files(paths: Paths, restored: Iterable[bytes]) -> None:
