@@ -48,7 +48,7 @@ def commands(part: PlanPart) -> list[str]:
         ("/usr/local/share/texmf/tex/own.sty", "mktexlsr"),
     ],
 )
-@pytest.mark.parametrize("kind", [StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE])
+@pytest.mark.parametrize("kind", [StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE, StepKind.MOVE])
 def test_changed_input_leads_to_its_command(path: str, command: str, kind: StepKind) -> None:
     assert commands(plan(path, kind=kind)) == [command]
 
@@ -95,8 +95,9 @@ def test_output_that_comes_back_itself_is_not_made_again(source: str, made: str)
     assert commands(plan(made, source)) == []
 
 
-def test_output_that_goes_is_made_again() -> None:
-    steps = [Step(StepKind.WRITE, b"/etc/aliases"), Step(StepKind.DELETE, b"/etc/aliases.db")]
+@pytest.mark.parametrize("kind", [StepKind.DELETE, StepKind.MOVE])
+def test_output_that_goes_is_made_again(kind: StepKind) -> None:
+    steps = [Step(StepKind.WRITE, b"/etc/aliases"), Step(kind, b"/etc/aliases.db")]
     assert commands(plan_remakes(steps, FULL, installs=False)) == ["newaliases"]
 
 

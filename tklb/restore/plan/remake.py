@@ -22,7 +22,8 @@ from tklb.model.report import Skipped
 from tklb.restore.plan.part import PlanPart, join_parts
 
 _MOST_INPUTS = 1000  # changed files that a command is given, or that decide what it does
-_FILE_KINDS = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
+_GOES = (StepKind.MOVE, StepKind.DELETE)
+_FILE_KINDS = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, *_GOES)
 
 
 class Need(StrEnum):
@@ -252,7 +253,7 @@ def _sort_changes(steps: Iterable[Step], here: RemakeFacts) -> dict[str, tuple[b
     made: defaultdict[str, set[bytes]] = defaultdict(set)
     triggers = _TriggerSearch(here)
     for step in (step for step in steps if step.kind in _FILE_KINDS):
-        output = None if step.kind is StepKind.DELETE else _find_output(step.item)
+        output = None if step.kind in _GOES else _find_output(step.item)
         if output:
             made[output.name].add(_stem(step.item))
         rows = [*_find_rows(step.item), *triggers.find(step.item), *(["postmap"] if step.item in here.maps else ())]

@@ -23,7 +23,8 @@ _ANY_RUNLEVEL_LINK = re.compile(rb"(/etc/rc[0-6S]\.d/)[SK][0-9][0-9]([^/]+)")
 _RUNLEVEL_LINK = re.compile(rb"/etc/rc[2-5S]\.d/S[0-9][0-9]([^/]+)")
 _INIT_SCRIPT = re.compile(rb"/etc/init\.d/([^/]+)")
 _TOPS = (b"/etc/", b"/usr/", b"/lib/")
-_FILE_KINDS = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
+_GOES = (StepKind.MOVE, StepKind.DELETE)
+_FILE_KINDS = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, *_GOES)
 # A restart may end the session of the one who restores, or the network under it.
 _CUTTING = re.compile(
     r"networking|NetworkManager|systemd-(networkd|logind)|wpa_supplicant|dbus|(serial-)?getty@.*|(x|gd|sd|lx|light)dm3?"
@@ -125,7 +126,7 @@ def _find_enabled(steps: Iterable[Step], here: ServiceFacts) -> frozenset[str]:
         found = _ENABLEMENT.fullmatch(step.item) or _RUNLEVEL_LINK.fullmatch(step.item)
         if found and is_link:
             enabled.add(_name(found[1]))
-        elif found and step.kind is StepKind.DELETE:
+        elif found and step.kind in _GOES:
             enabled.discard(_name(found[1]))
         elif is_link and step.entry and step.entry.link == _NULL and (unit := _UNIT_FILE.fullmatch(step.item)):
             enabled.discard(_name(unit[1]))
