@@ -76,7 +76,8 @@ def states(machine: Appliance) -> dict[str, str]:
 
 
 def named(report: dict[str, Any]) -> dict[str, str]:
-    return {entry["item"].removeprefix("package:"): entry["reason"] for entry in report["skipped"]}
+    """The reasons by package: the first one is that of its installation, another one that of its mark."""
+    return {item["item"].removeprefix("package:"): item["reason"] for item in reversed(report["skipped"])}
 
 
 def test_all_else_comes_back_where_a_package_fails(trip: Trip) -> None:
