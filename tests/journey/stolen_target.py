@@ -88,6 +88,7 @@ def make_stranger(box: Box) -> None:
     for number in range(20):
         evil.file(b"/srv/evil/%02d" % number, b"evil\n" * 100)
     box.run(["tklb", "init", "--target", "file:///mnt/stranger"], env=elsewhere("stranger"))
+    FixtureFs(box.root).file(b"/opt/stranger/config/overrides", b"-/mnt\n", 0o600)
     box.run(["tklb", "backup"], env=elsewhere("stranger"))
     evil.append(b"/srv/evil/01", b"again\n")
     box.run(["tklb", "backup"], env=elsewhere("stranger"))

@@ -90,6 +90,7 @@ def server_b(name: str = "core") -> Iterator[Appliance]:
     other = layer(f"other-{name} {_SOURCES}", stack(name, "b"), fresh_server.make_fresh_server, "b")
     with clone(name, hostname="b", tklb=True, layers=[other]) as machine:
         shutil.copytree(_backup_layer() / "mnt", machine.root / "mnt", dirs_exist_ok=True)
+        FixtureFs(machine.root).append(b"/etc/tklb/overrides", b"-/mnt\n")
         yield machine
 
 

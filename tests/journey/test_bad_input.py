@@ -351,7 +351,7 @@ def test_a_full_disk_is_named_and_nothing_is_left_on_it(
     before = listing(a, "/mnt/target")
     refused(a, code, name, "backup", says=folder)
     assert listing(a, "/mnt/target") == before
-    assert not re.search(r"\.new|\.part|incoming|/stage|/work", listing(a, folder))
+    assert not re.search(r"\.new\b|\.part|incoming|/stage|/work", listing(a, folder))
     a.run(["mount", "-o", "remount,size=100m,nr_inodes=0", folder])
     assert done(a, "backup", "--json").value["kind"] == "incremental"
     assert [item["snapshot"] for item in done(a, "list", "--json").value][:2] == snapshots(a)[:2]

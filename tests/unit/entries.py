@@ -43,6 +43,7 @@ ENTRIES = st.builds(
     md5=st.none() | digests(32),
     xattrs=st.none() | XATTRS,
     sparse=st.booleans(),
+    flags=st.none() | st.sampled_from(("a", "i", "ai")),
 )
 
 

@@ -50,13 +50,15 @@ class _Lead(NamedTuple):
 class Folder:
     """The decision of the rules about one folder, and the rules that may decide about paths in it.
 
-    Rules match component by component on the way down, so nothing matches twice.
+    Rules match component by component on the way down, so nothing matches twice. A folder that a rule spells is kept by
+    the folder above it: a machine may have a rule for each of a hundred thousand files.
     """
 
-    __slots__ = ("_globs", "_names", "decision")
+    __slots__ = ("_globs", "_kept", "_names", "decision")
 
     def __init__(self, decision: Decision, leads: Iterable[_Lead]) -> None:
         self.decision = decision
+        self._kept: dict[bytes, Folder] = {}
         self._names: dict[bytes, list[_Lead]] = {}
         self._globs: list[_Lead] = []
         for lead in leads:
@@ -90,6 +92,8 @@ class Folder:
         """Give the folder `name` in this folder."""
         if not self._globs and name not in self._names:
             return self if self.is_uniform else Folder(self.decision, ())
+        if (kept := self._kept.get(name)) is not None:
+            return kept
         best: _Lead | None = None
         further = []
         for lead in self._match(name):
@@ -98,7 +102,10 @@ class Folder:
             elif best is None or lead.rank > best.rank:
                 best = lead
         decision = self.decision if best is None else Decision(best.rule.include, best.rule)
-        return Folder(decision, dict.fromkeys(further))
+        folder = Folder(decision, dict.fromkeys(further))
+        if further and name in self._names:
+            self._kept[name] = folder
+        return folder
 
     def _leads(self) -> Iterator[_Lead]:
         for leads in self._names.values():

@@ -31,34 +31,43 @@ def digest_with_status(
     """Give the digest of a regular file and the status of exactly this content: a later write changes the ctime.
 
     `folder` is the descriptor that `name` is relative to. `check` is called between reads and may raise to end them.
-    Of a file that grows, as a log does, this is the content up to the length that it had when it was opened. If a file
-    changes otherwise while it is read, this reads it once more. Raises OSError, ContentChanged.
+    A file that changes while it is read is read once more. If it does nothing but grow, as a log does, this is the
+    content up to the length that it had when it was opened then. Raises OSError, ContentChanged.
     """
+    last: tuple[int, str] | None = None
     for _ in range(_TRIES):
         descriptor = _open(name, folder)
         try:
             before = os.fstat(descriptor)
-            digest = _digest(descriptor, algorithm, before, check)
+            digest, start = _digest(descriptor, algorithm, before, last[0] if last else 0, check)
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
         if _version(before) == _version(after):
             return digest, after
-        if before.st_size < after.st_size:
+        if last and start == last[1] and before.st_size <= after.st_size:
             return digest, before
+        last = before.st_size, digest
     raise ContentChanged(name)
 
 
-def _digest(descriptor: int, algorithm: str, status: os.stat_result, check: Callable[[], object]) -> str:
+def _digest(
+    descriptor: int, algorithm: str, status: os.stat_result, mark: int, check: Callable[[], object]
+) -> tuple[str, str]:
+    """Give the digest of the whole, and that of the first `mark` bytes."""
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
     if 0 <= time.time_ns() - status.st_ctime_ns < _TICK:
         time.sleep(_TICK / 1e9)
     content = hashlib.new(algorithm, usedforsecurity=False)
-    for chunk in _chunks(descriptor, status.st_size):
+    for chunk in _chunks(descriptor, min(mark, status.st_size)):
         content.update(chunk)
         check()
-    return content.hexdigest()
+    start = content.hexdigest()
+    for chunk in _chunks(descriptor, status.st_size - mark):
+        content.update(chunk)
+        check()
+    return content.hexdigest(), start
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int]:
@@ -73,6 +82,6 @@ def _open(name: bytes, folder: int | None) -> int:
 
 
 def _chunks(descriptor: int, size: int) -> Iterator[bytes]:
-    while size and (chunk := os.read(descriptor, min(size, _MOST_AT_ONCE))):
+    while size > 0 and (chunk := os.read(descriptor, min(size, _MOST_AT_ONCE))):
         yield chunk
         size -= len(chunk)
