@@ -79,7 +79,7 @@ class Machine:
     def run(self, *words: str | Path, feed: str = "", before: tuple[str, ...] = ()) -> Told:
         done = subprocess.run(
             [*before, *TKLB, *words],
-            input=feed, env=self.environment, cwd=HOUSE, capture_output=True, text=True, check=False, timeout=120,
+            input=feed, env=self.environment, cwd=HOUSE, capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
         return Told(128 - done.returncode if done.returncode < 0 else done.returncode, done.stdout, done.stderr)
 

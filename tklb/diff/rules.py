@@ -166,7 +166,8 @@ class Rules:
 
     def add_overrides(self, overrides: Iterable[Rule]) -> Self:
         """Give these rules and the `overrides`, which beat them."""
-        return type(self)((*self.rules, *(rule._replace(is_override=True) for rule in overrides)))
+        added = tuple(rule._replace(is_override=True) for rule in overrides)
+        return type(self)((*self.rules, *added)) if added else self
 
 
 def split_path(path: bytes) -> tuple[bytes, ...]:

@@ -49,11 +49,10 @@ def complete_scope(session: Session, inputs: ScopeInputs) -> tuple[Rules, FoundS
     target = _list_target_paths(session, mounts)
     own = frozenset({*session.paths.own, *target})
     homes = _keep_wanted(inputs, find_homes(inputs.accounts, inputs.account_delta, inputs.rules, owned))
-    rules = add_found(inputs.rules, homes)
     swept, system = _find_system(session, inputs, owned)
-    rules = Rules((*add_found(rules, swept).rules, *list_exact_rules(system)))
+    rules = add_rules(inputs.rules, (*_include(homes), *_include(swept), *list_exact_rules(system)))
     links = _keep_wanted(inputs, find_link_targets(LinkSearch(rules, owned, mounts, own)))
-    rules = add_found(rules, links)
+    rules = add_rules(rules, _include(links))
     points = find_mount_points(rules, mounts, own, target)
     paths = tuple(sorted({found.path: found for found in (*links, *swept, *homes)}.values()))
     log.info(
@@ -74,8 +73,12 @@ def _add_local(owned: OwnedPaths, files: tuple[bytes, ...]) -> OwnedPaths:
     return {**dict.fromkeys((*files, *folders), _LATE), **owned} if files else owned
 
 
-def add_found(rules: Rules, found: tuple[FoundPath, ...]) -> Rules:
-    return Rules((*rules.rules, *(Rule(True, path.path, is_literal=True) for path in found))) if found else rules
+def add_rules(rules: Rules, more: tuple[Rule, ...]) -> Rules:
+    return Rules((*rules.rules, *more)) if more else rules
+
+
+def _include(found: tuple[FoundPath, ...]) -> tuple[Rule, ...]:
+    return tuple(Rule(True, path.path, is_literal=True) for path in found)
 
 
 def _keep_wanted(inputs: ScopeInputs, found: Iterator[FoundPath] | tuple[FoundPath, ...]) -> tuple[FoundPath, ...]:
