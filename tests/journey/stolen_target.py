@@ -22,7 +22,7 @@ from tests.lab.forge import Loot
 from tests.lab.roots import digest_of, layer
 
 PASSPHRASE = "correct horse battery staple"
-BY_PASSPHRASE = ("--target", TARGET, "--passphrase-file", "/var/cache/passphrase")
+BY_PASSPHRASE = ("--target", TARGET, "--passphrase-file", "/mnt/passphrase")
 _SOURCES = digest_of(str(forge.__file__), str(fixture_fs.__file__), __file__)
 TOML = "/etc/tklb/tklb.toml"
 
@@ -30,8 +30,8 @@ TOML = "/etc/tklb/tklb.toml"
 def live_on(box: Box) -> None:
     """What happened to A after its first two snapshots, and what somebody else did meanwhile."""
     live(box)
-    FixtureFs(box.root).file(b"/var/cache/passphrase", PASSPHRASE.encode() + b"\n", 0o600)
-    box.run(["tklb", "key", "passphrase", "--passphrase-file", "/var/cache/passphrase"])
+    FixtureFs(box.root).file(b"/mnt/passphrase", PASSPHRASE.encode() + b"\n", 0o600)
+    box.run(["tklb", "key", "passphrase", "--passphrase-file", "/mnt/passphrase"])
     keep_state(box, 1)
     make_other(box, "twin", host="0" * 32)
     make_other(box, "fork")

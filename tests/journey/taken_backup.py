@@ -70,7 +70,7 @@ def live(box: Box) -> None:
 
 def note_facts(box: Box) -> None:
     """Keep what the machine is like beside the snapshot it has just taken."""
-    (box.root / f"var/cache/facts-{snapshots(box)[-1]}").write_text(json.dumps(record(box.root, SCOPE)))
+    (box.root / f"mnt/facts-{snapshots(box)[-1]}").write_text(json.dumps(record(box.root, SCOPE)))
 
 
 def server_a() -> Appliance:
@@ -278,7 +278,7 @@ def decoded(machine: Box, snapshot: str, status: int = 0) -> Facts:
 
 def facts_of(machine: Box, snapshot: str | None = None) -> Facts:
     """What A was like when it took a snapshot; the latest if none is named."""
-    facts: Facts = json.loads((machine.root / f"var/cache/facts-{snapshot or snapshots(machine)[-1]}").read_text())
+    facts: Facts = json.loads((machine.root / f"mnt/facts-{snapshot or snapshots(machine)[-1]}").read_text())
     return facts
 
 

@@ -18,6 +18,7 @@ from tests.lab.box import Box
 from tests.lab.roots import layer, root
 
 HOUSE = Path(__file__).parents[2]
+TREE = "/mnt/tklb"
 # apt's and dpkg's own books, and what the kernel and ldconfig keep
 BOOKS = ("var/lib/apt", "var/lib/dpkg", "var/cache", "var/log/", "dev", "proc", "sys", "run", "etc/ld.so.cache")
 BROUGHT = ("python3", "gpg", "ca-certificates", "libpython3-stdlib")
@@ -73,7 +74,7 @@ def lowers(request: pytest.FixtureRequest) -> list[Path]:
 
 @pytest.fixture
 def bare(lowers: list[Path]) -> Iterator[Box]:
-    with Box(lowers, hostname="bare", binds={HOUSE: "/mnt"}) as machine:
+    with Box(lowers, hostname="bare", binds={HOUSE: TREE}) as machine:
         shutil.copy("/etc/resolv.conf", machine.root / "etc/resolv.conf")
         yield machine
 
@@ -82,7 +83,7 @@ def bare(lowers: list[Path]) -> Iterator[Box]:
 def filled(lowers: list[Path]) -> Iterator[Box]:
     """The same machine with tklb, which brought what it needs."""
     ready = layer(f"ready {tree_digest()}", lowers, install_with_packages)
-    with Box([ready, *lowers], hostname="bare") as machine:
+    with Box([ready, *lowers], hostname="bare", binds={HOUSE: TREE}) as machine:
         shutil.copy("/etc/resolv.conf", machine.root / "etc/resolv.conf")
         yield machine
 
@@ -147,19 +148,19 @@ def test_comes_runs_and_goes(bare: Box, filled: Box) -> None:
 
 def test_quickstart_takes_a_first_backup_of_a_bare_machine(bare: Box) -> None:
     subprocess.run([HOUSE / "scripts/install", "--fetch"], check=True)
-    first = start_quickly(bare, "/mnt")
+    first = start_quickly(bare)
     assert "== The snapshots" in first.stdout
     assert [snapshot["kind"] for snapshot in json.loads(bare.run(["tklb", "list", "--json"]).stdout)] == ["full"]
     assert json.loads(bare.run(["tklb", "status", "--json"]).stdout)["state"] == "ok"
     assert (bare.root / "var/lib/tklb/secret").stat().st_mode & 0o777 == 0o600
 
     assert what_a_newcomer_sees(bare) == set()
-    start_quickly(bare, "/mnt")
+    start_quickly(bare)
     assert len(json.loads(bare.run(["tklb", "list", "--json"]).stdout)) == 1
 
 
-def start_quickly(machine: Box, tree: str) -> subprocess.CompletedProcess[str]:
-    """Run quickstart; it may name /mnt, where the lab has this source tree, as something that is not taken."""
+def start_quickly(machine: Box, tree: str = TREE) -> subprocess.CompletedProcess[str]:
+    """Run quickstart; it may name the tree that the lab has in /mnt, if it is not that of the installation."""
     done = machine.run([f"{tree}/scripts/quickstart"], timeout=600, check=False)
     assert done.returncode in (0, 3), done.stderr
     return done
@@ -179,7 +180,7 @@ def test_source_tree_and_packages_of_the_installation_are_no_part_of_the_delta(b
         shutil.copytree(HOUSE / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("LICENSE", "requirements.txt"):
         shutil.copy(HOUSE / name, tree)
-    (tree / "wheels").symlink_to("/mnt/wheels")
+    (tree / "wheels").symlink_to(f"{TREE}/wheels")
     start_quickly(bare, "/root/tklb")
     assert what_a_newcomer_sees(bare) == set()
     told = bare.run(["tklb", "why", "/root/tklb/man/tklb.1"]).stdout

@@ -16,6 +16,8 @@ from tklb.host.files.openat import RootedTree
 from tklb.model.packages import SourceFile
 
 _SETTINGS, _SETTINGS_FOLDER, _HOSTS = b"/etc/apt/apt.conf", b"/etc/apt/apt.conf.d", b"/etc/hosts"
+# scripts of packages write these, to keep some packages from being removed
+_GENERATED = frozenset({b"01autoremove-kernels", b"02autoremove-postgresql"})
 _MOST_BYTES = 4 << 20  # more is no setting, list or certificate
 _SETTING = re.compile(rb"[A-Za-z0-9_-]+|[A-Za-z0-9_.-]+\.conf")  # apt.conf(5): names of other forms are ignored
 _COMMENT = re.compile(r"(?m)^\s*(?://|#).*$|/\*.*?\*/", re.DOTALL)
@@ -54,7 +56,8 @@ def _find_proxies(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _read_settings(root: bytes) -> Iterator[SourceFile]:
-    names = sorted(name for name in list_names(root, _SETTINGS_FOLDER) if _SETTING.fullmatch(name))
+    found = {name for name in list_names(root, _SETTINGS_FOLDER) if _SETTING.fullmatch(name)}
+    names = sorted(found - _GENERATED)
     for path in (_SETTINGS, *(_SETTINGS_FOLDER + b"/" + name for name in names)):
         file = read_source_file(root, path)
         if file and not _HOOK.search(_COMMENT.sub("", file.content.decode("utf-8", "replace"))):
