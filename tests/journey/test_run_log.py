@@ -54,7 +54,7 @@ RESTORE = (
     rf"wrote \d+ files, {SIZE}, and deleted 1 file in [\d.]+ s",
     r"restarted \d services? \(cron",
     rf"took over host id [0-9a-f]{{32}} with key {FINGERPRINT}: the next backup continues after entry 1",
-    r"applied \d+ steps in [\d.]+ s, skipped 0",
+    r"applied \d+ steps in [\d.]+ s: \d+ done, 0 skipped",
 )
 
 
