@@ -47,7 +47,7 @@ OTHERS = (
     "debian-13-docker", "debian-13-lamp-wordpress", "debian-12-mail", "debian-13-nginx-php", "debian-12-redis",
 )  # fmt: skip
 BUILT = OTHERS if SOAK else OTHERS[:5]
-STARTED = {"debian-12-nginx-php": ("nginx", "php8.2-fpm")}
+STARTED = {"debian-13-mail": ("postfix",), "debian-12-nginx-php": ("nginx", "php8.2-fpm")}
 # What a machine gets when it first starts. It is taken as any file that differs; the role of a restore decides.
 IDENTITY = {
     "/etc/fstab", "/etc/hostname", "/etc/hosts", "/etc/machine-id", "/etc/network/interfaces", "/etc/resolv.conf",

@@ -56,6 +56,21 @@ _FOLDERS = (
 )
 
 
+# Postfix makes the folders of its queue when it starts: names, mode, group (postfix-files(5) in /etc/postfix)
+_QUEUE = (
+    (b"active bounce corrupt defer deferred flush hold incoming saved trace".split(), 0o700, b"root"),
+    ([b"maildrop"], 0o730, b"postdrop"),
+)
+
+
+def list_made_at_start(root: bytes) -> Iterator[FileEntry]:
+    """Give the entries that services make when they start, whatever profile was recorded before that."""
+    for names, mode, group in _QUEUE:
+        for path in (b"/var/spool/postfix/" + name for name in names):
+            if _exists(root, path):
+                yield FileEntry(path, "dir", mode, uname=b"postfix", gname=group, xattrs=())
+
+
 def list_generated(root: bytes) -> Iterator[FileEntry]:
     """Give the entries of all tools, in no order. If a path comes twice, the last entry counts."""
     yield from (FileEntry(path, "dir") for path in _FOLDERS if _exists(root, path))

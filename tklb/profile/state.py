@@ -16,6 +16,7 @@ from tklb.model.packages import Package
 from tklb.profile import builtin
 from tklb.profile.derive import derive_install_state
 from tklb.profile.folder import Profile
+from tklb.profile.generated import list_made_at_start
 
 _CHOSEN = b"/etc/alternatives/"  # in automatic mode these follow the installed packages
 
@@ -46,7 +47,7 @@ def read_install_state(
         for path in builtin.OUR_FOLDERS
         if _exists(root, path)
     }
-    known |= {entry.path: entry for entry in list_markers(root)}
+    known |= {entry.path: entry for entry in (*list_markers(root), *list_made_at_start(root))}
     known |= _derive_beyond(root, profile, rules or profile.rules, offered)
     recorded_system = profile.recorded_system_paths()
     recent = frozenset(system) if changed else frozenset(system) - recorded_system
