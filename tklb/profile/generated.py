@@ -58,17 +58,17 @@ _FOLDERS = (
 
 # Postfix makes the folders of its queue when it starts: names, mode, group (postfix-files(5) in /etc/postfix)
 _QUEUE = (
-    (b"active bounce corrupt defer deferred flush hold incoming saved trace".split(), 0o700, b"root"),
-    ([b"maildrop"], 0o730, b"postdrop"),
+    *((name, 0o700, b"root") for name in b"active bounce corrupt defer deferred flush hold incoming saved trace".split()),
+    (b"maildrop", 0o730, b"postdrop"),
 )
 
 
 def list_made_at_start(root: bytes) -> Iterator[FileEntry]:
     """Give the entries that services make when they start, whatever profile was recorded before that."""
-    for names, mode, group in _QUEUE:
-        for path in (b"/var/spool/postfix/" + name for name in names):
-            if _exists(root, path):
-                yield FileEntry(path, "dir", mode, uname=b"postfix", gname=group, xattrs=())
+    for name, mode, group in _QUEUE:
+        path = b"/var/spool/postfix/" + name
+        if _exists(root, path):
+            yield FileEntry(path, "dir", mode, uname=b"postfix", gname=group, xattrs=())
 
 
 def list_generated(root: bytes) -> Iterator[FileEntry]:
