@@ -57,8 +57,9 @@ _FOLDERS = (
 
 
 # Postfix makes the folders of its queue when it starts: names, mode, group (postfix-files(5) in /etc/postfix)
+_QUEUES = b"active bounce corrupt defer deferred flush hold incoming saved trace".split()
 _QUEUE = (
-    *((name, 0o700, b"root") for name in b"active bounce corrupt defer deferred flush hold incoming saved trace".split()),
+    *((name, 0o700, b"root") for name in _QUEUES),
     (b"maildrop", 0o730, b"postdrop"),
 )
 
