@@ -73,8 +73,8 @@ def hand_over(a: Box, b: Box) -> None:
     b.run(["rm", "-rf", "/mnt/target"])
     b.run(["mkdir", "-m", "700", "/mnt/target", "/mnt/target/ledger", "/mnt/target/volumes"])
     put_back(b, stored(a))
-    for facts in (a.root / "var/cache").glob("facts-*"):
-        (b.root / "var/cache" / facts.name).write_bytes(facts.read_bytes())
+    for facts in (a.root / "mnt").glob("facts-*"):
+        (b.root / "mnt" / facts.name).write_bytes(facts.read_bytes())
 
 
 def missing(b: Box) -> list[object]:
