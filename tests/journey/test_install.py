@@ -173,6 +173,17 @@ def what_a_newcomer_sees(machine: Box) -> set[str]:
     return (files - {"/etc/resolv.conf"}) | {f"package:{name}" for name in delta["packages"]["added"]}
 
 
+# What names a machine, and what its PAM tools wrote: no package vouches for these where no profile was recorded
+OF_ANY_MACHINE = {"/etc/fstab", "/etc/hostname", "/etc/hosts", "/etc/machine-id"}
+OF_PAM = {f"/etc/pam.d/common-{name}" for name in ("account", "auth", "password", "session", "session-noninteractive")}
+
+
+@pytest.mark.parametrize("lowers", ["minbase-12", "minbase-13"], indirect=True)
+def test_newcomer_on_a_minimal_machine_sees_no_work_of_packages(filled: Box) -> None:
+    filled.run(["tklb", "init"])
+    assert what_a_newcomer_sees(filled) <= OF_ANY_MACHINE | OF_PAM
+
+
 def test_source_tree_and_packages_of_the_installation_are_no_part_of_the_delta(bare: Box) -> None:
     tree = bare.root / "root/tklb"
     tree.mkdir()
