@@ -54,7 +54,8 @@ _WRITTEN = (
 )
 _DISABLED = re.compile(rb"update-rc\.d (\S+) (?:defaults-)?disabled?\b")
 _FOLDERS = b"/etc/opt /etc/python3 /opt /srv /var/lib/private /var/opt /var/mail /root/.ssh \
-/usr/local /usr/local/bin /usr/local/etc /usr/local/games /usr/local/include /usr/local/lib /usr/local/libexec /usr/local/sbin /usr/local/share \
+/usr/local /usr/local/bin /usr/local/etc /usr/local/games /usr/local/include \
+/usr/local/lib /usr/local/libexec /usr/local/sbin /usr/local/share \
 /usr/local/share/ca-certificates /usr/local/share/fonts /usr/local/share/man /usr/local/src".split()
 
 
