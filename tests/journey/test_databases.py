@@ -139,7 +139,7 @@ def pgsql(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_everything_of_a_postgresql_server_comes_back(pgsql: Trip) -> None:
-    assert len(pgsql.a["databases"]) > 30
+    assert len(pgsql.a["databases"]) > 20
     assert postgresql_checker.compare(pgsql.a, pgsql.b, allowed=CLOSED) == []
 
 
