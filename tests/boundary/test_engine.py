@@ -40,7 +40,7 @@ from tklb.engine.duplicity import (
     shard_prefix,
 )
 from tklb.engine.duplicity_cli import LogEntry, parse_log, reason, select_problems
-from tklb.engine.worker import pick
+from tklb.engine.picked_files import Identity, format_name, parse_names, pick
 from tklb.errors import Interrupted, NoSpace, ProgramFailed, TargetDamaged, TargetFull
 from tklb.model.snapshot import Shard, Volume, snapshot_id
 from tklb.model.volume_names import VOLUME_NAME
@@ -387,6 +387,52 @@ def test_link_in_place_of_a_folder_leads_nowhere(machine: Machine, tmp_path: Pat
     assert set(tree(machine.decode())) == {b"/folder"}
 
 
+ANOTHER, OWNER = "another file took its place before it was read", "its owner or mode changed before it was read"
+OTHER = "it became something else before it was read"
+SWAPS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a file of its own under the name": (lambda path: swap_in(path, b"of the attacker"), ANOTHER),
+    "the same content in another file": (lambda path: swap_in(path, b"as walked"), ANOTHER),
+    "another owner": (lambda path: os.chown(path, 1500, 1500), OWNER),
+    "another mode": (lambda path: path.chmod(0o600), OWNER),
+    "a pipe": (lambda path: (path.unlink(), os.mkfifo(path)), OTHER),
+    "a link": (lambda path: (path.unlink(), path.symlink_to("/etc/shadow")), OTHER),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), OTHER),
+    "nothing": (lambda path: path.unlink(), "it vanished"),
+}  # fmt: skip
+
+
+def swap_in(path: Path, content: bytes) -> None:
+    written(path.with_name("beside"), content)
+    os.rename(path.with_name("beside"), path)
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("swap", SWAPS)
+def test_only_the_file_that_the_walk_saw_is_stored(machine: Machine, swap: str) -> None:
+    """Of another one the snapshot would have the content under the owner and mode that the walk saw."""
+    change, reason = SWAPS[swap]
+    path = written(machine.source / "folder/tool", b"as walked")
+    path.chmod(0o4755)
+    status = os.lstat(path)
+    identity = Identity(status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid)
+    change(path)
+    encoded = machine.encode(names=[format_name(b"/folder/tool", identity)])
+    assert encoded.as_read == {}
+    assert [(item.item, item.reason) for item in encoded.skipped] == [(bytes(path), reason)]
+    assert set(tree(machine.decode())) == {b"/folder"}
+
+
+@ROOT_ONLY
+def test_file_that_the_walk_saw_is_stored_with_content_written_since(machine: Machine) -> None:
+    path = written(machine.source / "folder/log", b"as walked")
+    status = os.lstat(path)
+    identity = Identity(status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid)
+    path.write_bytes(b"written since")
+    encoded = machine.encode(names=[format_name(b"/folder/log", identity)])
+    assert encoded.as_read == {bytes(path): content_sha256(path)}
+    assert encoded.skipped == ()
+
+
 def test_file_that_grows_while_read_is_told_and_hashed_as_stored(machine: Machine) -> None:
     path = written(machine.source / "log", bytes(60_000_000))
     stop = threading.Event()
@@ -426,8 +472,8 @@ def test_read_error_in_mid_file_is_told(machine: Machine, monkeypatch: pytest.Mo
 
 @ROOT_ONLY
 def test_file_that_cannot_be_opened_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = written(machine.source / "bad", b"x")
-    through(monkeypatch, path, "openat:error=EIO")
+    path = written(machine.source / "folder/bad", b"x")
+    through(monkeypatch, path.parent, "openat:error=EIO")  # files are opened below their folders
     encoded = machine.encode()
     assert [(item.item, item.reason) for item in encoded.skipped] == [(bytes(path), "Input/output error")]
 
@@ -957,7 +1003,8 @@ def test_nothing_reaches_the_network(machine: Machine, monkeypatch: pytest.Monke
 
 
 def test_names_are_picked_in_order_after_all_folders_above_them() -> None:
-    assert list(pick([b"b", b"a/b/c", b"a/b", b"a-b", b"a/b/c/d", b""])) == [
+    names = [b"b", b"a/b/c", b"a/b", b"a-b", b"a/b/c/d", b"", b"a/b"]
+    assert [wanted.parts for wanted in pick(parse_names(names))] == [
         (), (b"a",), (b"a", b"b"), (b"a", b"b", b"c"), (b"a", b"b", b"c", b"d"), (b"a-b",), (b"b",),
     ]  # fmt: skip
 

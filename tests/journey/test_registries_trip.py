@@ -13,7 +13,6 @@ import pytest
 
 from tests.boundary import repository
 from tests.lab.appliance import Appliance, clone
-from tests.lab.soak import some
 
 pytestmark = pytest.mark.lab
 
@@ -156,7 +155,7 @@ def read_json(machine: Appliance, *words: str, statuses: tuple[int, ...] = (0,))
     return found
 
 
-@pytest.fixture(scope="module", params=some(["core", "trixie-core"], 2, first=1))
+@pytest.fixture(scope="module", params=["core", "trixie-core"])
 def trip(request: pytest.FixtureRequest, archive: Path) -> Iterator[Trip]:
     binds = {archive: SHARE}
     target = archive / "target"

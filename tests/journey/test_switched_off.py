@@ -13,7 +13,6 @@ import pytest
 
 from tests.boundary import repository
 from tests.lab.appliance import Appliance, clone
-from tests.lab.soak import some
 
 pytestmark = pytest.mark.lab
 
@@ -118,7 +117,7 @@ def changes(machine: Appliance) -> set[tuple[str, str]]:
     return {(one["path"], one["change"]) for one in read_json(machine, "delta")["files"]}
 
 
-@pytest.fixture(scope="module", params=some(["core", "trixie-core"], 2))
+@pytest.fixture(scope="module", params=["core", "trixie-core"])
 def trip(request: pytest.FixtureRequest, archive: Path) -> Iterator[Trip]:
     binds = {archive: SHARE}
     with clone(request.param, tklb=True, binds=binds) as a:

@@ -6,6 +6,7 @@ Until the seal nothing of it counts; the next run discards the volumes that a fa
 import hashlib
 import logging
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,11 +18,12 @@ from typing import IO
 
 from tklb.backup.chain import Chain
 from tklb.backup.changes import Difference
-from tklb.base.fs import private_folder, report_full_disk
+from tklb.base.fs import KINDS, private_folder, report_full_disk
 from tklb.base.measure import Stopwatch, format_count, format_size, format_transfer
 from tklb.config.paths import ROOT
 from tklb.diff.listing import has_word, read_records, size_in
 from tklb.engine.duplicity import EncodedSet, EncodeOrder, Engine, count_shards, encode_all, shard_prefix
+from tklb.engine.picked_files import Identity, format_name
 from tklb.errors import NoSpace, TargetFull
 from tklb.host.files.openat import RootedTree
 from tklb.model.report import Skipped
@@ -36,6 +38,8 @@ from tklb.storage.transfer import download_volume
 log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 16
+_IDENTITY = re.compile(rb" type=(\w+) mode=([0-7]+) uid=(\d+) gid=(\d+)[^\0]*? dev=(\d+) inode=(\d+)(?: |\n)")
+_KINDS = {kind.encode(): mode for mode, kind in KINDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,7 @@ def _build_entry(
         counts=job.counts,
         content_digest=metadata.digest(job.folder),
         changed_while_read=tuple(sorted(check.changed.items())),
+        has_one_inode=True,
         skipped=tuple(reversed(skipped.values())),
         older=chain.older_secrets(session.secret),
     )
@@ -181,19 +186,31 @@ def _write_name_lists(job: EncodeJob, shards: tuple[str, ...]) -> dict[str, Path
     with report_full_disk(job.work), ExitStack() as streams:
         outs = [streams.enter_context(path.open("xb")) for path in lists.values()]
         for path in metadata.metadata_files(job.folder):
-            outs[0].write(os.fsencode(path)[1:] + b"\0")
-        for name in _list_dumps_and_files(job.folder):
-            outs[zlib.crc32(name) % len(outs)].write(name[1:] + b"\0")
+            outs[0].write(format_name(os.fsencode(path)) + b"\0")
+        for name, identity in _list_dumps_and_files(job.folder):
+            outs[zlib.crc32(name) % len(outs)].write(format_name(name, identity) + b"\0")
     return lists
 
 
-def _list_dumps_and_files(folder: Path) -> Iterator[bytes]:
-    """All of a snapshot but its metadata. Of an SQLite database that was copied, the copy is among the dumps."""
+def _list_dumps_and_files(folder: Path) -> Iterator[tuple[bytes, Identity | None]]:
+    """All of a snapshot but its metadata, and which object of the machine each path must be.
+
+    Of an SQLite database that was copied, the copy is among the dumps.
+    """
     top = os.fsencode(folder)
     copied = {path for path, _ in metadata.read_copies(folder)}
     with metadata.open_manifest(folder, metadata.DUMPS_LISTING) as dumps, metadata.open_manifest(folder) as manifest:
-        yield from (top + path for path, _ in read_records(dumps))
-        yield from (path for path, _ in read_records(manifest) if path not in copied)
+        yield from ((top + path, None) for path, _ in read_records(dumps))
+        yield from ((path, _read_identity(raw)) for path, raw in read_records(manifest) if path not in copied)
+
+
+def _read_identity(raw: bytes) -> Identity:
+    """Read which object a record of a manifest describes. Raises ValueError."""
+    match = _IDENTITY.search(raw)
+    if match is None:
+        raise ValueError(f"a record without device and inode: {raw[:200]!r}")
+    kind, mode, uid, gid, device, inode = match.groups()
+    return Identity(int(device), int(inode), _KINDS[kind] | int(mode, 8), int(uid), int(gid))
 
 
 def check_what_was_read(job: EncodeJob, sets: Iterable[EncodedSet]) -> ReadCheck:
@@ -223,7 +240,8 @@ def _has_only_grown(path: bytes, raw: bytes) -> bool:
     size = size_in(raw)
     try:
         with RootedTree(ROOT) as tree, open(tree.open_file(path), "rb") as stream:
-            if os.fstat(stream.fileno()).st_size <= size:
+            status = os.fstat(stream.fileno())
+            if status.st_size <= size or _read_identity(raw).find_difference(status):
                 return False
             return has_word(raw, b"sha256digest=" + _digest_head(stream, size).encode())
     except (OSError, ValueError):

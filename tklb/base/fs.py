@@ -18,7 +18,7 @@ from tklb.errors import AccessRefused, Locked, NoSpace
 
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
-_KINDS = {
+KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",
     stat.S_IFLNK: "link",
@@ -31,7 +31,7 @@ _KINDS = {
 
 def kind_of_mode(mode: int) -> str:
     """Give the kind of object that an st_mode stands for: file, dir, link, fifo, block, char or socket."""
-    return _KINDS[stat.S_IFMT(mode)]
+    return KINDS[stat.S_IFMT(mode)]
 
 
 def private_folder(path: Path) -> Path:

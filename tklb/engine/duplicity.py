@@ -37,9 +37,10 @@ _GRACE = 30.0  # seconds that duplicity processes get to end
 class EncodeOrder:
     """One set to be made.
 
-    `names` is a file of NUL-separated paths below `source`, without leading slashes: all files of the snapshot. A file
-    of the chain that is not on this list is deleted in the new set. `forced`, of the same form, lists files to read
-    even if size and second of change are as before. `base` are the volumes of the snapshot before; without any, a new
+    `names` is a file of NUL-separated paths below `source`, without leading slashes: all files of the snapshot. A path
+    may say which object it must be (picked_files.format_name); another one under that name is skipped. A file of the
+    chain that is not on this list is deleted in the new set. `forced` lists paths of files to read even if size and
+    second of change are as before. `base` are the volumes of the snapshot before; without any, a new
     chain begins. `time` is the label of the set, and the id of the snapshot. `download` puts one volume of `base`,
     checked, at a path; None where all of them are in the spool.
     """

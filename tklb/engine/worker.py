@@ -12,8 +12,8 @@ The changes in duplicity 3.2.1, and why they cannot be made from outside:
 - Our own iterator picks the files: `--files-from` takes UTF-8 only, and a carriage return ends a line there.
 - It hashes content while it reads. duplicity ends with status 0 and "Errors 0" after a read error in mid-file.
 - A file that must be read again compares as changed: duplicity sees no edit that keeps size and second.
-- It reads a file only where its name leads without a symlink, and only if it is still the same file: a local user may
-  put links in the way while root reads.
+- It reads a file only where its name leads without a symlink, and only if it is the file that the walk saw: a local
+  user may put links and other files in the way while root reads (picked_files.py).
 - On restore it writes nothing below a name that is no folder, for the same reason.
 - On restore a folder or device that cannot be made gives the reason: duplicity hides that the disk is full.
 - On restore it waits for volumes that are not there yet.
@@ -23,8 +23,6 @@ The changes in duplicity 3.2.1, and why they cannot be made from outside:
 """
 
 import ctypes
-import errno
-import hashlib
 import importlib
 import logging
 import os
@@ -34,11 +32,12 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from tklb.engine.duplicity_cli import ENCODE
+from tklb.engine.picked_files import Index, SourceTree, Wanted, WatchedReader, parse_names, pick
 from tklb.storage.duplicity import VERSION
 
 _MOVED_EVERY = 8 << 20
@@ -47,7 +46,6 @@ _ALIVE_EVERY = 10  # looks
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _GPG_VERSION = (2, 2, 40)  # of Debian 12: duplicity only asks whether it is 2.1 or later
 
-Index = tuple[bytes, ...]
 Untyped = Any  # what duplicity makes: it has no types
 
 
@@ -87,102 +85,13 @@ class WorkerReport:
         self._stream.write(b"\t".join(fields) + b"\0")
 
 
-class WatchedReader:
-    """A source file for duplicity: it hashes the content, and notices changes during the reading."""
-
-    def __init__(self, name: bytes, seen: os.stat_result, report: WorkerReport, wanted: bytes = b"") -> None:
-        self.name = wanted or name  # the name in the report: a mail message may have another by now
-        self._report = report
-        self._stream = open(_open_very(name, seen), "rb")  # noqa: SIM115 - duplicity closes it
-        self._before = os.fstat(self._stream.fileno())
-        self._left = self._before.st_size
-        self._error: OSError | None = None
-        self._digest = hashlib.sha256()
-        self._size = 0
-
-    def read(self, length: int = -1) -> bytes:
-        wanted = self._left if length < 0 else min(length, self._left)
-        try:
-            block = b"" if self._error else self._stream.read(wanted)
-        except OSError as exc:
-            self._error, block = exc, b""
-        # duplicity reads on for its signature after the end of what it stores: there must be nothing more by then
-        self._left = self._left - len(block) if len(block) == wanted else 0
-        self._digest.update(block)
-        self._size += len(block)
-        self._report.count_moved(len(block))
-        return block
-
-    def close(self) -> None:
-        after = os.fstat(self._stream.fileno())
-        self._stream.close()
-        if self._error:
-            self._report.add_failed(self.name, f"read error: {self._error.strerror}")
-            return
-        changed = _state(after) != _state(self._before) or self._size != after.st_size
-        self._report.add_stored(self.name, self._size, self._digest.hexdigest(), changed=changed)
-
-
-def _state(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _open_very(name: bytes, seen: os.stat_result) -> int:
-    """Open the file that was `seen`, by a name without links, and keep its access time."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(name, flags | os.O_NOATIME)
-    except PermissionError:
-        descriptor = os.open(name, flags)
-    status = os.fstat(descriptor)
-    same = (status.st_dev, status.st_ino) == (seen.st_dev, seen.st_ino)
-    if not same or os.readlink(b"/proc/self/fd/%d" % descriptor) != name:
-        os.close(descriptor)
-        raise OSError(errno.ENOENT, "another file took its place")
-    return descriptor
-
-
-def pick(names: Sequence[bytes]) -> Iterator[Index]:
-    """Give the names as indexes of duplicity, in its order, each after all folders above it, the root first."""
-    yield ()
-    previous: Index = ()
-    for index in sorted({tuple(name.split(b"/")) for name in names if name}):
-        known = 0
-        while known < min(len(previous), len(index) - 1) and previous[known] == index[known]:
-            known += 1
-        for depth in range(known + 1, len(index) + 1):
-            yield index[:depth]
-        previous = index
-
-
-def run_backup(report: WorkerReport, names: Sequence[bytes], forced: frozenset[bytes]) -> None:
+def run_backup(report: WorkerReport, names: Iterable[Wanted], forced: frozenset[bytes]) -> None:
     """Change duplicity so that it stores `names`, and those in `forced` even if they look unchanged."""
-    from duplicity import cli_main, config, diffdir, path
-
-    class PickedFile(path.Path):  # type: ignore[misc]
-        def open(self, mode: str = "rb") -> WatchedReader:
-            assert mode == "rb"
-            return _open_watched(self, report)
-
-        def __ne__(self, other: object) -> bool:
-            return b"/".join(self.index) in forced or not self == other
-
-        __hash__ = None  # type: ignore[assignment]
-
-    def selection(root: bytes) -> Iterator[Untyped]:
-        blocked: Index | None = None
-        for index in pick(names):
-            if blocked is not None and index[: len(blocked)] == blocked:
-                report.add_failed(_name(root, index), "its folder vanished")
-                continue
-            found = _look_up(PickedFile, root, index, report)
-            if found is None:
-                continue
-            yield found
-            blocked = None if found.isdir() else index
+    from duplicity import cli_main, config, diffdir
 
     def select() -> None:
-        config.select = selection(os.path.realpath(config.local_path.name))
+        source = SourceTree(os.path.realpath(config.local_path.name))
+        config.select = _select_files(source, names, forced, report)
 
     def unreadable(exc: Exception, new_path: Untyped, *_signature: Untyped) -> None:
         report.add_failed(new_path.name, getattr(exc, "strerror", None) or str(exc))
@@ -191,49 +100,65 @@ def run_backup(report: WorkerReport, names: Sequence[bytes], forced: frozenset[b
     diffdir.delta_iter_error_handler = unreadable
 
 
-def _name(root: bytes, index: Index) -> bytes:
-    return os.path.join(root, *index)
+def _select_files(
+    source: SourceTree, names: Iterable[Wanted], forced: frozenset[bytes], report: WorkerReport
+) -> Iterator[Untyped]:
+    """Give the files for duplicity. Those that are not there any more get a line in the report."""
+    kind = _make_picked_file(source, forced, report)
+    blocked: Index | None = None
+    for wanted in pick(names):
+        index = wanted.parts
+        if blocked is not None and index[: len(blocked)] == blocked:
+            report.add_failed(source.path_of(index), "its folder vanished")
+            continue
+        found = _look_up(kind, source, wanted, report)
+        if found is None:
+            continue
+        yield found
+        blocked = None if found.isdir() else index
 
 
-def _look_up(kind: Callable[[bytes, Index], Untyped], root: bytes, index: Index, report: WorkerReport) -> Untyped:
-    """The object of that name. None, with a line in the report, where there is none that a tar file can hold."""
+def _make_picked_file(source: SourceTree, forced: frozenset[bytes], report: WorkerReport) -> Untyped:
+    """Give the class of the files that duplicity reads."""
+    from duplicity import path
+
+    class PickedFile(path.Path):  # type: ignore[misc]
+        def setdata(self) -> None:
+            self.stat = self.type = self.mode = None
+            if found := source.find(self.index):
+                self.stat, self.symtext = found
+                self.set_from_stat()
+
+        def open(self, mode: str = "rb") -> WatchedReader:
+            seen: os.stat_result | None = self.stat
+            assert mode == "rb"
+            assert seen is not None
+            return WatchedReader(self.name, source.open(self.index, seen), report)
+
+        def __ne__(self, other: object) -> bool:
+            return b"/".join(self.index) in forced or not self == other
+
+        __hash__ = None  # type: ignore[assignment]
+
+    return PickedFile
+
+
+def _look_up(kind: Untyped, source: SourceTree, wanted: Wanted, report: WorkerReport) -> Untyped:
+    """The object of that name. None, with a line in the report, where it is not the one that the walk saw, or none."""
     from duplicity.path import PathException
 
+    name = source.path_of(wanted.parts)
     try:
-        found = kind(root, index)
+        found = kind(source.root, wanted.parts)
     except (OSError, PathException) as exc:
-        report.add_failed(
-            _name(root, index), getattr(exc, "strerror", None) or "it became something that cannot be stored"
-        )
+        report.add_failed(name, getattr(exc, "strerror", None) or "it became something that cannot be stored")
         return None
-    if not found.exists() and not _find_again(found):
-        report.add_failed(_name(root, index), "it vanished")
-        return None
-    return found
-
-
-def _open_watched(found: Untyped, report: WorkerReport) -> WatchedReader:
-    wanted = _name(found.base, found.index)
-    try:
-        return WatchedReader(found.name, found.stat, report, wanted)
-    except FileNotFoundError:
-        if not _find_again(found):
-            raise
-        return WatchedReader(found.name, found.stat, report, wanted)
-
-
-def _find_again(found: Untyped) -> bool:
-    """Let `found` read a mail message that was moved meanwhile. The snapshot has it under the name that was listed."""
-    from tklb.diff.path_names import is_message
-    from tklb.host.files.walk import find_moved_message
-
-    name = _name(found.base, found.index)
-    moved = find_moved_message(name) if is_message(name) else None
-    if moved is None:
-        return False
-    found.name = moved
-    found.setdata()
-    return bool(found.exists())
+    reason = "" if found.exists() else "it vanished"
+    if found.exists() and wanted.identity:
+        reason = wanted.identity.find_difference(found.stat)
+    if reason:
+        report.add_failed(name, reason)
+    return None if reason else found
 
 
 def run_restore(report: WorkerReport, incoming: Sequence[bytes]) -> None:
@@ -357,7 +282,7 @@ def main(arguments: Sequence[str]) -> int:
     _speed_up(report)
     _log_every_name()
     if task == ENCODE:
-        run_backup(report, _read_names(names), frozenset(_read_names(forced)) if forced else frozenset())
+        run_backup(report, parse_names(_read_names(names)), frozenset(_read_names(forced)) if forced else frozenset())
     else:
         run_restore(report, list(filter(None, _read_names(names))))
     sys.argv = ["duplicity", *words]

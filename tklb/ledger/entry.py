@@ -166,6 +166,7 @@ def parse_entry(opened: OpenedEntry, decrypted: bytes) -> LedgerEntry:
             changed_while_read=tuple(
                 (_parse_path(path), _match(_SHA256, sha256)) for path, sha256 in hidden["amended"]
             ),
+            has_one_inode=hidden.get("one_inode") is True,
             skipped=tuple(Skipped(_parse_path(item), _text(reason)) for item, reason in hidden["skipped"]),
             marks=tuple(map(_text, hidden["marks"])),
             key=_text(plain["key"]),
@@ -192,6 +193,7 @@ def _format_sealed(entry: LedgerEntry) -> bytes:
             "own_volumes": entry.own_volumes,
             "counts": asdict(entry.counts),
             "amended": [[_format_path(path), sha256] for path, sha256 in entry.changed_while_read],
+            "one_inode": entry.has_one_inode,
             "skipped": [[_format_path(skipped.item), skipped.reason] for skipped in entry.skipped],
             "marks": entry.marks,
             "older_keys": [secret.reveal() for secret in entry.older],

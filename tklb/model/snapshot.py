@@ -69,6 +69,7 @@ class LedgerEntry:
     changed_while_read: tuple[
         tuple[bytes, str], ...
     ] = ()  # files that changed while being read: path, SHA-256 as stored
+    has_one_inode: bool = False  # content and metadata of each file came from one inode; False: of an older version
     skipped: tuple[Skipped, ...] = ()
     marks: tuple[str, ...] = ()
     key: str = ""  # the name of the key it is sealed with; filled in by the seal

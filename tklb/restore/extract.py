@@ -11,6 +11,7 @@ from tklb.base.measure import format_count
 from tklb.errors import RestoreRefused
 from tklb.host.files.write_entry import FileWriter
 from tklb.model.report import Skipped
+from tklb.restore.plan.files.changed import describe_stored
 from tklb.restore.plan.inputs import SnapshotContents
 from tklb.restore.prepare import DecodedSnapshot, read_contents
 
@@ -46,7 +47,7 @@ def _write_all(writer: FileWriter, contents: SnapshotContents) -> Iterator[Skipp
     times = []
     for listed in writer.prepare_ahead(contents.manifest(), lambda entry: entry):
         stored = contents.changed_while_read.get(listed.path)
-        entry = listed._replace(sha256=stored, size=None) if stored else listed
+        entry = describe_stored(listed, stored, has_one_inode=contents.has_one_inode) if stored else listed
         group = groups.get(entry.path, (entry.path,))
         partner = first.setdefault(group, entry.path)
         yield from writer.write(entry) if partner == entry.path else writer.link(entry, partner)

@@ -95,6 +95,7 @@ def read_contents(decoded: DecodedSnapshot, dumps: FoundDumps | None = None) -> 
         contents=metadata.read(decoded.metadata),
         manifest=lambda: metadata.read_manifest(decoded.metadata),
         changed_while_read=dict(decoded.source.entry.changed_while_read),
+        has_one_inode=decoded.source.entry.has_one_inode,
         at_jobs=_read_at_jobs(decoded.folders),
         base=_read_install_state(profile),
         servers=dumps.servers,

@@ -13,7 +13,8 @@ from tklb.host.files.openat import RootedTree
 
 LETTERS = {"a": 0x20, "i": 0x10}  # of stx_attributes in statx(2), and the same bits in ioctl_iflags(2)
 _GET, _SET = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS
-_AT_SYMLINK_NOFOLLOW, _AT_DONT_SYNC = 0x100, 0x4000
+_AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH, _AT_DONT_SYNC = 0x100, 0x1000, 0x4000
+_HOW = _AT_SYMLINK_NOFOLLOW | _AT_EMPTY_PATH | _AT_DONT_SYNC
 _SIZE, _ATTRIBUTES = 256, slice(8, 16)  # of struct statx
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -30,8 +31,11 @@ class FlagReader:
         self._buffer = ctypes.create_string_buffer(_SIZE)
 
     def read(self, folder: int, name: bytes) -> str | None:
-        """Give the letters of the object `name` in an open folder; None if it has none, or cannot say."""
-        if self._statx is None or self._statx(folder, name, _AT_SYMLINK_NOFOLLOW | _AT_DONT_SYNC, 0, self._buffer):
+        """Give the letters of the object `name` in an open folder; None if it has none, or cannot say.
+
+        Without a name it is the object that is open itself.
+        """
+        if self._statx is None or self._statx(folder, name, _HOW, 0, self._buffer):
             return None
         bits = int.from_bytes(self._buffer.raw[_ATTRIBUTES], "little")
         return "".join(letter for letter, bit in LETTERS.items() if bits & bit) or None if bits else None

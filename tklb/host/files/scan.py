@@ -19,11 +19,13 @@ from tklb.diff.rules import Rules
 from tklb.diff.xattrs import is_carried
 from tklb.host.files.digest import digest_with_status
 from tklb.host.files.flags import FlagReader
+from tklb.host.files.openat import descriptor_path
 from tklb.host.files.readahead import BackgroundReader, is_large, read_in_turn
 from tklb.host.files.walk import Seen, open_moved_message, walk
 from tklb.model.files import FileEntry
 from tklb.model.report import Skipped, SkippedItems
 
+_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 Digest = Callable[[], tuple[str, os.stat_result]]
 # Fields of an entry that come from its status; the names of owners are only looked up.
 _UP_TO_NAMES = slice(FileEntry._fields.index("uname"))
@@ -54,10 +56,8 @@ def scan(
     the SHA-256 of every file. `skipped` collects what cannot be read. Raises OSError if `root` is no folder.
     """
     earlier = _EarlierScan(known)
-    with (
-        contextlib.closing(EntryReader(root, skipped, digest=digest)) as reader,
-        contextlib.closing(_PendingEntries(reader)) as pending,
-    ):
+    reader = EntryReader(root, skipped, digest=digest)
+    with contextlib.closing(_PendingEntries(reader)) as pending:
 
         def read_entries() -> Iterator[FileEntry | _PendingEntry]:
             for seen in walk(root, rules, own, skipped):
@@ -124,17 +124,13 @@ class _EarlierScan:
 
 
 class EntryReader:
-    """Reads entries. Close it after use."""
+    """Reads entries."""
 
     def __init__(self, root: bytes, skipped: SkippedItems, *, digest: bool) -> None:
         self._names = read_owner_names(root)
         self._skipped = skipped
         self._digest = digest
         self._flags = FlagReader()
-        self._home = os.open(".", os.O_PATH | os.O_CLOEXEC)
-
-    def close(self) -> None:
-        os.close(self._home)
 
     def read_status(self, seen: Seen) -> FileEntry | None:
         """Make an entry of a status alone; None for a socket, or for a link that vanished."""
@@ -163,8 +159,17 @@ class EntryReader:
                 return self._complete_moved(bare, seen, exc)
             except OSError as exc:
                 self._skip(path, exc)
-        flags = self._flags.read(folder, name) if bare.kind in ("file", "dir") else None
-        return entry._replace(xattrs=self.xattrs(seen), flags=flags)
+        try:
+            with _hold(folder, name, status) as handle:
+                return self._complete_held(entry, handle)
+        except OSError as exc:
+            self._skip(path, exc)
+            return entry
+
+    def _complete_held(self, entry: FileEntry, handle: int) -> FileEntry:
+        link = os.readlink(b"", dir_fd=handle) if entry.kind == "link" else None
+        flags = self._flags.read(handle, b"") if entry.kind in ("file", "dir") else None
+        return entry._replace(link=link, xattrs=_read_xattrs(handle), flags=flags)
 
     def _complete_moved(self, bare: FileEntry, seen: Seen, exc: OSError) -> FileEntry:
         """Read a mail message where it is now; skip any other file that vanished."""
@@ -174,7 +179,7 @@ class EntryReader:
                 if found and found != (folder, name):
                     return self.complete(bare, (path, status, *found))
         self._skip(path, exc)
-        return bare._replace(xattrs=self.xattrs(seen))
+        return bare
 
     def _entry(self, path: bytes, kind: str, status: os.stat_result, link: bytes | None) -> FileEntry:
         is_file = kind == "file"
@@ -199,39 +204,54 @@ class EntryReader:
         )
 
     def xattrs(self, seen: Seen) -> tuple[tuple[bytes, bytes], ...] | None:
-        """Read the extended attributes, sorted; None where they cannot be read.
-
-        listxattr(2) takes no descriptor of a folder, so this enters the folder and returns. A path through /proc would
-        take twice the time.
-        """
-        path, _, folder, name = seen
+        """Read the extended attributes, sorted; None where they cannot be read."""
+        path, status, folder, name = seen
         try:
-            os.fchdir(folder)
-            names = os.listxattr(name, follow_symlinks=False)
-            return tuple(sorted(_read_xattrs(name, names))) if names else ()
+            with _hold(folder, name, status) as handle:
+                return _read_xattrs(handle)
         except OSError as exc:
-            if exc.errno == errno.EOPNOTSUPP:
-                return ()
             self._skip(path, exc)
             return None
-        finally:
-            os.fchdir(self._home)
 
     def _skip(self, path: bytes, exc: OSError) -> None:
         reason = "vanished while tklb read it" if exc.errno == errno.ENOENT else exc.strerror or str(exc)
         self._skipped.append(Skipped(path, reason))
 
 
-def _read_xattrs(file: bytes, names: list[str]) -> Iterator[tuple[bytes, bytes]]:
-    for name in filter(is_carried, map(os.fsencode, names)):
-        value = _read_xattr(file, name)
-        if value is not None:
-            yield name, value
+@contextlib.contextmanager
+def _hold(folder: int, name: bytes, status: os.stat_result) -> Iterator[int]:
+    """Give a descriptor of the object of that status. Raises OSError if another one has its name now.
+
+    A user could give the attributes of one object to the content of another by two renames.
+    """
+    handle = os.open(name, _HANDLE, dir_fd=folder)
+    try:
+        if _rights(os.fstat(handle)) != _rights(status):
+            raise OSError(errno.ESTALE, "another object took its place while tklb read it")
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _rights(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid
+
+
+def _read_xattrs(handle: int) -> tuple[tuple[bytes, bytes], ...]:
+    path = descriptor_path(handle)
+    try:
+        names = os.listxattr(path)
+    except OSError as exc:
+        if exc.errno == errno.EOPNOTSUPP:
+            return ()
+        raise
+    found = ((name, _read_xattr(path, name)) for name in map(os.fsencode, names) if is_carried(name))
+    return tuple(sorted((name, value) for name, value in found if value is not None)) if names else ()
 
 
 def _read_xattr(file: bytes, name: bytes) -> bytes | None:
     try:
-        return os.getxattr(file, name, follow_symlinks=False)
+        return os.getxattr(file, name)
     except OSError as exc:
         if exc.errno == errno.ENODATA:  # it was removed just now
             return None

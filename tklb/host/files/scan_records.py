@@ -4,7 +4,6 @@ Gives the same text as format_entry() for the entries of scan(), several times a
 file. Arguments, reads and skipped items are those of scan().
 """
 
-import contextlib
 import stat
 from collections.abc import Iterable, Iterator
 
@@ -31,13 +30,13 @@ def scan_records(
 ) -> Iterator[Record]:
     """Give the records of all entries below `root` that `rules` include. The arguments are those of scan()."""
     earlier = _EarlierRecords(known, digest=digest)
-    with contextlib.closing(EntryReader(root, skipped, digest=digest)) as reader:
-        stems = _StemWriter(reader)
-        for seen in walk(root, rules, own, skipped):
-            stem = stems.write(seen)
-            if stem is not None:
-                path = seen[0]
-                yield path, earlier.record(path, stem) or _complete_record(stem, seen, reader, digest=digest)
+    reader = EntryReader(root, skipped, digest=digest)
+    stems = _StemWriter(reader)
+    for seen in walk(root, rules, own, skipped):
+        stem = stems.write(seen)
+        if stem is not None:
+            path = seen[0]
+            yield path, earlier.record(path, stem) or _complete_record(stem, seen, reader, digest=digest)
 
 
 def _complete_record(stem: bytes, seen: Seen, reader: EntryReader, *, digest: bool) -> bytes:

@@ -243,12 +243,3 @@ def open_moved_message(folder: int, name: bytes) -> Iterator[tuple[int, bytes] |
         except OSError:
             found = None
         yield None if found is None else (read, found)
-
-
-def find_moved_message(path: bytes) -> bytes | None:
-    """Do the same by the path of the message; give its path now."""
-    folder, _, name = path.rpartition(b"/")
-    read = folder.rpartition(b"/")[0] + b"/" + _READ_MAIL
-    with contextlib.suppress(OSError):
-        return next((read + b"/" + other for other in os.listdir(read) if is_same_message(other, name)), None)
-    return None

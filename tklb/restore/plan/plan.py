@@ -236,6 +236,8 @@ def _describe_changed(restore: PlanInputs) -> Iterator[str]:
             yield f"{printable(path)} changed while it was backed up"
         else:
             grown.note("", path)
+    if saved.changed_while_read and not saved.has_one_inode:
+        yield "an older version took this snapshot: files that changed meanwhile come back for root alone (mode 0600)"
     yield from (f"grew while it was backed up: {paths}" for _, paths in grown.lines())
 
 
@@ -256,6 +258,7 @@ def _gather_inputs(restore: PlanInputs, watch: _ManifestWatch, merge: AccountMer
         packages_come=installs,
         comes=cache(lambda path: _comes(restore, path)),
         reserved=watch.reserved,
+        has_one_inode=saved.has_one_inode,
         is_exact=choice.is_exact,
     )
 

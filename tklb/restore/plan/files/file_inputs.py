@@ -34,4 +34,5 @@ class FileInputs:
     packages_come: bool = False  # packages will be installed, and may bring deleted files back
     comes: Callable[[bytes], bool] = _come_never
     reserved: AbstractSet[bytes] = frozenset()
+    has_one_inode: bool = True  # those that changed are still the files that the manifest describes
     is_exact: bool = False  # what the snapshot does not know goes

@@ -16,6 +16,7 @@ from tklb.errors import printable
 from tklb.model.files import FileEntry
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
+from tklb.restore.plan.files.changed import describe_stored
 from tklb.restore.plan.files.file_inputs import FileInputs
 from tklb.restore.plan.files.obstacles import Obstacles
 from tklb.restore.plan.files.present import find_differences, is_at_or_below, is_same_time, join_path, parent_of
@@ -87,13 +88,13 @@ class FilePlanner:
                 return
             if entry.kind == "dir":
                 self._nowhere = entry.path + b"/"
+        if stored := self._inputs.changed_while_read.get(entry.path):
+            entry = describe_stored(entry, stored, has_one_inode=self._inputs.has_one_inode)
         try:
             wanted = self._inputs.ids.map_entry(entry)
         except ValueError as exc:
             self._skip(entry.path, f"its access control list is malformed: {exc}")
             return
-        if entry.path in self._inputs.changed_while_read:
-            wanted = wanted._replace(sha256=self._inputs.changed_while_read[entry.path], size=None)
         wanted, content = rewrite_at_job(wanted, self._inputs.at_jobs, self._inputs.ids.gids)
         step = self._step(wanted, have)
         if step and not self._accept(replace(step, content=content) if content else step):

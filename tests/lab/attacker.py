@@ -1,0 +1,174 @@
+"""Mallory, uid 1500: a user without rights who tries to become root, or to read root's files, by way of tklb.
+
+`move_in(box)` gives her an account and a home with things of root in it. `attack(box, how)` runs one of her programs
+while the block runs. `find_gains(box, …)` says what she has gained; an empty list is what must hold. Touches the box.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.lab.box import Box
+
+UID = 1500
+HOME = "/home/mallory"
+MARK, SECRET = b"THIS IS MALLORY'S", b"ONLY ROOT MAY READ THIS"
+COUNT = 12  # files of each kind
+CAPABILITY = bytes.fromhex("0100000280000000000000000000000000000000")  # cap_setuid+ep
+_AS_HER = ("setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups")
+ID_BITS = stat.S_ISUID | stat.S_ISGID
+
+# Waits until somebody reads her files and does no more, and then changes all of them for their twins.
+_ONCE = """
+import ctypes, os, select, struct, sys, time
+libc = ctypes.CDLL(None)
+folders = sys.argv[1:]
+pairs = [(f"{folder}/{name}", f"{folder}/.{name}") for folder in folders
+         for name in sorted(os.listdir(folder)) if not name.startswith(".")]
+watch = libc.inotify_init1(0)
+for folder in folders:
+    libc.inotify_add_watch(watch, folder.encode(), 0x20)  # IN_OPEN
+print("ready", flush=True)
+opened = 0
+while opened < len(pairs) // 2 or select.select([watch], [], [], 0.2)[0]:
+    events = os.read(watch, 1 << 16)
+    while events:
+        _, mask, _, length = struct.unpack("iIII", events[:16])
+        opened += not mask & 0x40000000  # IN_ISDIR
+        events = events[16 + length:]
+for one, other in pairs:
+    libc.renameat2(-100, one.encode(), -100, other.encode(), 2)  # RENAME_EXCHANGE
+print("done", flush=True)
+time.sleep(600)
+"""
+# The same for ever, at any moment.
+_LOOP = """
+import ctypes, os, random, sys, time
+libc = ctypes.CDLL(None)
+folders = sys.argv[1:]
+pairs = [(f"{folder}/{name}", f"{folder}/.{name}") for folder in folders
+         for name in sorted(os.listdir(folder)) if not name.startswith(".")]
+print("ready", flush=True)
+while True:
+    for one, other in random.sample(pairs, len(pairs) // 2):
+        libc.renameat2(-100, one.encode(), -100, other.encode(), 2)
+    time.sleep(random.choice((0, 0, 0.002, 0.03, 0.2, 0.5)))
+"""
+PROGRAMS = {"once": _ONCE, "loop": _LOOP}
+FOLDERS = tuple(f"{HOME}/{name}" for name in ("tools", "capable", "papers", "linked"))
+
+
+def move_in(box: Box) -> None:
+    """Give her an account, and a home in which root left tools with set-id bits and capabilities, and papers."""
+    if box.run(["id", "-u", "mallory"], check=False).returncode:
+        box.run(["useradd", "--uid", str(UID), "--create-home", "--shell", "/bin/bash", "mallory"])
+    for folder in FOLDERS:
+        place = box.root / folder[1:]
+        place.mkdir()
+        os.chown(place, UID, UID)
+    for number in range(COUNT):
+        _plant(box, f"tools/{number:02}", b"#!/bin/true of root", 0, 0o4755)
+        _plant(box, f"tools/.{number:02}", _shell(box), UID, 0o755)
+        _plant(box, f"capable/{number:02}", b"#!/bin/true of root", 0, 0o755, CAPABILITY)
+        _plant(box, f"capable/.{number:02}", _shell(box), UID, 0o755)
+        _plant(box, f"papers/{number:02}", b"my shopping list %d" % number, UID, 0o644)
+        _plant(box, f"papers/.{number:02}", SECRET + b" %d" % number, 0, 0o600)
+        _plant(box, f"linked/{number:02}", b"#!/bin/true of root, with two names", 0, 0o6755)
+        os.link(_at(box, f"linked/{number:02}"), _at(box, f"linked/{number:02}-again"))
+        _plant(box, f"linked/.{number:02}", _shell(box), UID, 0o755)
+        _plant(box, f"linked/.{number:02}-again", _shell(box), UID, 0o755)
+
+
+def edit(box: Box) -> None:
+    """Let root change the content of the tools and papers, so that an increment has them."""
+    for folder in FOLDERS:
+        for path in sorted((box.root / folder[1:]).iterdir()):
+            if path.lstat().st_uid == 0:
+                _append(path, b" edited")
+
+
+def _append(path: Path, content: bytes) -> None:
+    mode = stat.S_IMODE(path.lstat().st_mode)
+    capability = os.getxattr(path, "security.capability") if "security.capability" in os.listxattr(path) else None
+    with path.open("ab") as stream:
+        stream.write(content)
+    path.chmod(mode)
+    if capability:
+        os.setxattr(path, "security.capability", capability)
+
+
+def _plant(box: Box, name: str, content: bytes, owner: int, mode: int, capability: bytes = b"") -> None:
+    path = _at(box, name)
+    path.write_bytes(content)
+    os.chown(path, owner, owner)
+    path.chmod(mode)
+    if capability:
+        os.setxattr(path, "security.capability", capability)
+
+
+def _at(box: Box, name: str) -> Path:
+    return box.root / HOME[1:] / name
+
+
+def _shell(box: Box) -> bytes:
+    """A program that, with root's set-id bit, is a shell of root."""
+    return (box.root / "usr/bin/dash").read_bytes() + MARK
+
+
+@contextlib.contextmanager
+def attack(box: Box, program: str, *words: str) -> Iterator[None]:
+    """Let her run a Python program while the block runs. She begins before the block does."""
+    with as_mallory(box, program, *words) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield
+
+
+@contextlib.contextmanager
+def as_mallory(box: Box, program: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [*_AS_HER, "python3", "-I", "-c", program, *words]
+    process = box.popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        box.run([*_AS_HER, "sh", "-c", "kill -KILL -1"], check=False)
+        process.communicate()
+
+
+def find_gains(box: Box, *tops: str) -> list[str]:
+    """Look below `tops`: at her content with root's rights, and at root's secrets that she can read."""
+    places = [box.root / top[1:] for top in tops]
+    found = [str(path) for place in places for path in sorted(place.rglob("*")) if _is_gain(path)]
+    search = ["grep", "-rlsaF", SECRET.decode(), *tops]
+    hers = box.run([*_AS_HER, *search], check=False)
+    return found + [f"she reads {line}" for line in hers.stdout.splitlines()]
+
+
+def _is_gain(path: Path) -> bool:
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    is_hers = MARK in path.read_bytes()
+    has_capability = "security.capability" in os.listxattr(path)
+    if is_hers and (has_capability or (status.st_mode & ID_BITS and not UID == status.st_uid == status.st_gid)):
+        return True
+    is_roots = status.st_uid == 0 and not status.st_mode & 0o022
+    return (is_hers and is_roots) or (status.st_uid == UID and SECRET in path.read_bytes())
+
+
+def become_root(box: Box, path: str) -> bool:
+    """Whether she is root by starting the program at `path`."""
+    command = [path, "-p", "-c", "id -u"]
+    hers = box.run([*_AS_HER, *command], check=False)
+    return hers.stdout == "0\n"
+
+
+def take_away(box: Box) -> None:
+    """Remove her home."""
+    shutil.rmtree(box.root / HOME[1:], ignore_errors=True)
