@@ -48,6 +48,7 @@ from tests.lab.forge import (
     swap,
     volumes,
 )
+from tests.lab.soak import some
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -148,7 +149,7 @@ def sizes(target: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("name", LEDGER)
+@pytest.mark.parametrize("name", some(LEDGER, 2))
 def test_a_forged_ledger_stops_all_before_anything_is_touched_and_nothing_is_sealed_on_it(
     both: Scene, name: str
 ) -> None:
@@ -224,7 +225,7 @@ def plain(loot: forge.Loot) -> Path:
     return next(loot.plain.glob("*.difftar.gz"))
 
 
-@pytest.mark.parametrize("name", VOLUMES)
+@pytest.mark.parametrize("name", some(VOLUMES, 2))
 def test_a_forged_volume_is_33_before_anything_is_touched(both: Scene, name: str) -> None:
     forgery, says = VOLUMES[name]
     both.attack(both.b, forgery)

@@ -14,8 +14,10 @@ from tests.lab import mariadb, mariadb_checker
 from tests.lab.databases import database_clone
 from tests.lab.mariadb import DEFINER, HOSTILE, MODE, PASSWORD_HASH, fill, name, person
 from tests.lab.mariadb_checker import Mismatch, Record, administrators, compare, newer_server, past, record
+from tests.lab.soak import SOAK
 
-pytestmark = pytest.mark.lab
+# The judges of other tests, and the slowest: they change with their own files only.
+pytestmark = [pytest.mark.lab, pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1")]
 
 # What is done to one of two equal servers, and where the checker must see it: kind, part of the name, fact.
 CHANGES: tuple[tuple[str | bytes, tuple[str, str, str]], ...] = (

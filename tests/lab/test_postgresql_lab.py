@@ -20,7 +20,8 @@ from tests.lab.postgresql import EVERYTHING, ODD_NAMES, PWNED, fill, plant_exten
 from tests.lab.postgresql_checker import Facts, compare, record
 from tests.lab.soak import SOAK
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+# The judges of other tests, and the slowest: they change with their own files only.
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1")]
 
 
 class Mutation(NamedTuple):
@@ -241,7 +242,6 @@ def test_two_fills_are_alike_and_facts_survive_json(readings: Readings) -> None:
     assert compare(json.loads(json.dumps(readings.one)), readings.other) == []
 
 
-@pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1")
 def test_fills_of_two_releases_are_alike(readings: Readings) -> None:
     with database_clone("trixie", "postgresql") as newer:
         plant_extension(newer)
