@@ -6,7 +6,11 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("tklb", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+from tests.lab.soak import examples
+
+settings.register_profile(
+    "tklb", deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile("ci", parent=settings.get_profile("tklb"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "tklb")
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.lab.soak import examples
 from tklb.base.python import write_gpg_launcher
 from tklb.engine.gpg_filter import compress
 
@@ -70,7 +71,7 @@ def test_any_bytes_round_trip(front: Path, home: Path, content: bytes, times: in
     assert round_trip(front, home, content * times) == content * times
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=3000), st.integers(0, 300), st.lists(st.integers(1, 200_000), min_size=1, max_size=8))
 def test_packet_reads_the_same_however_the_stream_arrives(content: bytes, times: int, reads: list[int]) -> None:
     rest = content * times
@@ -87,7 +88,7 @@ def test_packet_reads_the_same_however_the_stream_arrives(content: bytes, times:
     assert unpacked(bytes(written)) == rest
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 400_000)), max_size=8), st.randoms(use_true_random=False))
 def test_what_is_packed_already_and_what_is_not_may_alternate(runs: list[tuple[bool, int]], chance: Random) -> None:
     """What compresses comes back twice, so that the second could refer to the first if that were allowed."""

@@ -16,7 +16,7 @@ import pytest
 
 from tests.lab.fault_proxy import Fault, FaultProxy
 from tests.lab.s3 import rclone
-from tests.lab.soak import SOAK
+from tests.lab.soak import SOAK, some
 from tklb.backup import resume
 from tklb.backup.chain import Chain
 from tklb.backup.upload import prepare_target, resume_upload, upload_pending
@@ -249,9 +249,9 @@ def attempt(run: Callable[[], LedgerEntry]) -> Outcome:
         return Outcome(None, exc)
 
 
-def some(fault: Fault) -> Iterable[int]:
-    """Every eighth request, beginning with another one for the next fault; all where TKLB_SOAK is set."""
-    return range(200) if SOAK else range(FAULTS.index(fault) % 8, 200, 8)
+def numbers_of(fault: Fault) -> Iterable[int]:
+    """Every sixteenth request, beginning with another one for the next fault; all where TKLB_SOAK is set."""
+    return range(200) if SOAK else range(FAULTS.index(fault) % 16, 200, 16)
 
 
 def sweep(
@@ -303,16 +303,16 @@ def test_backup_is_true_and_the_next_one_clean_whatever_request_breaks(
     world: World, tmp_path: Path, fault: Fault
 ) -> None:
     patience = patience_for(fault)
-    sweep(world, fault, lambda: back_up(world, 2, patience), check_backup(world, tmp_path / "fresh"), some(fault))
+    sweep(world, fault, lambda: back_up(world, 2, patience), check_backup(world, tmp_path / "fresh"), numbers_of(fault))
 
 
-@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("fault", some(FAULTS, 3))
 def test_the_same_holds_for_four_uploads_side_by_side(world: World, tmp_path: Path, fault: Fault) -> None:
     patience, check = patience_for(fault), check_backup(world, tmp_path / "fresh")
     sweep(world, fault, lambda: back_up(world, 2, patience, abreast=4), check, (5, 9, 13, 17) if SOAK else (9,))
 
 
-@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("fault", some(FAULTS, 3, first=1))
 def test_the_same_holds_where_a_fault_lasts(world: World, tmp_path: Path, fault: Fault) -> None:
     patience, check = patience_for(fault), check_backup(world, tmp_path / "fresh")
     sweep(world, fault, lambda: back_up(world, 2, patience), check, (0, 3, 9, 20) if SOAK else (9,), lasting=True)
@@ -333,7 +333,7 @@ def test_volumes_of_a_set_that_was_sealed_after_all_do_not_stay_in_the_spool(wor
     check_machine(world)
 
 
-@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("fault", some(FAULTS, 2))
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from-there-on"])
 def test_restore_is_right_or_says_that_it_is_not_whatever_request_breaks(
     both: World, tmp_path: Path, fault: Fault, lasting: bool
@@ -352,5 +352,5 @@ def test_restore_is_right_or_says_that_it_is_not_whatever_request_breaks(
         check_bytes(fresh / "volumes", 2)
         shutil.rmtree(fresh)
 
-    numbers = (0, 2, 9)[: None if SOAK else 1] if lasting else some(fault)
+    numbers = (0, 2, 9)[: None if SOAK else 1] if lasting else numbers_of(fault)
     sweep(both, fault, lambda: restore(both.target(patience), fresh), check, numbers, lasting)

@@ -19,6 +19,7 @@ from tests.contract.database_engines import ENGINES, Engine, Session, instead_of
 from tests.lab.appliance import Appliance
 from tests.lab.databases import database_clone
 from tests.lab.inside import TREE_INSIDE, call
+from tests.lab.soak import some
 
 pytestmark = pytest.mark.lab
 
@@ -316,22 +317,24 @@ ODD = (
 def test_fifty_databases_with_odd_names_all_come_back(place: Place, shop: str) -> None:
     ident = place.engine.ident
     assert len(set(ODD)) >= 50
-    place.sql(*(f"CREATE DATABASE {ident(name)}" for name in ODD))
-    for number, name in enumerate(ODD):
+    # each database costs PostgreSQL a second of processor time, and MariaDB next to nothing
+    odd = some(ODD, 3 if place.engine.word == "pgsql" else 1)
+    place.sql(*(f"CREATE DATABASE {ident(name)}" for name in odd))
+    for number, name in enumerate(odd):
         place.sql(
             f"CREATE TABLE {ident(name)} ({ident(name)} INT, t TEXT)",
             f"INSERT INTO {ident(name)} VALUES ({number}, 'row')",
             database=name,
         )
-    assert place.listed() == sorted([*ODD, shop])
+    assert place.listed() == sorted([*odd, shop])
     answer = place.dump("/root/dump")
     assert answer["skipped"] == []
-    assert answer["tables"].keys() == {*ODD, shop}
-    assert len({folder.lower() for folder in answer["folders"].values()}) >= len(ODD) - 2
-    place.sql(*(place.engine.drop(name) for name in ODD))
-    loaded = place.load("/root/dump", *ODD)
+    assert answer["tables"].keys() == {*odd, shop}
+    assert len({folder.lower() for folder in answer["folders"].values()}) >= len(odd) - 2
+    place.sql(*(place.engine.drop(name) for name in odd))
+    loaded = place.load("/root/dump", *odd)
     assert (loaded["failed"], loaded["skipped"]) == (None, [])
-    for number, name in enumerate(ODD):
+    for number, name in enumerate(odd):
         assert place.sql(f"SELECT {ident(name)} FROM {ident(name)}", database=name) == [str(number)], name
     assert not place.path("/tmp/pwned").exists()
 

@@ -6,6 +6,7 @@ Touches clones.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -35,6 +36,7 @@ from tests.journey.taken_backup import (
 from tests.lab.appliance import Appliance, clone
 from tests.lab.box import Box
 from tests.lab.fixture_fs import FixtureFs
+from tests.lab.soak import some
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -417,8 +419,12 @@ def test_who_is_not_root_is_told_and_may_look_at_what_is_public(machine: Applian
             machine.run([*NOBODY, "tklb", *words])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("place", ["var/lib/tklb/stage/manifest.mtree", "mnt/target/volumes/.incoming-a/volumes"])
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WRITTEN = ("var/lib/tklb/stage/manifest.mtree", "mnt/target/volumes/.incoming-a/volumes")
+RESTORED = ("var/lib/tklb/restore", "srv/nasty/folders")
+
+
+@pytest.mark.parametrize(("number", "place"), some(itertools.product(SIGNALS, WRITTEN), 3))
 def test_an_interrupted_backup_leaves_nothing_and_the_next_one_succeeds(
     a: Appliance, number: signal.Signals, place: str
 ) -> None:
@@ -439,8 +445,7 @@ def test_nohup_keeps_a_backup_going_when_its_terminal_goes(a: Appliance) -> None
     assert (told.status, told.value["kind"]) == (0, "incremental")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("place", ["var/lib/tklb/restore", "srv/nasty/folders"])
+@pytest.mark.parametrize(("number", "place"), some(itertools.product(SIGNALS, RESTORED), 3, first=1))
 def test_an_interrupted_restore_is_completed_by_repeating_it(b: Appliance, number: signal.Signals, place: str) -> None:
     with Running(b, "restore", *FROM_A, "--yes", "--json") as run:
         told = run.when((b.root / place).exists, number).end()

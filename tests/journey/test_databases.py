@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.lab import mariadb, mariadb_checker, postgresql, postgresql_checker, wordpress
-from tests.lab.appliance import Appliance, clone
+from tests.lab.appliance import Appliance, clone, stack
+from tests.lab.box import Box
 from tests.lab.databases import database_clone
-from tests.lab.roots import POLICY
+from tests.lab.roots import POLICY, layer
 from tests.lab.soak import some
 from tests.lab.test_wordpress_lab import TEXT, TITLE, png
 
@@ -34,11 +35,10 @@ class Trip(NamedTuple):
     again: dict[str, Any]
     plan: dict[str, Any]
     report: dict[str, Any]
-    next: dict[str, Any]
     pwned: bool
 
 
-def told(machine: Appliance, *words: str, statuses: tuple[int, ...] = (0, 3)) -> dict[str, Any]:
+def told(machine: Box, *words: str, statuses: tuple[int, ...] = (0, 3)) -> dict[str, Any]:
     done = machine.run(["tklb", "--json", *words], check=False, timeout=900)
     assert done.returncode in statuses, done.stdout + done.stderr
     return json.loads(done.stdout) | {"status": done.returncode}
@@ -62,8 +62,10 @@ def travel(
         pwned = (a.root / PWNED).exists()
     with database_clone(release, engine, tklb=True, hostname="b", binds=binds, start=False) as b:
         allow_services(b)
-        plan = told(b, *FROM_A, "--dry-run")
-        report = told(b, *FROM_A, "--yes")
+        # the server is there, and A's other packages are no matter of databases: they cost more than all else here
+        way = (*FROM_A, "--skip", "packages")
+        plan = told(b, *way, "--dry-run")
+        report = told(b, *way, "--yes")
         return Trip(
             a=seen,
             b=record(b),
@@ -71,7 +73,6 @@ def travel(
             again=again,
             plan=plan,
             report=report,
-            next=told(b, "backup"),
             pwned=pwned or (b.root / PWNED).exists(),
         )
 
@@ -138,7 +139,7 @@ def pgsql(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_everything_of_a_postgresql_server_comes_back(pgsql: Trip) -> None:
-    assert len(pgsql.a["databases"]) > 30
+    assert len(pgsql.a["databases"]) > 20
     assert postgresql_checker.compare(pgsql.a, pgsql.b, allowed=CLOSED) == []
 
 
@@ -192,23 +193,30 @@ def test_wordpress_shows_on_b_what_was_written_on_a(tmp_path: Path) -> None:
 
 @pytest.fixture
 def shop() -> Iterator[Appliance]:
-    """A small shop and a wiki, with one snapshot."""
-    with clone("lamp", tklb=True) as a:
+    """A small shop and a wiki, on a machine whose target has one snapshot."""
+    made = layer("shop", stack("lamp", "a", tklb=True), open_shop, "a")
+    with clone("lamp", tklb=True, layers=[made]) as a:
         a.start("mariadb")
-        ask(
-            a,
-            "CREATE DATABASE shop; CREATE DATABASE wiki; CREATE DATABASE `a/b`;"
-            "CREATE TABLE shop.orders(id INT PRIMARY KEY, what TEXT);"
-            "INSERT INTO shop.orders VALUES(1,'one'),(2,'two');"
-            "CREATE TABLE shop.cache(id INT PRIMARY KEY); INSERT INTO shop.cache VALUES(1),(2),(3);"
-            "CREATE TABLE wiki.page(id INT PRIMARY KEY); INSERT INTO wiki.page VALUES(7);"
-            "CREATE TABLE `a/b`.t(id INT PRIMARY KEY)",
-        )
-        a.run(["tklb", "init", "--target", "file:///mnt/target"])
         yield a
 
 
-def ask(a: Appliance, sql: str) -> str:
+def open_shop(a: Box) -> None:
+    a.run(["/etc/init.d/mariadb", "start"])
+    ask(
+        a,
+        "CREATE DATABASE shop; CREATE DATABASE wiki; CREATE DATABASE `a/b`;"
+        "CREATE TABLE shop.orders(id INT PRIMARY KEY, what TEXT);"
+        "INSERT INTO shop.orders VALUES(1,'one'),(2,'two');"
+        "CREATE TABLE shop.cache(id INT PRIMARY KEY); INSERT INTO shop.cache VALUES(1),(2),(3);"
+        "CREATE TABLE wiki.page(id INT PRIMARY KEY); INSERT INTO wiki.page VALUES(7);"
+        "CREATE TABLE `a/b`.t(id INT PRIMARY KEY)",
+    )
+    a.run(["tklb", "init", "--target", "file:///mnt/target"])
+    told(a, "backup", statuses=(0,))
+    a.run(["/etc/init.d/mariadb", "stop"])
+
+
+def ask(a: Box, sql: str) -> str:
     return a.run(["mariadb", "--batch", "--skip-column-names"], input=sql).stdout
 
 
@@ -220,7 +228,6 @@ def test_delta_and_rehearsal_name_the_databases_and_their_size(shop: Appliance) 
     assert all(found["bytes"] > 0 for found in listed)
     rehearsed = told(shop, "backup", "--dry-run")
     assert rehearsed["databases"]["mysql"] == ["a/b", "shop", "wiki"]
-    told(shop, "backup")
     assert told(shop, "backup", "--dry-run")["kind"] == "none"
 
 
@@ -242,7 +249,6 @@ def test_database_asked_for_that_is_not_there_is_named(shop: Appliance) -> None:
 
 
 def test_single_table_and_single_database_come_back_alone(shop: Appliance) -> None:
-    told(shop, "backup")
     ask(shop, "DELETE FROM shop.orders; DELETE FROM shop.cache; DELETE FROM wiki.page")
     plan = told(shop, "restore", "--dry-run", "--limit", "mysql:shop/orders")
     assert [(step["step"], step["item"]) for step in plan["steps"]] == [("load-database", "mysql:shop")]
@@ -253,7 +259,6 @@ def test_single_table_and_single_database_come_back_alone(shop: Appliance) -> No
 
 
 def test_database_comes_back_beside_itself_under_another_name(shop: Appliance) -> None:
-    told(shop, "backup")
     ask(shop, "UPDATE shop.orders SET what = 'changed'")
     told(shop, "restore", "--yes", "--limit", "mysql:shop", "--rename-database", "shop=shop old", statuses=(0,))
     assert (
@@ -262,7 +267,6 @@ def test_database_comes_back_beside_itself_under_another_name(shop: Appliance) -
 
 
 def test_changed_row_stores_little(shop: Appliance) -> None:
-    told(shop, "backup")
     ask(shop, "UPDATE shop.orders SET what = 'changed' WHERE id = 1")
     changed = told(shop, "backup", statuses=(0,))
     assert changed["kind"] == "incremental"
@@ -282,7 +286,6 @@ def test_server_that_does_not_answer_is_named_and_all_else_is_taken(shop: Applia
 
 
 def test_skipped_databases_are_not_touched(shop: Appliance) -> None:
-    told(shop, "backup")
     ask(shop, "DELETE FROM shop.orders")
     told(shop, "restore", "--yes", "--skip", "databases", statuses=(0,))
     assert ask(shop, "SELECT COUNT(*) FROM shop.orders") == "0\n"

@@ -9,6 +9,7 @@ import pytest
 from tests.lab.appliance import Appliance, clone
 from tests.lab.fixture_fs import FixtureFs
 from tests.lab.repository import repository_layer
+from tests.lab.soak import some
 from tests.lab.used_server import ACME_SOURCE
 
 pytestmark = pytest.mark.lab
@@ -36,7 +37,7 @@ def is_installed(machine: Appliance, name: str) -> bool:
     return done.stdout == "installed"
 
 
-@pytest.fixture(scope="module", params=["core", "trixie-core"])
+@pytest.fixture(scope="module", params=some(["core", "trixie-core"], 2, first=1))
 def machine(request: pytest.FixtureRequest) -> Iterator[Appliance]:
     """A machine with a snapshot, on which somebody was afterwards."""
     with clone(request.param, hostname="a", tklb=True, layers=[repository_layer()]) as a:

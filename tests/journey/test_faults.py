@@ -47,6 +47,7 @@ from tests.lab.appliance import Appliance, clone
 from tests.lab.box import ENVIRONMENT, Box
 from tests.lab.checker import record
 from tests.lab.fixture_fs import FixtureFs
+from tests.lab.soak import some
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -113,7 +114,7 @@ BACKUP_DIES = {
 }
 
 
-@pytest.mark.parametrize("moment", BACKUP_DIES)
+@pytest.mark.parametrize("moment", some(BACKUP_DIES, 3))
 def test_a_killed_backup_harms_no_snapshot_and_the_next_run_succeeds(a: Appliance, moment: str) -> None:
     fault, path = BACKUP_DIES[moment]
     change_something(a)
@@ -158,7 +159,7 @@ RESTORE_DIES = {
 }
 
 
-@pytest.mark.parametrize("moment", RESTORE_DIES)
+@pytest.mark.parametrize("moment", some(RESTORE_DIES, 3, first=1))
 def test_a_killed_restore_is_completed_by_repeating_it(b: Appliance, moment: str) -> None:
     fault, path = RESTORE_DIES[moment]
     assert straced(b, fault, "restore", *FROM_A, "--yes", path=path).status in (KILLED, 21)
@@ -171,11 +172,14 @@ def test_a_killed_restore_is_completed_by_repeating_it(b: Appliance, moment: str
 
 @pytest.mark.parametrize(
     ("fault", "status"),
-    [
-        ("mkdirat:error=ENOSPC:when=60", 52),
-        ("renameat:error=EIO:when=100", 3),
-        ("setxattr:error=EPERM:when=2", 3),
-    ],
+    some(
+        [
+            ("mkdirat:error=ENOSPC:when=60", 52),
+            ("renameat:error=EIO:when=100", 3),
+            ("setxattr:error=EPERM:when=2", 3),
+        ],
+        2,
+    ),
 )
 def test_a_disk_that_fails_amid_a_restore_is_told_and_repeating_completes_it(
     b: Appliance, fault: str, status: int

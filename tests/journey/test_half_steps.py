@@ -9,6 +9,7 @@ import pytest
 
 from tests.lab.appliance import Appliance, clone
 from tests.lab.fixture_fs import FixtureFs
+from tests.lab.soak import some
 
 pytestmark = pytest.mark.lab
 
@@ -28,7 +29,7 @@ def ran(machine: Appliance, *words: str, status: int) -> tuple[Any, str]:
     return json.loads(done.stdout), done.stderr
 
 
-@pytest.fixture(scope="module", params=["core", "trixie-core"])
+@pytest.fixture(scope="module", params=some(["core", "trixie-core"], 2))
 def share(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A snapshot of A, and the kind of machine it is."""
     folder = tmp_path_factory.mktemp("share")

@@ -34,6 +34,7 @@ from tests.lab.box import Box
 from tests.lab.checker import record
 from tests.lab.fresh_server import identity
 from tests.lab.roots import layer
+from tests.lab.soak import some
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -232,7 +233,7 @@ def commands_of(sheet: str) -> list[str]:
     return [line for line in lines if not line.startswith(("less ", "apt-get "))]
 
 
-@pytest.mark.parametrize("stock", ["core", "trixie-core"])
+@pytest.mark.parametrize("stock", some(["core", "trixie-core"], 2))
 def test_stranger_follows_the_sheet_with_stock_tools(a: Appliance, stock: str) -> None:
     done(a, "key", "passphrase", "--passphrase-file", passphrase_file(a))
     done(a, "key", "kit", "/mnt/sheet")
@@ -285,7 +286,7 @@ def test_key_of_the_sheet_restores_with_tklb(a: Appliance, rescue: Appliance) ->
 # ---------------------------------------------------------------- for other owners
 
 
-@pytest.mark.parametrize("stock", ["core", "trixie-core"])
+@pytest.mark.parametrize("stock", some(["core", "trixie-core"], 2, first=1))
 def test_company_opens_its_copy_with_stock_gpg_and_tklb_takes_what_it_prints(stock: str) -> None:
     with clone(stock, tklb=True) as machine:
         done(machine, "init", "--target", TARGET)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.lab.appliance import Appliance, clone
+from tests.lab.soak import some
 
 pytestmark = pytest.mark.lab
 
@@ -67,7 +68,7 @@ def live(a: Appliance) -> None:
     (a.root / "etc/tklb/overrides").write_text("\n".join(MADE) + "\n")
 
 
-@pytest.fixture(scope="module", params=["core", "trixie-core"])
+@pytest.fixture(scope="module", params=some(["core", "trixie-core"], 2))
 def trip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trip]:
     binds = {tmp_path_factory.mktemp("share"): SHARE}
     with clone(request.param, tklb=True, binds=binds) as a:

@@ -14,6 +14,7 @@ from tests.lab.appliance import Answer, Appliance, clone
 from tests.lab.fresh_server import identity, make_fresh_server
 from tests.lab.repository import repository_layer
 from tests.lab.roots import POLICY
+from tests.lab.soak import some
 from tests.lab.used_server import OWNERS_PAGE, used_server
 
 pytestmark = pytest.mark.lab
@@ -57,7 +58,7 @@ class Journey(NamedTuple):
     served: dict[str, Answer]
 
 
-@pytest.fixture(scope="module", params=["lamp lamp", "trixie-core trixie-core"])
+@pytest.fixture(scope="module", params=some(["lamp lamp", "trixie-core trixie-core"], 2))
 def journey(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Journey:
     """From one lived-in machine to a fresh one of the same profile."""
     return travel(*request.param.split(), tmp_path_factory.mktemp("share"))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.lab.appliance import Appliance, clone
+from tests.lab.soak import some
 
 pytestmark = pytest.mark.lab
 
@@ -133,7 +134,7 @@ def changes(machine: Appliance) -> dict[str, str]:
     return {file["path"]: file["change"] for file in told(machine, "delta")[1]["files"]}
 
 
-@pytest.fixture(scope="module", params=["core", "trixie-core"])
+@pytest.fixture(scope="module", params=some(["core", "trixie-core"], 2))
 def trip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trip]:
     binds = {tmp_path_factory.mktemp("share"): SHARE}
     with (
@@ -250,7 +251,7 @@ def test_scope_and_why_give_the_same_reasons(trip: Trip) -> None:
     assert "target of the link" in told(trip.a, "why", "/data/www/index.html")[1]["reasons"][0]
 
 
-@pytest.mark.parametrize("name", ["core", "trixie-core", "postgresql"])
+@pytest.mark.parametrize("name", some(["core", "trixie-core", "postgresql"], 2))
 def test_on_a_clean_machine_nothing_lies_outside(name: str) -> None:
     with clone(name, tklb=True) as machine:
         assert told(machine, "init")[1]["outside"] == []

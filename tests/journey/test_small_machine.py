@@ -13,6 +13,7 @@ import pytest
 from tests.lab.appliance import Appliance, clone, prepare
 from tests.lab.box import Box
 from tests.lab.roots import layer
+from tests.lab.soak import SOAK
 
 pytestmark = pytest.mark.lab
 
@@ -112,6 +113,7 @@ def test_override_forces_a_package_of_the_install_state_into_the_delta(bookworm:
     assert [item["item"] for item in json.loads(told.stdout)["skipped"]] == ["package:no-such"]
 
 
+@pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1")
 def test_small_machine_of_trixie_gets_all_too(trixie: Trip) -> None:
     here = list_packages(trixie.b)
     assert {name: here.get(name) for name in trixie.there} == trixie.there

@@ -13,6 +13,7 @@ import pytest
 
 from tests.boundary import repository
 from tests.lab.appliance import Appliance, clone
+from tests.lab.soak import some
 
 pytestmark = pytest.mark.lab
 
@@ -117,7 +118,7 @@ def changes(machine: Appliance) -> set[tuple[str, str]]:
     return {(one["path"], one["change"]) for one in read_json(machine, "delta")["files"]}
 
 
-@pytest.fixture(scope="module", params=["core", "trixie-core"])
+@pytest.fixture(scope="module", params=some(["core", "trixie-core"], 2))
 def trip(request: pytest.FixtureRequest, archive: Path) -> Iterator[Trip]:
     binds = {archive: SHARE}
     with clone(request.param, tklb=True, binds=binds) as a:

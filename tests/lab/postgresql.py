@@ -21,45 +21,52 @@ import hashlib
 import hmac
 
 from tests.lab.box import Box
+from tests.lab.soak import some
 
 PSQL = ("runuser", "-u", "postgres", "--", "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1")
 EVERYTHING = "everything"
 HOSTILE = "x\n\\! touch /tmp/pwned\n\\copy x to program 'touch /tmp/pwned'\n--"
 PWNED = "tmp/pwned"  # below the box's root; there once any planted escape was obeyed
 
+# Each is a database, which costs half a second of processor time a dump.
 ODD_NAMES = (
     "slash/name",
     "slash_name",
-    "slash%2Fname",
-    "space name",
-    " spaces around ",
-    "it's",
-    'double"quote',
     "new\nline",
-    "tab\tand\rreturn",
     "gr\u00fc\u00dfe \u2713 \U0001f600",
-    "caf\u00e9",
-    "cafe\u0301",
-    "\u202eright to left",
-    "100%s",
-    ".",
     "..",
-    "dot.name",
-    "-leading",
     "--help",
-    "glob*?[a-z]{x}",
     "back\\slash\\",
-    "n" * 63,
-    "\u00fc" * 31 + "n",
     "Case",
     "case",
-    "CASE",
     "$HOME `id` $(id);&|<>",
     "postgresql://nowhere/x",
-    "host=/nowhere dbname=x",
-    "all",
-    "Postgres",
     HOSTILE[:63],
+    *some(
+        (
+            "slash%2Fname",
+            "space name",
+            " spaces around ",
+            "it's",
+            'double"quote',
+            "tab\tand\rreturn",
+            "caf\u00e9",
+            "cafe\u0301",
+            "\u202eright to left",
+            "100%s",
+            ".",
+            "dot.name",
+            "-leading",
+            "glob*?[a-z]{x}",
+            "n" * 63,
+            "\u00fc" * 31 + "n",
+            "CASE",
+            "host=/nowhere dbname=x",
+            "all",
+            "Postgres",
+        ),
+        6,
+    ),
 )
 
 

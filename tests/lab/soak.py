@@ -8,6 +8,11 @@ SOAK = bool(os.environ.get("TKLB_SOAK"))
 Case = TypeVar("Case")
 
 
+def examples(many: int) -> int:
+    """How many inputs of hypothesis stand for the `many` of a soak."""
+    return many if SOAK else max(20, many // 5)
+
+
 def some(cases: Iterable[Case], every: int, first: int = 0) -> list[Case]:
     """Every n-th case from the `first` on; all of them in a soak."""
     chosen = list(cases)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.lab.soak import examples
 from tests.unit.entries import PATHS, record_of
 from tklb.diff.files import compare
 from tklb.diff.listing import compare_listings, format_listing
@@ -103,7 +104,7 @@ def histories(draw: st.DrawFn) -> tuple[list[FileEntry], list[FileEntry], list[t
     return sorted(base.values()), sorted(now.values()), sorted(expected)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(histories())
 def test_exactly_what_was_done_is_found(
     history: tuple[list[FileEntry], list[FileEntry], list[tuple[bytes, str]]],

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.memory_target import MemoryTarget
+from tests.lab.soak import examples
 from tklb.crypto.secret import make_secret
 from tklb.errors import KeyUnusable, TargetDamaged
 from tklb.ledger.entry import (
@@ -224,7 +225,7 @@ def test_damage_is_named_and_what_is_whole_stays_usable(
         seal(target, SECRET, folder, record(4))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_no_altered_byte_goes_unnoticed(data: st.DataObject) -> None:
     content = format_entry(record(1), KEY, lambda hidden: hidden)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.lab.soak import examples
 from tests.unit.entries import ENTRIES, record_of
 from tklb.diff.listing import format_listing, read_records
 from tklb.diff.mtree import HEADER, escape, format_entry, format_parent, parse, unescape
@@ -17,7 +18,7 @@ def read(text: bytes) -> list[FileEntry]:
     return list(parse(text.splitlines(keepends=True)))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(ENTRIES, max_size=4))
 def test_what_is_written_is_read_back(entries: list[FileEntry]) -> None:
     assert read(HEADER + b"".join(map(format_entry, entries))) == entries
@@ -30,7 +31,7 @@ def test_an_escaped_name_has_no_sign_with_a_meaning_and_comes_back(name: bytes) 
     assert unescape(escape(name)) == name
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.binary() | st.lists(st.sampled_from([
     b"/set", b"/unset", b"all", b"..", b".", b"./a", b"b", b"type=", b"type=dir", b"type=file", b"size=-1", b"time=9.",
     b"link=\\", b"#+", b"ctime=x", b"xattr.u=%", b"\\", b"\\\n", b"\n", b"device=native,1", b"\xff", b"sha256=0",

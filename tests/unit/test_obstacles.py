@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.lab.soak import examples
 from tests.unit.model_machine import Tree, View, contents_of, delta_of
 from tests.unit.test_plan_files import (
     FACTS,
@@ -214,7 +215,7 @@ def lived(tree: Tree, deeds: Deeds) -> Tree:
     return tree
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(LISTS, OBSTACLES, OBSTACLES, MOUNTS)
 def test_nothing_of_this_machine_is_lost_unless_the_plan_names_it(
     first: Deeds, second: Deeds, third: Deeds, mounts: list[bytes]
@@ -233,7 +234,7 @@ def test_nothing_of_this_machine_is_lost_unless_the_plan_names_it(
         assert places_of(path, moved) & (named - moved.keys() | here.names.keys())
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(LISTS, PLAIN, PLAIN, MOUNTS)
 def test_a_second_plan_is_empty_and_skips_the_same(
     first: Deeds, second: Deeds, third: Deeds, mounts: list[bytes]
@@ -251,7 +252,7 @@ def test_a_second_plan_is_empty_and_skips_the_same(
     assert {item.item for item in again.skipped} == {item.item for item in plan.skipped}
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(LISTS, OBSTACLES, OBSTACLES)
 def test_a_path_that_is_skipped_keeps_all_that_is_in_it(first: Deeds, second: Deeds, third: Deeds) -> None:
     root = Tree()

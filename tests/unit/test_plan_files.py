@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.lab.soak import examples
 from tests.unit.model_machine import Tree, View, contents_of, delta_of, groups_of
 from tklb.diff.rules import parse_override
 from tklb.model.accounts import Accounts
@@ -591,7 +592,7 @@ def places_of(path: bytes, moved: dict[bytes, bytes]) -> set[bytes]:
     return {path, *(aside + path[len(place) :] for place, aside in moved.items() if is_at_or_below(path, place))}
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(LISTS, LISTS, LISTS)
 def test_a_plan_carried_out_brings_the_delta_and_nothing_else_and_the_next_is_empty(
     first: Deeds, second: Deeds, third: Deeds
@@ -621,7 +622,7 @@ def test_a_plan_carried_out_brings_the_delta_and_nothing_else_and_the_next_is_em
             assert one._replace(nlink=0, mtime_ns=0) == other._replace(nlink=0, mtime_ns=0)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(LISTS, LISTS)
 def test_on_a_fresh_machine_the_result_is_the_backed_up_machine(first: Deeds, second: Deeds) -> None:
     root = Tree()

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.lab.soak import examples
 from tklb.diff.rules import Override, Rule, Rules, Selection, parse_override, split_path
 from tklb.errors import UsageWrong
 
@@ -45,7 +46,7 @@ def model_decides(rules: list[Rule], path: bytes) -> bool:
     return best is not None and not best[3]
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(RULES, PATHS)
 def test_decisions_are_those_of_a_plain_model(rules: list[Rule], path: bytes) -> None:
     assert Rules(rules).decide(path).included == model_decides(rules, path)
@@ -56,7 +57,7 @@ def test_the_order_of_rules_never_matters(both: tuple[list[Rule], list[Rule]], p
     assert Rules(both[0]).decide(path) == Rules(both[1]).decide(path)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(RULES, PATHS)
 def test_nothing_included_lies_where_no_scan_would_look(rules: list[Rule], path: bytes) -> None:
     folder = Rules(rules).root()

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 
+from tests.lab.soak import examples
 from tests.unit.model_machine import Tree, View, contents_of
 from tests.unit.test_plan_files import LISTS, MACHINE, OWN, ROOT, Deeds, base_tree, changed, saved, steps
 from tklb.diff.files import compare
@@ -224,7 +225,7 @@ def test_rules_survive_as_lines() -> None:
             parse_rules((line,))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(LISTS, LISTS)
 def test_a_machine_that_is_as_its_snapshot_has_nothing_unknown(first: Deeds, second: Deeds) -> None:
     root = Tree()
@@ -236,7 +237,7 @@ def test_a_machine_that_is_as_its_snapshot_has_nothing_unknown(first: Deeds, sec
         assert (plan.steps, plan.skipped, plan.unknown.total) == ((), (), 0)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(LISTS, LISTS, LISTS)
 def test_after_an_exact_restore_only_edits_and_gaps_of_the_install_state_are_left(
     first: Deeds, second: Deeds, third: Deeds

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.lab.soak import examples
 from tklb.diff.accounts.id_map import IMMOVABLE, RANGES
 from tklb.diff.accounts.lines import GROUP, PASSWD, SHADOW, Form, parse, split_lines
 from tklb.diff.accounts.merge import diff_accounts, merge_accounts, merge_users_json
@@ -125,7 +126,7 @@ def machine(random: Random) -> Accounts:
 MACHINES = st.randoms(use_true_random=True).map(machine)
 NAMELESS = st.frozensets(st.sampled_from(IDS), max_size=3)
 ROLES = st.sampled_from(Role)
-many = settings(max_examples=1000)
+many = settings(max_examples=examples(1000))
 
 
 @many
@@ -254,7 +255,7 @@ def test_after_a_merge_the_delta_says_nothing_new(old: Accounts, new: Accounts) 
     assert set(delta.groups_changed) <= mine.keys()
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(st.binary(max_size=12).filter(lambda line: b"\n" not in line), max_size=8))
 def test_no_line_is_lost_or_refused_in_reading(lines: list[bytes]) -> None:
     for form in (PASSWD, GROUP, SHADOW, Form("odd", frozenset({1, 2}))):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.lab.soak import examples
 from tklb.diff.packages import choose_version, compare_versions
 
 # Valid for dpkg: it begins with a digit, and a hyphen is followed by a revision.
@@ -26,7 +27,7 @@ def ask_dpkg(one: str, other: str) -> int:
     raise AssertionError(f"dpkg has no order for {one} and {other}")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(VERSIONS, VERSIONS)
 @example("1.0", "1.0-0")
 @example("1.18-6~deb12u1", "1.18-6")

@@ -57,8 +57,8 @@ def run(
     user can read them. Secrets go into `environment`, into `stdin`, or through a descriptor in `pass_fds`.
 
     `accept` lists the exit statuses that are no failure. After `timeout` seconds the program is ended; None waits for
-    ever. `watch` is called about twice a second while the program runs, and may raise to end it. `cwd` is the folder it
-    runs in. As `user` it has the rights and the home of that account, and none of root's.
+    ever. `watch` is called about twice a second while the program runs, and may raise to end it. It runs in `cwd`, else
+    in /, not in the folder of the caller. As `user` it has the rights and the home of that account, and none of root's.
 
     The output is held in memory. Whatever happens, no process of the group is left when this returns or raises. Raises
     ProgramMissing where there is no such program, and ProgramFailed for any other status, a time-out, or a start that
@@ -101,7 +101,7 @@ def _start(
             stderr=subprocess.PIPE,
             env=_environment({**home, **environment}),
             pass_fds=pass_fds,
-            cwd="/" if account and cwd is None else cwd,
+            cwd="/" if cwd is None else cwd,
             start_new_session=True,
             user=account.pw_uid if account else None,
             group=account.pw_gid if account else None,

@@ -26,6 +26,18 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
+
+class AbsolutePath(click.Path):
+    """A path that holds in every folder: the programs that tklb starts run in /."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Give what click.Path gives, without a relative part."""
+        path = super().convert(value, param, ctx)
+        return os.path.abspath(path) if isinstance(path, bytes) else Path(os.path.abspath(path))
+
+
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PARTS = ("files", "packages", "users", "databases")
 skip_option = click.option("--skip", multiple=True, type=click.Choice(PARTS), help="Leave out this part; repeatable.")
@@ -46,7 +58,7 @@ key_option = click.option(
 )
 root_option = click.option(
     "--root",
-    type=click.Path(exists=True, file_okay=False, path_type=bytes),
+    type=AbsolutePath(exists=True, file_okay=False, path_type=bytes),
     default=b"/",
     help="The root file system to read, in place of /.",
 )

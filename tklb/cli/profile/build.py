@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tklb.cli.options import Output, example, need_root, shared_options
+from tklb.cli.options import AbsolutePath, Output, example, need_root, shared_options
 from tklb.errors import COMPLETE
 
 
@@ -12,7 +12,7 @@ from tklb.errors import COMPLETE
 @click.option(
     "--root",
     required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=bytes),
+    type=AbsolutePath(exists=True, file_okay=False, path_type=bytes),
     help="A clean root file system.",
 )
 @click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tklb.cli.options import (
+    AbsolutePath,
     Output,
     example,
     key_option,
@@ -69,7 +70,7 @@ _SHOWN = 200  # steps of a plan that a terminal shows before the question
     help="replacement takes over the identity of the backed-up machine; clone keeps this one's.",
 )
 @click.option(
-    "--into", metavar="DIR", type=click.Path(path_type=Path), help="Only decode the snapshot into DIR; apply nothing."
+    "--into", metavar="DIR", type=AbsolutePath(path_type=Path), help="Only decode the snapshot into DIR; apply nothing."
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan; change nothing.")
 @click.option("--yes", is_flag=True, help="Apply the plan without asking.")
