@@ -161,7 +161,7 @@ def skipped(report: dict[str, Any]) -> dict[str, str]:
 
 def test_only_what_cannot_come_is_named(trip: Trip) -> None:
     assert trip.status == 3
-    assert skipped(trip.report).keys() == {"bad-new", "no-editor", "from-file", "vim-tiny"}
+    assert skipped(trip.report).keys() == {"bad-new", "no-editor", "vim-tiny"}
     assert "exit status 9" in skipped(trip.report)["bad-new"]
     assert "no-editor" in skipped(trip.report)["vim-tiny"]
 
@@ -204,8 +204,9 @@ def test_package_that_needs_a_file_of_the_owner_comes_after_the_files(trip: Trip
     assert trip.b.run(["dpkg", "--audit"]).stdout == ""
 
 
-def test_needs_of_a_local_package_are_manual(trip: Trip) -> None:
-    assert "lib-dep" in trip.b.run(["apt-mark", "showmanual"]).stdout.split()
+def test_local_package_comes_with_its_needs_marked_as_there(trip: Trip) -> None:
+    assert versions(trip.b, "from-file", "lib-dep") == {"from-file": "1", "lib-dep": "1"}
+    assert "lib-dep" in trip.b.run(["apt-mark", "showauto"]).stdout.split()
 
 
 def test_second_restore_repeats_only_what_failed(trip: Trip) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.unit.test_packages import SETS, package
 from tklb.diff.packages import label
-from tklb.model.packages import Package, PackageHistory, PackageOffer, PackageRelations
+from tklb.model.packages import LocalPackage, Package, PackageHistory, PackageOffer, PackageRelations
 from tklb.restore.plan.inputs import PackageState
 from tklb.restore.plan.packages.package_plan import (
     PackagePlan,
@@ -27,11 +27,13 @@ def plan(
     *,
     base: Iterable[Package] = (),
     local: Iterable[str] = (),
+    records: Iterable[LocalPackage] = (),
     history: PackageHistory | None = None,
     state: PackageState | None = None,
     **more: bool,
 ) -> PackagePlan:
-    saved = SavedPackages((DPKG, *there), (DPKG, *base), frozenset(local), history or PackageHistory(relations={}))
+    known = history or PackageHistory(relations={})
+    saved = SavedPackages((DPKG, *there), (DPKG, *base), frozenset(local), tuple(records), known)
     return plan_packages(saved, (DPKG, *here), state or PackageState(), **more)
 
 
@@ -84,11 +86,45 @@ def test_what_no_source_offered_there_is_skipped_and_named() -> None:
     assert [item.item for item in made.skipped] == [b"package:ourtool"]
 
 
+def record(label: str, architecture: str = "all") -> LocalPackage:
+    return LocalPackage(label, architecture, b"")
+
+
+def test_local_package_with_a_record_is_built_again_and_its_needs_stay_automatic() -> None:
+    history = PackageHistory(relations={}, needed_by_local=("libz",))
+    there = (package("ourtool", "2", held=True), package("libz", auto=True), package("other"))
+    made = plan(there, local=["ourtool"], records=[record("ourtool")], history=history)
+    assert [order.label for order in made.install if order.local] == ["ourtool"]
+    assert ("libz", True, False) in made.marks
+    assert not made.skipped
+
+
+def test_local_package_here_gets_the_version_of_its_files() -> None:
+    for version in ("1", "3"):
+        made = plan(
+            (package("ourtool", "2"),), (package("ourtool", version),), local=["ourtool"], records=[record("ourtool")]
+        )
+        assert names(made) == ["ourtool"]
+    assert names(plan((package("ourtool", "2"),), (package("ourtool", "2"),), records=[record("ourtool")])) == []
+
+
+def test_local_package_for_another_architecture_is_named() -> None:
+    there = (package("ours", architecture="amd64"), package("foreign", architecture="i386"))
+    saved = SavedPackages(
+        (package("dpkg", architecture="amd64"), *there),
+        local=frozenset(["ours", "foreign:i386"]),
+        records=(record("ours", "amd64"), record("foreign:i386", "i386")),
+    )
+    made = plan_packages(saved, (package("dpkg", architecture="arm64"),), PackageState())
+    assert names(made) == ["foreign:i386"]
+    assert made.architectures == ("i386",)
+    assert [item.reason for item in made.skipped] == ["it is for amd64 only; its files are restored as files"]
+
+
 def test_what_a_local_package_needs_is_manual_here() -> None:
     history = PackageHistory(relations={}, needed_by_local=("libz", "libold"))
-    made = plan(
-        (package("libz", auto=True), package("libold", auto=True)), (package("libold", auto=True),), history=history
-    )
+    there = (package("ourtool"), package("libz", auto=True), package("libold", auto=True))
+    made = plan(there, (package("libold", auto=True),), local=["ourtool"], history=history)
     assert made.marks == (("libold", False, False), ("libz", False, False))
 
 

@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from tklb.diff.apt_sources import PackageSource, extra_sources, parse_stanzas
 from tklb.model.packages import SourceFile
-from tklb.restore.plan.packages.sources import SourcePlan, find_support, is_for_release, plan_sources
+from tklb.restore.plan.packages.sources import (
+    SourcePlan,
+    find_support,
+    find_unknown_sources,
+    is_for_release,
+    plan_sources,
+)
 
 OWN = b"deb http://ftp.xy.debian.org/debian bookworm main\n"
 DOCKER = b"deb [arch=amd64 signed-by=/etc/apt/keyrings/docker.asc] https://d.example.com/linux/debian bookworm stable\n"
@@ -232,3 +238,24 @@ def test_files_that_sources_lean_on_come_before_them_and_only_if_they_differ() -
     assert find_support([source, *leaned_on]) == {file.path for file in leaned_on[:3]}
     limited = plan_sources([source, *leaned_on], [], there="x", here="x", wanted=lambda path: path != b"/etc/hosts")
     assert leaned_on[1] not in limited.add
+
+
+LATER = b"deb [trusted=yes] https://later.example.net/debian bookworm main\n"
+
+
+def test_a_source_that_the_snapshot_does_not_know_is_found_and_others_stay() -> None:
+    here = [file(OWN, b"sources.list"), file(DOCKER), file(LATER, b"sources.list.d/later.list")]
+    assert find_unknown_sources([file(DOCKER)], here, "debian-12") == ((here[2].path,), True)
+    assert find_unknown_sources([], here[1:], "debian-12") == ((here[2].path, here[1].path), False)
+
+
+def test_sources_of_this_machine_and_those_under_another_name_are_no_strangers() -> None:
+    line = b"deb https://mirror.example.com/pkgs bookworm%s main\n"
+    mirror = line % b"" + line % b"-updates"
+    here = [
+        file(mirror, b"sources.list.d/mirror.list"),
+        file(DOCKER, b"sources.list.d/tklb-restored.list"),
+        file(b"# nothing\n", b"sources.list.d/empty.list"),
+    ]
+    assert find_unknown_sources([file(DOCKER)], here, "debian-12") == ((), True)
+    assert find_unknown_sources([file(DOCKER)], here, "debian-13")[0] == (here[0].path,)

@@ -112,4 +112,4 @@ def _describe_grown(paths: Sequence[bytes]) -> Iterator[str]:
 def _warn(state: MachineState) -> tuple[str, ...]:
     if not state.local:
         return ()
-    return (f"no apt source offers {', '.join(sorted(state.local))}: their files are taken as files",)
+    return (f"no apt source offers {', '.join(sorted(state.local))}: a restore builds them again from their files",)

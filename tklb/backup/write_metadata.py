@@ -22,6 +22,7 @@ from tklb.base.measure import Stopwatch, format_size
 from tklb.config.paths import ROOT
 from tklb.diff import mtree
 from tklb.diff.rules import format_rules
+from tklb.host.apt.local_packages import read_local_packages
 from tklb.host.apt.source_files import read_extra_sources
 from tklb.model.accounts import Accounts
 from tklb.model.callbacks import Progress
@@ -100,6 +101,7 @@ def _describe(session: Session, state: MachineState, files: DeltaFiles, parts: f
         packages_base=state.packages_base if has_packages else (),
         local=tuple(sorted(state.local)) if has_packages else (),
         local_files=state.local_files,
+        local_packages=read_local_packages(ROOT, state.local) if has_packages else (),
         history=state.history if has_packages else PackageHistory(),
         sources=read_extra_sources(ROOT) if has_packages else (),
         accounts=state.accounts if "users" in parts else Accounts(),

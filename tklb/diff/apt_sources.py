@@ -61,6 +61,15 @@ class Stanza:
         is_unknown = any(uri.startswith("mirror+") for uri in self.places)  # a list that cannot be read
         return are_mirrors and (bool(signed) or not is_unknown) and all(map(_OWN_KEYRING.fullmatch, signed))
 
+    def is_mirror_for(self, release: str) -> bool:
+        """Whether it is Debian's archive for a release, or a private mirror of it: signed by Debian, if at all."""
+        codename, options = CODENAMES.get(release, ""), self.fields.get("options", "").split()
+        if "trusted=yes" in options or self.fields.get("trusted", "").lower() == "yes":  # nobody signs it
+            return False
+        are_own = all(re.split(r"[-/]", suite)[0] == codename for suite in self.words("suites"))
+        is_signed = all(map(_OWN_KEYRING.fullmatch, self.words("signed-by")))
+        return self.is_debian or (are_own and is_signed and "main" in self.words("components"))
+
     @property
     def offers(self) -> frozenset[PackageSource]:
         places = {_name_archive(uri) if self.is_debian else uri.rstrip("/") for uri in self.places}

@@ -1,4 +1,4 @@
-"""What names of files say by their text: where a link leads, and which names a mail message may have. Pure."""
+"""What names of files say by their text: whether a path is plain, where a link leads, which names a mail has. Pure."""
 
 
 def resolve_link(path: bytes, link: bytes) -> bytes:
@@ -24,3 +24,9 @@ def is_message(path: bytes) -> bool:
 def is_same_message(name: bytes, other: bytes) -> bool:
     """Whether two names in a Maildir are those of one message: a reader adds flags to the name, after a colon."""
     return name.partition(b":")[0] == other.partition(b":")[0]
+
+
+def is_plain_path(path: bytes) -> bool:
+    """Whether a path is absolute and has only plain names."""
+    names = path[1:].split(b"/")
+    return path == b"/" or (path.startswith(b"/") and b"\0" not in path and {b"", b".", b".."}.isdisjoint(names))

@@ -55,11 +55,19 @@ def read_status(root: bytes = b"/") -> Iterator[DpkgRecord]:
             or _field(stanza, b"Essential") == b"yes",
             b",".join(filter(None, (_field(stanza, key) for key in (b"Pre-Depends", b"Depends")))),
             _field(stanza, b"Provides"),
-            tuple(_parse_conffiles(stanza)),
+            tuple(parse_conffiles(stanza)),
             b",".join(filter(None, (_field(stanza, key) for key in (b"Conflicts", b"Breaks")))),
             _field(stanza, b"Source").decode("utf-8", "replace").partition(" ")[0] or name,
             any(_field(stanza, key) == b"yes" for key in (b"Essential", b"Protected", b"Important")),
         )
+
+
+def find_stanza(root: bytes, package: Package) -> bytes:
+    """Give the stanza of a package in the status file of dpkg, b"" if it has none."""
+    wanted = (package.name.encode(), package.architecture.encode())
+    stanzas = _read_status_file(root).split(b"\n\n")
+    found = (one for one in stanzas if (_field(one, b"Package"), _field(one, b"Architecture")) == wanted)
+    return next(found, b"")
 
 
 def _read_status_file(root: bytes) -> bytes:
@@ -80,7 +88,8 @@ def _read_automatic(root: bytes) -> dict[str, set[str]]:
     return marked
 
 
-def _parse_conffiles(stanza: bytes) -> Iterator[tuple[bytes, str, bool]]:
+def parse_conffiles(stanza: bytes) -> Iterator[tuple[bytes, str, bool]]:
+    """Give each conffile of a stanza: its path, its MD5 as shipped ("" unknown), and whether it is obsolete."""
     start = stanza.find(b"\nConffiles:\n")
     if start < 0:
         return
@@ -149,7 +158,7 @@ def listed_files(root: bytes, labels: Iterable[str]) -> tuple[bytes, ...]:
 
 
 def _list_existing(root: bytes, package: Package, translator: "PathTranslator") -> Iterator[bytes]:
-    for path in _read(_stem(root, package) + b".list").split(b"\n"):
+    for path in _read(locate_info(root, package) + b".list").split(b"\n"):
         here = translator.locate(path, package.name)
         if path[:1] == b"/" and _is_no_folder(_join_root(root, here)):
             yield here
@@ -166,7 +175,7 @@ def find_listed(root: bytes, paths: Iterable[bytes], names: frozenset[str] | Non
     found: set[bytes] = set()
     packages = list_installed(root) if wanted else ()
     for package in (package for package in packages if names is None or package.name in names):
-        listed = wanted.keys() & set(_read(_stem(root, package) + b".list").split(b"\n"))
+        listed = wanted.keys() & set(_read(locate_info(root, package) + b".list").split(b"\n"))
         found.update(wanted[name] for name in listed)
     return frozenset(found)
 
@@ -218,7 +227,7 @@ class _FileSearch:
 
     def find(self, root: bytes, record: DpkgRecord) -> Iterator[tuple[bytes, bytes]]:
         """Give each path, the MD5 or else the time when the package was installed (ns), and the time of its files."""
-        stem = _stem(root, record.package)
+        stem = locate_info(root, record.package)
         paths = [path for path in self._listed.findall(_read(stem + b".list")) if path != b"/."]
         if not paths:
             return
@@ -324,8 +333,8 @@ def _leads_into_usr(root: bytes, name: bytes) -> bool:
         return False
 
 
-def _stem(root: bytes, package: Package) -> bytes:
-    """Give the start of the package's file names in the info folder of dpkg; some have the architecture in it."""
+def locate_info(root: bytes, package: Package) -> bytes:
+    """Give the start of the names of a package's files in dpkg's info folder; some have the architecture in it."""
     stem = os.path.join(root, b"var/lib/dpkg/info", package.name.encode())
     qualified = stem + b":" + package.architecture.encode()
     return qualified if os.path.exists(qualified + b".list") else stem

@@ -29,6 +29,12 @@ def find_needs_of(names: Iterable[str], relations: Mapping[str, PackageRelations
     )
 
 
+def read_needs(control: bytes) -> PackageRelations:
+    """Give what a package needs by its fields of deb-control(5)."""
+    fields = re.findall(rb"(?mi)^(?:pre-)?depends:(.*(?:\n[ \t].*)*)", control)
+    return PackageRelations(needs=_parse_names(b",".join(fields)))
+
+
 def _make_relations(record: DpkgRecord) -> PackageRelations:
     return PackageRelations(
         provides=_parse_names(record.provides),

@@ -52,6 +52,26 @@ class PackageRelations:
     is_essential: bool = False  # dpkg or apt refuse to remove it
 
 
+class ShippedPath(NamedTuple):
+    """A path of a package: as the package ships it, where it is on the machine, and what it is: dir, file or gone."""
+
+    path: bytes
+    place: bytes
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPackage:
+    """What dpkg knows of a package that no source offers. With its files, it is enough to build the package again."""
+
+    label: str
+    architecture: str
+    control: bytes  # fields of deb-control(5), without those that only the status file has
+    conffiles: tuple[tuple[bytes, str], ...] = ()  # path, MD5 as shipped ("" unknown)
+    members: tuple[tuple[str, bytes], ...] = ()  # scripts and lists that dpkg keeps: name, content
+    paths: tuple[ShippedPath, ...] = ()
+
+
 class PackageOffer(NamedTuple):
     """What the package sources of this machine offer of a package."""
 
@@ -77,3 +97,5 @@ class PackageOrder:
     held: bool = False  # there, so it comes in that version if a source offers it
     replaces: tuple[str, ...] = ()  # labels of packages here that exclude it and may go for it
     is_optional: bool = False  # came automatically on another release, which may lack it
+    local: LocalPackage | None = None  # no source offers it: it is built again
+    archive: str = ""  # where the package was built again: the path of the .deb file

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from tklb.model.accounts import Accounts
 from tklb.model.files import FileEntry
-from tklb.model.packages import Package, PackageHistory, SourceFile
+from tklb.model.packages import LocalPackage, Package, PackageHistory, SourceFile
 from tklb.model.registries.decisions import Registries
 
 SQLITE_COPIES = "sqlite"
@@ -38,6 +38,7 @@ class SnapshotMetadata:
     packages_base: tuple[Package, ...] = ()
     local: tuple[str, ...] = ()  # labels of packages that no source offers
     local_files: tuple[bytes, ...] = ()  # their files, which are taken wherever they lie
+    local_packages: tuple[LocalPackage, ...] = ()  # what dpkg knows of them; none in old snapshots
     history: PackageHistory = field(default_factory=PackageHistory)
     sources: tuple[SourceFile, ...] = ()
     accounts: Accounts = Accounts()

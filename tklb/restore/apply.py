@@ -18,7 +18,7 @@ from tklb.base.measure import Stopwatch, format_count, format_size
 from tklb.databases.load import DatabaseLoader
 from tklb.errors import printable
 from tklb.host.accounts import write_accounts
-from tklb.host.apt import command as apt
+from tklb.host.apt.proxies import read_proxies
 from tklb.host.files.space import ensure_room
 from tklb.host.files.write_entry import FileWriter
 from tklb.host.registries.inventory import apply_decisions
@@ -28,7 +28,14 @@ from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Plan, Step, StepKind
 from tklb.model.report import Report, Skipped
 from tklb.restore.apply_files import FileSteps
-from tklb.restore.apply_packages import carry_out_installs, carry_out_removals, carry_out_sources, check_apt
+from tklb.restore.apply_packages import (
+    PackageInputs,
+    carry_out_installs,
+    carry_out_marks,
+    carry_out_removals,
+    carry_out_sources,
+    check_apt,
+)
 from tklb.restore.plan.databases import DATABASES
 from tklb.restore.plan.inputs import SnapshotContents
 from tklb.restore.plan.outcome import Outcome
@@ -137,6 +144,7 @@ class _Application:
         self.outcome = Outcome()
         self.remainder = RemainderList(executor.remainder)
         self._saved, self._writer, self._executor = saved, writer, executor
+        self._proxies = read_proxies(executor.root) if any(step.kind in COMING for step in plan.steps) else {}
         self._of_packages: tuple[str, ...] = ()  # warnings of the last installation
         self._failed: list[str] = []  # packages that it did not bring
 
@@ -146,7 +154,9 @@ class _Application:
             return ()
         watch = Stopwatch()
         self._executor.progress("installing packages", 0, 0)
-        result = carry_out_installs(steps, self._executor.root, again=is_last)
+        early = tuple(_select(self.plan.steps, (StepKind.SOURCE,)))
+        inputs = PackageInputs(self._saved.manifest, self._executor.stages, self._proxies, early)
+        result = carry_out_installs(steps, inputs, self._executor.root, again=is_last)
         self._of_packages = result.warnings
         missed = {item.item.removeprefix(b"package:") for item in result.skipped}
         failed = [step for step in steps if step.item in missed]
@@ -191,12 +201,13 @@ class _Application:
         progress(f"{kind} {' '.join(names)[:60]}", 0, 0)
         match kind:
             case StepKind.SOURCE:
-                return carry_out_sources(batch, list(_select(self.plan.steps, COMING)), root)
+                coming = list(_select(self.plan.steps, COMING))
+                return carry_out_sources(batch, coming, self._proxies, root)
             case StepKind.REMOVE:
                 return carry_out_removals(names, self._failed, self._saved.contents.history.relations, root)
             case StepKind.MARK:
                 packages = [step.package for step in batch if step.package]
-                return apt.mark([(package.name, package.auto, package.held) for package in packages], root)
+                return carry_out_marks(packages, self._failed, self._saved.contents, root)
             case StepKind.ACCOUNTS:
                 assert self.plan.merge is not None
                 write_accounts(root, self.plan.merge.accounts)

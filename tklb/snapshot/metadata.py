@@ -10,6 +10,7 @@ travels inside every snapshot, at var/lib/tklb/stage:
     packages           what is installed; packages.base: what the install state had
     packages.local     those of them that no source offers; local-files: the paths in the snapshot because of them
     packages.relations what packages provide and exclude; packages.needed, packages.newer: see package_history.py
+    local/             what dpkg knows of packages that no source offers: see package_records.py (may be absent)
     sources/           the extra apt sources and keyrings, as files below their own paths; sources.mtree lists them
     packaged.mtree     files of packages of which only the metadata differs: no content travels (may be absent)
     registries/        the owner's part of dpkg's and debconf's registries, in the forms of diff/registries/forms.py
@@ -41,6 +42,7 @@ from tklb.model.files import FileEntry
 from tklb.model.packages import SourceFile
 from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
 from tklb.snapshot.package_history import format_history, read_history
+from tklb.snapshot.package_records import format_records, read_records
 
 MANIFEST = "manifest.mtree"
 PACKAGED = "packaged.mtree"
@@ -53,6 +55,7 @@ _README = """\
 This folder belongs to tklb. The files around it are the files of the machine, decoded by duplicity.
 manifest.mtree lists them with their whole metadata (mtree(5)); `deleted` names what had been removed;
 `packages`, `sources/` and `accounts/` are what they say. All of it is plain text.
+`local/` has what dpkg knows of packages that no source offers, except their files, which are among the others.
 `registries/` has diversions, overrides of owner and mode, alternatives and answers, as Debian's own tools write them.
 `databases/` has the dumps of database servers: each database is a folder with a `load.sql` that the server's own
 client reads from inside that folder. SQLite databases that were in use are in `databases/sqlite/`; `sqlite` says where
@@ -73,6 +76,8 @@ def write(folder: Path, contents: SnapshotMetadata) -> None:
     _write(folder / "packages.local", _join_lines(name.encode() for name in contents.local))
     _write(folder / "local-files", path_lines(contents.local_files))
     for name, text in format_history(contents.history).items():
+        _write(folder / name, text)
+    for name, text in format_records(contents.local_packages):
         _write(folder / name, text)
     if contents.scope is not None:
         _write(folder / "scope", _join_lines(contents.scope))
@@ -105,6 +110,7 @@ def read(folder: Path) -> SnapshotMetadata:
             packages_base=parse_packages((folder / "packages.base").read_bytes()),
             local=tuple(line.decode() for line in _lines(folder / "packages.local")),
             local_files=read_paths(folder / "local-files"),
+            local_packages=read_records(folder),
             history=read_history(folder),
             sources=tuple(_sources(folder)),
             accounts=Accounts(**{field.name: _lines(folder / "accounts" / field.name) for field in fields(Accounts)}),

@@ -37,9 +37,12 @@ OPTIONS = (
 Watch = Callable[[], None]
 
 
-def update(root: bytes = b"/", watch: Watch | None = None) -> tuple[str, ...]:
-    """Download the package lists. A source that fails is a warning: the other and the older lists still help."""
-    result = run_apt(root, ["apt-get", "-q", *OPTIONS, "update"], accept=range(256), watch=watch)
+def update(root: bytes = b"/", watch: Watch | None = None, options: Sequence[str] = ()) -> tuple[str, ...]:
+    """Download the package lists. A source that fails is a warning: the other and the older lists still help.
+
+    `options` of apt come after all others.
+    """
+    result = run_apt(root, ["apt-get", "-q", *OPTIONS, *options, "update"], accept=range(256), watch=watch)
     said = (result.stdout + b"\n" + result.stderr).decode("utf-8", "backslashreplace").splitlines()
     found = [line for line in said if line.startswith(("E:", "W:", "Err:"))]
     return tuple(dict.fromkeys(found)) or ((f"apt-get update ended with {result.status}",) if result.status else ())

@@ -31,15 +31,17 @@ class Installation:
     warnings: tuple[str, ...] = ()
 
 
-def install(orders: Sequence[PackageOrder], root: bytes = b"/", *, again: bool = False) -> Installation:
-    """Carry out orders. No service starts.
+def install(
+    orders: Sequence[PackageOrder], root: bytes = b"/", *, again: bool = False, options: Sequence[str] = ()
+) -> Installation:
+    """Carry out orders, with more `options` of apt. No service starts.
 
     The result has each package that is not installed at the end, with the reason. Raises PackagesFailed if dpkg was
     interrupted before, unless it is tried `again` in the same run.
     """
     if not again:
         ensure_usable(root)
-    run = _Transaction(orders, root)
+    run = _Transaction(orders, root, options)
     with deny_service_starts(root):
         run.install()
     return run.finish()
@@ -48,14 +50,18 @@ def install(orders: Sequence[PackageOrder], root: bytes = b"/", *, again: bool =
 class _Transaction:
     """Orders while apt carries them out. `_reasons` are those of failures, by label."""
 
-    def __init__(self, orders: Sequence[PackageOrder], root: bytes) -> None:
+    def __init__(self, orders: Sequence[PackageOrder], root: bytes, options: Sequence[str]) -> None:
+        self._options = (*OPTIONS, *options)
         self._orders, self._root = {order.label: order for order in orders}, root
         self._before = _list_versions(root)
         offers = list_offers(root, self._orders)
         self._versions = {
             name: _choose(order, offers.get(name), is_here=name in self._before) for name, order in self._orders.items()
         }
-        self._known = {name for name, offer in offers.items() if offer.versions}
+        built = {name for name, order in self._orders.items() if order.archive}
+        self._known = built | {
+            name for name, offer in offers.items() if offer.versions and not self._orders[name].local
+        }
         self._reasons = dict.fromkeys(self._orders.keys() - self._known, _NOT_OFFERED)
         self._unfinished: dict[str, str] = {}
 
@@ -97,8 +103,8 @@ class _Transaction:
 
     def _try(self, names: Sequence[str]) -> str:
         """Give the reason of a failure, or "" if all went well."""
-        words = [f"{name}={self._versions[name]}" if self._versions[name] else name for name in names]
-        options = ["--no-install-recommends", *OPTIONS]
+        words = [self._name(name) for name in names]
+        options = ["--no-install-recommends", *self._options]
         if any(self._versions[name] and name in self._before for name in names):
             options += ["--allow-downgrades", "--allow-change-held-packages"]
         allowed = {other for name in names for other in self._orders[name].replaces}
@@ -107,6 +113,10 @@ class _Transaction:
             return f"others would go with it: {' '.join(others)}"
         keep = [] if gone else ["--no-remove"]
         return try_command(self._root, ["apt-get", "-qy", *keep, *options, "install", "--", *words], None)
+
+    def _name(self, name: str) -> str:
+        version = self._versions[name]
+        return self._orders[name].archive or (f"{name}={version}" if version else name)
 
     def _find_removals(self, words: Sequence[str]) -> set[str]:
         said = run_apt(self._root, ["apt-get", "-q", "-s", *words], accept=(0, 100)).stdout
@@ -118,7 +128,16 @@ class _Transaction:
         for name in find_absent(self._root, self._orders):
             gone = [other for other in self._orders[name].replaces if other in self._before]
             if lost := find_absent(self._root, gone):
-                argv = ["apt-get", "-qy", "--no-remove", "--no-install-recommends", *OPTIONS, "install", "--", *lost]
+                argv = [
+                    "apt-get",
+                    "-qy",
+                    "--no-remove",
+                    "--no-install-recommends",
+                    *self._options,
+                    "install",
+                    "--",
+                    *lost,
+                ]
                 failed = try_command(self._root, argv, None)
                 was = "could not be installed again" if failed else "was installed again"
                 self._reasons[name] = f"{self._reasons.get(name, 'apt-get left it out')}; {' '.join(lost)} {was}"
@@ -137,6 +156,7 @@ class _Transaction:
     def _skip(self, name: str) -> Skipped:
         is_lacking = self._orders[name].is_optional and name not in self._known
         reason = _OF_OTHER_RELEASE if is_lacking else self._reasons.get(name, "apt-get left it out")
+        reason += "; its files are restored as files" if self._orders[name].local else ""
         return Skipped(f"package:{name}".encode(), reason, COMPLETE if is_lacking else INCOMPLETE)
 
     def _skip_versions(self) -> Iterator[Skipped]:
@@ -170,6 +190,8 @@ class _Transaction:
 
 def _choose(order: PackageOrder, offer: PackageOffer | None, *, is_here: bool) -> str:
     """Give the version to ask for; "" leaves it to apt, or as it is here."""
+    if order.local:
+        return order.version
     if offer is None:
         return ""
     chosen = choose_version(order.version, offer.versions, offer.candidate, held=order.held) or ""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tklb.diff.path_names import is_plain_path
 from tklb.diff.rules import Rules
 from tklb.model.accounts import Accounts
 from tklb.model.databases import SavedServer, ServerFeatures
@@ -12,7 +13,7 @@ from tklb.model.plan import RemakeFacts, ServiceFacts
 from tklb.model.registries.decisions import Registries
 from tklb.model.report import Skipped
 from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
-from tklb.restore.plan.files.present import Present, is_plain
+from tklb.restore.plan.files.present import Present
 from tklb.restore.plan.filter import RestoreFilter
 
 Lookup = Callable[[bytes], FileEntry | None]
@@ -93,4 +94,4 @@ class PlanInputs:
         return self.choice.wants_part(part) and part in self.saved.contents.machine.parts
 
     def wants_path(self, path: bytes) -> bool:
-        return is_plain(path) and self.choice.allows("path", path)
+        return is_plain_path(path) and self.choice.allows("path", path)

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from tklb.diff.accounts.merge import diff_accounts, merge_accounts
+from tklb.diff.path_names import is_plain_path
 from tklb.diff.sqlite_names import is_sidecar
 from tklb.errors import RestoreRefused, printable
 from tklb.model.accounts import AccountMerge, Accounts
@@ -35,7 +36,7 @@ from tklb.restore.plan.databases import list_items, plan_databases
 from tklb.restore.plan.files.file_inputs import FileInputs
 from tklb.restore.plan.files.obstacles import KEPT_SUFFIX
 from tklb.restore.plan.files.planner import FilePlanner, FolderTimes
-from tklb.restore.plan.files.present import is_at_or_below, is_plain, make_link_groups
+from tklb.restore.plan.files.present import is_at_or_below, make_link_groups
 from tklb.restore.plan.files.unknown import Strangers
 from tklb.restore.plan.filter import RestoreFilter, select_accounts
 from tklb.restore.plan.inputs import CurrentMachine, PlanInputs, SnapshotContents
@@ -110,9 +111,9 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
         files, flags, folder_times = _plan_files(restore, watch, merge, (owners, strangers), installs)
     remakes = plan_remakes(files.steps, here.remake, installs=installs)
     registries = _plan_registries(restore, merge)
-    gone = strangers.plan_packages()
+    gone = strangers.plan_packages(packages)
     before = (registries.before_packages, packages, gone, accounts, registries.before_files)
-    after = (registries.after_files, remakes, flags, strangers.report())
+    after = (strangers.plan_sources(), registries.after_files, remakes, flags, strangers.report())
     parts = [_compare_machines(restore), *before, files, *after]
     servers, services = plan_services(restore, join_parts(parts).steps)
     databases = _plan_databases(restore) if restore.wants("databases") else PlanPart()
@@ -205,12 +206,12 @@ def _plan_files(
     saved, (owners, strangers) = restore.saved, watches
     inputs = _gather_inputs(restore, watch, merge, installs)
     planner = FilePlanner(inputs)
-    odd = [path for path in saved.contents.deleted if not is_plain(path)]
+    odd = [path for path in saved.contents.deleted if not is_plain_path(path)]
     for entry in saved.manifest():
         if restore.wants_path(entry.path):
             planner.want(entry)
             owners.see(entry)
-        elif not is_plain(entry.path):
+        elif not is_plain_path(entry.path):
             odd.append(entry.path)
     plan = planner.finish(strangers.read_files(inputs.keep_rules.is_own))
     changed = _describe_changed(restore)

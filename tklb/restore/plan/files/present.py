@@ -75,12 +75,6 @@ def make_link_groups(groups: Iterable[tuple[bytes, ...]]) -> dict[bytes, tuple[b
     return {path: group for group in groups for path in group}
 
 
-def is_plain(path: bytes) -> bool:
-    """Whether a path is absolute and has only plain names."""
-    names = path[1:].split(b"/")
-    return path == b"/" or (path.startswith(b"/") and b"\0" not in path and {b"", b".", b".."}.isdisjoint(names))
-
-
 def parent_of(path: bytes) -> bytes:
     return path.rpartition(b"/")[0] or b"/"
 

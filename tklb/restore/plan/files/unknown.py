@@ -17,6 +17,7 @@ from tklb.model.packages import Package
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped, Unknown, UnknownItems
 from tklb.restore.plan.inputs import PlanInputs
+from tklb.restore.plan.packages.sources import find_unknown_sources
 from tklb.restore.plan.part import PlanPart
 
 MOST_LISTED = 10_000
@@ -169,14 +170,33 @@ class Strangers:
                 self._tally.note_change(change)
         return tuple(removed)
 
-    def plan_packages(self) -> PlanPart:
-        """Plan the removal of unknown packages in an exact restore; otherwise count them."""
+    def plan_packages(self, planned: PlanPart) -> PlanPart:
+        """Plan the removal of unknown packages and sources in an exact restore; otherwise count them.
+
+        A package that goes for another one in the `planned` steps needs neither.
+        """
         native = native_architecture(self._restore.here.packages)
-        names = [label(package, native).encode() for package in self._search.list_packages()]
+        replaced = {name for step in planned.steps if step.order for name in step.order.replaces}
+        names = [label(package, native) for package in self._search.list_packages()]
+        unknown = [name.encode() for name in names if name not in replaced]
         if self._restore.choice.is_exact:
-            return PlanPart(tuple(Step(StepKind.REMOVE, name, "the snapshot does not know it") for name in names))
-        for name in names:
+            return PlanPart(tuple(Step(StepKind.REMOVE, name, "the snapshot does not know it") for name in unknown))
+        for name in unknown:
             self._tally.note(Unknown(name, "package"))
+        return PlanPart()
+
+    def plan_sources(self) -> PlanPart:
+        """Do the same for package sources: the comparison of files does not see them."""
+        restore = self._restore
+        if restore.here.own is None or not restore.wants("packages") or restore.choice.is_limited:
+            return PlanPart()
+        carried, here = restore.saved.contents.sources, restore.here
+        paths, stay = find_unknown_sources(carried, here.sources, here.machine.release)
+        if restore.choice.is_exact and stay:
+            detail = "the snapshot does not know this package source"
+            return PlanPart(tuple(Step(StepKind.DELETE, path, detail, was=here.files.entry(path)) for path in paths))
+        for path in paths:
+            self._tally.note(Unknown(path, "file"))
         return PlanPart()
 
     def report(self) -> PlanPart:

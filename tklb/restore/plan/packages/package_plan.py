@@ -21,9 +21,10 @@ from tklb.diff.packages import (
     label,
     native_architecture,
 )
-from tklb.model.packages import Package, PackageHistory, PackageOffer, PackageOrder, PackageRelations
+from tklb.model.packages import LocalPackage, Package, PackageHistory, PackageOffer, PackageOrder, PackageRelations
 from tklb.model.plan import Role, Step, StepKind
 from tklb.model.report import Skipped
+from tklb.model.snapshot_metadata import SnapshotMetadata
 from tklb.restore.plan.inputs import PackageState, PlanInputs
 from tklb.restore.plan.packages.sources import find_support, plan_sources
 from tklb.restore.plan.part import PlanPart
@@ -41,6 +42,7 @@ class SavedPackages:
     packages: tuple[Package, ...]
     base: tuple[Package, ...] = ()  # of its install state
     local: frozenset[str] = frozenset()  # labels that no source offers
+    records: tuple[LocalPackage, ...] = ()  # what dpkg knew of them there
     history: PackageHistory = field(default_factory=PackageHistory)
 
 
@@ -71,7 +73,7 @@ def plan_machine_packages(restore: PlanInputs) -> PlanPart:
     known = {*here.registries.architectures, *planned}
     has_lists = any(is_source(source.path) for source in sources.add)
     plan = plan_packages(
-        SavedPackages(contents.packages, contents.packages_base, frozenset(contents.local), contents.history),
+        _gather_saved(contents),
         here.packages,
         here.package_state,
         wanted=lambda name: choice.allows("package", name.encode()),
@@ -98,8 +100,14 @@ def plan_machine_packages(restore: PlanInputs) -> PlanPart:
     )
 
 
+def _gather_saved(contents: SnapshotMetadata) -> SavedPackages:
+    local = frozenset(contents.local)
+    return SavedPackages(contents.packages, contents.packages_base, local, contents.local_packages, contents.history)
+
+
 def _make_order_step(order: PackageOrder) -> Step:
-    version = f"version {order.version}, held there" if order.held else ""
+    version = f"version {order.version}, held there" if order.held and not order.local else ""
+    version = f"version {order.version}, built again: no package source offers it" if order.local else version
     if order.replaces:
         swap = f"replace {' '.join(order.replaces)} by {order.label}"
         return Step(StepKind.REPLACE, order.label.encode(), "; ".join(filter(None, (swap, version))), order=order)
@@ -151,10 +159,11 @@ class _Comparison:
         self._chosen = self._added | {self._label(package, native) for package in changed}
         self._removed = {self._label(package, native) for package in delta.removed if wanted(package.name)}
         self._missing = self._there.keys() - self._present.keys()
+        self._records = {one.label: one for one in saved.records if self._fits(one)}
         self._bound = {name: why for name in self._there if (why := is_bound_to_machine(self._there[name].name))}
 
     def plan(self) -> PackagePlan:
-        missing = self._missing - self._bound.keys() - self._saved.local
+        missing = self._missing - self._bound.keys() - (self._saved.local - self._records.keys())
         renamed = self._find_renamed(missing)
         order = {name: self._order(name) for name in sorted(missing - renamed.keys())}
         changed, differences = self._plan_versions()
@@ -173,6 +182,11 @@ class _Comparison:
         """Give the label on this machine: a foreign package there may be a native one here."""
         return package.name if package.architecture == self._native else label(package, native)
 
+    def _fits(self, record: LocalPackage) -> bool:
+        """Whether a package can be built again for this machine. A foreign one brings its architecture."""
+        is_there = record.label in self._saved.local and record.label in self._there
+        return is_there and (":" in record.label or record.architecture in ("all", self._native))
+
     # ------------------------------------------------------------ what comes
 
     def _find_renamed(self, missing: set[str]) -> dict[str, bool]:
@@ -180,13 +194,13 @@ class _Comparison:
         if not self._is_other:
             return {}
         provided = {name for one in self._here.relations.values() for name in one.provides}
-        found = {name: name.partition(":")[0] in provided for name in missing}
+        found = {name: name.partition(":")[0] in provided for name in missing - self._records.keys()}
         renamed = {
             name: is_provided
             for name, is_provided in found.items()
             if (is_provided and self._is_optional(name)) or (name not in self._added and _is_of_one_release(name))
         }
-        asked = sorted(name for name in missing - renamed.keys() if self._is_optional(name))
+        asked = sorted(name for name in found.keys() - renamed.keys() if self._is_optional(name))
         offers = {} if self._sources_come else self._here.find_offers(asked)
         absent = {name: False for name in asked if offers and not offers.get(name, PackageOffer()).versions}
         return renamed | absent
@@ -196,9 +210,9 @@ class _Comparison:
 
     def _order(self, name: str) -> PackageOrder:
         package = self._there[name]
-        return PackageOrder(
-            name, package.version, package.held, self._find_replaced(name), is_optional=self._is_optional(name)
-        )
+        local = self._records.get(name)
+        is_optional = self._is_optional(name) and local is None
+        return PackageOrder(name, package.version, package.held, self._find_replaced(name), is_optional, local)
 
     def _find_architectures(self, order: Iterable[str]) -> tuple[str, ...]:
         foreign = {name.partition(":")[2] for name in order} - {""}
@@ -215,7 +229,12 @@ class _Comparison:
             if name not in self._bound and self._has_to_change(package, self._present[name], is_newer=name in newer)
         )  # fmt: skip
         offers = self._here.find_offers(asked) if asked else {}
-        coming = [name for name in asked if self._can_come(both[name], offers.get(name), knows_offers=bool(offers))]
+        local = {name for name in asked if name in self._records}
+        coming = [
+            name
+            for name in asked
+            if name in local or self._can_come(both[name], offers.get(name), knows_offers=bool(offers))
+        ]
         return coming, [
             f"package {name} has version {self._present[name].version} here and {both[name].version} there"
             + (", where it is held" if both[name].held else "")
@@ -224,13 +243,13 @@ class _Comparison:
         ]
 
     def _has_to_change(self, there: Package, here: Package, *, is_newer: bool) -> bool:
-        if there.held:
+        if there.held or self._label(there, self._native) in self._records:  # its files are those of that version
             return there.version != here.version
         return is_newer and not self._is_other and compare_versions(there.version, here.version) > 0
 
     def _can_come(self, there: Package, offer: PackageOffer | None, *, knows_offers: bool) -> bool:
         """Whether a source here offers the version. If sources come or apt has no lists, only apt can tell later."""
-        if self._sources_come or not knows_offers:
+        if self._sources_come or not knows_offers or self._label(there, self._native) in self._records:
             return True
         if offer is None:
             return False
@@ -271,7 +290,8 @@ class _Comparison:
 
     def _plan_marks(self, order: Mapping[str, PackageOrder]) -> Iterator[tuple[str, bool, bool]]:
         """Give the marks that differ. On another release, only the owner's choices count for what both have."""
-        needed = set(self._saved.history.needed_by_local)
+        lacking = (self._saved.local & self._there.keys()) - self._records.keys()
+        needed = set(self._saved.history.needed_by_local if lacking else ())
         for name, package in sorted(self._there.items()):
             here = self._present.get(name)
             is_counted = name in order if here is None else not self._is_other or name in self._chosen or package.held
@@ -289,8 +309,10 @@ class _Comparison:
             yield f"{'packages stay' if names[1:] else 'package stays'} with that machine, {why}: {' '.join(names)}"
 
     def _skip_local(self) -> Iterator[Skipped]:
-        for name in sorted((self._missing & self._saved.local) - self._bound.keys()):
-            yield Skipped(f"package:{name}".encode(), "no package source offers it; its files are restored as files")
+        known = {one.label: one.architecture for one in self._saved.records}
+        for name in sorted((self._missing & self._saved.local) - self._bound.keys() - self._records.keys()):
+            why = f"it is for {known[name]} only" if name in known else "no package source offers it"
+            yield Skipped(f"package:{name}".encode(), f"{why}; its files are restored as files")
 
     def _skip_unfinished(self) -> Iterator[Skipped]:
         for name in self._here.unfinished:

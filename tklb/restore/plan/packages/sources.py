@@ -142,3 +142,29 @@ def find_support(files: Iterable[SourceFile]) -> frozenset[bytes]:
     return frozenset(
         path for path in paths if not path.startswith(b"/etc/apt/") or path.startswith(b"/etc/apt/apt.conf")
     )
+
+
+def find_unknown_sources(
+    carried: Iterable[SourceFile], present: Iterable[SourceFile], release: str
+) -> tuple[tuple[bytes, ...], bool]:
+    """Give the paths of source files here with an archive that the snapshot does not know, and whether others stay.
+
+    This machine's own sources stay: Debian's archive of its release, or a mirror of it.
+    """
+    there, here = tuple(carried), tuple(present)
+    lists = {**read_mirror_lists(here), **read_mirror_lists(there)}
+    known = _NO_OFFER.union(*(one.offers for file in there for one in _parse(file, lists)))
+    paths = {file.path for file in there}
+    unknown, stays = [], False
+    for file in (file for file in here if is_source(file.path)):
+        stanzas = _parse(file, lists)
+        is_known = all(one.is_mirror_for(release) or one.offers <= known for one in stanzas)
+        if file.path == SOURCES or file.path in paths or is_known:
+            stays = stays or bool(stanzas)
+        else:
+            unknown.append(file.path)
+    return tuple(sorted(unknown)), stays
+
+
+def _parse(file: SourceFile, lists: Mapping[bytes, str]) -> tuple[Stanza, ...]:
+    return parse_stanzas(file, lists) if is_source(file.path) else ()
