@@ -57,6 +57,7 @@ class TargetAccess:
     ask: Callable[[], Secret] = refuse_to_ask
     by_passphrase: bool = False
     limit_rate: str = ""
+    expected_key: str = ""  # the fingerprint that the key must have
 
     @property
     def is_own(self) -> bool:

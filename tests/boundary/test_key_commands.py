@@ -475,6 +475,35 @@ def test_new_key_wants_a_passphrase_where_the_old_one_had_one(machine: Machine) 
     assert machine.wrapped() == there
 
 
+def test_passphrase_of_an_older_key_is_refused_for_a_newer_one(machine: Machine) -> None:
+    """Whoever kept the old key file and can write to the target puts it back, and the same passphrase opens it."""
+    one, two, three = (machine.passphrase_file(name, name.encode()) for name in ("one", "two", "three"))
+    machine.done("key", "passphrase", "--passphrase-file", one)
+    machine.done("key", "passphrase", "--passphrase-file", two)
+    for known in (one, two):
+        refused = machine.done("key", "rotate", "--passphrase-file", known, status=2)
+        assert "opens the older key" in refused.stderr
+    before = fingerprint(machine.secret())
+    machine.done("key", "rotate", "--passphrase-file", three)
+    for known in (one, two):
+        refused = machine.done("key", "passphrase", "--passphrase-file", known, status=2)
+        assert before in refused.stderr
+    machine.done("key", "passphrase", "--passphrase-file", three)
+    assert {path.stat().st_mode & 0o777 for path in (machine.state / "older-key-files").iterdir()} == {0o600}
+
+
+def test_fingerprint_that_is_not_the_expected_one_is_refused(machine: Machine) -> None:
+    name = fingerprint(machine.secret())
+    for typed in (name, name.upper(), name.replace("-", ""), name.replace("-", " ")):
+        told = machine.run("verify", "--quick", "--expect-key", typed)
+        assert "was expected" not in told.stderr, told
+    other = "0000-0000-0000-0001"
+    for words in (("verify", "--quick"), ("restore", "--dry-run")):
+        refused = machine.done(*words, "--expect-key", other, status=41)
+        assert f"it is {name}, and {other} was expected" in refused.stderr
+    assert "is no fingerprint" in machine.done("verify", "--expect-key", "12", status=2).stderr
+
+
 def test_new_key_is_made_though_the_target_is_away(machine: Machine) -> None:
     machine.target.rename(machine.folder / "away")
     value = machine.done("key", "rotate", "--json").value

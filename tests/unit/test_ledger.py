@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.contract.memory_target import MemoryTarget
 from tests.lab.soak import examples
+from tklb.crypto.gpg import encrypt
 from tklb.crypto.secret import make_secret
 from tklb.errors import KeyUnusable, TargetDamaged
 from tklb.ledger.entry import (
@@ -27,6 +28,7 @@ from tklb.ledger.entry import (
 from tklb.ledger.read import Ledger, read_ledger
 from tklb.ledger.seal import seal
 from tklb.model.report import Skipped
+from tklb.model.secret import Secret
 from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume
 from tklb.storage.backend import LEDGER, ListedObject
 
@@ -450,6 +452,19 @@ def test_old_key_shows_its_own_snapshots_and_that_others_followed(
     assert sequences(ledger) == [1, 2]
     assert all("another key" in problem for problem in ledger.problems)
     assert ledger.later == 2
+
+
+@pytest.mark.parametrize("secret", [SECRET, OTHER], ids=["old key at hand", "new key at hand"])
+def test_key_that_was_changed_seals_no_more(target: MemoryTarget, folder: Path, tmp_path: Path, secret: Secret) -> None:
+    """Whoever kept the old key and can write to the target adds a snapshot that follows the newest one."""
+    change_key(target, folder)
+    newest = read_ledger(target, OTHER, tmp_path / "elsewhere")
+    forged = record(5, previous=newest.head)
+    target.objects[entry_name(forged)] = format_entry(forged, KEY, lambda hidden: encrypt(hidden, SECRET, tmp_path))
+    ledger = read_ledger(target, secret, tmp_path / "fresh")
+    assert 5 not in sequences(ledger)
+    assert any("a key that had been changed before" in problem for problem in ledger.problems)
+    assert ledger.later == (2 if secret is SECRET else 0)
 
 
 def test_secret_in_a_record_is_never_plain(target: MemoryTarget, folder: Path) -> None:

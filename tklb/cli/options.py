@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
+from tklb.cli.fingerprint_input import parse_fingerprint
 from tklb.cli.terminal_log import show_log
 from tklb.config.paths import Paths, paths_from
 from tklb.errors import COMPLETE, INCOMPLETE, NotRoot
@@ -55,6 +56,13 @@ key_option = click.option(
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="A key file of the backed-up machine; - is standard input.",
+)
+expect_key_option = click.option(
+    "--expect-key",
+    metavar="FINGERPRINT",
+    default="",
+    callback=lambda _ctx, _param, text: parse_fingerprint(text) if text else "",
+    help="Refuse any other key: give the fingerprint on the recovery sheet or from `tklb key show`.",
 )
 root_option = click.option(
     "--root",

@@ -3,11 +3,15 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tklb.errors import KeyUnusable
 from tklb.model.secret import Secret
+
+if TYPE_CHECKING:
+    from tklb.session import TargetAccess
 
 passphrase_file_option = click.option(
     "--passphrase-file",
@@ -29,6 +33,15 @@ def passphrase_source(file: Path | None) -> Callable[[], Secret]:
         return _ask_at_terminal() if file is None else read_passphrase_file(file)
 
     return ask
+
+
+def access_to(
+    target: str | None, key: Path | None, file: Path | None, limit_rate: str, expected: str
+) -> "TargetAccess":
+    """Give the access that the options of a command describe."""
+    from tklb.session import TargetAccess
+
+    return TargetAccess(target, key, passphrase_source(file), file is not None, limit_rate, expected)
 
 
 def _ask_at_terminal() -> Secret:

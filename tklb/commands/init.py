@@ -68,7 +68,7 @@ def initialise(paths: Paths, request: InitRequest, clock: Clock) -> InitResult:
         if passphrase or has_passphrase(paths, secret):
             _refuse_foreign(paths, backend, secret)
         if passphrase:
-            write_protected_key(paths.key_file, secret, passphrase)
+            write_protected_key(paths, secret, passphrase)
         adopt_profile(paths, profile.folder)
         write_config(paths.toml, config)
         if has_passphrase(paths, secret):

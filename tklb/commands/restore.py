@@ -25,6 +25,7 @@ from tklb.restore.extract import extract_files, need_empty_folder
 from tklb.restore.plan.filter import RestoreFilter, parse_rename
 from tklb.restore.plan.plan import make_plan
 from tklb.restore.prepare import list_own_places, open_snapshot, read_contents, read_dumps, read_machine
+from tklb.restore.source import UsedKey
 from tklb.restore.take_over import continues_chain, keep_local_files, take_over
 from tklb.session import TargetSession
 from tklb.verify.own_state import collect_own_state
@@ -64,6 +65,7 @@ class PlannedRestore:
     """
 
     entry: LedgerEntry
+    key: UsedKey
     plan: Plan
     takes_over: bool
     apply: Callable[[], Report]
@@ -104,7 +106,7 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
         plan = plan_now(is_first=True)
         is_whole = request.role is Role.REPLACEMENT and chosen.is_whole
         takes_over = is_whole and not continues_chain(paths, decoded.source)
-        yield PlannedRestore(decoded.source.entry, plan, takes_over, apply)
+        yield PlannedRestore(decoded.source.entry, decoded.source.key, plan, takes_over, apply)
 
 
 def extract(session: TargetSession, request: RestoreRequest, into: Path) -> Report:

@@ -79,6 +79,11 @@ class Paths:
         return self.state / "older-secrets"
 
     @property
+    def older_key_files(self) -> Path:
+        """Earlier key files: a new passphrase must open none of another key."""
+        return self.state / "older-key-files"
+
+    @property
     def key_copies(self) -> Path:
         """The list of the copies of the key: place and time of each."""
         return self.state / "key-copies.json"

@@ -3,8 +3,11 @@
 Takes a Secret; touches the files it is given. gpg's library is loaded only where a copy needs it.
 """
 
+import contextlib
+import hashlib
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,8 +15,9 @@ from pathlib import Path
 from tklb.base.fs import private_folder, write_atomic
 from tklb.config.paths import Paths
 from tklb.crypto.key_copies import KeyCopy, is_elsewhere, note_copy
-from tklb.crypto.key_file import KeyKind, format_key, write_new
+from tklb.crypto.key_file import KeyKind, format_key, read_fingerprint, write_new
 from tklb.crypto.secret import fingerprint
+from tklb.errors import KeyUnusable, UsageWrong, WrongPassphrase
 from tklb.model.secret import Secret
 
 log = logging.getLogger(__name__)
@@ -45,13 +49,36 @@ def format_protected_key(secret: Secret, protection: Protection, homedir: Path) 
     return encrypt_key(secret, protection.passphrase) if protection.passphrase else format_key(secret)
 
 
-def write_protected_key(path: Path, secret: Secret, passphrase: Secret) -> None:
-    """Keep the key file with a passphrase on this machine; the next backup uploads it."""
+def write_protected_key(paths: Paths, secret: Secret, passphrase: Secret) -> None:
+    """Keep the key file with a passphrase on this machine; the next backup uploads it. The one before is kept too."""
     from tklb.crypto.key_encryption import encrypt_key
 
-    private_folder(path.parent)
-    write_atomic(path, encrypt_key(secret, passphrase).encode("utf-8"))
-    log.info("encrypted key %s with the passphrase, into %s", fingerprint(secret), path)
+    text = encrypt_key(secret, passphrase).encode("utf-8")
+    private_folder(paths.state)
+    if paths.key_file.exists():
+        before = paths.key_file.read_bytes()
+        write_atomic(private_folder(paths.older_key_files) / hashlib.sha256(before).hexdigest()[:16], before)
+    write_atomic(paths.key_file, text)
+    log.info("encrypted key %s with the passphrase, into %s", fingerprint(secret), paths.key_file)
+
+
+def refuse_known_passphrase(paths: Paths, passphrase: Secret, others: Iterable[Secret]) -> None:
+    """Raise UsageWrong if the passphrase opens a key file of one of `others`, the keys before the one to protect.
+
+    Whoever kept such a file and can write to the target could put it back, and the passphrase would open it.
+    """
+    from tklb.crypto.key_encryption import decrypt_key
+
+    names = set(map(fingerprint, others))
+    kept = sorted(paths.older_key_files.iterdir()) if paths.older_key_files.is_dir() else []
+    for text in (file.read_text("utf-8", "replace") for file in (*kept, paths.key_file) if file.exists()):
+        if read_fingerprint(text) in names:
+            with contextlib.suppress(WrongPassphrase, KeyUnusable):
+                decrypt_key(text, passphrase)
+                raise UsageWrong(
+                    reason=f"this passphrase opens the older key {read_fingerprint(text)}, and somebody may have kept"
+                    " its key file: give another passphrase"
+                )
 
 
 def write_copy(

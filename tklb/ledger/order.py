@@ -1,7 +1,8 @@
 """Which entries of a ledger are authentic, and whether each follows the one before. Pure.
 
 Every entry names the digest of the entry before it. So an authentic entry vouches for all before it, even for those of
-a key that is not at hand. Gaps, doubles and strangers are problems; the entries that are whole stay usable.
+a key that is not at hand. A key that was changed never seals again: whoever kept it could add entries. Gaps, doubles
+and strangers are problems; the entries that are whole stay usable.
 """
 
 import contextlib
@@ -82,12 +83,16 @@ def order_entries(found: OpenedLedger) -> EntryOrder:
     entries: list[tuple[str, OpenedEntry]] = []
     closed: list[OpenedEntry] = []
     problems: list[str] = []
+    keys = _KeyOrder()
     for name, entry in found.opened.items():
         last = entries[-1][1] if entries else None
         if entry.sequence < (last.sequence + 1 if last else 1):
             problems.append(f"{name}: there is another entry {entry.sequence}")
             continue
         before = _find_closed_before(entry, found)
+        if not keys.follow((*before, entry)):
+            problems.append(f"{name}: it was sealed with a key that had been changed before")
+            continue
         problems += _compare_with_last(name, entry, before[0] if before else entry, last)
         closed += before
         entries.append((name, entry))
@@ -95,6 +100,24 @@ def order_entries(found: OpenedLedger) -> EntryOrder:
     strange = (name for name, digest in found.foreign.items() if digest not in known)
     problems += (f"{name}: it was sealed with another key" for name in strange)
     return EntryOrder(tuple(entries), tuple(closed), tuple(problems))
+
+
+class _KeyOrder:
+    """The keys of a ledger in the order of its entries: the present one, and those that it replaced."""
+
+    def __init__(self) -> None:
+        self._present, self._changed = "", frozenset[str]()
+
+    def follow(self, entries: Iterable[OpenedEntry]) -> bool:
+        """Take up the keys of the next entries, unless one of them was changed before; whether none was."""
+        present, changed = self._present, self._changed
+        for key in (str(entry.plain["key"]) for entry in entries):
+            if key in changed:
+                return False
+            if key != present:
+                present, changed = key, changed | {present}
+        self._present, self._changed = present, changed
+        return True
 
 
 def _compare_with_last(name: str, entry: OpenedEntry, reached: OpenedEntry, last: OpenedEntry | None) -> Iterator[str]:

@@ -4,9 +4,10 @@ import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from tklb.crypto.secret import fingerprint
+from tklb.crypto.secret import fingerprint, read_older
 from tklb.errors import KeyUnusable, SnapshotUnknown
 from tklb.ledger.read import Ledger
+from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry, snapshot_time
 from tklb.restore.source import SnapshotSource, open_ledger
 from tklb.session import TargetSession
@@ -20,7 +21,7 @@ def select_snapshot(session: TargetSession, wanted: str) -> SnapshotSource:
     target, ledger, opened = open_ledger(session)
     current = opened.secret
     if wanted == LATEST:
-        _refuse_older_key(ledger)
+        _refuse_older_key(session, ledger, current)
         ledger.check()  # the damage may hide a newer one
     entry = choose(ledger.entries, wanted, target.address)
     age = timedelta(seconds=int((session.clock() - entry.time).total_seconds()))
@@ -33,10 +34,17 @@ def select_snapshot(session: TargetSession, wanted: str) -> SnapshotSource:
         older=tuple(secret for secret in ledger.secrets.values() if fingerprint(secret) != fingerprint(current)),
         wrapped=opened.wrapped,
         problems=ledger.problems,
+        changes=len({entry.key for entry in ledger.entries}) - 1,
     )
 
 
-def _refuse_older_key(ledger: Ledger) -> None:
+def _refuse_older_key(session: TargetSession, ledger: Ledger, secret: Secret) -> None:
+    known = map(fingerprint, read_older(session.paths.older_secrets))
+    if fingerprint(secret) in known:
+        raise KeyUnusable(
+            reason=f"this machine replaced {fingerprint(secret)} by a newer key: whoever kept the older one may have"
+            " written the latest snapshots; those before the change can be named one by one"
+        )
     if ledger.later and ledger.entries:
         raise KeyUnusable(
             reason=f"{ledger.later} snapshots after {ledger.entries[-1].snapshot} were sealed with another key: give"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tklb.crypto.armor import LONGEST_KEY_FILE
 from tklb.crypto.key_file import open_key, read_key_text
-from tklb.crypto.secret import read_older, read_secret
+from tklb.crypto.secret import fingerprint, read_older, read_secret
 from tklb.errors import KeyUnusable
 from tklb.ledger.read import Ledger, read_ledger
 from tklb.model.secret import Secret
@@ -26,6 +26,14 @@ class OpenedKey:
 
 
 @dataclass(frozen=True, slots=True)
+class UsedKey:
+    """The key that opened a target, and how often the key of these snapshots was changed before it came."""
+
+    fingerprint: str
+    changes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotSource:
     """A snapshot, where it is, and the keys.
 
@@ -40,6 +48,11 @@ class SnapshotSource:
     older: tuple[Secret, ...] = ()
     wrapped: str = ""
     problems: tuple[str, ...] = ()  # of the rest of the ledger
+    changes: int = 0  # of the key, before `current`
+
+    @property
+    def key(self) -> UsedKey:
+        return UsedKey(fingerprint(self.current), self.changes)
 
 
 def open_ledger(session: TargetSession) -> tuple[Backend, Ledger, OpenedKey]:
@@ -62,6 +75,9 @@ def open_ledger(session: TargetSession) -> tuple[Backend, Ledger, OpenedKey]:
 
 
 def _read_with(session: TargetSession, backend: Backend, key: OpenedKey) -> tuple[Backend, Ledger, OpenedKey]:
+    name, expected = fingerprint(key.secret), session.access.expected_key
+    if expected and name != expected:
+        raise KeyUnusable(reason=f"it is {name}, and {expected} was expected: an older key may have been put back")
     older = read_older(session.paths.older_secrets)
     return backend, read_ledger(backend, key.secret, session.paths.ledger, older, thorough=True), key
 

@@ -10,12 +10,19 @@ from tklb.errors import printable
 from tklb.model.plan import Plan
 from tklb.model.report import Report
 from tklb.model.snapshot import LedgerEntry
+from tklb.restore.source import UsedKey
 
 
 def source_line(entry: LedgerEntry, now: datetime) -> str:
     """Name the snapshot, its number and its age: they show whether the target was set back to an older state."""
     host = printable(entry.hostname.encode())
     return f"snapshot {entry.snapshot} of {host}: number {entry.sequence}, {format_age(now - entry.time)} old"
+
+
+def key_line(key: UsedKey) -> str:
+    """Name the key and its place among the keys of the target: they show whether an older one was put back."""
+    place = f"after {format_count(key.changes, 'change')} of the key" if key.changes else "never changed"
+    return f"key {key.fingerprint}, {place}: the recovery sheet and `tklb key show` name the right one"
 
 
 def plan_json(plan: Plan) -> Json:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from tklb.cli.options import (
     AbsolutePath,
     Output,
     example,
+    expect_key_option,
     key_option,
     limit_rate_option,
     need_root,
@@ -22,7 +24,7 @@ from tklb.cli.options import (
     target_option,
 )
 from tklb.cli.output.progress import progress_line
-from tklb.cli.passphrase_input import passphrase_file_option, passphrase_source
+from tklb.cli.passphrase_input import access_to, passphrase_file_option
 from tklb.cli.run_log import run_log
 from tklb.errors import RestoreRefused
 from tklb.model.databases import ENGINES
@@ -51,6 +53,7 @@ _SHOWN = 200  # steps of a plan that a terminal shows before the question
 @target_option
 @key_option
 @passphrase_file_option
+@expect_key_option
 @skip_option
 @click.option("--limit", metavar="ITEM", multiple=True, help=_LIMIT_HELP)
 @click.option(
@@ -85,6 +88,7 @@ def restore(
     target: str | None,
     key: Path | None,
     passphrase_file: Path | None,
+    expect_key: str,
     role: str,
     into: Path | None,
     dry_run: bool,
@@ -103,37 +107,30 @@ def restore(
     """
     need_root()
     from tklb.commands.restore import RestoreRequest
-    from tklb.session import TargetAccess, open_target_session
+    from tklb.session import open_target_session
 
     paths = read_paths()
-    request = RestoreRequest(
-        snapshot=snapshot,
-        role=Role(role),
-        skip=frozenset(skip),
-        limits=limit,
-        renames=renames,
-        remove_packages=remove_packages,
-        is_exact=exact,
-    )
-    access = TargetAccess(target, key, passphrase_source(passphrase_file), passphrase_file is not None, limit_rate)
+    request = RestoreRequest(snapshot, Role(role), frozenset(skip), limit, renames, remove_packages, exact)
+    access = access_to(target, key, passphrase_file, limit_rate, expect_key)
     with run_log(paths, "restore", now(), wanted=not dry_run), progress_line(output.progress) as progress:
         session = open_target_session(paths, access, now, progress)
         return _extract(output, session, request, into) if into else _apply(output, session, request, dry_run, yes)
 
 
 def _apply(output: Output, session: "TargetSession", request: "RestoreRequest", dry_run: bool, yes: bool) -> int:
-    from tklb.cli.output.restore import plan_json, plan_lines, report_json, report_lines, source_line
+    from tklb.cli.output.restore import key_line, plan_json, plan_lines, report_json, report_lines, source_line
     from tklb.commands.restore import plan_restore
 
     with plan_restore(session, request) as run:
         plan = run.plan
         output.say(source_line(run.entry, now()))
+        output.say(key_line(run.key))
         if dry_run or not (plan.steps or run.takes_over):
-            output.value(plan_json(plan), plan_lines(plan))
+            output.value({**plan_json(plan), "key": asdict(run.key)}, plan_lines(plan))
             return report_skipped(output, plan.skipped)
         _confirm(plan_lines(plan, _SHOWN), output, yes)
         report = run.apply()
-        output.value(report_json(plan, report), report_lines(plan, report))
+        output.value({**report_json(plan, report), "key": asdict(run.key)}, report_lines(plan, report))
         return report_skipped(output, report.skipped)
 
 

@@ -10,6 +10,7 @@ import click
 from tklb.cli.options import (
     Output,
     example,
+    expect_key_option,
     key_option,
     limit_rate_option,
     need_root,
@@ -20,7 +21,7 @@ from tklb.cli.options import (
     target_option,
 )
 from tklb.cli.output.progress import progress_line
-from tklb.cli.passphrase_input import passphrase_file_option, passphrase_source
+from tklb.cli.passphrase_input import access_to, passphrase_file_option
 from tklb.cli.run_log import run_log
 from tklb.errors import UsageWrong
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 @target_option
 @key_option
 @passphrase_file_option
+@expect_key_option
 @click.option(
     "--mend", "repair", is_flag=True, help="Repair the target: put back objects of which another copy is whole."
 )
@@ -65,6 +67,7 @@ def verify(
     target: str | None,
     key: Path | None,
     passphrase_file: Path | None,
+    expect_key: str,
     repair: bool,
     spare: str | None,
     dry_run: bool,
@@ -78,7 +81,7 @@ def verify(
     """
     need_root()
     from tklb.commands.verify import verify as verify_target
-    from tklb.session import TargetAccess, open_target_session
+    from tklb.session import open_target_session
     from tklb.verify.result import Depth, VerifyRequest
 
     paths, depth = read_paths(), Depth(_depth(depths))
@@ -90,7 +93,7 @@ def verify(
         spare=spare,
         dry_run=dry_run,
     )
-    access = TargetAccess(target, key, passphrase_source(passphrase_file), passphrase_file is not None, limit_rate)
+    access = access_to(target, key, passphrase_file, limit_rate, expect_key)
     with run_log(paths, "verify", now(), wanted=not dry_run):
         with progress_line(output.progress) as progress:
             result = verify_target(open_target_session(paths, access, now, progress), request)

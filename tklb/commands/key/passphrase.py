@@ -8,7 +8,7 @@ from tklb.backup.target_key import upload_key_file
 from tklb.base.fs import run_lock, sync_folder
 from tklb.config.paths import Paths
 from tklb.crypto.key_copies import forget_copy
-from tklb.crypto.protection import write_protected_key
+from tklb.crypto.protection import refuse_known_passphrase, write_protected_key
 from tklb.crypto.secret import fingerprint
 from tklb.errors import TargetDamaged, TklbError
 from tklb.model.callbacks import Clock
@@ -33,12 +33,14 @@ class PassphraseChange:
 def set_passphrase(paths: Paths, clock: Clock, passphrase: Secret) -> PassphraseChange:
     """Encrypt the key with a passphrase: here first, then at the target.
 
-    Raises what is wrong with this machine; a failure of the target is in the result.
+    Raises what is wrong with this machine, and UsageWrong for the passphrase of an older key. A failure of the target
+    is in the result.
     """
     with run_lock(paths.lock):
         session = open_session(paths, clock)
         name, address = fingerprint(session.secret), session.config.target
-        write_protected_key(paths.key_file, session.secret, passphrase)
+        refuse_known_passphrase(paths, passphrase, session.older)
+        write_protected_key(paths, session.secret, passphrase)
         try:
             is_there = upload_key_file(session)
         except TklbError as exc:

@@ -8,7 +8,7 @@ from tklb.backup.chain import open_chain
 from tklb.base.fs import run_lock
 from tklb.base.measure import format_count
 from tklb.config.paths import Paths
-from tklb.crypto.protection import write_protected_key
+from tklb.crypto.protection import refuse_known_passphrase, write_protected_key
 from tklb.crypto.secret import fingerprint, make_secret, write_older, write_secret
 from tklb.errors import TklbError, UsageWrong
 from tklb.model.callbacks import Clock
@@ -32,17 +32,19 @@ class Rotation:
 def rotate(paths: Paths, clock: Clock, random: Callable[[int], bytes], passphrase: Secret | None) -> Rotation:
     """Make a new key, and keep the old one for the snapshots before.
 
-    Raises UsageWrong where the key has a passphrase and the new one would have none.
+    Raises UsageWrong where the key has a passphrase and the new one would have none, or that of an older key.
     """
     with run_lock(paths.lock):
         session = open_session(paths, clock)
         if passphrase is None and paths.key_file.exists():
             raise UsageWrong(reason="this key has a passphrase: give one for the new key too")
+        if passphrase is not None:
+            refuse_known_passphrase(paths, passphrase, (session.secret, *session.older))
         snapshots, failure = _list_sealed(session)
         made = make_secret(random)
         write_older(paths.older_secrets, session.secret)
         if passphrase is not None:
-            write_protected_key(paths.key_file, made, passphrase)
+            write_protected_key(paths, made, passphrase)
         write_secret(paths.secret, made)
         old, new = fingerprint(session.secret), fingerprint(made)
         log.info("made key %s; key %s is kept for %s", new, old, format_count(len(snapshots), "snapshot"))
