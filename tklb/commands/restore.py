@@ -19,13 +19,12 @@ from tklb.diff.rules import parse_override
 from tklb.host.files.live_files import LiveFiles
 from tklb.model.plan import Plan, Role
 from tklb.model.report import Report
-from tklb.model.snapshot import LedgerEntry
 from tklb.restore.apply import Executor, apply_plan
 from tklb.restore.extract import extract_files, need_empty_folder
 from tklb.restore.plan.filter import RestoreFilter, parse_rename
 from tklb.restore.plan.plan import make_plan
 from tklb.restore.prepare import list_own_places, open_snapshot, read_contents, read_dumps, read_machine
-from tklb.restore.source import UsedKey
+from tklb.restore.source import SnapshotSource
 from tklb.restore.take_over import continues_chain, keep_local_files, take_over
 from tklb.session import TargetSession
 from tklb.verify.own_state import collect_own_state
@@ -60,12 +59,11 @@ class RestoreRequest:
 class PlannedRestore:
     """A restore that is planned and not yet done; `apply` carries the plan out.
 
-    `entry` is the snapshot: its sequence and age show whether the target was set back. `takes_over`: apply makes this
-    machine the one that continues the chain, even where the plan is empty.
+    The sequence and age of the snapshot, and the key, show whether the target was set back. `takes_over`: apply makes
+    this machine the one that continues the chain, even where the plan is empty.
     """
 
-    entry: LedgerEntry
-    key: UsedKey
+    source: SnapshotSource
     plan: Plan
     takes_over: bool
     apply: Callable[[], Report]
@@ -106,7 +104,7 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
         plan = plan_now(is_first=True)
         is_whole = request.role is Role.REPLACEMENT and chosen.is_whole
         takes_over = is_whole and not continues_chain(paths, decoded.source)
-        yield PlannedRestore(decoded.source.entry, decoded.source.key, plan, takes_over, apply)
+        yield PlannedRestore(decoded.source, plan, takes_over, apply)
 
 
 def extract(session: TargetSession, request: RestoreRequest, into: Path) -> Report:

@@ -123,14 +123,14 @@ def _apply(output: Output, session: "TargetSession", request: "RestoreRequest", 
 
     with plan_restore(session, request) as run:
         plan = run.plan
-        output.say(source_line(run.entry, now()))
-        output.say(key_line(run.key))
+        output.say(source_line(run.source.entry, now()))
+        output.say(key_line(run.source.key))
         if dry_run or not (plan.steps or run.takes_over):
-            output.value({**plan_json(plan), "key": asdict(run.key)}, plan_lines(plan))
+            output.value({**plan_json(plan), "key": asdict(run.source.key)}, plan_lines(plan))
             return report_skipped(output, plan.skipped)
         _confirm(plan_lines(plan, _SHOWN), output, yes)
         report = run.apply()
-        output.value({**report_json(plan, report), "key": asdict(run.key)}, report_lines(plan, report))
+        output.value({**report_json(plan, report), "key": asdict(run.source.key)}, report_lines(plan, report))
         return report_skipped(output, report.skipped)
 
 
