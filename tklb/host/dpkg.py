@@ -5,6 +5,7 @@ Takes the root of a file system (this machine's or another one); gives packages 
 deb-control(5), dpkg-divert(1), dpkg-statoverride(1), dpkg's lib/dpkg/dump.c for Conffiles.
 """
 
+import functools
 import os
 import re
 import stat
@@ -41,8 +42,17 @@ def list_installed(root: bytes = b"/") -> tuple[Package, ...]:
 
 def read_status(root: bytes = b"/") -> Iterator[DpkgRecord]:
     """Give each installed package of the status file, in the order of the file."""
-    automatic = _read_automatic(root)
-    for stanza in _read_status_file(root).split(b"\n\n"):
+    yield from _parse_status(_read_status_file(root), _read(root, b"var/lib/apt/extended_states"))
+
+
+@functools.lru_cache(maxsize=2)
+def _parse_status(status: bytes, extended: bytes) -> tuple[DpkgRecord, ...]:
+    """Parse the contents of both files. A run asks up to five times, and mostly they are the same."""
+    return tuple(_parse_records(status, _parse_automatic(extended)))
+
+
+def _parse_records(status: bytes, automatic: dict[str, set[str]]) -> Iterator[DpkgRecord]:
+    for stanza in status.split(b"\n\n"):
         want, _, state = _field(stanza, b"Status").partition(b" ")
         if not state or state.split()[-1] in _GONE:
             continue
@@ -74,13 +84,13 @@ def _read_status_file(root: bytes) -> bytes:
     return _read(root, b"var/lib/dpkg/status")
 
 
-def _read_automatic(root: bytes) -> dict[str, set[str]]:
+def _parse_automatic(extended: bytes) -> dict[str, set[str]]:
     """Give the names of automatically installed packages by architecture, and under "all" those of every one.
 
     apt lists a package of architecture `all` under the native architecture.
     """
     marked: dict[str, set[str]] = {"all": set()}
-    for stanza in _read(root, b"var/lib/apt/extended_states").split(b"\n\n"):
+    for stanza in extended.split(b"\n\n"):
         if _field(stanza, b"Auto-Installed") == b"1":
             name = _field(stanza, b"Package").decode("utf-8", "replace")
             marked.setdefault(_field(stanza, b"Architecture").decode("utf-8", "replace"), set()).add(name)
