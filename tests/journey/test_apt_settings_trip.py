@@ -16,6 +16,7 @@ import pytest
 
 from tests.boundary import repository
 from tests.lab.appliance import Appliance, clone
+from tests.lab.soak import some
 
 pytestmark = pytest.mark.lab
 
@@ -107,7 +108,7 @@ def live(a: Appliance) -> None:
     (a.root / "etc/apt/apt.conf.d/02finder").write_text(finder)
 
 
-@pytest.fixture(scope="module", params=["core", "trixie-core"])
+@pytest.fixture(scope="module", params=some(["core", "trixie-core"], 2))
 def trip(request: pytest.FixtureRequest, share: Path) -> Iterator[Trip]:
     kind, binds = request.param, {share: SHARE}
     place = "http://archive.invalid/" if kind == "core" else "http://127.0.0.1:8080/"

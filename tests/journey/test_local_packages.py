@@ -12,6 +12,7 @@ import pytest
 
 from tests.boundary import repository
 from tests.lab.appliance import Appliance, clone
+from tests.lab.soak import some
 
 pytestmark = pytest.mark.lab
 
@@ -111,7 +112,7 @@ def audit(machine: Appliance) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module", params=["core", "trixie-core"])
+@pytest.fixture(scope="module", params=some(["core", "trixie-core"], 2, first=1))
 def trip(request: pytest.FixtureRequest, share: Path) -> Iterator[Trip]:
     binds, place = {share: SHARE}, f"{SHARE}/target-{request.param}"
     with clone(request.param, tklb=True, binds=binds) as a:
