@@ -32,6 +32,7 @@ PWNED = "tmp/pwned"  # below the box's root; there once any planted escape was o
 ODD_NAMES = (
     "slash/name",
     "slash_name",
+    "it's",
     "new\nline",
     "gr\u00fc\u00dfe \u2713 \U0001f600",
     "..",
@@ -47,7 +48,6 @@ ODD_NAMES = (
             "slash%2Fname",
             "space name",
             " spaces around ",
-            "it's",
             'double"quote',
             "tab\tand\rreturn",
             "caf\u00e9",
