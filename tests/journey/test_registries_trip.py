@@ -21,6 +21,7 @@ SHARE = "/mnt/share"
 WAY = ("--target", f"file://{SHARE}/target", "--key", f"{SHARE}/key")
 JAVA = ("/usr/bin/java", "java", "/opt/jdk/bin/java", "100")
 SLAVE = ("--slave", "/usr/share/man/man1/java.1.gz", "java.1.gz", "/opt/jdk/man/java.1.gz")
+IMMUTABLE = ("/etc/adduser.conf", "/etc/passwd", "/etc/subuid")
 ASKER = """Template: asker/mode
 Type: select
 Choices: slow, fast
@@ -41,6 +42,10 @@ db_input high asker/mode || true
 db_go || true
 db_get asker/mode
 echo "$RET" > /var/lib/asker-was-told
+"""
+TOOL_PREINST = """set -e
+dpkg-divert --package tool --rename --divert /usr/bin/clear.real --add /usr/bin/clear
+dpkg-divert --package tool --rename --divert /usr/bin/tput.real --add /usr/bin/tput
 """
 TOOL_POSTINST = """set -e
 update-alternatives --install /usr/bin/tool tool /usr/bin/tool-one 50
@@ -65,6 +70,8 @@ REGISTRIES = (
     Registry("java", ("update-alternatives", "--query", "java")),
     Registry("editor", ("update-alternatives", "--query", "editor")),
     Registry("tool", ("update-alternatives", "--query", "tool")),
+    Registry("vi", ("sh", "-c", "update-alternatives --query vi; update-alternatives --query pico; echo gone")),
+    Registry("flags", ("lsattr", "/etc/passwd", "/etc/subuid", "/etc/group")),
     Registry("man-db", ("debconf-show", "man-db")),
     Registry("asker", ("debconf-show", "asker")),
     Registry("answers", ("grep", "-A4", "asker/secret", "/var/cache/debconf/passwords.dat")),
@@ -98,7 +105,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tool = {"/usr/bin/tool-one": "#!/bin/sh\necho one\n", "/etc/cron.daily/tool": "#!/bin/sh\nexit 0\n"}
     conffiles = ("/etc/cron.daily/tool", "/etc/tool.conf")
     files = {**tool, "/etc/tool.conf": "a\n"}
-    repository.deb(folder, "tool", files=files, conffiles=conffiles, scripts={"postinst": TOOL_POSTINST})
+    repository.deb(
+        folder, "tool", files=files, conffiles=conffiles, scripts={"preinst": TOOL_PREINST, "postinst": TOOL_POSTINST}
+    )
     repository.index(folder)
     return share
 
@@ -130,6 +139,10 @@ def decide(a: Appliance) -> None:
     a.run(["dpkg-statoverride", "--update", "--add", "--force-all", "root", "root", "0700", "/usr/bin/tool-one"])
     a.run(["chmod", "-x", "/etc/cron.daily/tool"])
     a.run(["chmod", "0600", "/etc/tool.conf"])
+    a.run(["update-alternatives", "--remove", "vi", "/usr/bin/vim.tiny"])
+    a.run(["update-alternatives", "--remove-all", "pico"])
+    a.run(["dpkg-statoverride", "--remove", "/usr/bin/crontab"])
+    a.run(["dpkg-divert", "--package", "tool", "--rename", "--remove", "/usr/bin/clear"])
     jobs = root / "var/spool/cron/atjobs"
     jobs.mkdir(parents=True, exist_ok=True)
     (jobs / "a0000101d5f3a2").write_text("#!/bin/sh\n# atrun uid=1000 gid=1000\n# mail deploy 0\necho hello\n")
@@ -138,6 +151,7 @@ def decide(a: Appliance) -> None:
     (root / "srv/ledger").write_text("one line\n")
     a.run(["chattr", "+i", "/etc/adduser.conf"])
     a.run(["chattr", "+a", "/srv/ledger"])
+    a.run(["chattr", "+i", "/etc/passwd", "/etc/subuid"])
     (root / "srv/kept").mkdir()
     (root / "srv/kept/file").write_text("kept\n")
     a.run(["chattr", "+i", "/srv/kept", "/srv/kept/file"])
@@ -167,7 +181,7 @@ def trip(request: pytest.FixtureRequest, archive: Path) -> Iterator[Trip]:
         a.run(["tklb", "backup"])
         a.run(["tklb", "key", "escrow", "--no-passphrase", f"{SHARE}/key"])
         before, of_a = ask(a), read_json(a, "delta")
-        a.run(["chattr", "-R", "-ai", "/srv", "/etc/adduser.conf"])
+        a.run(["chattr", "-R", "-ai", "/srv", *IMMUTABLE])
     with clone(request.param, hostname="b", tklb=True, binds=binds) as b:
         use_source(b)
         b.run(["useradd", "--create-home", "--uid", "1000", "olga"])
@@ -178,7 +192,7 @@ def trip(request: pytest.FixtureRequest, archive: Path) -> Iterator[Trip]:
         report = read_json(b, "restore", "--yes", *WAY)
         again = read_json(b, "restore", "--dry-run", *WAY)
         yield Trip(before, ask(b), b, (of_a, read_json(b, "delta")), plan, report, again)
-        b.run(["chattr", "-R", "-ai", "/srv", "/etc/adduser.conf"])
+        b.run(["chattr", "-R", "-ai", "/srv", *IMMUTABLE])
     for path in (target, archive / "key"):
         os.system(f"rm -rf {path}")
 
@@ -210,10 +224,14 @@ def test_delta_and_plan_name_each_decision_and_no_password(trip: Trip) -> None:
         ("architectures", "i386"), ("diversions", "/usr/bin/less"), ("stat-overrides", "/etc/adduser.conf"),
         ("alternatives", "java"), ("alternatives", "pager"), ("debconf", "asker/secret"),
     } <= kinds  # fmt: skip
-    assert ("stat-overrides", "/usr/bin/crontab") not in kinds
+    removed = {(one["registry"], one["item"]) for one in trip.delta[0]["registries"] if one["change"] == "removed"}
+    assert removed == {
+        ("alternatives", "vi"), ("alternatives", "pico"), ("diversions", "/usr/bin/clear"),
+        ("stat-overrides", "/usr/bin/crontab"),
+    }  # fmt: skip
     steps = [step["step"] for step in trip.plan["steps"]]
     assert {"add-architecture", "preseed-answer", "add-diversion", "add-statoverride"} <= {*steps}
-    assert {"set-alternative", "set-flags"} <= {*steps}
+    assert {"set-alternative", "set-flags", "remove-alternative", "remove-statoverride"} <= {*steps}
     assert steps.index("preseed-answer") < steps.index("install-package")
     assert "hunter2" not in json.dumps([trip.delta, trip.plan, trip.report])
     log = trip.b.run(["sh", "-c", "cat /var/log/tklb/*"]).stdout

@@ -15,6 +15,7 @@ from tklb.diff.registries.forms import (
     parse_stat_overrides,
 )
 from tklb.host.registries.alternatives import parse_group
+from tklb.host.registries.script_calls import list_calls, read_plain_text
 from tklb.model.files import FileEntry
 from tklb.model.plan import Step, StepKind
 from tklb.model.registries.decisions import (
@@ -22,7 +23,9 @@ from tklb.model.registries.decisions import (
     Answer,
     Choice,
     Diversion,
+    FileFlags,
     Registries,
+    RemovedEntry,
     SlaveLink,
     StatOverride,
 )
@@ -68,6 +71,60 @@ def test_what_is_written_reads_as_it_was(
 def test_an_empty_registry_has_no_text_and_an_absent_text_is_an_empty_registry() -> None:
     assert format_registries(Registries()) == {}
     assert parse_registries({}) == Registries()
+
+
+def test_removed_entries_and_flags_read_as_they_were_and_are_shown_as_removed() -> None:
+    removed = (
+        RemovedEntry("alternatives", b"editor", b"/bin/nano"),
+        RemovedEntry("diversions", b"dash", b"/bin/sh"),
+        RemovedEntry("stat-overrides", b"", b"/usr/bin/crontab"),
+    )
+    found = Registries(removed=removed, flags=(FileFlags(b"/etc/passwd", "i"),))
+    assert parse_registries(format_registries(found)) == found
+    assert [(one.registry, one.item) for one in list_items(found) if one.is_removed] == [
+        ("alternatives", b"editor"),
+        ("diversions", b"/bin/sh"),
+        ("stat-overrides", b"/usr/bin/crontab"),
+    ]
+
+
+@pytest.mark.parametrize("line", [b"alternatives - /x", b"alternatives --all /x", b"arch x /x", b"diversions dash x"])
+def test_a_hostile_removed_entry_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match="malformed"):
+        parse_registries({"removed": line + b"\n"})
+
+
+@pytest.mark.parametrize("line", [b"x /etc/passwd", b"i etc/passwd", b" /etc/passwd"])
+def test_hostile_flags_are_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match="malformed"):
+        parse_registries({"flags": line + b"\n"})
+
+
+def test_only_entries_that_a_package_made_here_are_removed() -> None:
+    removed = (RemovedEntry("stat-overrides", b"", b"/a"), RemovedEntry("diversions", b"dash", b"/b"))
+    of_package = Registries(
+        diversions=(Diversion(b"/b", b"/c", b"dash"),),
+        stat_overrides=(StatOverride(b"/a", b"root", b"adm", 0o750, True),),
+    )
+    of_owner = Registries(
+        diversions=(Diversion(b"/b", b"/c"),), stat_overrides=(StatOverride(b"/a", b"root", b"adm", 0o750),)
+    )
+    assert find_missing(Registries(removed=removed), of_package).missing.removed == removed
+    assert find_missing(Registries(removed=removed), of_owner).missing.removed == ()
+
+
+def test_calls_in_scripts_are_read_only_where_they_are_plain() -> None:
+    script = b"""# update-alternatives --install /x x /x 1
+P=/usr/bin/tool
+update-alternatives --install /usr/bin/t \\
+    t "$P" 10
+for i in a b; do update-alternatives --install /usr/bin/$i $i /usr/lib/$i 5; done
+/usr/sbin/update-alternatives --quiet --remove t /old >/dev/null || true
+"""
+    assert list(list_calls(read_plain_text(script), b"update-alternatives")) == [
+        (b"--install", b"/usr/bin/t", b"t", b"/usr/bin/tool", b"10"),
+        (b"--quiet", b"--remove", b"t", b"/old"),
+    ]
 
 
 @given(st.binary(max_size=200))

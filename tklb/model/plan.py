@@ -8,7 +8,7 @@ from tklb.model.accounts import AccountMerge
 from tklb.model.databases import DatabaseLoad
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package, PackageOrder, SourceFile
-from tklb.model.registries.decisions import AlternativeGroup, Answer, Diversion, StatOverride
+from tklb.model.registries.decisions import AlternativeGroup, Answer, Diversion, RemovedEntry, StatOverride
 from tklb.model.report import Skipped, UnknownItems
 
 
@@ -29,13 +29,16 @@ class StepKind(StrEnum):
     MARK = "mark-package"
     ACCOUNTS = "merge-accounts"
     DIVERSION = "add-diversion"
+    NO_DIVERSION = "remove-diversion"
     MOVE = "move-aside"
     WRITE = "write-file"
     LINK = "link-file"
     METADATA = "set-metadata"
     DELETE = "delete-file"
     STAT_OVERRIDE = "add-statoverride"
+    NO_STAT_OVERRIDE = "remove-statoverride"
     ALTERNATIVE = "set-alternative"
+    NO_ALTERNATIVE = "remove-alternative"
     RUN = "run-command"
     FLAGS = "set-flags"
     DATABASE_ACCOUNTS = "merge-database-accounts"
@@ -99,7 +102,7 @@ class Step:
     source: SourceFile | None = None  # SOURCE: what the file will contain
     load: DatabaseLoad | None = None
     command: Command | None = None
-    decision: AlternativeGroup | Answer | Diversion | StatOverride | None = None
+    decision: AlternativeGroup | Answer | Diversion | RemovedEntry | StatOverride | None = None
     content: bytes | None = None  # WRITE: the content, where it is not that of the snapshot
 
 

@@ -58,7 +58,7 @@ _GROUPS: tuple[tuple[LeftOutKind, str, tuple[str, ...]], ...] = (
                 _LIB + name
                 for name in (
                     "aspell", "dictionaries-common", "doc-base", "emacsen-common", "ghostscript", "ispell",
-                    "pam", "php/modules/*/registry", "python", "sgml-base", "shells.state", "tex-common", "vim", "xkb",
+                    "php/modules/*/registry", "python", "sgml-base", "shells.state", "tex-common", "vim", "xkb",
                     "xml-core",
                 )
             ),

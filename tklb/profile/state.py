@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from tklb.diff.packages import label, native_architecture
 from tklb.diff.rules import Rules, split_path
 from tklb.errors import ProfileInvalid, printable
+from tklb.host.registries.pam_profiles import list_pam_state
 from tklb.host.registries.switches import list_markers
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package
@@ -47,7 +48,7 @@ def read_install_state(
         for path in builtin.OUR_FOLDERS
         if _exists(root, path)
     }
-    known |= {entry.path: entry for entry in (*list_markers(root), *list_made_at_start(root))}
+    known |= {entry.path: entry for entry in _list_registry_files(root)}
     known |= _derive_beyond(root, profile, rules or profile.rules, offered)
     recorded_system = profile.recorded_system_paths()
     recent = frozenset(system) if changed else frozenset(system) - recorded_system
@@ -55,6 +56,13 @@ def read_install_state(
     entries = _merge(root, profile, known, changed) if changed or known else _read_recorded(profile)
     beyond = recorded_system - frozenset(system)
     return (entry for entry in entries if entry.path not in beyond)
+
+
+def _list_registry_files(root: bytes) -> Iterator[FileEntry]:
+    """Give what scripts and services write whatever profile was recorded before that."""
+    yield from list_markers(root)
+    yield from list_pam_state(root)
+    yield from list_made_at_start(root)
 
 
 def _read_recorded(profile: Profile) -> Iterator[FileEntry]:

@@ -46,8 +46,10 @@ from tklb.restore.remake import run_commands
 SOURCES = (StepKind.ARCHITECTURE, StepKind.PRESEED, StepKind.SOURCE)
 DECISIONS = (
     StepKind.ARCHITECTURE, StepKind.PRESEED, StepKind.DIVERSION, StepKind.STAT_OVERRIDE, StepKind.ALTERNATIVE,
+    StepKind.NO_DIVERSION, StepKind.NO_STAT_OVERRIDE, StepKind.NO_ALTERNATIVE,
 )  # fmt: skip
-BEFORE_FILES = (StepKind.ACCOUNTS, StepKind.DIVERSION)
+BEFORE_FILES = (StepKind.ACCOUNTS, StepKind.DIVERSION, StepKind.NO_DIVERSION)
+AFTER_FILES = (*(kind for kind in DECISIONS if kind not in (*SOURCES, *BEFORE_FILES)), StepKind.RUN)
 FILES = (StepKind.MOVE, StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE)
 _EVERY = 100  # files between two reports of progress
 # what the log says of the steps of a kind: a verb and a noun
@@ -63,6 +65,9 @@ _WORDS = {
     StepKind.DIVERSION: ("added", "diversion"),
     StepKind.STAT_OVERRIDE: ("added", "override of owner and mode"),
     StepKind.ALTERNATIVE: ("set", "alternative"),
+    StepKind.NO_DIVERSION: ("removed", "diversion of a package"),
+    StepKind.NO_STAT_OVERRIDE: ("removed", "override of a package"),
+    StepKind.NO_ALTERNATIVE: ("removed", "alternative of a package"),
     StepKind.FLAGS: ("set", "flag of a file"),
     StepKind.DATABASE_ACCOUNTS: ("merged accounts of", "database server"),
     StepKind.DATABASE: ("loaded", "database"),
@@ -114,7 +119,7 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
             run.remainder.note_rest(run.plan.steps)
             run.apply(_select(run.plan.steps, (*BEFORE_FILES, *FILES)))
         run.outcome.note_late(check_apt(run.plan.steps, executor.root))
-        run.apply(_select(run.plan.steps, (StepKind.STAT_OVERRIDE, StepKind.ALTERNATIVE, StepKind.RUN)))
+        run.apply(_select(run.plan.steps, AFTER_FILES))
         run.set_folder_times()
         run.apply(_select(run.plan.steps, (StepKind.FLAGS,)))
         run.outcome.note_late(writer.set_lifted_flags())

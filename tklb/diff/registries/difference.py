@@ -10,6 +10,7 @@ from tklb.model.registries.decisions import (
     Diversion,
     Registries,
     RegistryItem,
+    RemovedEntry,
     StatOverride,
 )
 
@@ -36,6 +37,10 @@ def list_items(owned: Registries) -> Iterator[RegistryItem]:
     yield from (RegistryItem("stat-overrides", one.path, describe_stat_override(one)) for one in owned.stat_overrides)
     yield from (RegistryItem("alternatives", one.name, describe_group(one)) for one in owned.alternatives)
     yield from (RegistryItem("debconf", one.question.encode(), one.package) for one in owned.answers)
+    yield from (RegistryItem("flags", one.path, f"chattr +{one.flags}") for one in owned.flags)
+    for one in owned.removed:
+        item, detail = (one.path, one.name) if one.registry == "diversions" else (one.name or one.path, one.path)
+        yield RegistryItem(one.registry, item, _show(detail) if item != detail else "", is_removed=True)
 
 
 def describe_stat_override(one: StatOverride) -> str:
@@ -78,6 +83,8 @@ def find_missing(owned: Registries, here: Registries) -> RegistryDifference:
             stat_overrides=tuple(stat_overrides),
             alternatives=tuple(alternatives),
             answers=tuple(one for one in owned.answers if not _is_answered(answers.get(one.question), one)),
+            removed=tuple(one for one in owned.removed if _has_entry(one, diverted, overridden, groups)),
+            flags=tuple(one for one in owned.flags if one not in here.flags),
         ),
         (
             *_list_diverted(owned.diversions, diverted),
@@ -89,6 +96,22 @@ def find_missing(owned: Registries, here: Registries) -> RegistryDifference:
 
 def _is_answered(here: Answer | None, wanted: Answer) -> bool:
     return here is not None and here.reveal() == wanted.reveal()
+
+
+def _has_entry(
+    one: RemovedEntry,
+    diverted: dict[bytes, Diversion],
+    overridden: dict[bytes, StatOverride],
+    groups: dict[bytes, AlternativeGroup],
+) -> bool:
+    """Whether this machine has an entry that the owner removed elsewhere, and a package made it here."""
+    match one.registry:
+        case "diversions":
+            return one.path in diverted and diverted[one.path].package == one.name != b""
+        case "stat-overrides":
+            return one.path in overridden and overridden[one.path].packaged
+    choices = groups[one.name].choices if one.name in groups else ()
+    return any(choice.path == one.path and choice.packaged for choice in choices)
 
 
 def _has_group(here: AlternativeGroup | None, wanted: AlternativeGroup) -> bool:

@@ -5,6 +5,8 @@
     stat-overrides    `user group mode path`, as dpkg-statoverride --list gives them
     alternatives      stanzas as update-alternatives --query gives them, one more empty line between two groups
     debconf           `package question type value`, as debconf-set-selections reads them
+    removed           `registry name path`: entries of packages that the owner removed; no name is `-`
+    flags             `letters path`: flags of chattr(1) of files that travel otherwise, as accounts for example
 
 The text may be hostile: parsers raise ValueError, or leave out what is malformed where they read this machine's files.
 """
@@ -19,7 +21,9 @@ from tklb.model.registries.decisions import (
     Answer,
     Choice,
     Diversion,
+    FileFlags,
     Registries,
+    RemovedEntry,
     SlaveLink,
     StatOverride,
 )
@@ -33,7 +37,10 @@ _GROUP = re.compile(rb"[^\s/-][^\s/]*")
 _PATH = re.compile(rb"/[^\n\0]*")
 _QUESTION = re.compile(r"[!-~]+")
 
-REGISTRIES = ("architectures", "diversions", "stat-overrides", "alternatives", "debconf")
+_LETTERS = re.compile(rb"a?i?")
+
+REGISTRIES = ("architectures", "diversions", "stat-overrides", "alternatives", "debconf", "removed", "flags")
+REMOVABLE = ("alternatives", "diversions", "stat-overrides")
 T = TypeVar("T")
 
 
@@ -45,6 +52,8 @@ def format_registries(found: Registries) -> dict[str, bytes]:
         "stat-overrides": format_stat_overrides(found.stat_overrides),
         "alternatives": format_alternatives(found.alternatives),
         "debconf": format_answers(found.answers),
+        "removed": b"".join(b"%b %b %b\n" % (r.registry.encode(), r.name or b"-", r.path) for r in found.removed),
+        "flags": b"".join(b"%b %b\n" % (one.flags.encode(), one.path) for one in found.flags),
     }
     return {name: text for name, text in texts.items() if text}
 
@@ -57,6 +66,8 @@ def parse_registries(texts: Mapping[str, bytes]) -> Registries:
         parse_stat_overrides(texts.get("stat-overrides", b"")),
         parse_alternatives(texts.get("alternatives", b"")),
         parse_answers(texts.get("debconf", b"")),
+        tuple(map(_parse_removed, texts.get("removed", b"").split(b"\n")[:-1])),
+        tuple(map(_parse_flags, texts.get("flags", b"").split(b"\n")[:-1])),
     )
 
 
@@ -190,6 +201,28 @@ def can_preseed(answer: Answer) -> bool:
     is_named = bool(NAME.fullmatch(answer.package) and _QUESTION.fullmatch(answer.question))
     value = answer.reveal()
     return is_named and answer.kind in ANSWER_KINDS and "\n" not in value and not value.endswith("\\")
+
+
+# ---------------------------------------------------------------- removed entries, flags
+
+
+def _parse_removed(line: bytes) -> RemovedEntry:
+    registry, name, path = (*line.split(b" ", 2), b"", b"", b"")[:3]
+    entry = RemovedEntry(registry.decode("ascii", "replace"), b"" if name == b"-" else name, path)
+    return _check(entry, can_remove(entry), "removed")
+
+
+def can_remove(entry: RemovedEntry) -> bool:
+    """Whether the form can hold the entry, and a tool would take its words."""
+    has_name = (entry.registry == "stat-overrides") == (not entry.name)
+    is_named = has_name and (not entry.name or _GROUP.fullmatch(entry.name) is not None)
+    return entry.registry in REMOVABLE and is_named and _is_path(entry.path)
+
+
+def _parse_flags(line: bytes) -> FileFlags:
+    letters, _, path = line.partition(b" ")
+    is_whole = bool(letters) and _LETTERS.fullmatch(letters) is not None and _is_path(path)
+    return _check(FileFlags(path, letters.decode("ascii", "replace")), is_whole, "flags")
 
 
 def _is_path(*paths: bytes) -> bool:

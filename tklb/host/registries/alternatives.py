@@ -6,7 +6,6 @@ choice of a manual group is the target of /etc/alternatives/NAME.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -16,13 +15,13 @@ from tklb.host.registries.database import (
     ADMIN,
     Script,
     has_word,
-    join_root,
     list_names,
     read_lines,
+    read_link,
     read_scripts,
     run_tool,
 )
-from tklb.model.registries.decisions import AlternativeGroup, Choice, SlaveLink
+from tklb.model.registries.decisions import AlternativeGroup, Choice, RemovedEntry, SlaveLink
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +55,11 @@ def _mark_packaged(group: AlternativeGroup, listed: frozenset[bytes], scripts: I
 def _read_group(root: bytes, name: bytes) -> AlternativeGroup | None:
     group = parse_group(name, read_lines(root, ADMIN + b"alternatives/" + name))
     if group is not None and group.manual is not None:
-        group = replace(group, manual=_read_choice(root, name))
+        group = replace(group, manual=read_link(root, CHOSEN + name))
     if group is None or not can_write(group):
         log.warning("the group of alternatives %r has a form that tklb does not know", name)
         return None
     return group
-
-
-def _read_choice(root: bytes, name: bytes) -> bytes | None:
-    try:
-        return os.readlink(join_root(root, CHOSEN + name))
-    except OSError:
-        return None
 
 
 def parse_group(name: bytes, lines: list[bytes]) -> AlternativeGroup | None:
@@ -99,6 +91,11 @@ def set_alternative(group: AlternativeGroup, root: bytes) -> None:
     refused = [line for text in said for line in text.splitlines() if "not replacing" in line or "not removing" in line]
     if refused:
         raise ProgramFailed(program="update-alternatives", reason=" / ".join(refused))
+
+
+def remove_choice(entry: RemovedEntry, root: bytes) -> None:
+    """Remove a choice of a package from its group. Raises ProgramFailed."""
+    _run(root, [b"--remove", entry.name, entry.path])
 
 
 def _install_words(group: AlternativeGroup, choice: Choice) -> list[bytes]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tklb.base.fs import list_existing, read_existing, read_existing_link
 from tklb.base.process import Argument, run
 
 ADMIN = b"/var/lib/dpkg/"
@@ -22,12 +23,8 @@ class Script(NamedTuple):
 
 
 def read_file(root: bytes, path: bytes) -> bytes:
-    """Give the content of a file, b"" if there is none."""
-    try:
-        with open(join_root(root, path), "rb") as stream:
-            return stream.read()
-    except OSError:
-        return b""
+    """Give the content of a file, b"" if there is none. Raises AccessRefused."""
+    return read_existing(join_root(root, path))
 
 
 def read_lines(root: bytes, path: bytes) -> list[bytes]:
@@ -35,11 +32,13 @@ def read_lines(root: bytes, path: bytes) -> list[bytes]:
 
 
 def list_names(root: bytes, folder: bytes) -> list[bytes]:
-    """Give the names in a folder, sorted; none if there is no such folder."""
-    try:
-        return sorted(os.listdir(join_root(root, folder)))
-    except OSError:
-        return []
+    """Give the names in a folder, sorted; none if there is no such folder. Raises AccessRefused."""
+    return list_existing(join_root(root, folder))
+
+
+def read_link(root: bytes, path: bytes) -> bytes | None:
+    """Give the target of a link, None if there is no link. Raises AccessRefused."""
+    return read_existing_link(join_root(root, path))
 
 
 def join_root(root: bytes, path: bytes) -> bytes:

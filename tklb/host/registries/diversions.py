@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable
 
 from tklb.diff.registries.forms import parse_diversions
-from tklb.host.registries.database import ADMIN, read_file, run_tool
-from tklb.model.registries.decisions import Diversion
+from tklb.host.registries.database import ADMIN, join_root, read_file, run_tool
+from tklb.model.registries.decisions import Diversion, RemovedEntry
 
 
 def read_diversions(root: bytes) -> tuple[Diversion, ...]:
@@ -25,3 +25,9 @@ def list_own_files(diversions: Iterable[Diversion]) -> tuple[bytes, ...]:
 def add_diversion(one: Diversion, root: bytes) -> None:
     """Add a local diversion, and move the file of the package to its new name. Raises ProgramFailed."""
     run_tool(root, ["dpkg-divert", "--quiet", "--local", "--rename", "--divert", one.target, "--add", one.path])
+
+
+def remove_diversion(entry: RemovedEntry, root: bytes) -> None:
+    """Remove a diversion of a package. Its file moves back where nothing is in the way. Raises ProgramFailed."""
+    rename = "--no-rename" if os.path.lexists(join_root(root, entry.path)) else "--rename"
+    run_tool(root, ["dpkg-divert", "--quiet", "--package", entry.name, rename, "--remove", entry.path])

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from tklb.diff.registries.forms import parse_stat_overrides
 from tklb.host.registries.database import ADMIN, has_word, read_file, read_scripts, run_tool
-from tklb.model.registries.decisions import StatOverride
+from tklb.model.registries.decisions import RemovedEntry, StatOverride
 
 _FILE = ADMIN + b"statoverride"
 _CALL = b"dpkg-statoverride"
@@ -37,3 +37,8 @@ def add_stat_override(one: StatOverride, root: bytes) -> None:
         run_tool(root, ["dpkg-statoverride", "--quiet", "--remove", one.path])
     words: list[str | bytes] = ["--quiet", "--update", "--add", one.user, one.group, f"{one.mode:o}", one.path]
     run_tool(root, ["dpkg-statoverride", *words])
+
+
+def remove_stat_override(entry: RemovedEntry, root: bytes) -> None:
+    """Remove an override of a package; owner and mode of the file stay. Raises ProgramFailed."""
+    run_tool(root, ["dpkg-statoverride", "--quiet", "--remove", entry.path])

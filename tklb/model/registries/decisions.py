@@ -62,6 +62,26 @@ class AlternativeGroup:
         return max((choice for choice in self.choices if choice.packaged), key=lambda one: one.priority, default=None)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class RemovedEntry:
+    """An entry that a package makes and the owner removed. `name`: the group of alternatives, or the diverting package.
+
+    `registry` is alternatives, diversions or stat-overrides.
+    """
+
+    registry: str
+    name: bytes
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FileFlags:
+    """Flags of chattr(1) of a file that travels otherwise than as a file, such as /etc/passwd."""
+
+    path: bytes
+    flags: str
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer to debconf(7) that the owner has seen. The value of a password is secret."""
@@ -84,6 +104,8 @@ class Registries:
     stat_overrides: tuple[StatOverride, ...] = ()
     alternatives: tuple[AlternativeGroup, ...] = ()
     answers: tuple[Answer, ...] = ()
+    removed: tuple[RemovedEntry, ...] = ()
+    flags: tuple[FileFlags, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +115,4 @@ class RegistryItem:
     registry: str
     item: bytes
     detail: str = ""
+    is_removed: bool = False  # the owner removed an entry of a package

@@ -8,11 +8,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tklb.diff.registries.difference import describe_group, describe_stat_override, find_missing
+from tklb.model.files import FileEntry
 from tklb.model.plan import Step, StepKind
 from tklb.model.registries.decisions import Registries, StatOverride
 from tklb.restore.plan.part import PlanPart
 
 Ids = Mapping[int, int]
+_REMOVALS = {
+    "alternatives": StepKind.NO_ALTERNATIVE,
+    "diversions": StepKind.NO_DIVERSION,
+    "stat-overrides": StepKind.NO_STAT_OVERRIDE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,7 @@ class RegistryPlan:
     before_packages: PlanPart = PlanPart()
     before_files: PlanPart = PlanPart()
     after_files: PlanPart = PlanPart()
+    last: PlanPart = PlanPart()  # flags: nothing can follow
 
 
 def plan_registries(owned: Registries, here: Registries, uids: Ids, gids: Ids) -> RegistryPlan:
@@ -33,11 +40,17 @@ def plan_registries(owned: Registries, here: Registries, uids: Ids, gids: Ids) -
     overrides = tuple(_map_owner(one, uids, gids) for one in owned.stat_overrides)
     found = find_missing(replace(owned, stat_overrides=overrides), here)
     steps = tuple(_list_steps(found.missing))
-    early, late = (StepKind.ARCHITECTURE, StepKind.PRESEED), (StepKind.STAT_OVERRIDE, StepKind.ALTERNATIVE)
+    early, middle = (StepKind.ARCHITECTURE, StepKind.PRESEED), (StepKind.DIVERSION, StepKind.NO_DIVERSION)
     return RegistryPlan(
         PlanPart(tuple(step for step in steps if step.kind in early), found.conflicts),
-        PlanPart(tuple(step for step in steps if step.kind is StepKind.DIVERSION)),
-        PlanPart(tuple(step for step in steps if step.kind in late)),
+        PlanPart(tuple(step for step in steps if step.kind in middle)),
+        PlanPart(tuple(step for step in steps if step.kind not in (*early, *middle))),
+        PlanPart(
+            tuple(
+                Step(StepKind.FLAGS, one.path, f"+{one.flags}", FileEntry(one.path, "file", flags=one.flags))
+                for one in found.missing.flags
+            )
+        ),
     )
 
 
@@ -52,6 +65,12 @@ def _list_steps(missing: Registries) -> Iterator[Step]:
         yield Step(StepKind.STAT_OVERRIDE, override.path, describe_stat_override(override), decision=override)
     for group in missing.alternatives:
         yield Step(StepKind.ALTERNATIVE, group.name, describe_group(group), decision=group)
+
+    for entry in missing.removed:
+        named = entry.path if entry.registry == "alternatives" else entry.name
+        detail = f"{named.decode('utf-8', 'backslashreplace')} was removed on the other machine".lstrip()
+        item = entry.name if entry.registry == "alternatives" else entry.path
+        yield Step(_REMOVALS[entry.registry], item, detail, decision=entry)
 
 
 def _map_owner(one: StatOverride, uids: Ids, gids: Ids) -> StatOverride:
