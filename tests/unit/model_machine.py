@@ -196,6 +196,9 @@ class View:
     def list_followed_links(self) -> tuple[tuple[bytes, bytes], ...]:
         return ()
 
+    def list_problems(self) -> tuple[tuple[bytes, str], ...]:
+        return ()
+
 
 def contents_of(*trees: Tree) -> dict[str, bytes]:
     return {

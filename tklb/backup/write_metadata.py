@@ -23,7 +23,7 @@ from tklb.config.paths import ROOT
 from tklb.diff import mtree
 from tklb.diff.rules import format_rules
 from tklb.host.apt.local_packages import read_local_packages
-from tklb.host.apt.source_files import read_extra_sources
+from tklb.host.apt.source_files import find_unreadable_sources, read_extra_sources
 from tklb.model.accounts import Accounts
 from tklb.model.callbacks import Progress
 from tklb.model.files import Change, FileChange, FileEntry
@@ -87,7 +87,7 @@ def write_metadata(session: Session, state: MachineState, folder: Path, job: Met
         metadata.write_key_history(folder, format_history(history))
         shutil.copytree(session.profile.folder, folder / metadata.PROFILE)
         dump_bytes = metadata.write_dumps_listing(folder, job.last)
-    unmet = state.unmet if "packages" in job.parts else ()
+    unmet = (*state.unmet, *find_unreadable_sources(ROOT)) if "packages" in job.parts else ()
     return DeltaTotals(files, dumps, dump_bytes, (*skipped, *unmet, *dumps.skipped))
 
 
@@ -201,10 +201,9 @@ class ManifestWriter:
 
 
 def _strip_content(entry: FileEntry) -> FileEntry:
-    """Give an entry with mode, owner and attributes only."""
-    return FileEntry(
-        entry.path, entry.kind, entry.mode, entry.uid, entry.gid, entry.uname, entry.gname, xattrs=entry.xattrs
-    )
+    """Give an entry with mode, owner, attributes and flags only."""
+    owner = (entry.uid, entry.gid, entry.uname, entry.gname)
+    return FileEntry(entry.path, entry.kind, entry.mode, *owner, xattrs=entry.xattrs, flags=entry.flags)
 
 
 def _has_more_names(entry: FileEntry) -> bool:

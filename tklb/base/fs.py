@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from tklb.errors import AccessRefused, Locked, NoSpace
+from tklb.errors import AccessRefused, Locked, NoSpace, printable
 
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
@@ -32,6 +32,43 @@ KINDS = {
 def kind_of_mode(mode: int) -> str:
     """Give the kind of object that an st_mode stands for: file, dir, link, fifo, block, char or socket."""
     return KINDS[stat.S_IFMT(mode)]
+
+
+# Only "there is none" may count as nothing: a file that a disk or a loop of links keeps back is not absent.
+_NOTHING = (FileNotFoundError, NotADirectoryError)
+
+
+def read_existing(path: bytes, limit: int = -1) -> bytes:
+    """Give the content of a file, at most `limit` bytes; b"" if there is no such file. Raises AccessRefused."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(limit)
+    except (*_NOTHING, IsADirectoryError):
+        return b""
+    except OSError as exc:
+        raise AccessRefused(address=printable(path), reason=exc.strerror) from exc
+
+
+def list_existing(folder: bytes) -> list[bytes]:
+    """Give the names in a folder, sorted; none if there is no such folder. Raises AccessRefused."""
+    try:
+        return sorted(os.listdir(folder))
+    except _NOTHING:
+        return []
+    except OSError as exc:
+        raise AccessRefused(address=printable(folder), reason=exc.strerror) from exc
+
+
+def read_existing_link(path: bytes) -> bytes | None:
+    """Give the target of a link; None if there is no link. Raises AccessRefused."""
+    try:
+        return os.readlink(path)
+    except _NOTHING:
+        return None
+    except OSError as exc:
+        if exc.errno == errno.EINVAL:  # something else is there
+            return None
+        raise AccessRefused(address=printable(path), reason=exc.strerror) from exc
 
 
 def private_folder(path: Path) -> Path:

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from tklb.base.fs import read_existing, read_existing_link
 from tklb.host.registries.stat_overrides import read_stat_overrides
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package
@@ -285,7 +286,7 @@ def _find_kind(root: bytes, path: bytes, known: bytes) -> tuple[str, str | None]
         return "file", known.decode()
     try:
         found = os.lstat(_join_root(root, path))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return ("link" if path.startswith(b"/etc/") else ""), None
     if stat.S_ISDIR(found.st_mode):
         return "dir", None
@@ -337,10 +338,7 @@ class PathTranslator:
 
 
 def _leads_into_usr(root: bytes, name: bytes) -> bool:
-    try:
-        return os.readlink(os.path.join(root, name)).lstrip(b"/") == b"usr/" + name
-    except OSError:
-        return False
+    return (read_existing_link(os.path.join(root, name)) or b"").lstrip(b"/") == b"usr/" + name
 
 
 def locate_info(root: bytes, package: Package) -> bytes:
@@ -364,8 +362,4 @@ def _join_root(root: bytes, path: bytes) -> bytes:
 
 
 def _read(*parts: bytes) -> bytes:
-    try:
-        with open(os.path.join(*parts), "rb") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return b""
+    return read_existing(os.path.join(*parts))

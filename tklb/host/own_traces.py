@@ -9,6 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 
+from tklb.base.fs import read_existing
 from tklb.model.packages import Package
 
 _NOTES = b"opt/tklb"
@@ -46,8 +47,4 @@ def _is_origin(folder: bytes) -> bool:
 
 
 def _read_lines(root: bytes, name: bytes) -> list[bytes]:
-    try:
-        with open(os.path.join(root, _NOTES, name), "rb") as stream:
-            return [line for line in stream.read().split(b"\n") if line]
-    except OSError:
-        return []
+    return [line for line in read_existing(os.path.join(root, _NOTES, name)).split(b"\n") if line]

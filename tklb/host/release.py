@@ -3,16 +3,15 @@
 import os
 import re
 
+from tklb.base.fs import read_existing
+
 _LINE = re.compile(r"""^(ID|VERSION_ID)=["']?([A-Za-z0-9._-]*)["']?$""", re.MULTILINE)
 
 
 def read_os_release(root: bytes = b"/") -> str:
     """Give `ID-VERSION_ID`, such as debian-12; `ID` if the release has no number; "" if it is unknown."""
     for name in (b"etc/os-release", b"usr/lib/os-release"):
-        try:
-            with open(os.path.join(root, name), encoding="utf-8", errors="replace") as stream:
-                fields = dict(_LINE.findall(stream.read()))
-        except OSError:
-            continue
-        return "-".join(filter(None, (fields.get("ID"), fields.get("VERSION_ID"))))
+        if text := read_existing(os.path.join(root, name)).decode("utf-8", "replace"):
+            fields = dict(_LINE.findall(text))
+            return "-".join(filter(None, (fields.get("ID"), fields.get("VERSION_ID"))))
     return ""

@@ -9,6 +9,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
+from tklb.base.fs import list_existing, read_existing, read_existing_link
+
 _UNIT_FOLDERS = (b"etc/systemd/system", b"usr/local/lib/systemd/system", b"usr/lib/systemd/system")
 _SHIPPED = re.compile(
     rb"^(?:/usr)?/lib/systemd/system/([^/@\n]+\.(?:service|socket|timer|path))$|^/etc/init\.d/([^/\n]+)$", re.MULTILINE
@@ -112,25 +114,15 @@ def _list_started(root: bytes, level: str) -> Iterator[bytes]:
 
 
 def _is_masked(root: bytes, name: bytes) -> bool:
-    try:
-        return os.readlink(os.path.join(root, _UNIT_FOLDERS[0], name)) == b"/dev/null"
-    except OSError:
-        return False
+    return read_existing_link(os.path.join(root, _UNIT_FOLDERS[0], name)) == b"/dev/null"
 
 
 def _list_names(root: bytes, folder: bytes) -> list[bytes]:
-    try:
-        return sorted(os.listdir(os.path.join(root, folder)))
-    except OSError:
-        return []
+    return list_existing(os.path.join(root, folder))
 
 
 def _read(root: bytes, path: bytes) -> bytes:
-    try:
-        with open(os.path.join(root, path), "rb") as stream:
-            return stream.read()
-    except OSError:
-        return b""
+    return read_existing(os.path.join(root, path))
 
 
 def _name(unit: bytes) -> bytes:

@@ -194,11 +194,15 @@ def _format_sealed(entry: LedgerEntry) -> bytes:
             "counts": asdict(entry.counts),
             "amended": [[_format_path(path), sha256] for path, sha256 in entry.changed_while_read],
             "one_inode": entry.has_one_inode,
-            "skipped": [[_format_path(skipped.item), skipped.reason] for skipped in entry.skipped],
+            "skipped": [[_format_path(skipped.item), _describe_reason(skipped)] for skipped in entry.skipped],
             "marks": entry.marks,
             "older_keys": [secret.reveal() for secret in entry.older],
         }
     )
+
+
+def _describe_reason(skipped: Skipped) -> str:
+    return skipped.reason if skipped.count == 1 else f"{skipped.reason} ({skipped.count:,} files below)"
 
 
 def _seal(key: bytes, first: bytes) -> bytes:

@@ -8,45 +8,73 @@ from typing import NamedTuple
 from tklb.errors import COMPLETE, INCOMPLETE, printable
 
 _LISTED = 10  # items with one reason that are listed one by one
+_KEPT = 1000  # items with one reason and in one folder of / that a walk keeps one by one
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """Something that a run could not take or put back. `item` is a path or `package:NAME`, `user:NAME`, ...
 
-    `status` is the exit status of a run that is complete otherwise.
+    `status` is the exit status of a run that is complete otherwise. `count` is more than one where `item` is a folder
+    that stands for so many files below it.
     """
 
     item: bytes
     reason: str
     status: int = INCOMPLETE
+    count: int = 1
 
 
 class SkippedItems:
     """Collects what a stream skips while it is read: the one who reads the stream asks for it at the end.
 
-    Everyone who takes part in one walk shares one collector. It is for one thread at a time.
+    Everyone who takes part in one walk shares one collector. It is for one thread at a time. Memory does not grow with
+    the number of items: of many files with the same reason the first are kept, and one item stands for the others.
     """
 
     def __init__(self, items: Iterable[Skipped] = ()) -> None:
-        self._items = list(items)
+        self._alike: dict[tuple[str, int, bytes], list[Skipped]] = {}
+        self._rest: dict[tuple[str, int, bytes], Skipped] = {}
+        self.extend(items)
 
     def append(self, item: Skipped) -> None:
-        self._items.append(item)
+        key = (item.reason, item.status, find_top(item.item))
+        kept = self._alike.setdefault(key, [])
+        if len(kept) < _KEPT or not key[2]:
+            kept.append(item)
+            return
+        rest = self._rest.get(key)
+        folder = _find_common_folder((rest.item + b"/" if rest else item.item, item.item))
+        count = item.count + (rest.count if rest else 0)
+        self._rest[key] = Skipped(folder, item.reason, item.status, count)
 
     def extend(self, items: Iterable[Skipped]) -> None:
-        self._items.extend(items)
+        for item in items:
+            self.append(item)
 
     def drop(self, items: Iterable[bytes]) -> None:
         """Forget what was skipped of these items: it came in another way."""
         dropped = frozenset(items)
-        self._items = [item for item in self._items if item.item not in dropped]
+        for kept in self._alike.values():
+            kept[:] = [item for item in kept if item.item not in dropped]
 
     def __iter__(self) -> Iterator[Skipped]:
-        return iter(self._items)
+        for key, kept in self._alike.items():
+            yield from kept
+            yield from [self._rest[key]] if key in self._rest else []
 
     def __len__(self) -> int:
-        return len(self._items)
+        return count_skipped(self)
+
+
+def count_skipped(items: Iterable[Skipped]) -> int:
+    """Count the files and other objects that these items stand for."""
+    return sum(item.count for item in items)
+
+
+def find_top(item: bytes) -> bytes:
+    """Give the folder of / that a path is in; b"" for an item that is no path."""
+    return item.split(b"/", 2)[1] if item.startswith(b"/") else b""
 
 
 def fold_skipped(items: Iterable[Skipped]) -> Iterator[tuple[str, str, int]]:
@@ -55,21 +83,22 @@ def fold_skipped(items: Iterable[Skipped]) -> Iterator[tuple[str, str, int]]:
     More than a few items with the same reason, in one folder of /, are one line. It names what their paths have in
     common.
     """
-    alike: dict[tuple[str, bytes], list[bytes]] = {}
+    alike: dict[tuple[str, bytes], list[Skipped]] = {}
     for item in items:
-        top = item.item.split(b"/")[1] if item.item.startswith(b"/") else b""
-        alike.setdefault((item.reason, top), []).append(item.item)
-    for (reason, _), names in alike.items():
-        if len(names) > _LISTED:
-            yield _describe_many(names), reason, len(names)
+        alike.setdefault((item.reason, find_top(item.item)), []).append(item)
+    for (reason, _), found in alike.items():
+        count = count_skipped(found)
+        if count > _LISTED:
+            yield _describe_many(count, found), reason, count
         else:
-            yield from ((printable(name), reason, 1) for name in names)
+            yield from ((printable(item.item), reason, 1) for item in found)
 
 
-def _describe_many(names: Sequence[bytes]) -> str:
-    if not all(name.startswith(b"/") for name in names):
-        return f"{len(names):,} items, the first is {printable(names[0])}"
-    return f"{len(names):,} files below {printable(_find_common_folder(names))}"
+def _describe_many(count: int, items: Sequence[Skipped]) -> str:
+    if not all(item.item.startswith(b"/") for item in items):
+        return f"{count:,} items, the first is {printable(items[0].item)}"
+    names = [item.item if item.count == 1 else item.item + b"/" for item in items]
+    return f"{count:,} files below {printable(_find_common_folder(names))}"
 
 
 def _find_common_folder(paths: Sequence[bytes]) -> bytes:
@@ -130,14 +159,17 @@ class OutsideItem(NamedTuple):
 class FoundScope:
     """What was found on this machine, beyond the rules of the profile.
 
-    `system` are those paths of packages in /usr that are not as the package brings them; `unwalked` are paths that a
-    walk must not enter: mounts that are not taken, and other paths of the target.
+    `system` are those paths of packages in /usr that are not as the package brings them, `missing` those that somebody
+    deleted there; `unwalked` are paths that a walk must not enter: mounts that are not taken, and other paths of the
+    target. `unread` could not be looked at, or is missing where that is damage.
     """
 
     paths: tuple[FoundPath, ...] = ()
     system: tuple[bytes, ...] = ()
     mounts: tuple[MountPoint, ...] = ()
     unwalked: tuple[bytes, ...] = ()
+    missing: tuple[bytes, ...] = ()
+    unread: tuple[Skipped, ...] = ()
 
 
 class Unknown(NamedTuple):

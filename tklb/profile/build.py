@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from tklb.base.fs import write_atomic
+from tklb.base.fs import read_existing, write_atomic
 from tklb.diff import mtree
 from tklb.diff.packages import format_packages
 from tklb.diff.rules import Rules
@@ -146,7 +146,4 @@ def _is_edited(root: bytes, entry: FileEntry) -> bool:
 
 
 def _read_content(root: bytes, path: bytes) -> bytes:
-    try:
-        return Path(os.fsdecode(os.path.join(root, path))).read_bytes()
-    except OSError:
-        return b""
+    return read_existing(os.path.join(root, path))

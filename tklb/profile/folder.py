@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tklb.base.fs import read_existing
 from tklb.diff import mtree
 from tklb.diff.packages import parse_packages
 from tklb.diff.rules import Rule, Rules
@@ -183,11 +184,7 @@ def _read_file(folder: Path, name: str) -> bytes:
 def _read_lines(folder: Path | bytes, name: str) -> tuple[bytes, ...]:
     if isinstance(folder, Path):
         return tuple(_read_file(folder, name).splitlines())
-    try:
-        with open(os.path.join(folder, name.encode()), "rb") as stream:
-            return tuple(stream.read().splitlines())
-    except OSError:
-        return ()
+    return tuple(read_existing(os.path.join(folder, name.encode())).splitlines())
 
 
 def _read_shadowed(folder: bytes, name: str) -> tuple[bytes, ...]:

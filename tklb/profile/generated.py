@@ -14,7 +14,7 @@ from functools import partial
 
 from tklb.host.dpkg import find_listed, list_installed
 from tklb.host.registries.alternatives import read_alternatives
-from tklb.host.registries.database import join_root, list_names, read_file, read_lines, read_scripts
+from tklb.host.registries.database import join_root, list_names, read_file, read_lines, read_link, read_scripts
 from tklb.host.registries.switches import list_switched
 from tklb.model.files import FileEntry
 
@@ -83,7 +83,7 @@ def list_generated(root: bytes) -> Iterator[FileEntry]:
         if _exists(root, b"/usr/lib/systemd/system/" + unit):
             yield FileEntry(path, "link", link=_unit_file(root, path, b"system", unit))
     for path, content in _WRITTEN:
-        if _exists(root, path) and _read_link(root, path) is None:
+        if _exists(root, path) and read_link(root, path) is None:
             yield FileEntry(path, "file", sha256=hashlib.sha256(content).hexdigest())
     for copy, template in _COPIES:
         if content := read_file(root, template):
@@ -150,7 +150,7 @@ def _list_alternatives(root: bytes) -> Iterator[FileEntry]:
 def _follow_usr_merge(root: bytes, path: bytes) -> bytes:
     """Give the real path if /bin, /sbin or /lib is a link into /usr."""
     top = b"/" + path.split(b"/", 2)[1]
-    return b"/usr" + path if (_read_link(root, top) or b"").lstrip(b"/") == b"usr" + top else path
+    return b"/usr" + path if (read_link(root, top) or b"").lstrip(b"/") == b"usr" + top else path
 
 
 def _list_enabled_units(root: bytes) -> Iterator[FileEntry]:
@@ -166,7 +166,7 @@ def _list_enabled_units(root: bytes) -> Iterator[FileEntry]:
 def _unit_file(root: bytes, place: bytes, scope: bytes, unit: bytes) -> bytes:
     """Give the target of the link to a shipped unit. Both spellings of a merged /usr are right."""
     spellings = [top + b"/systemd/" + scope + b"/" + unit for top in (b"/lib", b"/usr/lib")]
-    found = _read_link(root, place)
+    found = read_link(root, place)
     return found if found in spellings else spellings[1]
 
 
@@ -193,7 +193,7 @@ def _list_certificates(root: bytes) -> Iterator[FileEntry]:
         names[name + b".pem"] = shipped + certificate
     yield from (FileEntry(etc + name, "link", link=target) for name, target in names.items())
     for name in list_names(root, etc):
-        if re.fullmatch(rb"[0-9a-f]{8}\.[0-9]+", name) and (target := _read_link(root, etc + name)) in names:
+        if re.fullmatch(rb"[0-9a-f]{8}\.[0-9]+", name) and (target := read_link(root, etc + name)) in names:
             yield FileEntry(etc + name, "link", link=target)
 
 
@@ -205,7 +205,7 @@ def _list_runlevel_links(root: bytes) -> Iterator[FileEntry]:
     headers: dict[bytes, tuple[bytes, bytes]] = {}
     renamed = []
     for level, folder, name in _list_runlevel_names(root):
-        target = _read_link(root, folder + name) or b""
+        target = read_link(root, folder + name) or b""
         script = target.removeprefix(b"../init.d/") if target.startswith(b"../init.d/") else b""
         if script and script not in headers:
             headers[script] = _read_levels(read_file(root, b"/etc/init.d/" + script))
@@ -236,10 +236,3 @@ def _read_levels(script: bytes) -> tuple[bytes, bytes]:
 
 def _exists(root: bytes, path: bytes) -> bool:
     return os.path.lexists(join_root(root, path))
-
-
-def _read_link(root: bytes, path: bytes) -> bytes | None:
-    try:
-        return os.readlink(join_root(root, path))
-    except OSError:
-        return None

@@ -6,15 +6,17 @@ else into a backup.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from tklb.backup.scope.homes import is_own_folder
 from tklb.diff.rules import Folder, Rule, Rules
 from tklb.errors import printable
+from tklb.host.files.walk import list_folder
 from tklb.host.mounts import NETWORK, PASSING, PSEUDO, Mount
 from tklb.host.owned_paths import OwnedPaths
+from tklb.model.callbacks import Progress, ignore_progress
 from tklb.model.report import FoundPath
 
 _MOST_LINKS = 40  # on the way to one target, as in the kernel
@@ -30,6 +32,7 @@ class LinkSearch:
     owned: OwnedPaths
     mounts: tuple[Mount, ...]
     unwalked: frozenset[bytes]  # not to be entered: the folders of tklb
+    progress: Progress = ignore_progress
 
 
 def find_link_targets(search: LinkSearch) -> tuple[FoundPath, ...]:
@@ -50,10 +53,12 @@ def find_link_targets(search: LinkSearch) -> tuple[FoundPath, ...]:
 def _list_links(search: LinkSearch, top: bytes, rules: Folder) -> Iterator[bytes]:
     """Give the links in scope at and below a folder (b"" is the root)."""
     closed = search.unwalked | {mount.point for mount in search.mounts if mount.kind in PSEUDO}
-    waiting = [(top, rules)]
+    waiting, count = [(top, rules)], 0
     while waiting:
         path, folder = waiting.pop()
         entries = [(entry, folder if folder.is_uniform else folder.enter(entry.name)) for entry in _list_entries(path)]
+        count += len(entries)
+        search.progress("looking for links", count, 0)
         yield from (entry.path for entry, below in entries if below.decision.included and entry.is_symlink())
         waiting += [
             (entry.path, below)
@@ -62,10 +67,9 @@ def _list_links(search: LinkSearch, top: bytes, rules: Folder) -> Iterator[bytes
         ]
 
 
-def _list_entries(path: bytes) -> Iterable[os.DirEntry[bytes]]:
+def _list_entries(path: bytes) -> Sequence[os.DirEntry[bytes]]:
     try:
-        with os.scandir(path or b"/") as entries:
-            return list(entries)
+        return list_folder(path or b"/")
     except OSError:  # the walk names what cannot be read
         return ()
 

@@ -18,6 +18,7 @@ from tklb.databases.servers import find_server
 from tklb.diff.rules import Rules
 from tklb.errors import DatabaseFailed, printable
 from tklb.host.files.scan import OwnerNames, read_owner_names
+from tklb.host.files.walk import list_folder
 from tklb.host.mounts import NETWORK, PASSING, PSEUDO, Mount, is_within, read_mounts
 from tklb.host.owned_paths import OwnedPaths, read_owned_paths
 from tklb.model.databases import ENGINES
@@ -67,7 +68,12 @@ def find_outside(
 
 def _list_loose(search: OutsideSearch, folder: bytes, deepest: int) -> Iterator[OutsideItem]:
     """Give what no rule covers in a folder (b"" is the root) that packages bring, or that is in scope in part."""
-    for entry in _list_folder(folder or _ROOT):
+    try:
+        entries = sorted(list_folder(folder or _ROOT), key=lambda entry: entry.name)
+    except OSError as exc:
+        yield OutsideItem(folder, f"it cannot be read: {exc.strerror}", _read_owner(search.names, folder), 0, 0, False)
+        return
+    for entry in entries:
         path = folder + b"/" + entry.name
         if path in search.closed or search.rules.decide(path).rule is not None or _is_passing(search, path):
             continue
@@ -131,7 +137,7 @@ def find_present(rules: Rules, item: LeftOut) -> Iterator[bytes]:
 def _describe(search: OutsideSearch, path: bytes, reason: str) -> Iterator[OutsideItem]:
     size = search.sizes.measure(path)
     copies = sum(1 for copy in search.key_copies if is_within(copy, path) and os.path.isfile(copy))
-    if size.files > copies:
+    if size.files > copies or not size.is_whole:
         yield OutsideItem(path, reason, _read_owner(search.names, path), *size)
 
 
@@ -141,14 +147,6 @@ def _read_owner(names: OwnerNames, path: bytes) -> bytes:
     except OSError:
         return b""
     return names.users.get(number, b"%d" % number)
-
-
-def _list_folder(folder: bytes) -> list[os.DirEntry[bytes]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except OSError:
-        return []
 
 
 def describe_outside(items: Iterable[OutsideItem]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 from tklb.base.json import read_state, write_state
 from tklb.errors import NoSpace
+from tklb.host.files.walk import list_folder, read_status
 
 _MOST_NAMES = 20_000
 _VALID = timedelta(days=1)
@@ -69,27 +70,22 @@ def measure_tree(path: bytes) -> Size:
         return Size(0, 0, True)
     if not stat.S_ISDIR(top.st_mode):
         return Size(1, top.st_size, True)
-    files = total = names = 0
+    files = total = names = unread = 0
     waiting = [path]
     while waiting and names < _MOST_NAMES:
-        entries = [(entry.path, _read_status(entry)) for entry in _list_entries(waiting.pop())]
-        here = [status for _, status in entries if status and not stat.S_ISDIR(status.st_mode)]
-        names, files, total = names + len(entries), files + len(here), total + sum(status.st_size for status in here)
-        waiting += [path for path, status in entries if status and _is_folder_of(status, top.st_dev)]
-    return Size(files, total, not waiting)
+        entries = _list_statuses(waiting.pop())
+        unread += entries is None
+        here = [status for _, status in entries or () if not stat.S_ISDIR(status.st_mode)]
+        names, files, total = names + len(entries or ()), files + len(here), total + sum(one.st_size for one in here)
+        waiting += [path for path, status in entries or () if _is_folder_of(status, top.st_dev)]
+    return Size(files, total, not waiting and not unread)
 
 
-def _list_entries(folder: bytes) -> list[os.DirEntry[bytes]]:
+def _list_statuses(folder: bytes) -> list[tuple[bytes, os.stat_result]] | None:
+    """Give what is in a folder; None if it cannot be read."""
     try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:
-        return []
-
-
-def _read_status(entry: os.DirEntry[bytes]) -> os.stat_result | None:
-    try:
-        return entry.stat(follow_symlinks=False)
+        found = ((entry.path, read_status(entry)) for entry in list_folder(folder))
+        return [(path, status) for path, status in found if status]
     except OSError:
         return None
 

@@ -7,6 +7,7 @@ from tklb.base.measure import format_count, format_size
 from tklb.cli.output.json_forms import Json, skipped_json
 from tklb.cli.output.scope import mount_lines, mounts_json, outside_json
 from tklb.errors import printable
+from tklb.model.report import count_skipped
 from tklb.model.snapshot import Kind
 
 
@@ -31,7 +32,7 @@ def backup_json(result: BackupResult) -> Json:
         "delta": {"files": counts.delta_files, "bytes": counts.delta_bytes},
         "stored_bytes": result.stored_bytes,
         "skipped": skipped_json(result.skipped),
-        "skipped_count": len(result.skipped),
+        "skipped_count": count_skipped(result.skipped),
         "outside": outside_json(result.outside),
         "mounts": mounts_json(result.mounts),
         "warnings": list(result.warnings),

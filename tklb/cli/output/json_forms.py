@@ -20,9 +20,16 @@ def path_fields(path: bytes, key: str = "path") -> dict[str, str]:
         return {key: printable(path), f"{key}_b64": base64.b64encode(path).decode("ascii")}
 
 
-def skipped_json(skipped: Iterable[Skipped]) -> list[dict[str, str]]:
+def skipped_json(skipped: Iterable[Skipped]) -> list[Json]:
     """Give the first skipped items; `skipped_count` beside them has the number of all."""
-    return [{**path_fields(item.item, "item"), "reason": item.reason} for item in islice(skipped, MOST_LISTED)]
+    return [
+        {
+            **path_fields(item.item, "item"),
+            "reason": item.reason,
+            **({"count": item.count} if item.count > 1 else {}),
+        }
+        for item in islice(skipped, MOST_LISTED)
+    ]
 
 
 def unknown_json(unknown: UnknownItems) -> Json:

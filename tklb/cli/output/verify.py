@@ -7,6 +7,7 @@ from tklb.base.measure import format_count, format_size
 from tklb.cli.output.json_forms import Json, path_fields, skipped_json, step_json, unknown_json
 from tklb.cli.output.text import format_age, unknown_lines
 from tklb.errors import printable
+from tklb.model.report import count_skipped
 from tklb.storage.backend import KEY, LEDGER
 from tklb.verify.problem import LostFile, Problem
 from tklb.verify.result import Depth, VerifyResult
@@ -33,7 +34,7 @@ def verify_json(result: VerifyResult, now: datetime) -> Json:
         "problems": [_problem_json(problem) for problem in result.problems],
         **(_live_json(result) if result.depth is Depth.LIVE else {}),
         "skipped": skipped_json(result.skipped),
-        "skipped_count": len(result.skipped),
+        "skipped_count": count_skipped(result.skipped),
         "warnings": list(result.warnings),
     }
 

@@ -8,8 +8,9 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 
+from tklb.base.fs import read_existing
 from tklb.diff import apt_sources as source_lines
-from tklb.errors import ProgramFailed
+from tklb.errors import AccessRefused, ProgramFailed
 from tklb.host import dpkg
 from tklb.host.apt.command import run_apt
 from tklb.host.apt.support_files import find_mirror_lists, find_support_files, list_names, read_source_file
@@ -39,6 +40,16 @@ def read_source_files(root: bytes = b"/", more: Iterable[bytes] = ()) -> tuple[S
     named = _keyrings(found.values()) | find_mirror_lists(_parse(found.values()))
     found |= _read_all(root, {*named, *more} - found.keys())
     return tuple(found[path] for path in sorted(found))
+
+
+def find_unreadable_sources(root: bytes = b"/") -> Iterator[Skipped]:
+    """Give the files in /etc/apt that are there and cannot be read, each with the reason."""
+    folders = (_APT, source_lines.SOURCE_FOLDER, *(_APT + folder + b"/" for folder in (*_FOLDERS, b"apt.conf.d")))
+    for path in (folder + name for folder in folders for name in list_names(root, folder)):
+        try:
+            read_existing(os.path.join(root, path.lstrip(b"/")))
+        except AccessRefused as exc:
+            yield Skipped(path, str(exc.facts["reason"]))
 
 
 def read_extra_sources(root: bytes = b"/") -> tuple[SourceFile, ...]:

@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 
+from tklb.base.fs import list_existing
 from tklb.diff.apt_sources import AUTHORITIES, Stanza, is_authority, name_mirror_list
 from tklb.host.files.openat import RootedTree
 from tklb.model.packages import SourceFile
@@ -100,7 +101,4 @@ def _read_strictly(tree: RootedTree, path: bytes) -> SourceFile | None:
 
 
 def list_names(root: bytes, folder: bytes) -> list[bytes]:
-    try:
-        return os.listdir(os.path.join(root, folder.strip(b"/")))
-    except OSError:
-        return []
+    return list_existing(os.path.join(root, folder.strip(b"/")))

@@ -17,11 +17,15 @@ from tklb.model.files import FileEntry
 
 
 class LiveFiles(RootedTree):
-    """The files below a root as they are. A path that cannot be reached is absent; nothing here raises."""
+    """The files below a root as they are. A path that cannot be reached is absent; nothing here raises.
+
+    list_problems() tells a path that is there and cannot be read from one that is not there.
+    """
 
     def __init__(self, root: bytes, *, follows_root_links: bool = False) -> None:
         super().__init__(root, follows_root_links=follows_root_links)
         self._flags = FlagReader()
+        self._problems: dict[bytes, str] = {}
 
     def entry(self, path: bytes) -> FileEntry | None:
         """Give the entry at `path` without digests; None if there is none or it cannot be reached."""
@@ -46,15 +50,26 @@ class LiveFiles(RootedTree):
                 xattrs=_xattrs(descriptor_path(folder, name)),
                 flags=self._flags.read(folder, name) if kind in ("file", "dir") else None,
             )
-        except (OSError, ValueError):
+        except (OSError, ValueError) as exc:
+            self._note(path, exc)
             return None
 
     def names(self, path: bytes) -> tuple[bytes, ...]:
         """Give the names in the folder `path`, sorted; none if it cannot be read."""
         try:
             return tuple(sorted(os.fsencode(name) for name in os.listdir(self.folder(path))))
-        except (OSError, ValueError):
+        except (OSError, ValueError) as exc:
+            self._note(path, exc)
             return ()
+
+    def list_problems(self) -> tuple[tuple[bytes, str], ...]:
+        """Give the paths that were asked for and could not be read, each with the reason. Sorted."""
+        return tuple(sorted(self._problems.items()))
+
+    def _note(self, path: bytes, exc: OSError | ValueError) -> None:
+        is_absent = isinstance(exc, NoFolder | FileNotFoundError | NotADirectoryError | ValueError)
+        if not is_absent and isinstance(exc, OSError):
+            self._problems[path] = exc.strerror or str(exc)
 
     def digest(self, path: bytes, algorithm: str) -> str | None:
         """Give the digest of the regular file `path`; None if it cannot be read."""

@@ -17,6 +17,7 @@ from tklb.base.fs import kind_of_mode
 from tklb.diff.path_names import is_message
 from tklb.diff.rules import Rules
 from tklb.diff.xattrs import is_carried
+from tklb.errors import AccessRefused, printable
 from tklb.host.files.digest import digest_with_status
 from tklb.host.files.flags import FlagReader
 from tklb.host.files.openat import descriptor_path
@@ -98,8 +99,12 @@ def _read(root: bytes, file: bytes) -> bytes:
                 stack.callback(os.close, folder)
             with open(os.open(file, flags, dir_fd=folder), "rb") as stream:
                 return stream.read()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return b""
+        except OSError as exc:
+            if exc.errno == errno.ELOOP:  # a link there could be anybody's
+                return b""
+            raise AccessRefused(address=printable(b"/etc/" + file), reason=exc.strerror) from exc
 
 
 class _EarlierScan:

@@ -53,6 +53,23 @@ def walk(root: bytes, rules: Rules, own: Iterable[bytes], skipped: SkippedItems)
     return iter(()) if b"/" in excluded.get(b"", ()) else _Walker(skipped, excluded).run(root, rules)
 
 
+def list_folder(folder: bytes) -> list[os.DirEntry[bytes]]:
+    """Give the entries of one folder, none if there is no such folder. Raises OSError if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def read_status(entry: os.DirEntry[bytes]) -> os.stat_result | None:
+    """Give the status of an entry, of a link itself; None if it vanished. Raises OSError."""
+    try:
+        return entry.stat(follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def find_pseudo_mounts() -> tuple[bytes, ...]:
     """List the mount points of kernel file systems, as this process sees them; none if that is not known."""
     return tuple(sorted(mount.point for mount in read_mounts() if mount.kind in PSEUDO))

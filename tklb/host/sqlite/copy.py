@@ -118,8 +118,10 @@ def is_in_use(path: bytes, identity: Identity, opened: frozenset[Identity]) -> b
 def _size(path: bytes, folder: int | None = None) -> int:
     try:
         status = os.lstat(path, dir_fd=folder)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
+    except OSError:  # a log that nobody can read may have content: the copy then reports it
+        return 1
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 

@@ -44,6 +44,9 @@ class Present(Protocol):
         It is safe if nobody but root can change the link, its target, or a folder above one of them.
         """
 
+    def list_problems(self) -> tuple[tuple[bytes, str], ...]:
+        """Give the paths that were asked for and could not be read, each with the reason."""
+
     def list_followed_links(self) -> tuple[tuple[bytes, bytes], ...]:
         """Give the links that lookups followed so far, each with the folder that it leads to."""
 
