@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from tklb.model.plan import Command, RemakeFacts, Step, StepKind
+from tklb.restore.plan.files.boot_settings import find_portable, is_boot_setting
 from tklb.restore.plan.part import PlanPart
-from tklb.restore.plan.remake import PROGRAMS, TABLE, plan_remakes
+from tklb.restore.plan.remake import GRUB, INITRAMFS, PROGRAMS, TABLE, plan_remakes
 
 FULL = RemakeFacts(PROGRAMS, has_systemd=True, has_udev=True, rules_kernel=True)
 BARE = RemakeFacts(frozenset({"ldconfig"}))
@@ -148,13 +149,42 @@ def test_sendmail_maps_need_sendmail_not_only_make() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "program"), [("/etc/modprobe.d/own.conf", "update-initramfs"), ("/etc/modules", "-u")]
+    ("path", "program"),
+    [
+        ("/etc/modprobe.d/own.conf", "update-initramfs"),
+        ("/etc/modules", "update-initramfs"),
+        ("/etc/initramfs-tools/modules", "update-initramfs"),
+        ("/etc/default/grub.d/own.cfg", "update-grub"),
+    ],
 )
-def test_what_changes_how_the_machine_starts_is_said_and_never_run(path: str, program: str) -> None:
-    part = plan(path)
-    assert part.steps == ()
-    assert program in part.warnings[0]
-    assert plan(path, here=BARE).warnings == ()
+def test_how_the_machine_starts_is_made_anew_only_where_it_starts_that_way(path: str, program: str) -> None:
+    (step,) = plan(path).steps
+    assert step.command.argv[0] == program
+    assert plan(path, here=replace(FULL, programs=PROGRAMS - {GRUB, INITRAMFS})) == PlanPart()
+
+
+SETTINGS = {
+    b"/etc/default/grub": b'GRUB_TIMEOUT=3\nGRUB_CMDLINE_LINUX="mitigations=off"\n# GRUB_DISABLE_LINUX_UUID=true\n',
+    b"/etc/default/grub.d/a.cfg": b'GRUB_CMDLINE_LINUX="resume=UUID=0a1b2c3d-0000-4000-8000-000000000000"\n',
+    b"/etc/default/grub.d/b.cfg": b'GRUB_CMDLINE_LINUX="root=/dev/mapper/vg-root"\n',
+    b"/etc/grub.d/40_custom": b"search --no-floppy --fs-uuid --set=root 1234-ABCD\n",
+    b"/etc/grub.d/09_menu": b"echo menuentry\n",
+    b"/etc/initramfs-tools/conf.d/resume": b"RESUME=/dev/sda5\n",
+    b"/etc/initramfs-tools/conf.d/driver-policy": b"MODULES=dep\n",
+    b"/etc/initramfs-tools/conf.d/label": b"RESUME=LABEL=swap\n",
+}
+OF_GRUB = {b"/etc/default/grub", b"/etc/grub.d/09_menu"}
+OF_INITRAMFS = {b"/etc/initramfs-tools/conf.d/driver-policy"}
+
+
+def test_settings_of_the_start_come_back_if_they_name_no_disk_and_have_a_reader_here() -> None:
+    assert {*find_portable(SETTINGS, SETTINGS, PROGRAMS)} == OF_GRUB | OF_INITRAMFS
+    assert {*find_portable(SETTINGS, SETTINGS, PROGRAMS - {GRUB})} == OF_INITRAMFS
+    assert {*find_portable(SETTINGS, SETTINGS, PROGRAMS - {INITRAMFS})} == OF_GRUB
+    assert all(map(is_boot_setting, SETTINGS))
+    assert not any(
+        map(is_boot_setting, (b"/etc/default/cron", b"/etc/default/grub.ucf-dist", b"/etc/initramfs-tools2"))
+    )
 
 
 # ---------------------------------------------------------------- dpkg's triggers, Postfix's maps, unfinished ones
@@ -178,6 +208,13 @@ def test_source_of_a_map_outside_postfix_folder_counts() -> None:
     here = replace(FULL, maps=frozenset({b"/srv/mail/virtual"}))
     assert commands(plan("/srv/mail/virtual", here=here)) == ["postmap"]
     assert commands(plan("/srv/mail/other", here=here)) == []
+
+
+def test_a_map_that_comes_with_its_source_is_not_due() -> None:
+    here = replace(FULL, maps=frozenset({b"/etc/aliases"}))
+    step = next(step for step in plan("/etc/aliases", "/etc/aliases.db", here=here).steps if step.item == b"postmap")
+    assert step.command.inputs == (b"/etc/aliases", b"/etc/aliases.db")
+    assert "newaliases" in commands(plan("/etc/aliases", here=here))
 
 
 def test_command_of_an_earlier_restore_runs_until_it_succeeds() -> None:

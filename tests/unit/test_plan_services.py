@@ -138,6 +138,12 @@ def test_services_of_packages_that_will_come_are_announced() -> None:
 
 
 def test_what_only_a_start_of_the_machine_runs_is_named() -> None:
+    wants = "/home/anna/.config/systemd/user/timers.target.wants/"
+    links = [write(f"{wants}{name}", f"../{name}") for name in ("backup.timer", "app.service")]
+    _, warnings = plan(*links, write("/etc/systemd/user/default.target.wants/all.service", "/usr/lib/all.service"))
+    own, all_users = (line.partition(", or with this machine if lingering: ") for line in warnings)
+    assert own == ("starts at the next login of the user of /home/anna", own[1], "app.service, backup.timer")
+    assert all_users == ("starts at the next login of any user", own[1], "all.service")
     _, warnings = plan(write("/etc/rc.local"), write("/var/lib/systemd/linger/anna"))
     assert warnings == ("runs at the next start of this machine: /etc/rc.local, services of anna",)
 

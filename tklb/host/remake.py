@@ -4,11 +4,13 @@ Takes commands; gives the reason of a failure. Changes what those commands chang
 (deb-triggers(5), dpkg-trigger(1)), Postfix's maps (postmap(1), postalias(1)), and programs with fixed arguments.
 """
 
+import glob
 import os
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from tklb.base.fs import read_existing
 from tklb.base.process import PATH, Argument, run
 from tklb.errors import ProgramFailed, ProgramMissing
 from tklb.host.services import deny_service_starts
@@ -76,6 +78,8 @@ def _run(argv: list[Argument], seconds: float) -> bytes:
 
 
 def _is_program(name: str) -> bool:
+    if name.startswith("/boot/"):
+        return bool(glob.glob(name))
     places = [name] if "/" in name else [f"{folder}/{name}" for folder in PATH.split(":")]
     return any(os.access(place, os.X_OK) for place in places)
 
@@ -98,11 +102,7 @@ def _list_triggers() -> Iterator[tuple[bytes, str]]:
 
 
 def _read(path: bytes) -> bytes:
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(_MOST_BYTES)
-    except OSError:
-        return b""
+    return read_existing(path, _MOST_BYTES)
 
 
 # ---------------------------------------------------------------- dpkg's triggers

@@ -23,6 +23,7 @@ from tklb.profile.detect import detect_profile
 from tklb.profile.folder import Profile, load_profile
 from tklb.restore.decode import decode
 from tklb.restore.dumps import FoundDumps, find_dumps, list_server_features, place_copies
+from tklb.restore.plan.files.boot_settings import BOOT_FOLDERS
 from tklb.restore.plan.inputs import CurrentMachine, OwnState, PackageState, SnapshotContents
 from tklb.restore.remake import read_facts
 from tklb.restore.select import select_snapshot
@@ -32,7 +33,7 @@ from tklb.snapshot import metadata
 from tklb.snapshot.machine import this_machine
 from tklb.storage.url import local_path
 
-_LARGEST_JOB = 1 << 20
+_LARGEST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ def read_contents(decoded: DecodedSnapshot, dumps: FoundDumps | None = None) -> 
         manifest=lambda: metadata.read_manifest(decoded.metadata),
         changed_while_read=dict(decoded.source.entry.changed_while_read),
         has_one_inode=decoded.source.entry.has_one_inode,
-        at_jobs=_read_at_jobs(decoded.folders),
+        at_jobs=_read_small_files(decoded.folders, (AT_JOBS,)),
+        boot_settings=_read_small_files(decoded.folders, BOOT_FOLDERS),
         base=_read_install_state(profile),
         servers=dumps.servers,
         broken=dumps.broken,
@@ -140,19 +142,19 @@ def read_machine(
     )
 
 
-def _read_at_jobs(folders: Iterable[Path]) -> dict[bytes, bytes]:
-    """Read the stored jobs of at(1), by path. Follows no link; a job is small."""
-    found = {}
-    for folder in folders:
-        with LiveFiles(os.fsencode(folder)) as stage:
-            paths = [AT_JOBS + b"/" + name for name in stage.names(AT_JOBS)]
-            found.update({path: stage.head(path, _LARGEST_JOB) for path in paths if _is_file(stage, path)})
+def _read_small_files(stages: Iterable[Path], folders: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Read the stored files of some folders, by path: jobs of at(1), settings. Follows no link; they are small."""
+    found, folders = {}, tuple(folders)
+    for top in stages:
+        with LiveFiles(os.fsencode(top)) as stage:
+            paths = [folder + b"/" + name for folder in folders for name in stage.names(folder)]
+            found.update({path: stage.head(path, _LARGEST) for path in paths if _is_file(stage, path)})
     return found
 
 
 def _is_file(stage: LiveFiles, path: bytes) -> bool:
     entry = stage.entry(path)
-    return entry is not None and entry.kind == "file" and (entry.size or 0) < _LARGEST_JOB
+    return entry is not None and entry.kind == "file" and (entry.size or 0) < _LARGEST
 
 
 def _read_install_state(profile: Profile) -> Callable[[bytes], FileEntry | None] | None:

@@ -31,6 +31,7 @@ class SnapshotContents:
     )  # changed while the backup read it: path, stored SHA-256
     has_one_inode: bool = True  # content and metadata of each file came from one inode
     at_jobs: Mapping[bytes, bytes] = field(default_factory=dict)  # contents of the jobs of at(1), by path
+    boot_settings: Mapping[bytes, bytes] = field(default_factory=dict)  # contents of settings of GRUB and initramfs
     base: Lookup | None = None  # install state of the backed-up machine's profile, if it is at hand
     servers: tuple[SavedServer, ...] = ()
     left_out: frozenset[bytes] = frozenset()  # paths that the backup skipped

@@ -21,6 +21,8 @@ from tklb.model.plan import Command, RemakeFacts, Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.part import PlanPart, join_parts
 
+GRUB, INITRAMFS = "/boot/grub/grub.cfg", "/boot/initrd.img-*"  # there where a machine starts by itself
+_MAP_ENDINGS = (b".db", b".lmdb", b".cdb", b".pag")
 _MOST_INPUTS = 1000  # changed files that a command is given, or that decide what it does
 _GOES = (StepKind.MOVE, StepKind.DELETE)
 _FILE_KINDS = (StepKind.WRITE, StepKind.LINK, StepKind.METADATA, *_GOES)
@@ -41,8 +43,9 @@ class Remake:
     """A row of the table. `inputs` and `outputs` are paths with all below; see _compile() for their signs.
 
     `programs` are alternatives: the first that is installed runs. Need.NOTHING: without the program, the files that
-    came have no effect, so the restore reports it. `marker` is the program that must be there, if it is not the one
-    that runs. `takes_inputs`: the changed files are its arguments, but for those whose output comes too (same stem).
+    came have no effect, so the restore reports it. `marker` is the program or the file that must be there, if it is not
+    the program that runs. `takes_inputs`: the changed files are its arguments, but for those whose output comes too
+    (same stem).
     """
 
     name: str
@@ -171,19 +174,19 @@ TABLE = (
         outputs=("/usr/local/share/texmf/ls-R",),
     ),
     Remake("nscd", (("nscd", "-i", "hosts"),), ("/etc/hosts",)),
-)  # fmt: skip
-
-# What these make belongs to the machine: how it starts. A restore reports them, and never runs them.
-OF_THE_MACHINE = (
     Remake(
         "update-initramfs",
-        (("update-initramfs", "-u"),),
-        ("/etc/initramfs-tools", "/etc/modprobe.d", "/etc/modules", "/etc/modules-load.d", "/etc/crypttab"),
+        (("update-initramfs", "-u", "-k", "all"),),
+        ("/etc/initramfs-tools", "/etc/modprobe.d", "/etc/modules", "/etc/modules-load.d"),
+        marker=INITRAMFS,
+        seconds=3600,
     ),
-    Remake("update-grub", (("update-grub",),), ("/etc/default/grub", "/etc/default/grub.d", "/etc/grub.d")),
-)
-_EVERY_ROW = (*TABLE, *OF_THE_MACHINE)
-PROGRAMS = frozenset(name for row in _EVERY_ROW for name in (row.marker, *(argv[0] for argv in row.programs)) if name)
+    Remake(
+        "update-grub", (("update-grub",),), ("/etc/default/grub", "/etc/default/grub.d", "/etc/grub.d"),
+        outputs=(GRUB,), marker=GRUB, seconds=1800,
+    ),
+)  # fmt: skip
+PROGRAMS = frozenset(name for row in TABLE for name in (row.marker, *(argv[0] for argv in row.programs)) if name)
 
 
 def plan_remakes(steps: Iterable[Step], here: RemakeFacts, *, installs: bool) -> PlanPart:
@@ -196,12 +199,7 @@ def plan_remakes(steps: Iterable[Step], here: RemakeFacts, *, installs: bool) ->
     commands = (*rows.steps, *_plan_triggers(changed, here))
     planned = {step.item for step in commands}
     late = (_make_late_step(command) for command in here.unfinished if command.name.encode() not in planned)
-    warnings = (
-        f"not run, because it changes how this machine starts: {' '.join(row.programs[0])} ({_name(changed[row.name])})"
-        for row in OF_THE_MACHINE
-        if row.name in changed and row.programs[0][0] in here.programs
-    )
-    return PlanPart((*commands, *late), (*rows.warnings, *warnings), rows.skipped)
+    return PlanPart((*commands, *late), rows.warnings, rows.skipped)
 
 
 def command_item(name: str) -> bytes:
@@ -256,12 +254,17 @@ def _sort_changes(steps: Iterable[Step], here: RemakeFacts) -> dict[str, tuple[b
         output = None if step.kind in _GOES else _find_output(step.item)
         if output:
             made[output.name].add(_stem(step.item))
-        rows = [*_find_rows(step.item), *triggers.find(step.item), *(["postmap"] if step.item in here.maps else ())]
-        for name in rows:
+        rows = [*_find_rows(step.item), *triggers.find(step.item)]
+        for name in (*rows, "postmap") if _is_of_map(step.item, here) else rows:
             found[name] += [step.item] if len(found[name]) < _MOST_INPUTS else []
     for row in (row for row in TABLE if row.name in made):
         found[row.name] = [p for p in found[row.name] if row.takes_inputs and _stem(p) not in made[row.name]]
     return {name: tuple(paths) for name, paths in found.items() if paths}
+
+
+def _is_of_map(path: bytes, here: RemakeFacts) -> bool:
+    """Whether a path is the source of a map of Postfix, or the map itself, which needs no making then."""
+    return path in here.maps or (path.endswith(_MAP_ENDINGS) and _stem(path) in here.maps)
 
 
 def _stem(path: bytes) -> bytes:
@@ -280,7 +283,7 @@ def _compile(patterns: Iterable[str]) -> bytes:
 
 
 _TOPS = (b"/etc/", b"/usr/", b"/lib/")
-_INPUTS = tuple((row.name, re.compile(_compile(row.inputs), re.DOTALL)) for row in _EVERY_ROW)
+_INPUTS = tuple((row.name, re.compile(_compile(row.inputs), re.DOTALL)) for row in TABLE)
 _MADE = tuple((row, re.compile(_compile(row.outputs), re.DOTALL)) for row in TABLE if row.outputs)
 
 

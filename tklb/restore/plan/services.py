@@ -32,6 +32,9 @@ _CUTTING = re.compile(
 NOT_STARTED = "not started: "
 _LINGER = b"/var/lib/systemd/linger/"
 _OTHER_UNITS = (".socket", ".timer", ".path", ".target", ".mount")
+_USER_UNIT = re.compile(
+    rb"(?:(/.+)/\.config/systemd/user|/etc/systemd/user)/[^/]+\.(?:wants|requires|upholds)/([^/]+)", re.DOTALL
+)
 _NULL = b"/dev/null"  # a unit that is a link to it is masked
 _OF_DATABASES = frozenset(service.encode() for engine in ENGINES.values() for service in engine.services)
 
@@ -89,13 +92,22 @@ def _describe_idle(names: list[str], cutting: list[str], *, packages_come: bool)
         yield "no init system runs here: the restore lists the services of new packages at its end"
 
 
-def _describe_next_start(steps: Iterable[Step]) -> Iterator[str]:
-    """Name what only the next start of the machine runs: rc.local, and the services of users that may linger."""
+def _is_brought_link(step: Step) -> bool:
+    return step.kind in (StepKind.WRITE, StepKind.LINK) and step.entry is not None and step.entry.kind == "link"
+
+
+def _describe_next_start(steps: tuple[Step, ...]) -> Iterator[str]:
+    """Name what only a later start runs: rc.local, services of users that may linger, and enabled units of users."""
     brought = [step.item for step in steps if step.kind is StepKind.WRITE]
     names = ["/etc/rc.local"] if b"/etc/rc.local" in brought else []
     names += [f"services of {printable(path[len(_LINGER) :])}" for path in brought if path.startswith(_LINGER)]
     if names:
         yield f"runs at the next start of this machine: {', '.join(names)}"
+    units = [found for step in steps if _is_brought_link(step) and (found := _USER_UNIT.fullmatch(step.item))]
+    for home in dict.fromkeys(found[1] for found in units):
+        own = sorted({printable(found[2]) for found in units if found[1] == home})
+        whose = f"the user of {printable(home)}" if home else "any user"
+        yield f"starts at the next login of {whose}, or with this machine if lingering: {', '.join(own)}"
 
 
 def _spell(name: str, here: ServiceFacts) -> str:
