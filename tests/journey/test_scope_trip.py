@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +64,9 @@ OUTSIDE = {
     "/mnt/other/file": "owner's\n",
     "/usr-own": "owner's\n",
 }
+# packaged, and deleted by the owner
+DELETED = ("/usr/share/doc/cron/copyright", "/usr/share/bash-completion/completions/apt", "/usr/bin/wall")
+EXCLUDED = "/usr/share/doc/curl/copyright"  # by the configuration of dpkg
 EDITED = "/usr/lib/systemd/system/cron.service"
 
 
@@ -108,6 +112,7 @@ def live(machine: Appliance) -> None:
     machine.run(["chmod", "u-s", "/usr/bin/chfn"])
     machine.run(["chown", "root:adm", "/usr/bin/curl"])
     machine.run(["chmod", "2750", "/usr/bin/curl"])
+    delete_packaged(machine)
     machine.start("redis-server")
     machine.run(["redis-cli", "set", "colour", "blue"])
     machine.run(["redis-cli", "save"])
@@ -118,6 +123,21 @@ def live(machine: Appliance) -> None:
     machine.run(["mount", "-t", "tmpfs", "tmpfs", "/srv/ram"])
     plant(machine, {"/srv/data/one": "once\n"}, {})
     machine.run(["sh", "-c", "echo gone > /srv/ram/file"])
+
+
+def delete_packaged(machine: Appliance) -> None:
+    plant(machine, {"/etc/dpkg/dpkg.cfg.d/small": "path-exclude=/usr/share/doc/curl/*\n"}, {})
+    machine.run(["rm", *DELETED, EXCLUDED, managed(machine)])
+    machine.run(["sh", "-c", "rm -r /usr/share/locale/*"])
+    machine.run(["ln", "-sf", "more", "/usr/bin/whatis"])
+    machine.run(["rm", "-r", "/usr/share/lintian"])
+    machine.run(["ln", "-s", "/srv/data", "/usr/share/lintian"])
+    machine.run(["touch", "-r", "/usr/bin/newgrp", "/usr/bin/newgrp"])  # overlayfs keeps flags of upper files only
+    machine.run(["chattr", "+i", "/usr/bin/newgrp"])
+
+
+def managed(machine: Appliance) -> str:
+    return machine.run(["sh", "-c", "ls /usr/lib/python3.*/EXTERNALLY-MANAGED"]).stdout.strip()
 
 
 def python(machine: Appliance) -> str:
@@ -152,9 +172,13 @@ def trip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         statuses["after"], _ = told(a, "backup")
         delta_a = changes(a)
         b.run(["apt-get", "-q", "update"])
-        statuses["restore"], _ = told(b, "restore", "--yes", "--target", TARGET, "--key", KEY)
+        b.run(["touch", "-r", "/usr/bin/newgrp", "/usr/bin/newgrp"])  # as on A
+        statuses["restore"], restored = told(b, "restore", "--yes", "--target", TARGET, "--key", KEY)
+        assert restored["skipped"] == []
         outside = [item["path"] for item in made["outside"]]
         yield Trip(a, b, delta_a, changes(b), scope, backup, statuses, status, outside)
+        for machine in (a, b):
+            machine.run(["chattr", "-i", "/usr/bin/newgrp"])
 
 
 def acknowledge(machine: Appliance, backup: dict[str, Any]) -> None:
@@ -207,6 +231,42 @@ def test_capabilities_set_id_bits_and_owners_of_packaged_files_come_back_without
 def test_a_packaged_unit_that_was_edited_in_place_comes_back(trip: Trip) -> None:
     assert trip.delta_a[EDITED] == "edited"
     assert (trip.b.root / EDITED[1:]).read_text().endswith("# edited in place\n")
+
+
+def test_deleted_files_of_packages_stay_deleted_and_many_are_one_line(trip: Trip) -> None:
+    gone = {*DELETED, managed_name(trip)}
+    assert {path: trip.delta_a.get(path) for path in gone} == dict.fromkeys(gone, "deleted")
+    assert [path for path in gone if (trip.b.root / path[1:]).exists()] == []
+    assert EXCLUDED not in trip.delta_a
+    lost = trip.b.run(["sh", "-c", "dpkg -V cron util-linux | grep -v ' c ' | cut -c13- | sort"]).stdout
+    assert {"/usr/share/doc/cron/copyright", "/usr/bin/wall"} & {*lost.split()}
+    text = [line for line in trip.a.run(["tklb", "delta"], check=False).stdout.splitlines() if "/locale" in line]
+    assert len(text) == 1
+    assert re.fullmatch(r"- /usr/share/locale/  [0-9,]+ files", text[0])
+    assert not [*(trip.b.root / "usr/share/locale").glob("*/LC_MESSAGES/*.mo")]
+    why = told(trip.a, "why", "/usr/bin/wall")[1]
+    assert why["in_delta"], why
+
+
+def test_a_missing_program_that_dpkg_needs_is_damage_and_no_deletion(trip: Trip) -> None:
+    place = trip.a.root / "usr/bin/tac"
+    content = place.read_bytes()
+    place.unlink()
+    preview = told(trip.a, "backup", "--dry-run")[1]
+    place.write_bytes(content)
+    place.chmod(0o755)
+    assert [item["item"] for item in preview["skipped"]] == ["/usr/bin/tac"]
+    assert preview["files"]["deleted"] == 0
+
+
+def managed_name(trip: Trip) -> str:
+    return next(path for path in trip.delta_a if path.endswith("/EXTERNALLY-MANAGED"))
+
+
+def test_links_in_the_place_of_packaged_files_and_their_flags_come_back(trip: Trip) -> None:
+    assert os.readlink(trip.b.root / "usr/bin/whatis") == "more"
+    assert os.readlink(trip.b.root / "usr/share/lintian") == "/srv/data"
+    assert "i" in trip.b.run(["lsattr", "/usr/bin/newgrp"]).stdout.split()[0]
 
 
 def test_the_delta_of_the_restored_machine_is_that_of_the_backed_up_one(trip: Trip) -> None:

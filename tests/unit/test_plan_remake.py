@@ -181,6 +181,8 @@ def test_settings_of_the_start_come_back_if_they_name_no_disk_and_have_a_reader_
     assert {*find_portable(SETTINGS, SETTINGS, PROGRAMS)} == OF_GRUB | OF_INITRAMFS
     assert {*find_portable(SETTINGS, SETTINGS, PROGRAMS - {GRUB})} == OF_INITRAMFS
     assert {*find_portable(SETTINGS, SETTINGS, PROGRAMS - {INITRAMFS})} == OF_GRUB
+    assert list(find_portable([b"/etc/grub.d/09_menu"], {}, PROGRAMS)) == []  # too large to be read
+    assert list(find_portable([b"/etc/initramfs-tools/hooks/own"], {}, PROGRAMS)) == [b"/etc/initramfs-tools/hooks/own"]
     assert all(map(is_boot_setting, SETTINGS))
     assert not any(
         map(is_boot_setting, (b"/etc/default/cron", b"/etc/default/grub.ucf-dist", b"/etc/initramfs-tools2"))

@@ -3,9 +3,11 @@
 Touches nothing. The files stream, so memory does not grow with their number; everything else is small.
 """
 
+import heapq
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 from tklb.backup.scope.found_scope import ScopeInputs, complete_scope
@@ -29,7 +31,7 @@ from tklb.host.package_relations import find_needs_of, read_relations
 from tklb.host.registries.diversions import list_own_files
 from tklb.host.registries.inventory import read_registries
 from tklb.model.accounts import AccountDelta, Accounts
-from tklb.model.files import FileChange, FileEntry
+from tklb.model.files import Change, FileChange, FileEntry
 from tklb.model.packages import Package, PackageDelta, PackageHistory
 from tklb.model.registries.decisions import Registries
 from tklb.model.report import FoundScope, Skipped, SkippedItems
@@ -139,11 +141,13 @@ def stream_changes(
     `watch` sees every scanned entry on its way; with it every file is read, and has its digest. Files that cannot be
     read are in `skipped` afterwards, and do not count as deleted.
     """
+    skipped.extend(state.found.unread)
     own, digest = (*session.paths.own, *state.found.unwalked), watch is not None
     known = read_listing(session.paths.index)
     now = scan(ROOT, state.rules, known=known, skipped=skipped, own=own, digest=digest)
-    base = read_base(session, state)
-    return compare(base, watch(now) if watch else now, digest_of, skipped)
+    changes = compare(read_base(session, state), watch(now) if watch else now, digest_of, skipped)
+    gone = (FileChange(path, Change.DELETED, FileEntry(path, "file"), None) for path in state.found.missing)
+    return heapq.merge(changes, gone, key=attrgetter("path"))
 
 
 def read_base(session: Session, state: MachineState) -> Iterator[FileEntry]:

@@ -16,7 +16,7 @@ from tklb.crypto.protection import write_protected_key
 from tklb.crypto.secret import read_older
 from tklb.errors import AlreadyInitialised, KeyUnusable, ProfileInvalid, TargetForeign, TklbError
 from tklb.ledger.read import read_ledger
-from tklb.model.callbacks import Clock
+from tklb.model.callbacks import Clock, Progress, ignore_progress
 from tklb.model.report import OutsideItem
 from tklb.model.secret import Secret
 from tklb.profile.adopt import adopt_profile
@@ -51,7 +51,7 @@ class InitResult:
     outside: tuple[OutsideItem, ...] = ()  # of the owner's, and not taken
 
 
-def initialise(paths: Paths, request: InitRequest, clock: Clock) -> InitResult:
+def initialise(paths: Paths, request: InitRequest, clock: Clock, progress: Progress = ignore_progress) -> InitResult:
     """Make key, host id, profile and configuration. Raises AlreadyInitialised, and what the target raises.
 
     An existing key is never replaced: what it has encrypted would be lost. The configuration is written last.
@@ -74,12 +74,12 @@ def initialise(paths: Paths, request: InitRequest, clock: Clock) -> InitResult:
         if has_passphrase(paths, secret):
             upload_key_file(open_session_with(config, paths, clock))
             log.info("%s keeps a copy of the key, which the passphrase opens", backend.address)
-    return InitResult(config, has_passphrase(paths, secret), oddities, _find_outside(config, paths, clock))
+    return InitResult(config, has_passphrase(paths, secret), oddities, _find_outside(config, paths, clock, progress))
 
 
-def _find_outside(config: Config, paths: Paths, clock: Clock) -> tuple[OutsideItem, ...]:
+def _find_outside(config: Config, paths: Paths, clock: Clock, progress: Progress) -> tuple[OutsideItem, ...]:
     """Find what a backup would not take. What hinders this is no failure of the set-up: the backup will report it."""
-    session = open_session_with(config, paths, clock)
+    session = open_session_with(config, paths, clock, progress)
     try:
         state = collect_state(session)
         return find_outside(session, state.rules, state.found.unwalked)

@@ -33,6 +33,8 @@ def explain(session: Session, path: bytes) -> Explanation:
     package = find_owner(ROOT, path)
     if package:
         reasons.append(f"package {package} brings it")
+    if path in state.found.missing:
+        return Explanation(path, True, (*reasons[1:], "it is not there now: somebody deleted it"))
     if decision.included and (obstacle := _find_mount(state, path)):
         return Explanation(path, False, (*reasons, obstacle))
     if not decision.included:

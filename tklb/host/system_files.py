@@ -1,7 +1,7 @@
-"""Find what is not as packages ship it in /usr: files that no package owns, special modes and owners, edited files.
+"""Find what is not as packages ship it in /usr: unowned, edited and missing files, special modes and owners.
 
 Takes a root and the index of owned paths; reads names and statuses; changes nothing. It reads no content: an edited
-file shows by its mtime, since dpkg gives every file the time that it has in its package.
+file or link shows by its mtime, since dpkg gives every one the time that it has in its package.
 """
 
 import errno
@@ -10,13 +10,19 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tklb.host.files.flags import FlagReader
+from tklb.host.files.walk import list_folder, read_status
+from tklb.host.mounts import is_within
 from tklb.host.owned_paths import OwnedPaths
+from tklb.model.report import Skipped
 
 _TOPS = (b"/usr", b"/bin", b"/sbin", b"/lib", b"/lib32", b"/lib64", b"/libx32", b"/libo32")
 _LEFT_ALONE = (b"/usr/local", b"/usr/lib/modules", b"/lib/modules")  # in scope anyway; of this machine
 _COMPILED = b"__pycache__"
 _CAPABILITY = "security.capability"
 _CHOSEN = b"/etc/alternatives/"
+_AT_FDCWD = -100  # of openat(2)
+_WITH_TIMES = (stat.S_IFREG, stat.S_IFLNK)  # what has a time of its own
 _USUAL = {stat.S_IFDIR: (0o755,), stat.S_IFREG: (0o644, 0o755)}
 
 
@@ -25,51 +31,80 @@ class SystemFiles:
     """What was found. All are sorted; an unowned folder stands for everything in it."""
 
     unowned: tuple[bytes, ...] = ()
-    special: tuple[bytes, ...] = ()  # packaged: set-id bits, capabilities, an owner or a mode that is unusual
+    special: tuple[bytes, ...] = ()  # packaged: set-id bits, capabilities, an unusual owner or mode, flags
     edited: tuple[bytes, ...] = ()  # packaged, and changed after their package came
+    missing: tuple[bytes, ...] = ()  # packaged, and not there
+    unread: tuple[Skipped, ...] = ()  # could not be looked at
 
 
 def find_system_files(root: bytes, owned: OwnedPaths) -> SystemFiles:
     """Sweep /usr below `root`, and the folders beside it that are not merged into it."""
+    sweep = _Sweep(root.rstrip(b"/"), owned)
     unowned, special, edited = [], [], []
-    for path, entry in _list_folders(root, owned):
-        born, status = owned.get(path), _read_status(entry)
+    seen, has_flags = set(_LEFT_ALONE), sweep.has_flags
+    for path, entry, status in sweep.run():
+        born = owned.get(path)
         if born is None and not _is_generated(entry):
             unowned.append(path)
-        if born is None or status is None:
+        if born is None:
             continue
-        if _is_special(entry, status):
+        seen.add(path)
+        if _is_special(entry, status) or (status.st_ctime_ns > born and has_flags(path)):
             special.append(path)
-        if stat.S_ISREG(status.st_mode) and status.st_mtime_ns > born:
+        if stat.S_IFMT(status.st_mode) in _WITH_TIMES and status.st_mtime_ns > born:
             edited.append(path)
-    return SystemFiles(tuple(sorted(unowned)), tuple(sorted(special)), tuple(sorted(edited)))
+    missing = (path for path in owned if path not in seen and path.startswith(sweep.tops))
+    return SystemFiles(
+        tuple(sorted(unowned)),
+        tuple(sorted(special)),
+        tuple(sorted(edited)),
+        tuple(sorted(path for path in missing if not any(is_within(path, top) for top in sweep.unseen))),
+        tuple(sweep.unread),
+    )
 
 
-def _list_folders(root: bytes, owned: OwnedPaths) -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:
-    """Give everything in packaged folders, with its path inside the root."""
-    start = root.rstrip(b"/")
-    waiting = [top for top in _TOPS if not os.path.islink(start + top) and os.path.isdir(start + top)]
-    while waiting:
-        folder = waiting.pop()
-        entries = [(folder + b"/" + entry.name, entry) for entry in _list_folder(start + folder)]
-        entries = [(path, entry) for path, entry in entries if path not in _LEFT_ALONE]
-        yield from entries
-        waiting += [path for path, entry in entries if path in owned and entry.is_dir(follow_symlinks=False)]
+class _Sweep:
+    """The way through the packaged folders. `unseen` are places whose contents are not known."""
 
+    def __init__(self, start: bytes, owned: OwnedPaths) -> None:
+        self._start, self._owned, self._flags = start, owned, FlagReader()
+        self._folders = [top for top in _TOPS if not os.path.islink(start + top) and os.path.isdir(start + top)]
+        self.tops = tuple(top + b"/" for top in self._folders)
+        self.unread: list[Skipped] = []
 
-def _list_folder(folder: bytes) -> list[os.DirEntry[bytes]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:  # it vanished; the walk names what cannot be read
-        return []
+    @property
+    def unseen(self) -> tuple[bytes, ...]:
+        return (*_LEFT_ALONE, *(item.item for item in self.unread))
 
+    def run(self) -> Iterator[tuple[bytes, os.DirEntry[bytes], os.stat_result]]:
+        """Give everything in packaged folders, with its path inside the root."""
+        waiting = [*self._folders]
+        while waiting:
+            found = tuple(self._list(waiting.pop()))
+            yield from found
+            waiting += [path for path, _, status in found if path in self._owned and stat.S_ISDIR(status.st_mode)]
 
-def _read_status(entry: os.DirEntry[bytes]) -> os.stat_result | None:
-    try:
-        return entry.stat(follow_symlinks=False)
-    except OSError:
-        return None
+    def has_flags(self, path: bytes) -> bool:
+        return self._flags.read(_AT_FDCWD, self._start + path) is not None
+
+    def _list(self, folder: bytes) -> Iterator[tuple[bytes, os.DirEntry[bytes], os.stat_result]]:
+        try:
+            entries = list_folder(self._start + folder)
+        except OSError as exc:
+            self._note(folder, exc)
+            return
+        for entry in entries:
+            path = folder + b"/" + entry.name
+            try:
+                status = None if path in _LEFT_ALONE else read_status(entry)
+            except OSError as exc:
+                self._note(path, exc)
+                continue
+            if status is not None:
+                yield path, entry, status
+
+    def _note(self, path: bytes, exc: OSError) -> None:
+        self.unread.append(Skipped(path, exc.strerror or str(exc)))
 
 
 def _is_generated(entry: os.DirEntry[bytes]) -> bool:
@@ -78,8 +113,10 @@ def _is_generated(entry: os.DirEntry[bytes]) -> bool:
         return True
     try:
         return entry.is_symlink() and os.readlink(entry.path).startswith(_CHOSEN)
-    except OSError:
+    except FileNotFoundError:
         return True
+    except OSError:  # the walk reports it
+        return False
 
 
 def _is_special(entry: os.DirEntry[bytes], status: os.stat_result) -> bool:

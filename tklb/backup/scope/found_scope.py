@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tklb.backup.scope.homes import find_homes
 from tklb.backup.scope.link_targets import LinkSearch, find_link_targets
+from tklb.backup.scope.missing_files import find_missing_files
 from tklb.backup.scope.mount_points import find_mount_points, list_closed, list_paths
 from tklb.base.measure import Stopwatch
 from tklb.config.paths import ROOT
@@ -14,7 +15,7 @@ from tklb.diff.rules import Rule, Rules, Selection
 from tklb.errors import UsageWrong
 from tklb.host.mounts import Mount, read_mounts
 from tklb.host.owned_paths import OwnedPaths, read_owned_paths
-from tklb.host.system_files import find_system_files
+from tklb.host.system_files import SystemFiles, find_system_files
 from tklb.model.accounts import AccountDelta, Accounts
 from tklb.model.report import FoundPath, FoundScope
 from tklb.profile.derive import SET_ID
@@ -49,22 +50,25 @@ def complete_scope(session: Session, inputs: ScopeInputs) -> tuple[Rules, FoundS
     target = _list_target_paths(session, mounts)
     own = frozenset({*session.paths.own, *target})
     homes = _keep_wanted(inputs, find_homes(inputs.accounts, inputs.account_delta, inputs.rules, owned))
-    swept, system = _find_system(session, inputs, owned)
+    files = find_system_files(ROOT, owned)
+    swept, system = _find_system(session, inputs, owned, files)
+    missing, damage = find_missing_files(ROOT, _list_missing(inputs, files, system))
     rules = add_rules(inputs.rules, (*_include(homes), *_include(swept), *list_exact_rules(system)))
-    links = _keep_wanted(inputs, find_link_targets(LinkSearch(rules, owned, mounts, own)))
+    links = _keep_wanted(inputs, find_link_targets(LinkSearch(rules, owned, mounts, own, session.progress)))
     rules = add_rules(rules, _include(links))
     points = find_mount_points(rules, mounts, own, target)
     paths = tuple(sorted({found.path: found for found in (*links, *swept, *homes)}.values()))
     log.info(
-        "completed the scope in %.1f s: %d homes, %d link targets, %d paths in /usr, %d mount points",
+        "completed the scope in %.1f s: %d homes, %d link targets, %d paths in /usr, %d missing there, %d mount points",
         watch.seconds,
         len(homes),
         len(links),
         len(swept) + len(system),
+        len(missing),
         len(points),
     )
     unwalked = tuple(sorted({*list_closed(points), *own} - {*session.paths.own}))
-    return rules, FoundScope(paths, system, points, unwalked)
+    return rules, FoundScope(paths, system, points, unwalked, missing, (*files.unread, *damage))
 
 
 def _add_local(owned: OwnedPaths, files: tuple[bytes, ...]) -> OwnedPaths:
@@ -87,16 +91,24 @@ def _keep_wanted(inputs: ScopeInputs, found: Iterator[FoundPath] | tuple[FoundPa
 
 
 def _find_system(
-    session: Session, inputs: ScopeInputs, owned: OwnedPaths
+    session: Session, inputs: ScopeInputs, owned: OwnedPaths, found: SystemFiles
 ) -> tuple[tuple[FoundPath, ...], tuple[bytes, ...]]:
     """Give what no package owns in /usr, and the paths of packages that are compared with the install state."""
-    found = find_system_files(ROOT, owned)
     unowned = (FoundPath(path, "no package owns it") for path in found.unowned if not is_covered(inputs.rules, path))
     known = (path for path in SET_ID if path in owned)
     candidates = {*found.special, *found.edited, *known, *session.profile.recorded_system_paths()}
     system = (path for path in sorted(candidates) if not is_covered(inputs.rules, path))
     says = inputs.selection.says
     return _keep_wanted(inputs, unowned), tuple(path for path in system if says("path", path) is not False)
+
+
+def _list_missing(inputs: ScopeInputs, found: SystemFiles, system: tuple[bytes, ...]) -> Iterator[bytes]:
+    """Give the missing paths about which no other rule and no override decides, and which are not compared anyway."""
+    compared, local = frozenset(system), frozenset(inputs.local_files)
+    for path in found.missing:
+        is_loose = path not in compared and path not in local and not is_covered(inputs.rules, path)
+        if is_loose and inputs.selection.says("path", path) is not False:
+            yield path
 
 
 def _list_target_paths(session: Session, mounts: tuple[Mount, ...]) -> tuple[bytes, ...]:

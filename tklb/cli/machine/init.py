@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from tklb.cli.options import Output, example, need_root, now, read_paths, shared_options
+from tklb.cli.output.progress import progress_line
 from tklb.cli.passphrase_input import passphrase_file_option, passphrase_source
 from tklb.cli.run_log import run_log
 from tklb.errors import COMPLETE
@@ -35,9 +36,9 @@ def init(output: Output, target: str | None, profile: str | None, passphrase_fil
     from tklb.commands.init import InitRequest, initialise
 
     paths = read_paths()
-    with run_log(paths, "init", now()):
+    with run_log(paths, "init", now()), progress_line(output.progress) as progress:
         ask = passphrase_source(passphrase_file) if passphrase_file else None
-        made = initialise(paths, InitRequest(target, profile, ask, force), now)
+        made = initialise(paths, InitRequest(target, profile, ask, force), now, progress)
     copy = f"{made.config.target}/key.asc (the passphrase opens it)" if made.is_wrapped else "no copy elsewhere yet"
     lines = (
         f"profile  {made.config.profile}",

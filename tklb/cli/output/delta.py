@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 from tklb.base.measure import format_size
 from tklb.cli.output.json_forms import path_fields
@@ -17,12 +18,14 @@ from tklb.model.registries.decisions import RegistryItem
 
 _SIGNS = {Change.NEW: "+", Change.EDITED: "~", Change.METADATA: "m", Change.DELETED: "-"}
 
+_LISTED = 10  # deleted files of one folder that are listed one by one
 _NOUNS = {
     "architectures": "architecture",
     "diversions": "diversion",
     "stat-overrides": "statoverride",
     "alternatives": "alternative",
     "debconf": "answer",
+    "flags": "flags",
 }
 
 
@@ -36,17 +39,46 @@ def delta_lines(
     """Give the lines for people: files, packages, users and groups, registries, databases, then a summary."""
     counts = dict.fromkeys(Change, 0)
     total = 0
-    for change in changes:
-        counts[change.change] += 1
+    for count, change in _fold_deleted(changes):
+        counts[change.change] += count
         amount = change.now.size if change.now else None
         total += amount or 0
-        yield f"{_SIGNS[change.change]} {printable(change.path)}" + (f"  {format_size(amount)}" if amount else "")
+        more = f"  {count:,} files" if count > 1 else f"  {format_size(amount)}" if amount else ""
+        yield f"{_SIGNS[change.change]} {printable(change.path)}{more}"
     yield from _package_lines(packages)
     yield from _account_lines(accounts)
-    yield from (f"+ {_NOUNS[one.registry]} {printable(one.item)}  {one.detail}".rstrip() for one in registries)
+    yield from map(_format_decision, registries)
     yield from (f"  database {printable(spell_item(d.engine, d.name))}  {format_size(d.bytes)}" for d in databases)
     listed = ", ".join(f"{count} {change}" for change, count in counts.items() if count) or "no changes"
     yield f"files: {listed}, {format_size(total)}"
+
+
+def _fold_deleted(changes: Iterable[FileChange]) -> Iterator[tuple[int, FileChange]]:
+    """Give each change with the number it stands for: many deleted files of one folder like /usr/share/locale are one.
+
+    It holds the first few of them only.
+    """
+    for top, group in groupby(changes, key=_find_deleted_top):
+        if not top:
+            yield from ((1, change) for change in group)
+            continue
+        first: list[FileChange] = []
+        rest = 0
+        for change in group:
+            first, rest = ([*first, change], 0) if len(first) < _LISTED else (first, rest + 1)
+        folded = [(len(first) + rest, first[0]._replace(path=top + b"/"))]
+        yield from folded if rest else ((1, change) for change in first)
+
+
+def _find_deleted_top(change: FileChange) -> bytes:
+    """Give the folder of a deleted file, at most three names deep; b"" for another change."""
+    is_deleted = change.change is Change.DELETED and change.path.startswith(b"/usr/")
+    return b"/".join(change.path.split(b"/")[:4]) if is_deleted else b""
+
+
+def _format_decision(one: RegistryItem) -> str:
+    sign = "-" if one.is_removed else "+"
+    return f"{sign} {_NOUNS[one.registry]} {printable(one.item)}  {one.detail}".rstrip()
 
 
 def write_delta_json(
@@ -67,7 +99,13 @@ def write_delta_json(
         "packages": delta_names(packages, native),
         **account_fields(accounts),
         "registries": [
-            {"registry": one.registry, **path_fields(one.item, "item"), "detail": one.detail} for one in registries
+            {
+                "registry": one.registry,
+                **path_fields(one.item, "item"),
+                "change": "removed" if one.is_removed else "added",
+                "detail": one.detail,
+            }
+            for one in registries
         ],
         "databases": [{"engine": d.engine, "name": d.name, "bytes": d.bytes} for d in databases],
     }

@@ -9,6 +9,7 @@ from tklb.errors import printable
 from tklb.model.callbacks import Progress
 
 _EVERY = 0.1  # seconds between two drawings
+_RATED_AFTER = 2.0  # seconds
 
 
 @contextmanager
@@ -17,14 +18,17 @@ def progress_line(wanted: bool, clock: Callable[[], float] = monotonic) -> Itera
     if not wanted or not sys.stderr.isatty():
         yield lambda _activity, _done, _total: None
         return
-    drawn = 0.0
+    drawn = begin = 0.0
+    current = ""
 
     def show(activity: str, done: int, total: int) -> None:
-        nonlocal drawn
+        nonlocal drawn, begin, current
+        if activity != current:
+            begin, current = clock(), activity
         if clock() - drawn < _EVERY:
             return
         drawn = clock()
-        amount = f"{done / total:4.0%}" if total else f"{done:,}"
+        amount = f"{done / total:4.0%}" if total else _format_count(done, drawn - begin)
         sys.stderr.write(f"\r\x1b[K{printable(activity)} {amount}")
         sys.stderr.flush()
 
@@ -33,3 +37,9 @@ def progress_line(wanted: bool, clock: Callable[[], float] = monotonic) -> Itera
     finally:
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()
+
+
+def _format_count(done: int, seconds: float) -> str:
+    """Give a count, and after some seconds how many that is in a second: `120,000 (40,000/s)`."""
+    rate = f" ({done / seconds:,.0f}/s)" if seconds >= _RATED_AFTER and done else ""
+    return f"{done:,}{rate}"

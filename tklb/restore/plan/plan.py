@@ -33,6 +33,7 @@ from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Plan, Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.databases import list_items, plan_databases
+from tklb.restore.plan.files.boot_settings import find_portable, is_boot_setting
 from tklb.restore.plan.files.file_inputs import FileInputs
 from tklb.restore.plan.files.obstacles import KEPT_SUFFIX
 from tklb.restore.plan.files.planner import FilePlanner, FolderTimes
@@ -43,7 +44,7 @@ from tklb.restore.plan.inputs import CurrentMachine, PlanInputs, SnapshotContent
 from tklb.restore.plan.keep_rules import KeepRules
 from tklb.restore.plan.owners import OwnerMap, OwnerWatch, find_nameless_ids, read_ids
 from tklb.restore.plan.packages.package_plan import plan_machine_packages
-from tklb.restore.plan.packages.packaged_files import plan_packaged
+from tklb.restore.plan.packages.packaged_files import plan_packaged, plan_packaged_flags
 from tklb.restore.plan.part import PlanPart, join_parts
 from tklb.restore.plan.registries.decisions import RegistryPlan, plan_registries
 from tklb.restore.plan.remake import plan_remakes
@@ -63,6 +64,7 @@ class _ManifestWatch:
         self.standing: set[bytes] = set()  # names of hard links that the restore itself brings back
         self.logs: set[bytes] = set()  # files with the names of SQLite's logs
         self.runlevel_links: set[bytes] = set()
+        self.boot_settings: set[bytes] = set()
         self.reserved: set[bytes] = set()  # names as those of objects that a restore moved aside
 
     def read(self) -> Iterator[FileEntry]:
@@ -82,6 +84,8 @@ class _ManifestWatch:
                 self.logs.add(entry.path)
             if is_runlevel_link(entry.path):
                 self.runlevel_links.add(entry.path)
+            if entry.kind == "file" and is_boot_setting(entry.path):  # a rule for a folder would hold for all in it
+                self.boot_settings.add(entry.path)
             if KEPT_SUFFIX in entry.path:
                 self.reserved.add(entry.path)
             yield entry
@@ -113,7 +117,8 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
     registries = _plan_registries(restore, merge)
     gone = strangers.plan_packages(packages)
     before = (registries.before_packages, packages, gone, accounts, registries.before_files)
-    after = (strangers.plan_sources(), registries.after_files, remakes, flags, strangers.report())
+    late = (registries.last, strangers.report())
+    after = (strangers.plan_sources(), registries.after_files, remakes, flags, *late)
     parts = [_compare_machines(restore), *before, files, *after]
     servers, services = plan_services(restore, join_parts(parts).steps)
     databases = _plan_databases(restore) if restore.wants("databases") else PlanPart()
@@ -163,7 +168,8 @@ def _report_rest(
         name = restore.saved.contents.machine.hostname
         warnings.append(f"this machine is called {name} from its next start on")
     unmet = (Skipped(item, "the snapshot has no such item") for item in sorted(watch.unmet))
-    return PlanPart(warnings=tuple(warnings), skipped=tuple(unmet))
+    unread = (Skipped(path, f"it cannot be read here: {why}") for path, why in restore.here.files.list_problems())
+    return PlanPart(warnings=tuple(warnings), skipped=(*unmet, *unread))
 
 
 def _plan_registries(restore: PlanInputs, merge: AccountMerge) -> RegistryPlan:
@@ -226,7 +232,8 @@ def _plan_files(
     skipped = (*plan.skipped, *(Skipped(path, "invalid path") for path in odd))
     packaged = plan_packaged(saved.contents.packaged, inputs)
     files = join_parts((PlanPart(plan.steps, warnings, skipped), packaged))
-    return files, PlanPart(plan.flags), plan.folder_times
+    flags = (*plan.flags, *plan_packaged_flags(saved.contents.packaged, inputs))
+    return files, PlanPart(flags), plan.folder_times
 
 
 def _describe_changed(restore: PlanInputs) -> Iterator[str]:
@@ -244,11 +251,12 @@ def _describe_changed(restore: PlanInputs) -> Iterator[str]:
 
 def _gather_inputs(restore: PlanInputs, watch: _ManifestWatch, merge: AccountMerge, installs: bool) -> FileInputs:
     saved, here, choice = restore.saved, restore.here, restore.choice
+    portable = find_portable(watch.boot_settings, saved.boot_settings, here.remake.programs)
     replaced = find_replaced_links(filter(restore.wants_path, watch.runlevel_links), here.files.names)
     return FileInputs(
         present=here.files,
         ids=OwnerMap(merge.uid_map, merge.gid_map, read_ids(here.accounts.passwd), read_ids(here.accounts.group)),
-        keep_rules=KeepRules(choice.role, choice.asked_paths, choice.own),
+        keep_rules=KeepRules(choice.role, (*choice.asked_paths, *portable), choice.own),
         deleted=tuple(sorted(filter(restore.wants_path, {*saved.contents.deleted, *replaced}))),
         groups=watch.groups,
         standing=watch.standing,

@@ -32,5 +32,6 @@ def find_portable(
     has_grub, has_initramfs = "update-grub" in programs and GRUB in programs, INITRAMFS in programs
     for path in paths:
         has_reader = has_grub if _GRUB.fullmatch(path) else has_initramfs
-        if has_reader and not _DISK.search(contents.get(path, b"")):
+        is_read = path in contents or path.rpartition(b"/")[0] not in BOOT_FOLDERS
+        if has_reader and is_read and not _DISK.search(contents.get(path, b"")):
             yield path

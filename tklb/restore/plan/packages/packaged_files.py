@@ -23,6 +23,17 @@ def plan_packaged(entries: Iterable[FileEntry], inputs: FileInputs) -> PlanPart:
     )
 
 
+def plan_packaged_flags(entries: Iterable[FileEntry], inputs: FileInputs) -> tuple[Step, ...]:
+    """Give the steps that set the recorded flags of chattr(1), which come last."""
+    wanted = (entry for entry in entries if entry.flags and inputs.wanted(entry.path))
+    found = ((entry, inputs.present.entry(entry.path)) for entry in wanted)
+    return tuple(
+        Step(StepKind.FLAGS, entry.path, f"+{entry.flags}", entry)
+        for entry, have in found
+        if have is not None and have.kind == entry.kind and have.flags != entry.flags
+    )
+
+
 def _plan_entry(entry: FileEntry, inputs: FileInputs) -> Iterator[Step]:
     have = inputs.present.entry(entry.path)
     if have is None or have.kind != entry.kind:
