@@ -47,7 +47,7 @@ OTHERS = (
     "debian-13-docker", "debian-13-lamp-wordpress", "debian-12-mail", "debian-13-nginx-php", "debian-12-redis",
 )  # fmt: skip
 BUILT = OTHERS if SOAK else OTHERS[:3]
-STARTED = {"debian-13-mail": ("postfix",), "debian-12-nginx-php": ("nginx", "php8.2-fpm")}
+STARTED = {"debian-13-mail": ("postfix", "dovecot"), "debian-12-nginx-php": ("nginx", "php8.2-fpm")}
 # What a machine gets when it first starts. It is taken as any file that differs; the role of a restore decides.
 IDENTITY = {
     "/etc/fstab", "/etc/hostname", "/etc/hosts", "/etc/machine-id", "/etc/network/interfaces", "/etc/resolv.conf",
@@ -242,6 +242,11 @@ def test_alternatives_follow_the_packages_until_somebody_chooses(archive: Path) 
     assert set(changed(choose, archive)) >= {"/etc/alternatives/pager"}
 
 
+def test_a_choice_in_pam_travels_with_the_note_that_its_tool_compares_with(archive: Path) -> None:
+    found = changed(lambda machine: machine.run(["pam-auth-update", "--enable", "mkhomedir"]), archive)
+    assert found == dict.fromkeys(("/etc/pam.d/common-session", "/var/lib/pam/session"), "edited")
+
+
 def test_packaged_files_that_only_an_override_looks_at_are_install_state_too() -> None:
     with clone("core") as machine:
         (machine.root / "usr/share/bash-completion/completions/own").write_text("mine\n")
@@ -278,6 +283,10 @@ EXPLAINED = {
     },
     "/etc/python3": "python3-minimal makes it",
     "/etc/python3/debian_config": "python3-minimal writes it",
+    **{
+        f"/var/lib/pam/{name}": "pam-auth-update records what it wrote"
+        for name in ("account", "auth", "password", "seen", "session", "session-noninteractive")
+    },
     "/etc/runit/runsvdir/default/ssh": "runit-helper enables it",
     "/etc/shells": "update-shells adds to it",
     "/usr/local/lib/python3.11": "python3.11 makes it",

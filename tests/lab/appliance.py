@@ -24,6 +24,8 @@ from tests.lab.roots import allow_no_services, base_of, is_profile, layer, root
 TREE = Path(__file__).parents[2]
 INSTALLED = ("tklb", "profiles", "hooks", "man", "scripts/install", "requirements.txt", "pyproject.toml")
 RESOLVER = "10.0.2.3"  # slirp4netns answers there
+# A server may keep the output of its script open as long as it runs: whoever reads a pipe to its end waits for ever.
+START = 'file=/run/started.$$; "$1" start >$file 2>&1; status=$?; cat $file; exit $status'
 GET = """
 import json, sys, urllib.error, urllib.request
 request = urllib.request.Request(sys.argv[1], headers={"Host": sys.argv[2]})
@@ -49,7 +51,7 @@ class Appliance(Box):
     def start(self, *services: str) -> None:
         """Start services by their init scripts (there is no systemd inside); returns when they say they run."""
         for service in services:
-            self.run([f"/etc/init.d/{service}", "start"])
+            self.run(["sh", "-c", START, "sh", f"/etc/init.d/{service}"])
 
     def stop(self, *services: str) -> None:
         """Stop services by their init scripts."""

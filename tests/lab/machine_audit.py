@@ -66,7 +66,12 @@ ALLOWED = (
             "/var/cache/ldconfig*"),
     *_allow("dpkg's, apt's and ucf's own; their topics judge it", "files", "/var/lib/dpkg*", "/var/lib/apt*",
             "/var/lib/ucf*"),
-    *_allow("postfix renames a queued message to its inode", "files", "/var/spool/postfix/maildrop/*"),
+    *_allow("postfix renames a queued message to its inode; the topic queues judges them", "files",
+            "/var/spool/postfix/maildrop/*"),
+    *_allow("postfix makes the folders of its queues as it needs them", "files", "/var/spool/postfix/defer*/[0-9A-F]"),
+    *_allow("accounts and packages have lines in these; the topic lines judges each", "files", "/etc/shells",
+            "/etc/pam.d/common-*", "/var/lib/pam/*", "/var/lib/shells.state"),
+    *_allow("the time of a compilation", "maps", "* YP_LAST_MODIFIED"),
     *_allow("logs of what another machine did", "files", "/var/log/*"),
     *_allow("caches, and what is made again by itself", "files", "/var/cache/*", "/var/backups/*", "/var/tmp*",
             "/var/lib/systemd/catalog*", "/var/lib/systemd/random-seed", "/var/lib/systemd/timers*",
@@ -99,12 +104,18 @@ CONFIGURATION_TESTS: Mapping[str, Sequence[str]] = {
     "usr/bin/fail2ban-client": ("fail2ban-client", "-t"),
     "usr/sbin/unbound-checkconf": ("unbound-checkconf",),
     "usr/bin/wg-quick": ("sh", "-c", "for c in /etc/wireguard/*.conf; do wg-quick strip $c; done"),
+    "usr/sbin/dnsmasq": ("dnsmasq", "--test"),
+    "usr/sbin/slapd": ("slaptest", "-u"),
+    "usr/sbin/chronyd": ("chronyd", "-p"),
+    "usr/sbin/opendkim": ("opendkim", "-n"),
     "usr/sbin/haproxy": ("haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"),
     "usr/bin/java": ("java", "-version"),
 }
 _PROBLEM = re.compile("error|warn|fail|unknown|fatal", re.IGNORECASE)
 # Times, process ids, and the machine's own name in what the tests say.
-_CHANCE = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.+-]+|\b\d\d:\d\d:\d\d\b|\[\d+\]|\bpid \d+|/tmp/\S+")
+_CHANCE = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.+-]+|\b\d\d:\d\d:\d\d\b(?:,\d+)?|\[\d+\]|\bpid \d+|/tmp/\S+")
+# Folders that a start makes; Postfix gives queued messages the names of their inodes.
+_BY_ITSELF = re.compile("/run/|QUEUE FILE NAMES WERE CHANGED")
 
 
 def record(box: Box) -> Facts:
@@ -181,8 +192,8 @@ def is_named(difference: Difference, report: str, owners: Mapping[str, str]) -> 
 def _names_of(difference: Difference, owners: Mapping[str, str]) -> set[str]:
     key = difference.key
     if key.startswith("/"):
-        above = [path for path in _parents(key) if path.count("/") > 1]
-        return {key, owners.get(key, key), *above}
+        path = key.partition(" ")[0] if difference.topic == "lines" else key
+        return {path, owners.get(path, path), *(above for above in _parents(path) if above.count("/") > 1)}
     return {key, key.split(":")[0], key.split("/")[0], *_packages_of(difference, owners)}
 
 
@@ -277,14 +288,15 @@ def architectures(box: Box) -> Topic:
 
 
 def debconf(box: Box) -> Topic:
-    """Answers that were seen, by question."""
-    found = {}
+    """Answers that were seen, by question. Nobody asks those of packages that are not installed."""
+    found, installed = {}, {key.partition(":")[0] for key in packages(box)}
     for name in ("config.dat", "passwords.dat"):
         path = box.root / "var/cache/debconf" / name
         text = path.read_text(errors="surrogateescape") if path.exists() else ""
         for stanza in text.split("\n\n"):
             fields = _pairs(stanza.splitlines(), ": ")
-            if "seen" in fields.get("Flags", ""):
+            owners = {owner.partition(":")[0] for owner in fields.get("Owners", "").split(", ")}
+            if "seen" in fields.get("Flags", "") and owners & installed:
                 found[fields["Name"]] = fields.get("Value", "")
     return found
 
@@ -299,6 +311,39 @@ def ucf(box: Box) -> Topic:
 def sources(box: Box) -> Topic:
     form = "--format=$(SITE) $(RELEASE) $(COMPONENT) $(ARCHITECTURE)"
     return dict.fromkeys(_lines(box, "apt-get", "indextargets", form, "Created-By: Packages"), "source")
+
+
+def policy(box: Box) -> Topic:
+    """Priorities of the sources and pinned packages, as apt reckons them."""
+    found = (" ".join(line.split()) for line in _lines(box, "apt-cache", "policy"))
+    return {line: "so" for line in found if re.match(r"-?\d+ |\S+ -> ", line) and "/var/lib/dpkg/status" not in line}
+
+
+def crontabs(box: Box) -> Topic:
+    """What crontab lists for each account, without comments."""
+    tables = sorted((box.root / "var/spool/cron/crontabs").glob("*"))
+    found = {path.name: _lines(box, "crontab", "-l", "-u", path.name) for path in tables}
+    return {f"{name} {line}": "so" for name, lines in found.items() for line in lines if not line.startswith("#")}
+
+
+def queues(box: Box) -> Topic:
+    """Messages in Postfix's queues, by content: their names are their inodes."""
+    folders = (box.root / "var/spool/postfix" / name for name in ("maildrop", "incoming", "active", "deferred", "hold"))
+    messages = (path for folder in folders for path in folder.glob("**/*") if path.is_file())
+    names = checker.names_of(box.root)
+    return {f"message {_content(path)}": names.user(path.stat().st_uid) for path in messages}
+
+
+def lines(box: Box) -> Topic:
+    """Lines of the files into which every package writes its own. The counts in PAM's jumps follow from the lines."""
+    patterns = ("etc/shells", "etc/pam.d/common-*", "var/lib/pam/*", "var/lib/shells.state")
+    paths = (path for pattern in patterns for path in sorted(box.root.glob(pattern)))
+    return {
+        f"/{path.relative_to(box.root)} {re.sub(r'success=[0-9a-z]+', 'success', ' '.join(line.split()))}": "line"
+        for path in paths
+        for line in path.read_text().splitlines()
+        if line.strip() and not line.startswith("#")
+    }
 
 
 def settings(box: Box) -> Topic:
@@ -402,7 +447,7 @@ def configurations(box: Box) -> Topic:
         if (box.root / program).exists():
             done = box.run(command, check=False)
             lines = _CHANCE.sub("", done.stdout + done.stderr).splitlines()
-            problems = sorted({line for line in lines if _PROBLEM.search(line) and "/run/" not in line})
+            problems = sorted({line for line in lines if _PROBLEM.search(line) and not _BY_ITSELF.search(line)})
             found[f"{command[0]} of {program}"] = f"status {done.returncode} {'; '.join(problems)}"
     return found
 
@@ -420,14 +465,17 @@ def flags(box: Box) -> Topic:
 def files(box: Box) -> Topic:
     """Kind, mode, owner by name, content, target, ACLs and capabilities of all but /usr, and of /usr/local."""
     tops = [f"/{path.name}" for path in sorted(box.root.iterdir()) if path.name not in NOT_READ]
-    return {path: _say(fact) for path, fact in checker.record(box.root, [*tops, "/usr/local"]).items()}
+    found = checker.record(box.root, [*tops, "/usr/local"])
+    return {path: _say(fact, is_map=bool(re.fullmatch(r"/etc/.*\.db", path))) for path, fact in found.items()}
 
 
-def _say(fact: checker.Fact) -> str:
+def _say(fact: checker.Fact, *, is_map: bool) -> str:
+    """`is_map`: a compiled map, which has the time of its compilation; the topic maps judges its content."""
     extra = (f"{name}={fact[name]}" for name in ("acl", "default acl", "capability", "device") if name in fact)
     target = re.sub(r"^/(lib|s?bin)/", r"/usr/\1/", fact.get("target", ""))  # the same place under two names
     words = [fact["kind"], fact.get("mode", ""), f"{fact['owner']}:{fact['group']}", target]
-    return " ".join(filter(None, (*words, str(fact.get("content", ""))[:16], *extra)))
+    content = "" if is_map else str(fact.get("content", ""))[:16]
+    return " ".join(filter(None, (*words, content, *extra)))
 
 
 def usr(box: Box) -> Topic:
@@ -495,7 +543,11 @@ TOPICS: Mapping[str, Callable[[Box], Topic]] = {
     "debconf": debconf,
     "ucf": ucf,
     "sources": sources,
+    "policy": policy,
     "apt settings": settings,
+    "crontabs": crontabs,
+    "queues": queues,
+    "lines": lines,
     "accounts": accounts,
     "groups": groups,
     "passwords": passwords,

@@ -50,6 +50,7 @@ def run(
     cwd: str | None = None,
     watch: Callable[[], None] | None = None,
     user: str | None = None,
+    may_leave_server: bool = False,
 ) -> ProcessResult:
     """Run a program to its end and give its output. Several threads may call this at once.
 
@@ -60,6 +61,9 @@ def run(
     ever. `watch` is called about twice a second while the program runs, and may raise to end it. It runs in `cwd`, else
     in /, not in the folder of the caller. As `user` it has the rights and the home of that account, and none of root's.
 
+    `may_leave_server`: the program may start a server that keeps its output open as long as it runs. The output then
+    ends soon after the program; otherwise, at the end of all that it started.
+
     The output is held in memory. Whatever happens, no process of the group is left when this returns or raises. Raises
     ProgramMissing where there is no such program, and ProgramFailed for any other status, a time-out, or a start that
     fails; its reason repeats the last lines of stderr.
@@ -67,7 +71,7 @@ def run(
     program = os.fsdecode(argv[0])
     child = _start(argv, stdin is not None, environment or {}, tuple(pass_fds), cwd, user)
     try:
-        stdout, stderr = _communicate(child, stdin, timeout, watch)
+        stdout, stderr = _communicate(child, stdin, timeout, watch, may_leave_server)
     except subprocess.TimeoutExpired as exc:
         raise ProgramFailed(program=program, reason=f"no end after {timeout:g} seconds") from exc
     finally:
@@ -232,17 +236,32 @@ def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> bool:
 
 
 def _communicate(
-    child: subprocess.Popen[bytes], stdin: bytes | None, timeout: float | None, watch: Callable[[], None] | None
+    child: subprocess.Popen[bytes],
+    stdin: bytes | None,
+    timeout: float | None,
+    watch: Callable[[], None] | None,
+    may_leave_server: bool,
 ) -> tuple[bytes, bytes]:
-    if watch is None:
+    if watch is None and not may_leave_server:
         return child.communicate(stdin, timeout=timeout)
     waited, feed = 0.0, stdin
     while timeout is None or waited + _LOOK < timeout:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return child.communicate(feed, timeout=_LOOK)
+        is_over = may_leave_server and child.poll() is not None
+        output, is_whole = _read_output(child, feed)
+        if is_whole or is_over:
+            return output
         waited, feed = waited + _LOOK, None
-        watch()
+        if watch is not None:
+            watch()
     return child.communicate(feed, timeout=_LOOK)
+
+
+def _read_output(child: subprocess.Popen[bytes], stdin: bytes | None) -> tuple[tuple[bytes, bytes], bool]:
+    """Give all output so far, and whether that is the end of it."""
+    try:
+        return child.communicate(stdin, timeout=_LOOK), True
+    except subprocess.TimeoutExpired as exc:
+        return (exc.output or b"", exc.stderr or b""), False
 
 
 def _environment(extra: Mapping[str, str | Secret]) -> dict[str, str]:

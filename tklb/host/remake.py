@@ -71,7 +71,7 @@ def _run_plain(command: Command) -> str:
 
 
 def _run(argv: list[Argument], seconds: float) -> bytes:
-    return run(argv, environment=_ENVIRONMENT, timeout=seconds).stdout
+    return run(argv, environment=_ENVIRONMENT, timeout=seconds, may_leave_server=True).stdout
 
 
 # ---------------------------------------------------------------- facts

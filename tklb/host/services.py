@@ -130,7 +130,7 @@ def _names(folder: str) -> list[str]:
 
 def _try_command(argv: list[str]) -> str:
     try:
-        result = run(argv, accept=range(256), timeout=_SECONDS)
+        result = run(argv, accept=range(256), timeout=_SECONDS, may_leave_server=True)
     except (ProgramMissing, ProgramFailed) as exc:
         return str(exc)
     said = (result.stderr or result.stdout).decode("utf-8", "backslashreplace").strip().splitlines()

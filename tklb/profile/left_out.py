@@ -72,6 +72,7 @@ _GROUPS: tuple[tuple[LeftOutKind, str, tuple[str, ...]], ...] = (
             "/var/spool/anacron", "/var/spool/squid",
             *(f"/var/spool/postfix/{name}" for name in ("dev", "etc", "lib", "pid", "private", "public", "usr")),
             *(f"{_LIB}postfix/{name}" for name in ("prng_exch", "master.lock", "*_scache.*", "*_cache.*")),
+            *(f"{_LIB}dovecot/{name}" for name in ("instances", "ssl-parameters.dat")),
             *(f"{_LIB}nginx/{name}" for name in ("body", "fastcgi", "proxy", "scgi", "uwsgi")),
             *(f"{_LIB}sss/{name}" for name in ("db", "mc", "pipes", "pubconf", "gpo_cache", "deskprofile")),
             *(f"{_LIB}systemd/{name}" for name in ("catalog", "timers", "pstore", "ephemeral-trees")),

@@ -12,8 +12,7 @@ ns1 IN A   192.0.2.1
 www IN A   192.0.2.2
 TEXT
 sed 's/2025010101/7/; s/example.org/dyn.example.org/g' /etc/bind/zones/db.example.org >/var/lib/bind/db.dyn.example.org
-printf 'journal\n' >/var/lib/bind/db.dyn.example.org.jnl
-chown bind:bind /var/lib/bind/db.dyn.example.org*
+chown bind:bind /var/lib/bind/db.dyn.example.org
 printf 'secondary zone\n' >/var/cache/bind/db.partner.example.net
 chown bind:bind /var/cache/bind/db.partner.example.net
 cat >>/etc/bind/named.conf.local <<'TEXT'
@@ -34,4 +33,11 @@ mkdir -p /etc/systemd/system/named.service.d
 printf '[Service]\nRestart=always\n' >/etc/systemd/system/named.service.d/override.conf
 useradd --create-home --groups bind zonemaster
 printf 'allow\n' >/var/lib/bind/.own
+# A host that registers itself: its address is in the journal of the zone alone.
+install -d -o bind -g bind /run/named
+named -u bind -4
+until dig +short @127.0.0.1 www.example.org | grep -q 192.0.2.2; do sleep 0.2; done
+printf 'server 127.0.0.1\nupdate add phone.dyn.example.org 600 A 192.0.2.77\nsend\n' | nsupdate -k /etc/bind/keys/ddns.key
+kill "$(cat /run/named/named.pid)"
+while pgrep -x named >/dev/null; do sleep 0.2; done
 apt-get -qy purge nano

@@ -7,7 +7,7 @@ postfix postfix/mailname string mail.example.org
 TEXT
 apt-get -q update
 apt-get -qy --no-install-recommends install \
-    postfix postfix-pcre dovecot-imapd dovecot-lmtpd dovecot-sieve opendkim opendkim-tools fail2ban cron
+    postfix postfix-pcre dovecot-imapd dovecot-lmtpd dovecot-sieve opendkim opendkim-tools fail2ban python3-systemd cron
 
 groupadd --gid 5000 vmail
 useradd --gid vmail --uid 5000 --home-dir /var/vmail --create-home --shell /usr/sbin/nologin vmail
@@ -49,7 +49,7 @@ userdb {
 }
 TEXT
 # shellcheck disable=SC2016  # the dollars are the hash's
-printf 'alice@example.org:{SHA512-CRYPT}$6$saltsalt$notahash\n' >/etc/dovecot/users
+printf 'alice@example.org:{PLAIN}s3cret\nbob@example.org:{SHA256-CRYPT}$5$saltsalt$notahash\n' >/etc/dovecot/users
 chown root:dovecot /etc/dovecot/users
 chmod 640 /etc/dovecot/users
 for user in alice bob; do
@@ -68,6 +68,6 @@ chown -R opendkim:opendkim /etc/opendkim/keys
 printf 'Domain example.org\nSelector mail\nKeyFile /etc/opendkim/keys/example.org/mail.private\n' >>/etc/opendkim.conf
 install -d -o opendkim -g postfix -m 750 /var/spool/postfix/opendkim
 usermod --append --groups opendkim postfix
-printf '[postfix]\nenabled = true\nbackend = auto\n' >/etc/fail2ban/jail.d/mail.conf
+printf '[DEFAULT]\nbackend = systemd\n[postfix]\nenabled = true\n' >/etc/fail2ban/jail.d/mail.conf
 printf '17 3 * * * /usr/bin/certbot renew -q\n' | crontab -
 printf 'To: alice@example.org\nSubject: queued\n\nwait\n' | sendmail alice@example.org

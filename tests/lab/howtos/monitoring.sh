@@ -34,9 +34,15 @@ scrape_configs:
     static_configs: [{targets: ["localhost:9100"]}]
 TEXT
 sed -i 's/^ARGS=.*/ARGS="--storage.tsdb.retention.time=400d"/' /etc/default/prometheus
-mkdir -p /var/lib/prometheus/metrics2/01HABCDEF/chunks
-head -c 100000 /dev/urandom >/var/lib/prometheus/metrics2/01HABCDEF/chunks/000001
-printf '{"ulid": "01HABCDEF"}\n' >/var/lib/prometheus/metrics2/01HABCDEF/meta.json
+# Samples of its own, from before: in the write-ahead log of its database.
+printf 'global: {scrape_interval: 1s}\nscrape_configs: [{job_name: own, static_configs: [{targets: ["localhost:9090"]}]}]\n' \
+    >/root/once.yml
+prometheus --config.file=/root/once.yml --storage.tsdb.path=/var/lib/prometheus/metrics2 \
+    --web.listen-address=127.0.0.1:9090 >/dev/null 2>&1 &
+sleep 5
+kill $!
+wait $! || true
+rm /root/once.yml
 chown -R prometheus:prometheus /var/lib/prometheus
 install -d -m 750 -g prometheus /etc/prometheus/secrets
 printf 'token\n' >/etc/prometheus/secrets/token

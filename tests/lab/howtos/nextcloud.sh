@@ -9,6 +9,7 @@ version=$(php -r 'echo PHP_MAJOR_VERSION, ".", PHP_MINOR_VERSION;')
 sed -i 's/^# *unixsocket .*/unixsocket \/run\/redis\/redis-server.sock/; s/^# *unixsocketperm .*/unixsocketperm 770/' /etc/redis/redis.conf
 printf 'requirepass s3cret\nmaxmemory 64mb\n' >>/etc/redis/redis.conf
 usermod --append --groups redis www-data
+install -d -o redis -g redis /run/redis
 runuser -u redis -- redis-server /etc/redis/redis.conf --daemonize yes --supervised no --dir /var/lib/redis
 until redis-cli --no-auth-warning -a s3cret ping 2>/dev/null | grep -q PONG; do sleep 0.2; done
 redis-cli --no-auth-warning -a s3cret set session:alice logged-in
@@ -17,7 +18,12 @@ redis-cli --no-auth-warning -a s3cret shutdown save
 while pgrep -x redis-server >/dev/null; do sleep 0.2; done
 
 mkdir -p /var/www/nextcloud/config /var/www/nextcloud/apps/calendar /var/www/nextcloud/core
-printf '<?php phpinfo();\n' >/var/www/nextcloud/index.php
+cat >/var/www/nextcloud/index.php <<'TEXT'
+<?php
+$db = new SQLite3('/var/lib/nextcloud/data/owncloud.db', SQLITE3_OPEN_READONLY);
+echo 'users ', $db->querySingle('SELECT group_concat(uid) FROM oc_users'), "\n";
+echo 'memory ', ini_get('memory_limit'), "\n", 'ctype ', var_export(extension_loaded('ctype'), true), "\n";
+TEXT
 printf '<?php // calendar\n' >/var/www/nextcloud/apps/calendar/info.php
 cat >/var/www/nextcloud/config/config.php <<'TEXT'
 <?php

@@ -119,4 +119,11 @@ def run_apt(
     root: bytes, argv: Sequence[str], *, accept: Iterable[int] = (0,), watch: Watch | None = None
 ) -> ProcessResult:
     inside: list[str | bytes] = [] if root == b"/" else ["chroot", root]
-    return run([*inside, *argv], environment=_ENVIRONMENT, accept=tuple(accept), timeout=STEP_SECONDS, watch=watch)
+    return run(
+        [*inside, *argv],
+        environment=_ENVIRONMENT,
+        accept=tuple(accept),
+        timeout=STEP_SECONDS,
+        watch=watch,
+        may_leave_server=True,
+    )
