@@ -61,8 +61,8 @@ def run(
     ever. `watch` is called about twice a second while the program runs, and may raise to end it. It runs in `cwd`, else
     in /, not in the folder of the caller. As `user` it has the rights and the home of that account, and none of root's.
 
-    `may_leave_server`: the program may start a server that keeps its output open as long as it runs. The output then
-    ends soon after the program; otherwise, at the end of all that it started.
+    `may_leave_server`: the program may start a server that keeps its output open. The output then ends soon after the
+    program; otherwise, at the end of all that it started.
 
     The output is held in memory. Whatever happens, no process of the group is left when this returns or raises. Raises
     ProgramMissing where there is no such program, and ProgramFailed for any other status, a time-out, or a start that
@@ -76,13 +76,17 @@ def run(
         raise ProgramFailed(program=program, reason=f"no end after {timeout:g} seconds") from exc
     finally:
         end_group(child)
-        for stream in filter(None, (child.stdin, child.stdout, child.stderr)):
-            stream.close()
+        _close_streams(child)
     if stderr:
         log.debug("%s wrote to stderr: %s", program, stderr.decode("utf-8", "backslashreplace").rstrip())
     if child.returncode not in accept:
         raise ProgramFailed(program=program, reason=_reason(child.returncode, stderr or stdout))
     return ProcessResult(child.returncode, stdout, stderr)
+
+
+def _close_streams(child: subprocess.Popen[bytes]) -> None:
+    for stream in filter(None, (child.stdin, child.stdout, child.stderr)):
+        stream.close()
 
 
 def _start(
