@@ -60,7 +60,6 @@ def run(
     `accept` lists the exit statuses that are no failure. After `timeout` seconds the program is ended; None waits for
     ever. `watch` is called about twice a second while the program runs, and may raise to end it. It runs in `cwd`, else
     in /, not in the folder of the caller. As `user` it has the rights and the home of that account, and none of root's.
-
     `may_leave_server`: the program may start a server that keeps its output open. The output then ends soon after the
     program; otherwise, at the end of all that it started.
 
@@ -75,16 +74,20 @@ def run(
     except subprocess.TimeoutExpired as exc:
         raise ProgramFailed(program=program, reason=f"no end after {timeout:g} seconds") from exc
     finally:
-        end_group(child)
-        _close_streams(child)
-    if stderr:
-        log.debug("%s wrote to stderr: %s", program, stderr.decode("utf-8", "backslashreplace").rstrip())
+        _end_child(child)
+    _log_errors(program, stderr)
     if child.returncode not in accept:
         raise ProgramFailed(program=program, reason=_reason(child.returncode, stderr or stdout))
     return ProcessResult(child.returncode, stdout, stderr)
 
 
-def _close_streams(child: subprocess.Popen[bytes]) -> None:
+def _log_errors(program: str, stderr: bytes) -> None:
+    if stderr:
+        log.debug("%s wrote to stderr: %s", program, stderr.decode("utf-8", "backslashreplace").rstrip())
+
+
+def _end_child(child: subprocess.Popen[bytes]) -> None:
+    end_group(child)
     for stream in filter(None, (child.stdin, child.stdout, child.stderr)):
         stream.close()
 
