@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tklb.diff.acl import remap_acl
+from tklb.diff.attributes.acl import remap_acl
 
 NAMES = ("system.posix_acl_access", "system.posix_acl_default")
 TEXT = "u::rwx,u:104:rw-,u:105:r--,g::r-x,g:50:-w-,g:60:--x,m::rwx,o::---"

@@ -10,9 +10,9 @@ import pytest
 
 from tests.boundary.test_apply_file import ACL, CHOWN_CAPABILITY, acl
 from tklb.databases.load import DatabaseLoader
+from tklb.diff.attributes.xattrs import ACLS, CAPABILITY
 from tklb.diff.files import compare
 from tklb.diff.rules import Rule, Rules
-from tklb.diff.xattrs import ACLS, CAPABILITY
 from tklb.errors import NoSpace
 from tklb.host.accounts import read_accounts
 from tklb.host.files.live_files import LiveFiles

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tklb.diff.xattrs import ACLS
+from tklb.diff.attributes.xattrs import ACLS
 from tklb.host.files.live_files import LiveFiles
 from tklb.host.files.move_object import temporary_name
 from tklb.host.files.write_entry import FileWriter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,68 @@ def test_attacked_snapshot_gives_a_user_nothing(b: Appliance, snapshots: list[st
     assert (b.root / f"{place}{HOME}/tools/00"[1:]).parent.is_dir()
     assert attacker.find_gains(b, f"{place}{HOME}") == []
     assert not attacker.become_root(b, f"{HOME}/tools/00")
+
+
+# ---------------------------------------------------------------- while a machine is restored
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Appliance, Path]]:
+    """A machine that nobody attacked: a full snapshot and an increment; and its target."""
+    target = tmp_path_factory.mktemp("calm")
+    with clone("core", hostname="a", tklb=True, binds={target: "/mnt"}) as machine:
+        attacker.move_in(machine)
+        attacker.leave_boxes(machine)
+        done(machine, "init", "--target", "file:///mnt/target")
+        with (machine.root / "etc/tklb/overrides").open("a") as overrides:
+            overrides.write("-/mnt\n")
+        done(machine, "key", "escrow", "--no-passphrase", "/mnt/key")
+        done(machine, "backup")
+        attacker.edit(machine)
+        done(machine, "backup")
+        yield machine, target
+
+
+@pytest.fixture(scope="module")
+def victim(calm: tuple[Appliance, Path]) -> Iterator[Appliance]:
+    """A machine where she has an account already."""
+    with clone("core", hostname="b", tklb=True, binds={calm[1]: "/mnt"}) as machine:
+        attacker.move_in(machine)
+        yield machine
+
+
+@pytest.mark.parametrize("words", [(), ("--limit", HOME)])
+def test_content_that_was_checked_earlier_never_gets_more_rights(
+    calm: tuple[Appliance, Path], victim: Appliance, words: tuple[str, ...]
+) -> None:
+    """The plan reads her file, which is as in the snapshot; then she writes another program into it."""
+    attacker.take_away(victim)
+    attacker.copy_as_hers(calm[0], victim)
+    with attacker.attack(victim, PROGRAMS["overwrite"], *FOLDERS):
+        assert tklb(victim, "restore", *FROM_A, *words, "--yes").status in (0, 3)
+    assert attacker.find_gains(victim, HOME) == []
+    assert not attacker.become_root(victim, f"{HOME}/tools/00")
+    assert (victim.root / HOME[1:] / "tools/00").stat().st_mode & 0o7777 == 0o4755
+
+
+@pytest.mark.parametrize("present", ["absent", "there"])
+@pytest.mark.parametrize("words", [(), ("--limit", f"{HOME}/box/*/private/inner/secret")])
+def test_folders_that_she_moves_meanwhile_give_her_nothing(
+    victim: Appliance, present: str, words: tuple[str, ...]
+) -> None:
+    """A folder is filled where it was made or seen, and root's until it is full."""
+    attacker.take_away(victim)
+    (victim.root / HOME[1:]).mkdir()
+    os.chown(victim.root / HOME[1:], attacker.UID, attacker.UID)
+    if present == "there":
+        attacker.leave_boxes(victim)
+        for box in attacker.BOXES:
+            for name in ("private/secret", "private/inner/secret"):
+                (victim.root / box[1:] / name).unlink()
+    with attacker.attack(victim, PROGRAMS["move"], *attacker.BOXES):
+        told = tklb(victim, "--json", "restore", *FROM_A, *words, "--yes")
+    assert told.status in (0, 3), told
+    assert attacker.find_gains(victim, HOME) == []
 
 
 def test_racing_user_gains_nothing_by_many_backups(a: Appliance, b: Appliance) -> None:

@@ -60,14 +60,49 @@ while True:
         libc.renameat2(-100, one.encode(), -100, other.encode(), 2)
     time.sleep(random.choice((0, 0, 0.002, 0.03, 0.2, 0.5)))
 """
-PROGRAMS = {"once": _ONCE, "loop": _LOOP}
+# Writes a program of hers into each of her files as soon as somebody has read it.
+_OVERWRITE = """
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None)
+evil = open("/usr/bin/dash", "rb").read() + b"THIS IS MALLORY'S"
+watch = libc.inotify_init1(0)
+folders = {libc.inotify_add_watch(watch, folder.encode(), 0x10): folder for folder in sys.argv[1:]}  # IN_CLOSE_NOWRITE
+print("ready", flush=True)
+while True:
+    events = os.read(watch, 1 << 16)
+    while events:
+        number, _, _, length = struct.unpack("iIII", events[:16])
+        name, events = events[16:16 + length].rstrip(b"\\0"), events[16 + length:]
+        try:
+            file = os.open(os.path.join(folders[number].encode(), name), os.O_WRONLY)
+        except OSError:
+            continue
+        os.ftruncate(file, os.write(file, evil))
+        os.close(file)
+"""
+# Moves root's folders in hers away for ever, puts her own in their places, and holds on to all that she gets.
+_MOVE = """
+import os, sys
+folders, number = sys.argv[1:], 0
+print("ready", flush=True)
+while True:
+    for folder in folders:
+        number += 1
+        try:
+            if os.lstat(folder + "/private").st_uid == 0:
+                os.rename(folder + "/private", f"{folder}/gone{number}")
+                os.mkdir(folder + "/private")
+        except OSError:
+            pass
+"""
+PROGRAMS = {"once": _ONCE, "loop": _LOOP, "overwrite": _OVERWRITE, "move": _MOVE}
+BOXES = tuple(f"{HOME}/box/{number:02}" for number in range(5 * COUNT))
 FOLDERS = tuple(f"{HOME}/{name}" for name in ("tools", "capable", "papers", "linked"))
 
 
 def move_in(box: Box) -> None:
     """Give her an account, and a home in which root left tools with set-id bits and capabilities, and papers."""
-    if box.run(["id", "-u", "mallory"], check=False).returncode:
-        box.run(["useradd", "--uid", str(UID), "--create-home", "--shell", "/bin/bash", "mallory"])
+    box.run(["useradd", "--uid", str(UID), "--create-home", "--shell", "/bin/bash", "mallory"])
     for folder in FOLDERS:
         place = box.root / folder[1:]
         place.mkdir()
@@ -83,6 +118,34 @@ def move_in(box: Box) -> None:
         os.link(_at(box, f"linked/{number:02}"), _at(box, f"linked/{number:02}-again"))
         _plant(box, f"linked/.{number:02}", _shell(box), UID, 0o755)
         _plant(box, f"linked/.{number:02}-again", _shell(box), UID, 0o755)
+
+
+def leave_boxes(box: Box) -> None:
+    """Make folders of hers with a folder of root in each, and in that what nobody else may read."""
+    for folder in BOXES:
+        private = box.root / folder[1:] / "private"
+        (private / "inner").mkdir(parents=True)
+        for path in (private.parents[1], private.parent):
+            os.chown(path, UID, UID)
+        private.chmod(0o700)
+        for path in (private / "secret", private / "inner/secret"):
+            path.write_bytes(SECRET)
+            path.chmod(0o644)
+
+
+def copy_as_hers(source: Box, box: Box) -> None:
+    """Give her, on another machine, files of her own with the content of root's tools on the source."""
+    for folder in FOLDERS:
+        place = box.root / folder[1:]
+        place.mkdir(parents=True, exist_ok=True)
+        for path in (place.parent, place):
+            os.chown(path, UID, UID)
+        for path in sorted((source.root / folder[1:]).iterdir()):
+            if path.lstat().st_uid == 0 and SECRET not in path.read_bytes():
+                hers = place / path.name
+                hers.write_bytes(path.read_bytes())
+                os.chown(hers, UID, UID)
+                hers.chmod(0o755)
 
 
 def edit(box: Box) -> None:

@@ -66,3 +66,13 @@ def test_disk_of_the_target_is_reported_and_not_entered() -> None:
     disk = Mount(b"/mnt/usb", b"ext4", b"8:33", b"/", b"/dev/sdc1")
     found = find_mount_points(RULES, [ROOT, disk], (), (b"/mnt/usb/backups",), is_same)
     assert [(point.path, point.taken) for point in found] == [(b"/mnt/usb", False)]
+
+
+def test_file_system_that_the_program_of_a_user_shows_is_entered_only_where_an_override_names_it() -> None:
+    """It may show files of root with set-id bits."""
+    options = b"rw,user_id=%d,group_id=0"
+    hers = Mount(b"/home/mallory/fs", b"fuse.thing", b"0:70", b"/", b"thing", options % 1500)
+    roots = Mount(b"/srv/fs", b"fuse.mergerfs", b"0:71", b"/", b"pool", options % 0)
+    assert describe(ROOT, hers, roots) == {b"/home/mallory/fs": False, b"/srv/fs": True}
+    wanted = Rules([*RULES.rules, Rule(True, b"/home/mallory/fs", is_override=True)])
+    assert describe(ROOT, hers, rules=wanted) == {b"/home/mallory/fs": True}

@@ -4,6 +4,7 @@ Reads /proc/self/mountinfo; see proc(5). Changes nothing.
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ NETWORK = frozenset((
     b"fuse.s3fs", b"fuse.sshfs", b"fuse.vmhgfs-fuse", b"glusterfs", b"lustre", b"ncpfs", b"nfs", b"nfs4", b"prl_fs",
     b"smb3", b"smbfs", b"vboxsf", b"virtiofs", b"vmhgfs",
 ))  # fmt: skip
+_USER = re.compile(rb",user_id=(\d{1,10}),")
 MOUNTS = "/proc/self/mountinfo"
 
 
@@ -37,6 +39,13 @@ class Mount(NamedTuple):
     device: bytes  # major:minor
     root: bytes
     source: bytes
+    options: bytes = b""  # of the file system, with commas
+
+    @property
+    def uid(self) -> int:
+        """The user whose program shows the file system; 0 if it is none of a user."""
+        found = _USER.search(b"," + self.options + b",") if self.kind.startswith(b"fuse") else None
+        return int(found[1]) if found else 0
 
 
 def read_mounts() -> tuple[Mount, ...]:
@@ -58,8 +67,8 @@ def read_mounts() -> tuple[Mount, ...]:
 
 def _parse_mount(line: bytes) -> Mount:
     before, _, after = line.partition(b" - ")
-    fields, (kind, source, *_) = before.split(b" "), after.split(b" ")
-    return Mount(unescape(fields[4]), kind, fields[2], unescape(fields[3]), unescape(source))
+    fields, (kind, source, *more) = before.split(b" "), after.split(b" ")
+    return Mount(unescape(fields[4]), kind, fields[2], unescape(fields[3]), unescape(source), b" ".join(more))
 
 
 def find_mount(mounts: Iterable[Mount], path: bytes) -> Mount | None:

@@ -7,7 +7,7 @@ then no service is started.
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,6 +19,7 @@ from tklb.databases.load import DatabaseLoader
 from tklb.errors import printable
 from tklb.host.accounts import write_accounts
 from tklb.host.apt.proxies import read_proxies
+from tklb.host.files.openat import Identity
 from tklb.host.files.space import ensure_room
 from tklb.host.files.write_entry import FileWriter
 from tklb.host.registries.inventory import apply_decisions
@@ -81,6 +82,7 @@ log = logging.getLogger(__name__)
 class Executor:
     """What applies a plan: `stages` are the folders with the decoded contents, `root` is the machine.
 
+    `expected` are folders that the plan saw where others can write: another one in such a place is not filled.
     `remainder` is the file that remembers what is still to do when the files are right.
     """
 
@@ -88,6 +90,7 @@ class Executor:
     loader: DatabaseLoader
     progress: Progress
     root: bytes = b"/"
+    expected: MutableMapping[bytes, Identity] | None = None
     remainder: Path | None = None
 
 
@@ -99,7 +102,7 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
     """
     folders = tuple(map(os.fsencode, executor.stages))
     ensure_room(executor.root, folders[0], _list_written(plan.steps))
-    with FileWriter(executor.root, folders, follows_root_links=True) as writer:
+    with FileWriter(executor.root, folders, follows_root_links=True, expected=executor.expected) as writer:
         run = _Application(plan, saved, writer, executor)
         run.remainder.note_packages(plan.steps)
         run.apply(_select(plan.steps, SOURCES))
@@ -230,6 +233,7 @@ class _Application:
                 self._executor.progress("writing files", number, len(batch))
             if self.outcome.note_step(step, files.apply(step)):
                 done.append(step)
+        self.outcome.note_late(self._writer.finish_folders())
         return done
 
     def set_folder_times(self) -> None:

@@ -4,11 +4,13 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tklb.base.fs import private_folder
 from tklb.base.measure import format_count
 from tklb.errors import RestoreRefused
+from tklb.host.files.openat import descriptor_path
 from tklb.host.files.write_entry import FileWriter
 from tklb.model.report import Skipped
 from tklb.restore.plan.files.changed import describe_stored
@@ -26,18 +28,31 @@ def need_empty_folder(into: Path) -> None:
 
 def extract_files(decoded: DecodedSnapshot, into: Path) -> tuple[Skipped, ...]:
     """Put all files, with their whole metadata, and the snapshot metadata below `into`; give what was skipped."""
-    private_folder(into)
     contents = read_contents(decoded)
-    with FileWriter(os.fsencode(into), tuple(map(os.fsencode, decoded.stages))) as writer:
+    with _hold_folder(into) as held, FileWriter(bytes(held), tuple(map(os.fsencode, decoded.stages))) as writer:
         skipped = tuple(_write_all(writer, contents))
-    for stage in (folder / decoded.source.entry.stage for folder in decoded.folders):
-        if stage.is_dir():  # a shard without dumps has no metadata folder
-            shutil.copytree(stage, into / decoded.source.entry.stage, dirs_exist_ok=True)
+        for stage in (folder / decoded.source.entry.stage for folder in decoded.folders):
+            if stage.is_dir():  # a shard without dumps has no metadata folder
+                shutil.copytree(stage, held / decoded.source.entry.stage, dirs_exist_ok=True)
     log.info(
         "extracted %s of snapshot %s into %s, skipped %d", format_count(sum(1 for _ in contents.manifest()), "file"),
         contents.snapshot, into, len(skipped),
     )  # fmt: skip
     return skipped
+
+
+@contextmanager
+def _hold_folder(into: Path) -> Iterator[Path]:
+    """Make the folder, and give a path to it that nobody can redirect. Raises RestoreRefused, AccessRefused."""
+    private_folder(into)
+    descriptor = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077 or os.listdir(descriptor):
+            raise RestoreRefused(reason=f"another folder took the place of {into}")
+        yield Path(os.fsdecode(descriptor_path(descriptor)))
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(writer: FileWriter, contents: SnapshotContents) -> Iterator[Skipped]:
@@ -53,5 +68,6 @@ def _write_all(writer: FileWriter, contents: SnapshotContents) -> Iterator[Skipp
         yield from writer.write(entry) if partner == entry.path else writer.link(entry, partner)
         if entry.kind == "dir" and entry.mtime_ns is not None:
             times.append((entry.path, entry.mtime_ns))
+    yield from writer.finish_folders()
     for path, mtime_ns in times:
         yield from writer.set_folder_time(path, mtime_ns)

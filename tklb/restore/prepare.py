@@ -120,6 +120,7 @@ def read_machine(
     own: OwnState | None = None,
 ) -> CurrentMachine:
     """Ask this machine for everything that a plan compares with the contents of the snapshot."""
+    files.forget()  # scripts of packages may have replaced folders since the last plan
     carried = (source.path for source in contents.contents.sources)
     commands, services = read_facts(session.paths.remainder)
     installed = list_installed(ROOT)

@@ -90,6 +90,8 @@ def _describe(rules: Rules, mount: Mount, other: bytes | None) -> MountPoint:
         return MountPoint(mount.point, kind, None, False, f"the same as {printable(other)}")
     if mount.kind in PASSING and not _is_named(rules, mount.point):
         return MountPoint(mount.point, kind, None, False, f"the content of a file system of kind {kind} does not last")
+    if mount.uid and not _is_named(rules, mount.point):
+        return MountPoint(mount.point, kind, None, False, f"a program of user {mount.uid} makes up its content")
     reason = "on another machine" if mount.kind in NETWORK else f"on {printable(mount.source)}"
     return MountPoint(mount.point, kind, None if mount.kind in NETWORK else _measure(mount.point), True, reason)
 

@@ -7,9 +7,11 @@ a file; only setting needs an open file. A file system without flags has none.
 import ctypes
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator
 
 from tklb.host.files.openat import RootedTree
+from tklb.model.files import FileEntry
 
 LETTERS = {"a": 0x20, "i": 0x10}  # of stx_attributes in statx(2), and the same bits in ioctl_iflags(2)
 _GET, _SET = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS
@@ -41,16 +43,26 @@ class FlagReader:
         return "".join(letter for letter, bit in LETTERS.items() if bits & bit) or None if bits else None
 
 
-def set_flags(folder: int, name: bytes, letters: str) -> None:
-    """Give the file or folder `name` exactly these flags of the two; its others stay. Raises OSError."""
+def set_flags(folder: int, name: bytes, letters: str, entry: FileEntry | None = None) -> None:
+    """Give the file or folder `name` exactly these flags of the two; its others stay.
+
+    Raises OSError, and ValueError if it has not the owner and mode of `entry`: then it is another one.
+    """
     descriptor = os.open(name, _OPEN, dir_fd=folder)
     try:
+        if entry and not _has_rights(os.fstat(descriptor), entry):
+            raise ValueError("another object took its place")
         found = int.from_bytes(fcntl.ioctl(descriptor, _GET, bytes(8))[:4], "little")
         wanted = found & ~sum(LETTERS.values()) | sum(LETTERS[letter] for letter in letters)
         if wanted != found:
             fcntl.ioctl(descriptor, _SET, wanted.to_bytes(8, "little"))
     finally:
         os.close(descriptor)
+
+
+def _has_rights(status: os.stat_result, wanted: FileEntry) -> bool:
+    is_owned = wanted.uid in (None, status.st_uid) and wanted.gid in (None, status.st_gid)
+    return is_owned and wanted.mode in (None, stat.S_IMODE(status.st_mode))
 
 
 class LiftedFlags:

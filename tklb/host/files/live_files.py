@@ -9,9 +9,9 @@ import os
 import stat
 
 from tklb.base.fs import kind_of_mode
-from tklb.diff.xattrs import is_carried
+from tklb.diff.attributes.xattrs import is_carried
 from tklb.host.files.flags import FlagReader
-from tklb.host.files.openat import NoFolder, RootedTree, descriptor_path
+from tklb.host.files.openat import Identity, NoFolder, RootedTree, descriptor_path, digest_of, read_rights
 from tklb.host.mounts import read_mounts
 from tklb.model.files import FileEntry
 
@@ -24,8 +24,10 @@ class LiveFiles(RootedTree):
 
     def __init__(self, root: bytes, *, follows_root_links: bool = False) -> None:
         super().__init__(root, follows_root_links=follows_root_links)
+        self.folders: dict[bytes, Identity] = {}  # looked into, and in places where somebody other than root can write
         self._flags = FlagReader()
         self._problems: dict[bytes, str] = {}
+        self._last: tuple[bytes, Identity] = (b"", (0, 0))  # path and identity of the entry that was given last
 
     def entry(self, path: bytes) -> FileEntry | None:
         """Give the entry at `path` without digests; None if there is none or it cannot be reached."""
@@ -33,6 +35,7 @@ class LiveFiles(RootedTree):
             folder, name = self.place(path)
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             kind = kind_of_mode(status.st_mode)
+            self._last = path, (status.st_dev, status.st_ino)
             device = (os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in ("block", "char") else None
             return FileEntry(
                 path=path,
@@ -72,11 +75,27 @@ class LiveFiles(RootedTree):
             self._problems[path] = exc.strerror or str(exc)
 
     def digest(self, path: bytes, algorithm: str) -> str | None:
-        """Give the digest of the regular file `path`; None if it cannot be read."""
+        """Give the digest of the regular file `path`; None if it cannot be read.
+
+        After entry() it must be the same file: a user could show one for its metadata and another for its content.
+        """
         try:
-            return self.file_digest(path, algorithm)
+            descriptor = self.open_file(path)
         except (OSError, ValueError):
             return None
+        try:
+            status, (last, identity) = os.fstat(descriptor), self._last
+            is_other = path == last and identity != (status.st_dev, status.st_ino)
+            return None if is_other else digest_of(descriptor, algorithm)
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+
+    def _check_entered(self, above: int, here: int, path: bytes) -> None:
+        if not read_rights(above).is_of_root_alone:
+            found = os.fstat(here)
+            self.folders[path] = (found.st_dev, found.st_ino)
 
     def head(self, path: bytes, count: int) -> bytes:
         """Give the first `count` bytes of the regular file `path`; none if it cannot be read."""

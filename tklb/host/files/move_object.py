@@ -11,10 +11,11 @@ import os
 import stat
 from collections.abc import Iterator
 
-from tklb.diff.xattrs import is_carried
-from tklb.host.files.openat import Place, find_kind
+from tklb.diff.attributes.xattrs import is_carried
+from tklb.host.files.openat import Place, find_kind, read_rights
 
 Inode = tuple[int | None, int | None]
+_PRIVATE, _NEW = 0o700, b"new"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -35,9 +36,11 @@ def _move_contents(place: Place, new_place: Place) -> None:
     with contextlib.ExitStack() as opened:
         old = os.open(name, _FOLDER, dir_fd=folder)
         opened.callback(os.close, old)
-        os.mkdir(new_name, 0o700, dir_fd=new_folder)
+        os.mkdir(new_name, _PRIVATE, dir_fd=new_folder)
         new = os.open(new_name, _FOLDER, dir_fd=new_folder)
         opened.callback(os.close, new)
+        if not _is_private(new) or os.listdir(new):
+            raise FileExistsError(errno.EEXIST, "another folder took the place of the new one")
         try:
             status = os.fstat(old)
             _move_all(old, new)
@@ -82,12 +85,68 @@ def temporary_name(name: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def hold_temporary(folder: int, name: bytes) -> Iterator[bytes]:
+def hold_temporary(folder: int, name: bytes) -> Iterator[Place]:
+    """Give the place of a new object that a rename then puts at `name`; afterwards nothing is left there.
+
+    Where others can write, it is in a folder of its own: nobody can open, move or replace the object before it is
+    complete.
+    """
     beside = temporary_name(name)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(beside, dir_fd=folder)
+    if read_rights(folder).is_of_root_alone:
+        with _remove_around(folder, beside):
+            yield folder, beside
+        return
+    inner, beside = _make_private(folder, beside)
     try:
-        yield beside
+        with _remove_around(inner, _NEW):
+            yield inner, _NEW
+    finally:
+        os.close(inner)
+        with contextlib.suppress(OSError):  # somebody moved it, or put something else there
+            os.rmdir(beside, dir_fd=folder)
+
+
+@contextlib.contextmanager
+def _remove_around(folder: int, name: bytes) -> Iterator[None]:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+    try:
+        yield
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside, dir_fd=folder)
+            os.unlink(name, dir_fd=folder)
+
+
+def _make_private(folder: int, name: bytes) -> tuple[int, bytes]:
+    """Make a folder that root alone can enter; give it open, and its name: another one where `name` is taken."""
+    _remove_leftover(folder, name)
+    for chosen in (name, name + b"-" + os.urandom(8).hex().encode()):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(chosen, _PRIVATE, dir_fd=folder)
+            inner = os.open(chosen, _FOLDER, dir_fd=folder)
+            if _is_private(inner) and not os.listdir(inner):
+                return inner, chosen
+            os.close(inner)
+    raise FileExistsError(errno.EEXIST, "somebody else takes the places of new files")
+
+
+def _remove_leftover(folder: int, name: bytes) -> None:
+    """Remove what a killed run left, and nothing of anybody else."""
+    try:
+        inner = os.open(name, _FOLDER, dir_fd=folder)
+    except OSError:
+        return
+    try:
+        if _is_private(inner):
+            with _remove_around(inner, _NEW):
+                pass
+            os.rmdir(name, dir_fd=folder)
+    except OSError:
+        return  # another name serves
+    finally:
+        os.close(inner)
+
+
+def _is_private(folder: int) -> bool:
+    status = os.fstat(folder)
+    return status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & ~stat.S_ISGID == _PRIVATE

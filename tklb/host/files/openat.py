@@ -14,11 +14,12 @@ import hashlib
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from types import TracebackType
 from typing import Self
 
 from tklb.base.fs import kind_of_mode
+from tklb.diff.attributes.rights import Rights
 from tklb.diff.path_names import resolve_link
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,6 +29,7 @@ _CHUNK = 1 << 16  # larger ones cost more to allocate than they save
 
 _NO_NAMES = frozenset((b"", b".", b".."))
 Place = tuple[int, bytes]  # descriptor of a folder, a name in it
+Identity = tuple[int, int]  # device, inode
 
 
 class NoFolder(OSError):
@@ -41,11 +43,16 @@ class NoFolder(OSError):
 class RootedTree:
     """The tree below `root`. Keeps the last folders open; use it in a with block. It is for one thread at a time."""
 
-    def __init__(self, root: bytes, *, follows_root_links: bool = False) -> None:
+    def __init__(
+        self, root: bytes, *, follows_root_links: bool = False, expected: MutableMapping[bytes, Identity] | None = None
+    ) -> None:
+        """`expected` are folders in places where others can write; another folder under such a path is an error."""
+        self._expected = {} if expected is None else expected
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open: OrderedDict[tuple[bytes, ...], int] = OrderedDict()
         self._follows_root_links = follows_root_links
         self._followed: dict[bytes, bytes] = {}  # links, and the folders that they lead to
+        self._held: dict[tuple[bytes, ...], int] = {}  # folders that stay open, whatever their path leads to
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +61,8 @@ class RootedTree:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.forget()
+        for descriptor in self._held.values():
+            os.close(descriptor)
         os.close(self._root)
 
     def place(self, path: bytes) -> Place:
@@ -94,6 +103,24 @@ class RootedTree:
         for known in [known for known in self._open if known[: len(names)] == names]:
             os.close(self._open.pop(known))
 
+    def hold(self, path: bytes, descriptor: int) -> None:
+        """Let `path` mean this open folder from now on, whatever somebody puts there. release() ends that."""
+        self.forget(path)
+        self._held[names_of(path)] = descriptor
+
+    def release(self, path: bytes, *, is_open: bool = False) -> None:
+        """End hold(), and close the descriptor unless the caller still needs it."""
+        descriptor = self._held.pop(names_of(path), None)
+        self.forget(path)
+        if descriptor is not None and not is_open:
+            os.close(descriptor)
+
+    def forget_for_good(self, path: bytes) -> None:
+        """Do as forget() for what was removed or moved on purpose: nothing is expected there any more."""
+        self.forget(path)
+        for known in [known for known in self._expected if (known + b"/").startswith(path + b"/")]:
+            del self._expected[known]
+
     def find_safe_target(self, path: bytes) -> bytes | None:
         """Give the folder that the link `path` leads to, if this tree follows it; otherwise None."""
         try:
@@ -108,6 +135,8 @@ class RootedTree:
     def _folder(self, names: tuple[bytes, ...]) -> int:
         if not names:
             return self._root
+        if names in self._held:
+            return self._held[names]
         known = self._open.get(names)
         if known is not None:
             self._open.move_to_end(names)
@@ -119,15 +148,30 @@ class RootedTree:
         return descriptor
 
     def _walk(self, names: tuple[bytes, ...]) -> int:
-        depth = next(depth for depth in range(len(names) - 1, -1, -1) if not depth or names[:depth] in self._open)
-        here = os.dup(self._open[names[:depth]] if depth else self._root)
+        known = {**self._open, **self._held} if self._held else self._open
+        depth = next(depth for depth in range(len(names) - 1, -1, -1) if not depth or names[:depth] in known)
+        here = os.dup(known[names[:depth]] if depth else self._root)
         for end in range(depth + 1, len(names) + 1):
             above = here
             try:
                 here = self._enter(above, names, end)
+                self._check_entered(above, here, b"/" + b"/".join(names[:end]))
             finally:
                 os.close(above)
         return here
+
+    def check_missing(self, path: bytes) -> None:
+        """Raise OSError if there was a folder at `path` that must be there still."""
+        if path in self._expected:
+            raise OSError(errno.ESTALE, f"{os.fsdecode(path)} was moved away")
+
+    def _check_entered(self, above: int, here: int, path: bytes) -> None:
+        """Close an entered folder and raise OSError if it is not the expected one."""
+        expected = self._expected.get(path)
+        status = os.fstat(here) if expected else None
+        if status and expected != (status.st_dev, status.st_ino):
+            os.close(here)
+            raise OSError(errno.ESTALE, f"another folder took the place of {os.fsdecode(path)}")
 
     def _enter(self, above: int, names: tuple[bytes, ...], end: int) -> int:
         try:
@@ -182,6 +226,12 @@ def _check_guarded(folder: int) -> None:
     status = os.fstat(folder)
     if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(errno.EPERM, "others may write there")
+
+
+def read_rights(descriptor: int) -> Rights:
+    """Give owner and mode of an open object."""
+    status = os.fstat(descriptor)
+    return Rights(status.st_uid, status.st_gid, status.st_mode)
 
 
 def find_kind(folder: int, name: bytes) -> str | None:

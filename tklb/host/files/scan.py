@@ -14,9 +14,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from tklb.base.fs import kind_of_mode
+from tklb.diff.attributes.xattrs import is_carried
 from tklb.diff.path_names import is_message
 from tklb.diff.rules import Rules
-from tklb.diff.xattrs import is_carried
 from tklb.errors import AccessRefused, printable
 from tklb.host.files.digest import digest_with_status
 from tklb.host.files.flags import FlagReader

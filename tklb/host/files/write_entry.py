@@ -5,44 +5,46 @@ else. It follows no link, checks every content against its digest, and puts it i
 be repeated. An entry that cannot be written comes back as Skipped. Only a full disk is an error (NoSpace), and leaves
 no half-written file.
 
-The order of the metadata is fixed: owner, attributes, mode, capabilities, time. chown(2) removes setuid bits and
-capabilities, and an ACL changes the mode of the group.
+Other users may act meanwhile. So a file gets more rights only as a new inode: its content is checked while it is
+written, and it is complete before anybody else can reach it. Present objects must be those that the plan saw. Folders
+are closed while they are filled; call finish_folders() when all is there.
 """
 
 import contextlib
 import errno
 import os
-import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
-from tklb.base.fs import kind_of_mode
-from tklb.diff.xattrs import CAPABILITY, is_carried
+from tklb.diff.attributes.rights import is_same_inode, needs_new_inode
 from tklb.errors import NoSpace
 from tklb.host.files.flags import LiftedFlags, set_flags
+from tklb.host.files.handles.attributes import has_attributes, set_attributes, set_time
+from tklb.host.files.handles.filling import FillingFolders
+from tklb.host.files.handles.held_objects import describe_os_error, hold_object, hold_partner, make_node
 from tklb.host.files.move_object import Inode, hold_temporary, move_to_free_name
-from tklb.host.files.openat import NoFolder, Place, RootedTree, descriptor_path, find_kind, names_of
+from tklb.host.files.openat import (
+    Identity,
+    NoFolder,
+    Place,
+    RootedTree,
+    descriptor_path,
+    find_kind,
+    names_of,
+    read_rights,
+)
 from tklb.host.files.staged_content import StagedContent, StagedContents, copy_content
 from tklb.model.files import FileEntry
 from tklb.model.report import Skipped
 
 T = TypeVar("T")
-_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PROTECTED = (errno.EPERM, errno.EACCES)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _OPEN_TO_READ = 0o755
-_NODES = {"fifo": stat.S_IFIFO, "block": stat.S_IFBLK, "char": stat.S_IFCHR}
-_WORDS = {
-    errno.EPERM: "not permitted: it or its folder is immutable, or the file system cannot hold it",
-    errno.ELOOP: "a symbolic link is in its place",
-    errno.EBUSY: "something is mounted there or holds it",
-    errno.EISDIR: "a folder is in the way",
-    errno.ENOTEMPTY: "the folder is not empty",
-    errno.EROFS: "the file system is read-only",
-}
 
 
 class _CannotWrite(Exception):
@@ -56,12 +58,24 @@ class FileWriter:
     for one thread at a time.
     """
 
-    def __init__(self, root: bytes, stages: Sequence[bytes], *, follows_root_links: bool = False) -> None:
+    def __init__(
+        self,
+        root: bytes,
+        stages: Sequence[bytes],
+        *,
+        follows_root_links: bool = False,
+        expected: MutableMapping[bytes, Identity] | None = None,
+    ) -> None:
+        """`expected` are folders that the plan saw where others can write (LiveFiles.folders)."""
         self.notes: list[str] = []
         self._problems: list[Skipped] = []
+        self._late: list[Skipped] = []  # about folders that were full
         with ExitStack() as opened:
-            self._live = opened.enter_context(RootedTree(root, follows_root_links=follows_root_links))
+            self._live = opened.enter_context(
+                RootedTree(root, follows_root_links=follows_root_links, expected=expected)
+            )
             self._lifted = LiftedFlags(self._live)
+            self._folders = FillingFolders(self._live, self._set_attributes)
             self._contents = opened.enter_context(contextlib.closing(StagedContents(stages)))
             self._opened = opened.pop_all()
 
@@ -71,7 +85,10 @@ class FileWriter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._opened.close()
+        try:
+            self.finish_folders()
+        finally:
+            self._opened.close()
 
     def prepare_ahead(self, items: Iterable[T], entry_of: Callable[[T], FileEntry | None]) -> Iterator[T]:
         """Give `items` in their order, while threads hash the contents of the next ones.
@@ -108,13 +125,19 @@ class FileWriter:
         """Undo move_aside() where nothing took the place of the object. Whether it stands at `path` again."""
         return not self._attempt(path, lambda: self._rename(aside, path, None))
 
+    def finish_folders(self) -> tuple[Skipped, ...]:
+        """Give folders their owners, modes and attributes. Call it when all that comes into them is there."""
+        self._leave_folders(None)
+        late, self._late = tuple(self._late), []
+        return late
+
     def set_folder_time(self, path: bytes, mtime_ns: int) -> tuple[Skipped, ...]:
         """Set the mtime of a folder. Call it after all changes in the folder."""
-        return self._attempt(path, lambda: _set_time(descriptor_path(self._live.folder(path)), mtime_ns))
+        return self._attempt(path, lambda: set_time(descriptor_path(self._live.folder(path)), mtime_ns))
 
     def set_flags(self, entry: FileEntry) -> tuple[Skipped, ...]:
         """Give the file or folder the flags of `entry`. Call it after all other changes: nothing can follow."""
-        return self._attempt(entry.path, lambda: set_flags(*self._live.place(entry.path), entry.flags or ""))
+        return self._attempt(entry.path, lambda: set_flags(*self._live.place(entry.path), entry.flags or "", entry))
 
     def set_lifted_flags(self) -> tuple[Skipped, ...]:
         """Set again the flags that had to be lifted for a change, and note where. Call it last."""
@@ -130,6 +153,14 @@ class FileWriter:
 
     def _attempt(self, path: bytes, action: Callable[[], None], partner: bytes | None = None) -> tuple[Skipped, ...]:
         """Do it; once more if flags were in the way and could be lifted."""
+        self._leave_folders(path)
+        return self._try_action(path, action, partner)
+
+    def _leave_folders(self, path: bytes | None) -> None:
+        for folder in self._folders.list_left(path):
+            self._late += self._try_action(folder, partial(self._folders.finish_folder, folder))
+
+    def _try_action(self, path: bytes, action: Callable[[], None], partner: bytes | None = None) -> tuple[Skipped, ...]:
         self._problems = []
         try:
             action()
@@ -141,8 +172,8 @@ class FileWriter:
             if exc.errno in _FULL:
                 raise NoSpace(path=path, reason=exc.strerror) from exc
             if exc.errno in _PROTECTED and self._lifted.lift(path, partner):
-                return self._attempt(path, action, partner)
-            self._problem(path, _WORDS.get(exc.errno or 0) or exc.strerror or str(exc))
+                return self._try_action(path, action, partner)
+            self._problem(path, describe_os_error(exc))
         return tuple(self._problems)
 
     def _problem(self, path: bytes, reason: str) -> None:
@@ -156,30 +187,29 @@ class FileWriter:
 
     def _make_folder(self, entry: FileEntry, was: FileEntry | None) -> None:
         folder, name = self._parent(entry.path)
-        if name != b".":
-            here = find_kind(folder, name)
-            if here not in (None, "dir") and was is not None and here == was.kind:
-                os.unlink(name, dir_fd=folder)
-            elif here not in (None, "dir"):
+        here = None if name == b"." else find_kind(folder, name)
+        if name != b"." and here != "dir":
+            if here is not None and (was is None or here != was.kind or not self._is_same_place(folder, name, was)):
                 raise _CannotWrite(f"a {here} is in the way")
-            if here != "dir":
-                os.mkdir(name, 0o700, dir_fd=folder)
-        with _open_handle(folder, name, "dir") as handle:
-            self._set_attributes(handle, entry)
+            if here is not None:
+                os.unlink(name, dir_fd=folder)
+            os.mkdir(name, 0o700, dir_fd=folder)
+        is_new = name != b"." and here != "dir"
+        self._folders.fill((folder, name), entry, None if is_new else was, is_new=is_new)
 
     def _make_node(self, entry: FileEntry, was: FileEntry | None) -> None:
-        folder, name = self._parent(entry.path)
-        with hold_temporary(folder, name) as beside:
-            if entry.kind == "link":
-                os.symlink(entry.link or b"", beside, dir_fd=folder)
-            elif entry.kind in _NODES:
-                os.mknod(beside, _NODES[entry.kind] | 0o600, os.makedev(*(entry.device or (0, 0))), dir_fd=folder)
-            else:
-                raise _CannotWrite(f"cannot make a {entry.kind}")
-            with _open_handle(folder, beside, entry.kind) as handle:
+        place = self._parent(entry.path)
+        with hold_temporary(*place) as (beside, new):
+            make_node(beside, new, entry)
+            with hold_object(beside, new, entry.kind) as handle:
                 self._set_attributes(handle, entry)
-            self._clear(folder, name, was)
-            os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+            self._put_in_place((beside, new), place, was)
+
+    def _put_in_place(self, new: Place, place: Place, was: FileEntry | None) -> None:
+        """Rename a new object, which is complete, to its place."""
+        folder, name = place
+        self._clear(folder, name, was)
+        os.rename(new[1], name, src_dir_fd=new[0], dst_dir_fd=folder)
 
     def _parent(self, path: bytes) -> Place:
         """Give the place of `path`. Missing parents are made for root, with mode 0755."""
@@ -193,16 +223,20 @@ class FileWriter:
     def _make_missing(self, path: bytes) -> None:
         folder, name = self._live.place(path)
         if find_kind(folder, name) is None:
+            self._live.check_missing(path)
             os.mkdir(name, 0o700, dir_fd=folder)
-            with _open_handle(folder, name, "dir") as handle:
-                os.chmod(descriptor_path(handle), _OPEN_TO_READ)
+            self._folders.fill((folder, name), FileEntry(path, "dir", _OPEN_TO_READ, 0, 0), None, is_new=True)
             self.notes.append(f"made {_decode(path)}, a folder that the snapshot does not describe")
 
     def _clear(self, folder: int, name: bytes, was: FileEntry | None) -> None:
         """Remove the folder that the plan wants to replace; a rename replaces everything else."""
         if was is not None and was.kind == "dir" and find_kind(folder, name) == "dir":
             os.rmdir(name, dir_fd=folder)
-            self._live.forget(was.path)
+            self._forget(was.path)
+
+    def _forget(self, path: bytes) -> None:
+        self._folders.forget(path)
+        self._live.forget_for_good(path)
 
     # ------------------------------------------------------------ files
 
@@ -259,16 +293,14 @@ class FileWriter:
         return True
 
     def _copy(self, source: int, place: Place, entry: FileEntry, was: FileEntry | None) -> None:
-        folder, name = place
-        with hold_temporary(folder, name) as beside:
-            target = os.open(beside, _NEW, 0o600, dir_fd=folder)
+        with hold_temporary(*place) as (beside, new):
+            target = os.open(new, _NEW, 0o600, dir_fd=beside)
             try:
                 _check_digest(copy_content(source, target, holes=entry.sparse), entry)
                 self._set_attributes(target, entry)
             finally:
                 os.close(target)
-            self._clear(folder, name, was)
-            os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+            self._put_in_place((beside, new), place, was)
 
     def _link(self, entry: FileEntry, partner: bytes, was: FileEntry | None) -> None:
         self._parent(entry.path)
@@ -280,67 +312,62 @@ class FileWriter:
             self._put(entry, was)
 
     def _link_to(self, entry: FileEntry, partner: bytes, was: FileEntry | None) -> str | None:
-        """Make the link, or give the reason why not: `partner` is not the same file, or the file system refuses."""
+        """Make the link, or give the reason why not: `partner` is not the same file, or the file system refuses.
+
+        The partner is held: what is checked, linked and found in the end is one inode.
+        """
         try:
-            if not self._is_same(partner, entry):
-                return "that file differs here"
-            with _open_handle(*self._live.place(partner), entry.kind) as handle:
-                folder, name = self._live.place(entry.path)
-                with hold_temporary(folder, name) as beside:
-                    os.link(descriptor_path(handle), beside, dst_dir_fd=folder, follow_symlinks=True)
-                    self._set_attributes(handle, entry)
-                    self._clear(folder, name, was)
-                    os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+            with hold_partner(self._live, partner, entry) as handle:
+                if handle is None:
+                    return "that file differs here"
+                if not has_attributes(handle, entry) and needs_new_inode(entry, read_rights(handle)):
+                    return "that file has another owner or mode here"
+                self._set_attributes(handle, entry)
+                place = self._live.place(entry.path)
+                with hold_temporary(*place) as (beside, new):
+                    os.link(descriptor_path(handle), new, dst_dir_fd=beside, follow_symlinks=True)
+                    self._put_in_place((beside, new), place, was)
+                status = os.fstat(handle)
+                if not self._is_same_place(*place, FileEntry(b"", "", dev=status.st_dev, ino=status.st_ino)):
+                    raise _CannotWrite("another object took its place")
         except OSError as exc:
             if exc.errno in _FULL:
                 raise
             return exc.strerror
         return None
 
-    def _is_same(self, path: bytes, entry: FileEntry) -> bool:
-        """Whether the object at `path` is the same as `entry`, apart from its metadata."""
-        if entry.kind == "file":
-            return self._live.file_digest(path, "sha256") == entry.sha256
-        folder, name = self._live.place(path)
+    def _is_same_place(self, folder: int, name: bytes, was: FileEntry) -> bool:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if kind_of_mode(status.st_mode) != entry.kind:
-            return False
-        if entry.kind == "link":
-            return os.readlink(name, dir_fd=folder) == entry.link
-        return entry.device in (None, (os.major(status.st_rdev), os.minor(status.st_rdev)))
+        return is_same_inode(was, status.st_dev, status.st_ino)
 
     # ------------------------------------------------------------ metadata and deletion
 
     def _change_metadata(self, entry: FileEntry, was: FileEntry | None) -> None:
-        folder, name = self._live.place(entry.path)
-        with _open_handle(folder, name, entry.kind) as handle:
-            names = os.fstat(handle).st_nlink
-            if entry.kind != "dir" and was is not None and names > (was.nlink or names):
+        place = self._live.place(entry.path)
+        with hold_object(*place, entry.kind) as handle:
+            status = os.fstat(handle)
+            if not is_same_inode(was, status.st_dev, status.st_ino):
+                raise _CannotWrite("another object took its place")
+            if entry.kind != "dir" and was is not None and status.st_nlink > (was.nlink or status.st_nlink):
                 raise _CannotWrite("it has a new hard link")
+            if entry.kind != "file" or not needs_new_inode(entry, read_rights(handle)):
+                self._change_held(place, handle, entry, was)
+                return
+        if entry.sha256 is None:
+            raise _CannotWrite("somebody other than root can write to it, and the snapshot does not have its content")
+        self._write_file(entry, was)
+
+    def _change_held(self, place: Place, handle: int, entry: FileEntry, was: FileEntry | None) -> None:
+        if entry.kind == "dir":
+            self._folders.fill(place, entry, was, is_new=False)
+        else:
             self._set_attributes(handle, entry)
 
     def _set_attributes(self, handle: int, entry: FileEntry) -> None:
-        path = descriptor_path(handle)
-        if entry.uid is not None or entry.gid is not None:
-            os.chown(path, -1 if entry.uid is None else entry.uid, -1 if entry.gid is None else entry.gid)
-        wanted = dict(entry.xattrs or ())
-        capability = wanted.pop(CAPABILITY, None)
-        if entry.xattrs is not None:
-            _remove_other_xattrs(path, wanted.keys())
-        for name, value in wanted.items():
-            self._set_xattr(path, entry.path, name, value)
-        if entry.kind != "link" and entry.mode is not None:
-            os.chmod(path, entry.mode)
-        if capability is not None:
-            self._set_xattr(path, entry.path, CAPABILITY, capability)
-        if entry.kind != "dir" and entry.mtime_ns is not None:
-            _set_time(path, entry.mtime_ns)
+        set_attributes(handle, entry, lambda name, exc: self._note_attribute(entry.path, name, exc))
 
-    def _set_xattr(self, path: bytes, item: bytes, name: bytes, value: bytes) -> None:
-        try:
-            os.setxattr(path, name, value)
-        except OSError as exc:
-            self._problem(item, f"cannot set its attribute {_decode(name)}: {exc.strerror}")
+    def _note_attribute(self, path: bytes, name: bytes, exc: OSError) -> None:
+        self._problem(path, f"cannot set its attribute {_decode(name)}: {exc.strerror}")
 
     def _delete(self, path: bytes, was: FileEntry | None) -> None:
         try:
@@ -350,43 +377,23 @@ class FileWriter:
         here = find_kind(folder, name)
         if here is not None and was is not None and here != was.kind:
             raise _CannotWrite(f"not deleted: it was a {was.kind} and is now a {here}")
+        if here not in (None, "dir") and was is not None and not self._is_same_place(folder, name, was):
+            raise _CannotWrite("not deleted: another object took its place")
         if here == "dir":
             os.rmdir(name, dir_fd=folder)
-            self._live.forget(path)
+            self._forget(path)
         elif here is not None:
             os.unlink(name, dir_fd=folder)
 
     def _rename(self, path: bytes, new_path: bytes, inode: Inode | None) -> None:
         folder, name = self._live.place(path)
-        self._live.forget(path)
+        self._forget(path)
         move_to_free_name(folder, name, names_of(new_path)[-1], inode)
-
-
-@contextlib.contextmanager
-def _open_handle(folder: int, name: bytes, kind: str) -> Iterator[int]:
-    """Give a descriptor of an object of any kind; the object itself is neither opened nor followed."""
-    handle = os.open(name, _HANDLE, dir_fd=folder)
-    try:
-        if (here := kind_of_mode(os.fstat(handle).st_mode)) != kind:
-            raise _CannotWrite(f"it is now a {here} and not a {kind}")
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def _check_digest(digest: str, entry: FileEntry) -> None:
     if digest != entry.sha256:
         raise _CannotWrite("its content is not what was recorded")
-
-
-def _remove_other_xattrs(path: bytes, wanted: Collection[bytes]) -> None:
-    for name in map(os.fsencode, os.listxattr(path)):
-        if is_carried(name) and name not in wanted:
-            os.removexattr(path, name)
-
-
-def _set_time(path: bytes, mtime_ns: int) -> None:
-    os.utime(path, ns=(os.stat(path).st_atime_ns, mtime_ns))
 
 
 def _decode(path: bytes) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tklb.diff.accounts.merge import describe_nameless
-from tklb.diff.acl import remap_acl
-from tklb.diff.xattrs import ACLS, is_carried
+from tklb.diff.attributes.acl import remap_acl
+from tklb.diff.attributes.xattrs import ACLS, is_carried
 from tklb.errors import printable
 from tklb.model.accounts import Accounts
 from tklb.model.files import FileEntry

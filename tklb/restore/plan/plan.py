@@ -33,6 +33,7 @@ from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Plan, Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.databases import list_items, plan_databases
+from tklb.restore.plan.files.above import FoldersAbove
 from tklb.restore.plan.files.boot_settings import find_portable, is_boot_setting
 from tklb.restore.plan.files.file_inputs import FileInputs
 from tklb.restore.plan.files.obstacles import KEPT_SUFFIX
@@ -213,12 +214,14 @@ def _plan_files(
     inputs = _gather_inputs(restore, watch, merge, installs)
     planner = FilePlanner(inputs)
     odd = [path for path in saved.contents.deleted if not is_plain_path(path)]
+    above = FoldersAbove(inputs.present)
     for entry in saved.manifest():
-        if restore.wants_path(entry.path):
-            planner.want(entry)
-            owners.see(entry)
-        elif not is_plain_path(entry.path):
+        if not is_plain_path(entry.path):
             odd.append(entry.path)
+            continue
+        for wanted in above.select(entry, is_wanted=restore.wants_path(entry.path)):
+            planner.want(wanted)
+            owners.see(wanted)
     plan = planner.finish(strangers.read_files(inputs.keep_rules.is_own))
     changed = _describe_changed(restore)
     is_other_release = saved.contents.machine.release != restore.here.machine.release

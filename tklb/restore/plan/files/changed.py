@@ -4,7 +4,7 @@ Set-id bits and capabilities were given to the content that the manifest describ
 snapshot of an older version the content may even be that of another file: it comes back for root alone.
 """
 
-from tklb.diff.xattrs import CAPABILITY
+from tklb.diff.attributes.xattrs import CAPABILITY
 from tklb.model.files import FileEntry
 
 _SET_ID = 0o6000

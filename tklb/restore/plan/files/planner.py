@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from tklb.diff.at_jobs import rewrite_at_job
+from tklb.diff.attributes.rights import Rights, needs_new_inode
 from tklb.diff.sqlite_names import LOG_HEAD, SMALLEST_PAGE, is_log, sidecars
 from tklb.errors import printable
 from tklb.model.files import FileEntry
@@ -39,6 +40,13 @@ class _Leader:
     path: bytes
     inode: Inode | None  # if it is on the machine already
     has_metadata: bool = False  # a step sets its metadata, or nothing differs
+
+
+def _gets_new_inode(want: FileEntry, have: FileEntry | None) -> bool:
+    """Whether the metadata of a file come with a new inode, so that its other names must be linked again."""
+    if want.kind != "file" or have is None:
+        return False
+    return needs_new_inode(want, Rights(have.uid or 0, have.gid or 0, have.mode or 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +162,7 @@ class FilePlanner:
     def _lead(self, group: tuple[bytes, ...], want: FileEntry, have: FileEntry | None) -> Step | None:
         """Make `want` the leader of its group."""
         step = self._own_step(want, have, group)
-        is_written = step is not None and step.kind is StepKind.WRITE
+        is_written = step is not None and (step.kind is StepKind.WRITE or _gets_new_inode(want, have))
         inode = None if have is None or is_written else (have.dev, have.ino)
         self._leaders[group[0]] = _Leader(want.path, inode, has_metadata=True)
         return step
