@@ -74,7 +74,7 @@ def machine(howto: Howto, binds: dict[Path, str] | None = None) -> Appliance:
 def howto_layer(howto: Howto) -> Path:
     script = FOLDER / f"{howto.name}.sh"
     key = f"howto-{howto.name} {digest_of(str(script))}"
-    return layer(key, prepare(howto.a, "a"), lambda box: _follow(box, script))
+    return layer(key, prepare(howto.a, "a"), lambda box: _follow(box, script), "a")
 
 
 def _follow(box: Box, script: Path) -> None:

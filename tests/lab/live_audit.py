@@ -77,6 +77,7 @@ _CHANCE = re.compile(r" at 0x[0-9a-f]+|^;;.*")
 def record_live(box: Box) -> dict[str, str]:
     """Every line that the services of a machine say, by the name of the program."""
     found: dict[str, str] = {}
+    box.run(["hostname", "--file", "/etc/hostname"])  # as from the next start on: Samba keeps its identity by that name
     for program, script in LIVE.items():
         if (box.root / program).exists() or (box.root / program).is_symlink():
             found |= _ask(box, program.rpartition("/")[2], script)

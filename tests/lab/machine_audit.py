@@ -105,7 +105,7 @@ CONFIGURATION_TESTS: Mapping[str, Sequence[str]] = {
     "usr/sbin/unbound-checkconf": ("unbound-checkconf",),
     "usr/bin/wg-quick": ("sh", "-c", "for c in /etc/wireguard/*.conf; do wg-quick strip $c; done"),
     "usr/sbin/dnsmasq": ("dnsmasq", "--test"),
-    "usr/sbin/slapd": ("slaptest", "-u"),
+    "usr/sbin/slapd": ("sh", "-c", "install -d /run/slapd && slaptest -u"),
     "usr/sbin/chronyd": ("chronyd", "-p"),
     "usr/sbin/opendkim": ("opendkim", "-n"),
     "usr/sbin/haproxy": ("haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"),

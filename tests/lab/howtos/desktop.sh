@@ -9,7 +9,7 @@ tzdata tzdata/Areas select Europe
 tzdata tzdata/Zones/Europe select Vienna
 TEXT
 dpkg --add-architecture i386
-apt-get -q update
+apt-get -q update || true # a mirror in the middle of its own update lacks an index
 apt-get -qy --no-install-recommends install libc6:i386 zlib1g:i386 libstdc++6:i386 locales keyboard-configuration \
     console-setup vim-tiny nano shared-mime-info desktop-file-utils xdg-utils fonts-dejavu-core fontconfig sudo tzdata
 sed -i 's/^# *\(de_AT.UTF-8\|ja_JP.UTF-8\)/\1/' /etc/locale.gen

@@ -39,7 +39,7 @@ printf 'global: {scrape_interval: 1s}\nscrape_configs: [{job_name: own, static_c
     >/root/once.yml
 prometheus --config.file=/root/once.yml --storage.tsdb.path=/var/lib/prometheus/metrics2 \
     --web.listen-address=127.0.0.1:9090 >/dev/null 2>&1 &
-sleep 5
+until promtool query instant http://127.0.0.1:9090 up | grep -q 'job="own"'; do sleep 0.5; done
 kill $!
 wait $! || true
 rm /root/once.yml

@@ -33,7 +33,7 @@ cat >>/etc/samba/smb.conf <<'TEXT'
 TEXT
 sed -i 's/^ *workgroup = .*/   workgroup = EXAMPLE/' /etc/samba/smb.conf
 for user in helen ian; do printf 'pass\npass\n' | smbpasswd -s -a "$user"; done
-net usersidlist >/dev/null 2>&1 || true
+net getlocalsid
 install -d -g staff-share -m 2770 /srv/samba/projects
 setfacl -m g:staff-share:rwx,d:g:staff-share:rwx,u:www-data:rx /srv/samba/projects
 printf 'plan\n' >/srv/samba/projects/plan.txt
