@@ -233,8 +233,10 @@ def _pairs(lines: Sequence[str], separator: str = "\t") -> Topic:
 
 
 def packages(box: Box) -> Topic:
+    """Without those that were removed: what is left of them is files, which the topic files judges."""
     form = "${Package}:${Architecture}\t${Version} ${db:Status-Want} ${db:Status-Status}\n"
-    return _pairs(_lines(box, "dpkg-query", "--show", f"--showformat={form}"))
+    found = _lines(box, "dpkg-query", "--show", f"--showformat={form}")
+    return _pairs([line for line in found if not line.endswith("config-files")])
 
 
 def marks(box: Box) -> Topic:
