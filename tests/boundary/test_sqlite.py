@@ -512,3 +512,57 @@ def test_databases_on_an_overlay_are_seen_in_use_and_copied(tmp_path: Path, lies
             running.communicate()
         assert total(tmp_path / "copy") == 0
         assert not is_in_use(bytes(place), identity(place), list_open_files())
+
+
+# ---------------------------------------------------------------- a database of one user in the folder of another
+
+PROBE = """
+import os, sys
+from tklb.host.sqlite import reader
+status = os.lstat(sys.argv[1])
+folder = os.open(os.path.dirname(sys.argv[1]), os.O_RDONLY)
+name = os.fsencode(os.path.basename(sys.argv[1]))
+order = reader.CopyOrder(folder, name, (status.st_dev, status.st_ino), b"", 1, 1 << 20, False)
+reader._confine(order)
+print(os.open("secret/precious", os.O_RDONLY) > 0)
+deeds = (lambda: os.unlink("secret/precious"), lambda: os.open("root.db", os.O_WRONLY), lambda: os.chown(".", 0, 0))
+for deed in deeds:
+    try:
+        print(deed())
+    except OSError as exc:
+        print(exc.strerror)
+"""
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_database_of_root_in_a_users_folder_is_copied_and_read_without_rights_of_root(home: Path, mode: str) -> None:
+    place = made(home / "root.db", mode)
+    os.chown(place, 0, 0)
+    place.chmod(0o600)
+    secret = home / "secret"
+    secret.mkdir(0o700)
+    (secret / "precious").write_text("root's")
+    done = subprocess.run([sys.executable, "-c", PROBE, place], capture_output=True, text=True, check=True)
+    denied = ["Permission denied", "Permission denied", "Operation not permitted"]
+    assert done.stdout.splitlines() == ["True", *denied], done.stderr
+    with contextlib.closing(sqlite3.connect(place)) as writer:
+        writer.execute("UPDATE one SET amount = 7 WHERE number = 1")
+        writer.commit()
+        status = place.stat()
+        copy_database(os.fsencode(place), (status.st_dev, status.st_ino), os.fsencode(home.parent / "copy"))
+    with contextlib.closing(sqlite3.connect(home.parent / "copy")) as copy:
+        assert copy.execute("SELECT amount FROM one WHERE number = 1").fetchall() == [(7,)]
+    assert (secret / "precious").exists()
+
+
+def test_a_database_of_root_where_everybody_may_write_is_read_as_nobody(home: Path) -> None:
+    os.chown(home, 0, 0)
+    home.chmod(0o1777)
+    place = made(home / "root.db", "delete")
+    os.chown(place, 0, 0)
+    secret = home / "secret"
+    secret.mkdir(0o700)
+    (secret / "precious").write_text("root's")
+    done = subprocess.run([sys.executable, "-c", PROBE, place], capture_output=True, text=True, check=True)
+    assert "Permission denied" in done.stdout
+    assert (secret / "precious").exists()

@@ -78,7 +78,8 @@ def load(box: Appliance, folder: str, *names: str, **values: object) -> Any:
 
 
 def leftovers(box: Appliance) -> str:
-    return sql(box, "SELECT datname FROM pg_database WHERE datname ~ '^tklb'")
+    databases = "SELECT datname FROM pg_database WHERE datname ~ '^tklb'"
+    return sql(box, f"{databases} UNION ALL SELECT rolname FROM pg_roles WHERE rolname ~ '^tklb'")
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,9 @@ CASES = sorted((Path(__file__).parent.parent / "cases" / "accounts").glob("*.tom
 ROOT = b"root:x:0:0:root:/root:/bin/bash"
 Ids = frozenset[int]
 NONE: Ids = frozenset()
+SAME = frozenset(
+    (b"alice", b"bob", b"carl", b"dora", b"eve", b"mysql", b"sshd", b"www", b"toor", b"n\xff me", b"nobody")
+)
 
 
 def accounts(files: dict[str, str]) -> Accounts:
@@ -32,7 +35,7 @@ def accounts(files: dict[str, str]) -> Accounts:
 def merge(
     old: Accounts, new: Accounts, role: Role = Role.REPLACEMENT, uids: Ids = NONE, gids: Ids = NONE
 ) -> AccountMerge:
-    return merge_accounts(old, new, role, uids, gids)
+    return merge_accounts(old, new, role, (uids, gids), SAME)
 
 
 # ---------------------------------------------------------------- the contract, sentence by sentence

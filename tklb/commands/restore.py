@@ -41,6 +41,7 @@ class RestoreRequest:
     renames: tuple[str, ...] = ()  # of databases: OLD=NEW
     remove_packages: bool = False
     is_exact: bool = False
+    same_users: tuple[str, ...] = ()
 
     def parse(self, session: TargetSession) -> RestoreFilter:
         """Raises UsageWrong."""
@@ -51,6 +52,7 @@ class RestoreRequest:
             remove_packages=self.remove_packages or self.is_exact,
             is_exact=self.is_exact,
             own=list_own_places(session),
+            same_users=frozenset(name.encode("utf-8", "surrogateescape") for name in self.same_users),
             renames=tuple(map(parse_rename, self.renames)),
         )
 
@@ -84,7 +86,7 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
             own = collect_own_state(session) if is_first or chosen.is_exact else None
             plan = make_plan(contents, read_machine(session, files, dumps, contents, own), chosen)
             log.info("planned %s", _count_steps(plan))
-            ledger = tuple(f"the ledger: {problem}" for problem in decoded.source.problems)
+            ledger = (f"the ledger: {problem}" for problem in decoded.source.problems)
             return replace(plan, warnings=(*ledger, *plan.warnings))
 
         def apply() -> Report:
@@ -102,8 +104,7 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
             return report
 
         plan = plan_now(is_first=True)
-        is_whole = request.role is Role.REPLACEMENT and chosen.is_whole
-        takes_over = is_whole and not continues_chain(paths, decoded.source)
+        takes_over = request.role is Role.REPLACEMENT and plan.is_whole and not continues_chain(paths, decoded.source)
         yield PlannedRestore(decoded.source, plan, takes_over, apply)
 
 
@@ -115,6 +116,5 @@ def extract(session: TargetSession, request: RestoreRequest, into: Path) -> Repo
 
 
 def _count_steps(plan: Plan) -> str:
-    kinds = Counter(str(step.kind) for step in plan.steps)
-    total = format_count(len(plan.steps), "step")
-    return f"{total}: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}" if kinds else total
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(str(step.kind) for step in plan.steps).items())
+    return format_count(len(plan.steps), "step") + (f": {kinds}" if kinds else "")

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tklb.model.report import Skipped
+
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
@@ -30,9 +32,13 @@ class AccountDelta:
 
 @dataclass(frozen=True, slots=True)
 class AccountMerge:
-    """The merged account files, and where every id of the backed-up machine went (ids that stay are listed too)."""
+    """The merged account files, and where every id of the backed-up machine went (ids that stay are listed too).
+
+    `skipped` are the privileges and accounts that do not come, because a name alone does not prove them.
+    """
 
     accounts: Accounts
     uid_map: Mapping[int, int]
     gid_map: Mapping[int, int]
     warnings: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tklb.base.fs import fresh_folder, run_lock
 from tklb.config.paths import ROOT
+from tklb.diff.accounts.homonyms import GRANT_FOLDERS
 from tklb.diff.at_jobs import AT_JOBS
 from tklb.errors import TargetDamaged
 from tklb.host.accounts import read_accounts
@@ -99,6 +100,7 @@ def read_contents(decoded: DecodedSnapshot, dumps: FoundDumps | None = None) -> 
         has_one_inode=decoded.source.entry.has_one_inode,
         at_jobs=_read_small_files(decoded.folders, (AT_JOBS,)),
         boot_settings=_read_small_files(decoded.folders, BOOT_FOLDERS),
+        grants=_read_small_files(decoded.folders, GRANT_FOLDERS),
         base=_read_install_state(profile),
         servers=dumps.servers,
         broken=dumps.broken,
@@ -143,13 +145,13 @@ def read_machine(
     )
 
 
-def _read_small_files(stages: Iterable[Path], folders: Iterable[bytes]) -> dict[bytes, bytes]:
-    """Read the stored files of some folders, by path: jobs of at(1), settings. Follows no link; they are small."""
-    found, folders = {}, tuple(folders)
-    for top in stages:
-        with LiveFiles(os.fsencode(top)) as stage:
-            paths = [folder + b"/" + name for folder in folders for name in stage.names(folder)]
-            found.update({path: stage.head(path, _LARGEST) for path in paths if _is_file(stage, path)})
+def _read_small_files(folders: Iterable[Path], places: tuple[bytes, ...]) -> dict[bytes, bytes]:
+    """Read the stored files of some folders, or some files, by path. Follows no link."""
+    found = {}
+    for folder in folders:
+        with LiveFiles(os.fsencode(folder)) as stage:
+            inside = [place + b"/" + name for place in places for name in stage.names(place)]
+            found.update({path: stage.head(path, _LARGEST) for path in (*places, *inside) if _is_file(stage, path)})
     return found
 
 

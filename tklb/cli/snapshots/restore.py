@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _DATABASES = ", ".join(f"{engine}:DB[/TABLE]" for engine in ENGINES)
 _LIMIT_HELP = f"Bring back only this: /path, package:NAME, user:NAME, {_DATABASES}; repeatable."
+_SAME_HELP = "Both machines mean the same account by this user name, so its privileges come too; repeatable."
 _SHOWN = 200  # steps of a plan that a terminal shows before the question
 
 
@@ -46,6 +47,7 @@ _SHOWN = 200  # steps of a plan that a terminal shows before the question
         "tklb restore --dry-run",
         "tklb restore 20260102T030405Z --limit /srv/www --yes",
         "tklb restore 20260102T030405Z --exact --dry-run",
+        "tklb restore --same-user alice",
         "tklb restore --into /tmp/look",
     )
 )
@@ -80,6 +82,7 @@ _SHOWN = 200  # steps of a plan that a terminal shows before the question
 @limit_rate_option
 @click.option("--remove-packages", is_flag=True, help="Remove the packages that the backed-up machine had removed.")
 @click.option("--exact", is_flag=True, help="Also remove what this machine has and the snapshot does not know.")
+@click.option("--same-user", "same_users", metavar="NAME", multiple=True, help=_SAME_HELP)
 @shared_options
 @click.pass_obj
 def restore(
@@ -96,6 +99,7 @@ def restore(
     limit_rate: str,
     remove_packages: bool,
     exact: bool,
+    same_users: tuple[str, ...],
     skip: tuple[str, ...],
     limit: tuple[str, ...],
     renames: tuple[str, ...],
@@ -110,7 +114,7 @@ def restore(
     from tklb.session import open_target_session
 
     paths = read_paths()
-    request = RestoreRequest(snapshot, Role(role), frozenset(skip), limit, renames, remove_packages, exact)
+    request = RestoreRequest(snapshot, Role(role), frozenset(skip), limit, renames, remove_packages, exact, same_users)
     access = access_to(target, key, passphrase_file, limit_rate, expect_key)
     with run_log(paths, "restore", now(), wanted=not dry_run), progress_line(output.progress) as progress:
         session = open_target_session(paths, access, now, progress)

@@ -5,9 +5,10 @@ into no message: connections log nothing, and errors come without the statement.
 pg_parameter_acl of PostgreSQL's manual; dumputils.c of pg_dump for settings and privileges as statements.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ _FLAGS = {
     "rolreplication": "REPLICATION",
     "rolbypassrls": "BYPASSRLS",
 }
-_OTHERS = "oid <> 10 AND rolname !~ '^pg_'"  # 10 is the administrator of initdb
+_OTHERS = "oid <> 10 AND rolname !~ '^pg_|^tklb_loader_[0-9a-f]{16}$'"  # 10 is the administrator of initdb
 ACL_AS_JSON = (
     "coalesce((SELECT json_agg(json_build_array(pg_get_userbyid(a.grantor),"
     " CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END, a.privilege_type, a.is_grantable))"
@@ -284,3 +285,89 @@ def _format_role(role: Mapping[str, Any], *, ends: bool) -> Iterator[str]:
     comment = "NULL" if role["comment"] is None else quote_text(str(role["comment"]))
     yield f"COMMENT ON ROLE {name} IS {comment}"
     yield f"ALTER ROLE {name} RESET ALL"
+
+
+# ---------------------------------------------------------------- while a load runs
+
+
+@contextlib.contextmanager
+def keep_roles(connection: ServerConnection) -> Iterator[None]:
+    """Compare all roles before and after the block; put back what changed. Raises ServerError, which names it."""
+    before = _read_roles(connection)
+    try:
+        yield
+    except BaseException:
+        connection.settle()
+        with contextlib.suppress(ServerError):
+            list(_put_back(connection, before, _read_roles(connection)))
+        raise
+    if changed := sorted(_put_back(connection, before, _read_roles(connection))):
+        raise ServerError(f"while its code ran, these roles changed, and were put back: {', '.join(changed)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _RoleFacts:
+    """What there is to know of a role: attributes as statements have them, memberships, settings. The hash is in it."""
+
+    attributes: str = field(repr=False)
+    members: frozenset[tuple[str, str]]  # roles that it is in, and whether it may pass them on
+    settings: tuple[str, ...]
+
+
+def _read_roles(connection: ServerConnection) -> dict[str, _RoleFacts]:
+    memberships: dict[str, set[tuple[str, str]]] = {}
+    for member, role, admin in connection.fetch_rows(
+        "SELECT pg_get_userbyid(member), pg_get_userbyid(roleid), admin_option FROM pg_auth_members"
+    ):
+        memberships.setdefault(member or "", set()).add((role or "", admin or ""))
+    settings: dict[str, list[str]] = {}
+    for role, line in connection.fetch_rows(
+        "SELECT pg_get_userbyid(setrole), unnest(setconfig) FROM pg_db_role_setting WHERE setdatabase = 0 ORDER BY 1, 2"
+    ):
+        settings.setdefault(role or "", []).append(line or "")
+    rows = connection.fetch_rows(
+        f"SELECT rolname, rolpassword, rolvaliduntil, rolconnlimit, {', '.join(_FLAGS)} FROM pg_authid"
+        " WHERE rolname !~ '^tklb_loader_[0-9a-f]{16}$'"
+    )
+    return {
+        name or "": _RoleFacts(
+            _format_attributes(password, until, limit, flags),
+            frozenset(memberships.get(name or "", ())),
+            tuple(settings.get(name or "", ())),
+        )
+        for name, password, until, limit, *flags in rows
+    }
+
+
+def _format_attributes(password: str | None, until: str | None, limit: str | None, flags: Sequence[str | None]) -> str:
+    words = [word if flag == "t" else f"NO{word}" for word, flag in zip(_FLAGS.values(), flags, strict=True)]
+    secret = "NULL" if password is None else quote_text(password)
+    return f"{' '.join(words)} CONNECTION LIMIT {limit} PASSWORD {secret} VALID UNTIL {quote_text(until or 'infinity')}"
+
+
+def _put_back(
+    connection: ServerConnection, before: Mapping[str, _RoleFacts], after: Mapping[str, _RoleFacts]
+) -> Iterator[str]:
+    for name in before.keys() | after.keys():
+        was, now = before.get(name), after.get(name)
+        if was == now:
+            continue
+        yield name
+        if was is None or now is None:
+            continue
+        connection.run("; ".join(_format_return(quote_name(name), was, now)))
+
+
+def _format_return(role: str, was: _RoleFacts, now: _RoleFacts) -> Iterator[str]:
+    """Statements that make a role, whose name is quoted, as it was."""
+    if was.attributes != now.attributes:
+        yield f"ALTER ROLE {role} WITH {was.attributes}"
+    for other, _ in now.members - was.members:
+        yield f"REVOKE {quote_name(other)} FROM {role}"
+    for other, admin in was.members - now.members:
+        yield f"GRANT {quote_name(other)} TO {role}{' WITH ADMIN OPTION' if admin == 't' else ''}"
+    if was.settings == now.settings:
+        return
+    yield f"ALTER ROLE {role} RESET ALL"
+    for _, name, value in (split_setting("", line) for line in was.settings):
+        yield f"ALTER ROLE {role} SET {quote_setting_name(name)} TO {quote_setting(name, value)}"

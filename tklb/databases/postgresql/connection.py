@@ -10,7 +10,8 @@ import os
 import pwd
 import select
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Self
 
 from psycopg import Error as DriverError
@@ -19,6 +20,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from tklb.databases.postgresql import Login
 from tklb.errors import DatabaseFailed
+from tklb.model.secret import Secret
 
 __all__ = ["ServerConnection", "ServerError", "convert_errors", "open_connection", "quote_name", "quote_text"]
 
@@ -53,6 +55,7 @@ _SETTINGS = {
     "log_duration": "off",
     "log_parser_stats": "off",
 }
+_ADMINISTRATORS_ONLY = ("session_replication_role", "log_")  # settings that nobody else may change
 _LIMITS_TRANSACTIONS = 17  # the first version that does: an older one refuses such a setting
 _MOST_DETAIL = 200  # of what may be a whole row
 _TEXT = ("utf-8", "surrogateescape")
@@ -73,6 +76,7 @@ class ServerConnection:
     def __init__(self, login: Login, database: str, driver: PGconn) -> None:
         self.login, self.database = login, database
         self._driver = driver
+        driver.notice_handler = None
         self.version = driver.server_version
         self.pid = driver.backend_pid
         self.encoding = (driver.parameter_status(b"server_encoding") or b"").decode()
@@ -174,6 +178,8 @@ class ServerConnection:
     def settle(self) -> None:
         """Give up what was sent, and wait until the server has decided: it is done or undone."""
         self.cancel()
+        with contextlib.suppress(DriverError):  # there may be no COPY to end
+            self._driver.put_copy_end(b"given up")
         with contextlib.suppress(ServerError):
             self.wait()
 
@@ -240,13 +246,59 @@ def open_connection(login: Login, database: str) -> ServerConnection:
         reason = driver.error_message.decode("utf-8", "backslashreplace").strip()
         driver.finish()
         raise ServerError(reason)
-    driver.notice_handler = None
-    connection = ServerConnection(login, database, driver)
+    return _prepare(ServerConnection(login, database, driver))
+
+
+# a table that became a view after it was listed must not run the view's functions (CVE-2024-7348)
+ONLY_TABLES = (
+    "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings"
+    " WHERE name = 'restrict_nonsystem_relation_kind'"
+)
+
+
+def _prepare(connection: ServerConnection) -> ServerConnection:
     if connection.encoding != "SQL_ASCII":
         connection.run("SET client_encoding = 'UTF8'")
-    if not login.major and connection.version // 10000 >= _LIMITS_TRANSACTIONS:
+    if not connection.login.major and connection.version // 10000 >= _LIMITS_TRANSACTIONS:
         connection.run("SET transaction_timeout = 0")
     return connection
+
+
+def open_as(login: Login, database: str, role: str, password: Secret) -> ServerConnection:
+    """Log in as a role that is not the administrator. Raises ServerError where no way in takes its password.
+
+    The owner's pg_hba.conf decides. Debian's takes passwords over TCP on this machine; others take them on the socket.
+    """
+    reasons = []
+    for place in _list_places(login):
+        words = {**_list_words(login, database, login.major), "user": role, **place, "password": password.reveal()}
+        words["options"] = _format_options(login.lock_seconds, 0, is_administrator=False)
+        driver = pq.PGconn.connect((_join_words(words) + " client_encoding=SQL_ASCII").encode(*_TEXT))
+        if driver.status == pq.ConnStatus.OK:
+            return _prepare(ServerConnection(login, database, driver))
+        reasons.append(driver.error_message.decode("utf-8", "backslashreplace").strip())
+        driver.finish()
+    raise ServerError(f"no way in for the role that loads rows, let pg_hba.conf accept passwords: {'; '.join(reasons)}")
+
+
+def _list_places(login: Login) -> list[dict[str, str]]:
+    """Where a password may be given: TCP only if the port is really the server's, else somebody else could hear it."""
+    if login.service:
+        return [{}]
+    account = pwd.getpwnam(login.account or "root").pw_uid
+    port = int(login.list_keywords()["port"])
+    return [*({"host": host} for host in ("127.0.0.1", "::1") if _is_listener(host, port, account)), {}]
+
+
+def _is_listener(host: str, port: int, account: int) -> bool:
+    """Whether a process of an account listens at a port of this machine, see proc(5) for the form of the file."""
+    name, places = ("tcp6", {f"{0:032X}", f"{1 << 24:032X}"}) if ":" in host else ("tcp", {"0100007F", "00000000"})
+    with contextlib.suppress(OSError):
+        rows = (line.split() for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:])
+        wanted = {f"{place}:{port:04X}" for place in places}
+        owners = {row[7] for row in rows if row[3] == "0A" and row[1] in wanted}
+        return owners == {str(account)}
+    return False
 
 
 def format_login(login: Login, database: str, major: int) -> str:
@@ -254,6 +306,10 @@ def format_login(login: Login, database: str, major: int) -> str:
 
     `major` is the server's version, 0 where it is not known yet.
     """
+    return _join_words(_list_words(login, database, major))
+
+
+def _list_words(login: Login, database: str, major: int) -> dict[str, str]:
     words = {
         **login.list_keywords(),
         "dbname": database,
@@ -261,14 +317,18 @@ def format_login(login: Login, database: str, major: int) -> str:
         "application_name": NAME,
         "connect_timeout": "30",
     }
-    if not login.service:
-        words["gssencmode"] = "disable"
+    return words if login.service else {**words, "gssencmode": "disable"}
+
+
+def _join_words(words: Mapping[str, str]) -> str:
     return " ".join(f"{name}={_quote_word(value)}" for name, value in words.items())
 
 
-def _format_options(lock_seconds: int, major: int) -> str:
+def _format_options(lock_seconds: int, major: int, *, is_administrator: bool = True) -> str:
     """All settings as PGOPTIONS has them: stronger than those of a database or role, and from the first moment on."""
     settings = {**_SETTINGS, "lock_timeout": f"{lock_seconds}s"}
+    if not is_administrator:
+        settings = {name: value for name, value in settings.items() if not name.startswith(_ADMINISTRATORS_ONLY)}
     if major >= _LIMITS_TRANSACTIONS:
         settings["transaction_timeout"] = "0"
     return " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items())

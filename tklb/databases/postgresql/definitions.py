@@ -57,7 +57,7 @@ _TOKEN = re.compile(
        | (?P<comment> /\*) | (?P<word> [A-Za-z_\x80-\xff][\w$\x80-\xff]*) | (?P<sign> [();])""",
     re.DOTALL | re.VERBOSE,
 )
-_HEADER = re.compile(rb"^-- (?:Data for )?Name: (.*); Type: ([^;]*); Schema: (.*); Owner: ", re.MULTILINE)
+_HEADER = re.compile(rb"^-- (?:Data for )?Name: (.*); Type: ([^;]*); Schema: (.*); Owner: (.*)$", re.MULTILINE)
 _VERB = re.compile(rb"[A-Za-z]+(?:\s+SYSTEM\b)?", re.IGNORECASE)
 _VERBS = frozenset({"SET", "SELECT", "CREATE", "ALTER", "COMMENT", "GRANT", "REVOKE", "SECURITY", "REFRESH", "RESET"})
 _ROUTINE = re.compile(rb"CREATE\s+(OR\s+REPLACE\s+)?(FUNCTION|PROCEDURE)\b")
@@ -90,6 +90,25 @@ class Statement:
     about: str
     schema: str = ""
     verb: str = ""  # its first word, or two of them
+    kind: str = ""
+    owner: str = ""  # "-" for none
+
+    @property
+    def evaluates(self) -> str:
+        """What of the database's own the server may call for it, as the one who sends it: functions, domains or casts.
+
+        Empty for none: the server itself makes indexes and fills views as their owner.
+        """
+        if self.kind == "CHECK CONSTRAINT":
+            return "" if b"NOT VALID" in self.text else "functions"
+        if self.kind == "TABLE ATTACH" or (self.kind == "AGGREGATE" and b"INITCOND" in self.text.upper()):
+            return "domains"  # in the bounds of a partition and in the first value of an aggregate
+        return "casts" if self.kind == "FK CONSTRAINT" else ""
+
+    @property
+    def needs(self) -> tuple[str, str, str]:
+        """What it evaluates, for which owner, and the schema that it creates something in."""
+        return self.evaluates, self.owner, self.schema if self.kind == "AGGREGATE" else ""
 
     @property
     def is_definition(self) -> bool:
@@ -217,6 +236,7 @@ class ScriptTarget:
     database: str
     path: str
     is_tolerant: bool = False
+    choose: Callable[[str, str, str], ServerConnection] | None = None  # who runs what evaluates what of which owner
 
     @property
     def item(self) -> str:
@@ -233,6 +253,12 @@ def load_definitions(connection: ServerConnection, script: bytes, target: Script
         if not statement.is_definition:
             reason = f"{statement.about}: its dump holds {statement.verb or 'no'} statement, which defines nothing"
             raise DatabaseFailed(item=target.item, reason=reason)
+        if statement.evaluates and target.choose:
+            # the answer depends on what is defined by now
+            _run_batch(connection, batch, target, report)
+            _run_one(target.choose(*statement.needs), statement, target, report)
+            batch = []
+            continue
         batch.append(statement)
         if len(batch) == _TOGETHER:
             _run_batch(connection, batch, target, report)
@@ -290,15 +316,15 @@ def retry_with_path(connection: ServerConnection, schema: str, path: str, step: 
 
 def split_script(script: bytes) -> Iterator[Statement]:
     """Cut a script. The rest after the last semicolon is no statement where it is comments only."""
-    begin, about, inside = 0, "the settings", ""
+    begin, about, inside, kind, owner = 0, "the settings", "", "", ""
     for first, end in _find_ends(script):
         headers = _HEADER.findall(script[begin:first])
         if headers:
-            name, kind, schema = (part.decode("utf-8", "backslashreplace") for part in headers[-1])
+            name, kind, schema, owner = (part.decode("utf-8", "backslashreplace") for part in headers[-1])
             inside = "" if schema == "-" else schema
             about = f"{kind} {schema}.{name}" if inside else f"{kind} {name}"
         verb = _VERB.match(script, first)
-        yield Statement(script[begin:end], about, inside, verb[0].upper().decode() if verb else "")
+        yield Statement(script[begin:end], about, inside, verb[0].upper().decode() if verb else "", kind, owner)
         begin = end
 
 

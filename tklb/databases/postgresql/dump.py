@@ -35,6 +35,7 @@ from tklb.databases.postgresql.catalogue import (
     read_version,
 )
 from tklb.databases.postgresql.connection import (
+    ONLY_TABLES,
     ServerConnection,
     ServerError,
     open_connection,
@@ -91,6 +92,7 @@ class _DatabaseDump:
         """Dump it; nothing where it failed, which the report then says."""
         try:
             with open_connection(self._login, self._name) as connection:
+                connection.fetch_rows(ONLY_TABLES)
                 return (self._dump(connection),)
         except (ServerError, ProgramFailed, ProgramMissing, DatabaseFailed) as exc:
             shutil.rmtree(self._folder, ignore_errors=True)

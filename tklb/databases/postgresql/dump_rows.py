@@ -17,7 +17,7 @@ from tklb.base.process import Conversation, open_conversation
 from tklb.databases.dump_format import PIPE, ROWS, encode_file_name
 from tklb.databases.postgresql import ENGINE, find_program
 from tklb.databases.postgresql.catalogue import Table
-from tklb.databases.postgresql.connection import OUT_OF_LOCKS, ServerConnection, ServerError, format_login
+from tklb.databases.postgresql.connection import ONLY_TABLES, OUT_OF_LOCKS, ServerConnection, ServerError, format_login
 from tklb.databases.report import DatabaseReport
 from tklb.databases.row_files import RowWriter
 from tklb.errors import ProgramFailed
@@ -105,6 +105,7 @@ class _Copying:
         stream = _PsqlStream(conversation, login.lock_seconds)
         stream.run(f"SET client_encoding = '{connection.copy_encoding}'")
         stream.run("SET work_mem = '64MB'")
+        stream.run(ONLY_TABLES)
         stream.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         stream.run(f"SET TRANSACTION SNAPSHOT '{self._source.snapshot}'")
         stream.survive_errors()

@@ -5,27 +5,29 @@ the moment they are copied. A load that fails or is interrupted leaves the old d
 own. The next load drops the databases that a killed one left.
 
 Single tables: a table that is here with the same columns gets the saved rows in the place of its own. A table that is
-not here is made as it is in the dump. All of it is one transaction: it is done, or nothing changed.
+not here is made as it is in the dump, before, and is gone again where the rest fails. The rows are one transaction.
 
 Takes a dump and a load; touches the server.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.filter import spell_item
 from tklb.databases.postgresql import ENGINE, Login
 from tklb.databases.postgresql import definitions as files
+from tklb.databases.postgresql.accounts import keep_roles
 from tklb.databases.postgresql.catalogue import (
     LARGE_OBJECTS,
-    Table,
     list_tables,
     open_maintenance,
     read_large_objects,
 )
 from tklb.databases.postgresql.connection import (
+    ONLY_TABLES,
     ServerConnection,
     ServerError,
     convert_errors,
@@ -36,6 +38,7 @@ from tklb.databases.postgresql.definitions import (
     PgDump,
     SavedDefinitions,
     ScriptTarget,
+    Statement,
     load_definitions,
     read_definitions,
     split_script,
@@ -43,10 +46,13 @@ from tklb.databases.postgresql.definitions import (
 from tklb.databases.postgresql.load_rows import (
     MAKE_PAGES,
     Job,
+    Loaders,
     RowTarget,
+    describe_orphans,
     format_copy,
     load_rows,
     load_table,
+    move_sequences,
     put_pages,
 )
 from tklb.databases.postgresql.swap import (
@@ -68,6 +74,7 @@ from tklb.model.databases import DatabaseLoad
 __all__ = ["load_database"]
 
 _FOR_SPEED = "SET synchronous_commit = off; SET maintenance_work_mem = '128MB'"
+_KEY = "FK CONSTRAINT"
 _INSTEAD = "--rename-database brings the saved database beside this one"
 
 
@@ -131,11 +138,10 @@ def load_database(
 
 def _load_whole(loading: DatabaseLoading) -> None:
     with _make_scratch(loading) as (swap, chief), ExitStack() as stack:
-        connections = [stack.enter_context(loading.open(swap.scratch)) for _ in range(2)]
+        connection = stack.enter_context(loading.open(swap.scratch))
         live = _open_live(loading, chief, stack)
-        _fill(loading, connections, live)
-        for connection in connections:
-            connection.close()
+        _fill(loading, connection, live)
+        connection.close()
         _set_properties(loading, chief, swap.scratch)
         ender = stack.enter_context(loading.open(loading.third))
         gone = list_slots(chief, swap.live)
@@ -194,30 +200,33 @@ def _open_live(loading: DatabaseLoading, chief: ServerConnection, stack: ExitSta
     if not (loading.kept_tables and has_database(chief, loading.load.into)):
         return None
     live = stack.enter_context(loading.open(loading.load.into))
+    live.fetch_rows(ONLY_TABLES)
     live.run("BEGIN")
     return live
 
 
-def _fill(loading: DatabaseLoading, connections: Sequence[ServerConnection], live: ServerConnection | None) -> None:
-    """Load definitions, rows and all else into the scratch database that the connections are with."""
-    first, dump, target = connections[0], loading.dump, loading.script_target
-    for connection in connections:
-        connection.run(_FOR_SPEED)
-    _define(loading, first)
-    if pages := dump.has(files.LARGE_OBJECTS):
-        load_definitions(first, dump.read(files.LARGE_OBJECTS), target, loading.report)
-        first.run(MAKE_PAGES)
-    _load_rows(loading, connections)
-    if live:
-        _keep_rows(loading, live, first)
-    if pages:
-        put_pages(first, loading.saved.page_size)
-    load_definitions(first, dump.read(files.SEQUENCES), target, loading.report)
-    loading.progress(f"{loading.item}: keys, indexes and triggers", 0, 0)
-    load_definitions(first, dump.read(files.POST_DATA), target, loading.report)
+def _fill(loading: DatabaseLoading, first: ServerConnection, live: ServerConnection | None) -> None:
+    """Load definitions, rows and all else into the scratch database that the connection is with."""
+    dump = loading.dump
+    first.run(_FOR_SPEED)
+    with keep_roles(first), Loaders(first) as loaders:
+        target = replace(loading.script_target, choose=loaders.choose)
+        _define(loading, first, target)
+        if pages := dump.has(files.LARGE_OBJECTS):
+            load_definitions(first, dump.read(files.LARGE_OBJECTS), target, loading.report)
+            first.run(MAKE_PAGES)
+        with loaders.let_insert([table for table, _ in loading.saved.tables if table.full_name != LARGE_OBJECTS]):
+            _load_rows(loading, first, loaders)
+            if live:
+                _keep_rows(loading, live, first, loaders)
+        if pages:
+            put_pages(first, loading.saved.page_size)
+        load_definitions(first, dump.read(files.SEQUENCES), target, loading.report)
+        loading.progress(f"{loading.item}: keys, indexes and triggers", 0, 0)
+        load_definitions(first, dump.read(files.POST_DATA), target, loading.report)
 
 
-def _define(loading: DatabaseLoading, connection: ServerConnection) -> None:
+def _define(loading: DatabaseLoading, connection: ServerConnection, target: ScriptTarget) -> None:
     """Drop what only template0 has, then load the definitions before the rows."""
     if "plpgsql" not in loading.saved.extensions:
         connection.run("DROP EXTENSION plpgsql")
@@ -225,23 +234,28 @@ def _define(loading: DatabaseLoading, connection: ServerConnection) -> None:
         connection.run("DROP SCHEMA public")
     else:
         connection.run("COMMENT ON SCHEMA public IS NULL")
-    load_definitions(connection, loading.dump.read(files.PRE_DATA), loading.script_target, loading.report)
+    load_definitions(connection, loading.dump.read(files.PRE_DATA), target, loading.report)
 
 
-def _load_rows(loading: DatabaseLoading, connections: Sequence[ServerConnection]) -> None:
+def _load_rows(loading: DatabaseLoading, chief: ServerConnection, loaders: Loaders) -> None:
+    """Load the rows of each owner's tables in sessions that may do no more than that owner."""
     kept = {saved.name for _, saved in loading.kept_tables}
     chosen = None if loading.load.tables is None else set(loading.load.tables)
     jobs = [
         job for job in loading.saved.tables if job[1].name not in kept and (chosen is None or job[1].name in chosen)
     ]
     large = [job for job in jobs if job[1].name == LARGE_OBJECTS]
-    target = loading.make_row_target(*connections)
-    load_rows(target, [job for job in jobs if job not in large], loading.progress)
+    saved = {table.full_name: job for job in jobs if job not in large for table in job[:1]}
+    for tables in loaders.group(table for table, _ in saved.values()).values():
+        connections = [loaders.open_for(tables[0]) for _ in range(2)]
+        for connection in connections:
+            connection.run("SET synchronous_commit = off")
+        load_rows(loading.make_row_target(*connections), [saved[table.full_name] for table in tables], loading.progress)
     for job in large:
-        load_table(connections[0], target, job)
+        load_table(chief, loading.make_row_target(chief), job)
 
 
-def _keep_rows(loading: DatabaseLoading, live: ServerConnection, scratch: ServerConnection) -> None:
+def _keep_rows(loading: DatabaseLoading, live: ServerConnection, scratch: ServerConnection, loaders: Loaders) -> None:
     """Copy the rows that stay from the database here; nobody writes to them from now on."""
     here = {table.full_name: table for table in list_tables(live)}
     if pages := read_large_objects(live):
@@ -257,8 +271,9 @@ def _keep_rows(loading: DatabaseLoading, live: ServerConnection, scratch: Server
             )
         if saved.name != LARGE_OBJECTS:
             live.run(f"LOCK TABLE ONLY {own.sql} IN SHARE MODE")
+        taker = scratch if saved.name == LARGE_OBJECTS else loaders.connect(table)
         encoding = "SQL_ASCII" if "SQL_ASCII" in (live.encoding, scratch.encoding) else "UTF8"
-        scratch.copy_in(format_copy(own, encoding), live.copy_out(own.copy_out(encoding)))
+        taker.copy_in(format_copy(own, encoding), live.copy_out(own.copy_out(encoding)))
 
 
 def _set_properties(loading: DatabaseLoading, connection: ServerConnection, name: str) -> None:
@@ -277,19 +292,25 @@ def _load_tables(loading: DatabaseLoading) -> None:
     jobs = _choose_tables(loading)
     with ExitStack() as stack:
         live = stack.enter_context(loading.open(loading.load.into))
+        for note in drop_leftovers(live):
+            loading.report.note(note)
         here = {(table.schema, table.table): table for table in list_tables(live)}
         present = [job for job in jobs if (job[0].schema, job[0].table) in here]
         for table, saved in present:
             if set(here[table.schema, table.table].columns) != set(table.columns):
                 raise loading.refuse(f"{saved.name} has other columns here than in the dump")
         absent = [job for job in jobs if job not in present]
-        live.run("BEGIN; SET LOCAL session_replication_role = replica")
         scripts = _read_scripts(loading, absent) if absent else []
-        _replace_rows(loading, live, present, absent, scripts)
+        stack.enter_context(keep_roles(live))
+        loaders = stack.enter_context(Loaders(live))
+        with _make_tables(loading, loaders, live, absent, scripts):
+            _fill_tables(loading, loaders, present)
+        for script, (_, saved) in zip(scripts, absent, strict=True):
+            _make_keys(loading, loaders, live, script[1], saved.name)
         for table, _ in present:
-            _move_sequences(live, table)
-            _note_orphans(loading, live, table)
-        live.run("COMMIT")
+            move_sequences(live, table)
+            for note in describe_orphans(live, table) if loaders.trusts("casts") else ():
+                loading.note(note)
 
 
 def _choose_tables(loading: DatabaseLoading) -> list[Job]:
@@ -306,9 +327,12 @@ def _choose_tables(loading: DatabaseLoading) -> list[Job]:
 
 def _read_scripts(loading: DatabaseLoading, absent: Sequence[Job]) -> list[tuple[bytes, bytes]]:
     """The definitions of tables, before and after their rows: from a scratch database that has all definitions."""
-    with _make_scratch(loading) as (swap, _), loading.open(swap.scratch) as connection:
-        _define(loading, connection)
-        load_definitions(connection, loading.dump.read(files.POST_DATA), loading.script_target, loading.report)
+    with _make_scratch(loading) as (swap, _), ExitStack() as stack:
+        connection = stack.enter_context(loading.open(swap.scratch))
+        loaders = stack.enter_context(Loaders(connection))
+        target = replace(loading.script_target, choose=loaders.choose)
+        _define(loading, connection, target)
+        load_definitions(connection, loading.dump.read(files.POST_DATA), target, loading.report)
         program = PgDump(connection)
         try:
             return [
@@ -318,64 +342,58 @@ def _read_scripts(loading: DatabaseLoading, absent: Sequence[Job]) -> list[tuple
             raise DatabaseFailed(item=loading.item, reason=str(exc)) from exc
 
 
-def _replace_rows(
+@contextlib.contextmanager
+def _make_tables(
     loading: DatabaseLoading,
+    loaders: Loaders,
     live: ServerConnection,
-    present: Sequence[Job],
     absent: Sequence[Job],
     scripts: Sequence[tuple[bytes, bytes]],
-) -> None:
-    target = loading.make_row_target(live)
-    for (before, _), (_, saved) in zip(scripts, absent, strict=True):
-        _make_table(loading, live, before, saved.name)
-    for table, saved in present:
-        loading.progress(f"{loading.item}: {saved.name}", 0, 0)
-        live.run(f"LOCK TABLE ONLY {table.sql} IN SHARE ROW EXCLUSIVE MODE")
-        live.run(f"DELETE FROM ONLY {table.sql} {table.condition}")
-    for job in (*present, *absent):
-        load_table(live, target, job)
-    for (_, after), (_, saved) in zip(scripts, absent, strict=True):
-        _make_table(loading, live, after, saved.name)
+) -> Iterator[None]:
+    """Make tables that are not here, with their rows; a failure, also in the block, drops them. Keys come later."""
+    try:
+        for (before, _), (_, saved) in zip(scripts, absent, strict=True):
+            _run_script(loading, loaders, live, split_script(before), saved.name)
+        _fill_tables(loading, loaders, absent)
+        for (_, after), (_, saved) in zip(scripts, absent, strict=True):
+            _run_script(loading, loaders, live, (one for one in split_script(after) if one.kind != _KEY), saved.name)
+        yield
+    except BaseException:
+        for table, _ in absent:
+            live.run(f"DROP TABLE IF EXISTS {table.sql}")
+        raise
 
 
-def _make_table(loading: DatabaseLoading, live: ServerConnection, script: bytes, name: str) -> None:
-    for statement in split_script(script):
+def _fill_tables(loading: DatabaseLoading, loaders: Loaders, jobs: Sequence[Job]) -> None:
+    """Give tables the saved rows in the place of their own, without triggers, in one transaction: all or none."""
+    if not jobs:
+        return
+    with loaders.join([table for table, _ in jobs]) as taker:
+        taker.run("BEGIN; SET LOCAL session_replication_role = replica")
+        for table, saved in jobs:
+            loading.progress(f"{loading.item}: {saved.name}", 0, 0)
+            taker.run(f"LOCK TABLE ONLY {table.sql} IN SHARE ROW EXCLUSIVE MODE")
+            taker.run(f"DELETE FROM ONLY {table.sql} {table.condition}")
+        for job in jobs:
+            load_table(taker, loading.make_row_target(taker), job)
+        taker.run("COMMIT")
+
+
+def _make_keys(loading: DatabaseLoading, loaders: Loaders, live: ServerConnection, script: bytes, name: str) -> None:
+    """Make the foreign keys of a new table, now that all rows are there."""
+    for statement in (one for one in split_script(script) if one.kind == _KEY):
         try:
-            live.run(statement.text)
+            _run_script(loading, loaders, live, [statement], name)
+        except DatabaseFailed as exc:
+            loading.report.skip(loading.load.into, name, str(exc))
+
+
+def _run_script(
+    loading: DatabaseLoading, loaders: Loaders, live: ServerConnection, script: Iterable[Statement], name: str
+) -> None:
+    for statement in script:
+        try:
+            runner = loaders.choose(*statement.needs) if statement.evaluates else live
+            runner.run(statement.text)
         except ServerError as exc:
             raise loading.refuse(f"{name} cannot be made here: {statement.about}: {exc}") from exc
-
-
-def _move_sequences(live: ServerConnection, table: Table) -> None:
-    """Set the sequences of a table's columns behind the highest of its numbers."""
-    for column in table.columns:
-        found = live.fetch_value("SELECT pg_get_serial_sequence($1, $2)", table.sql, column.name)
-        if found:
-            highest = f"(SELECT max({quote_name(column.name)})::bigint FROM ONLY {table.sql})"
-            live.run(
-                f"SELECT setval('{found.replace(chr(39), chr(39) * 2)}', {highest})"
-                f" FROM {found} WHERE {highest} > last_value OR ({highest} = last_value AND NOT is_called)"
-            )
-
-
-def _note_orphans(loading: DatabaseLoading, live: ServerConnection, table: Table) -> None:
-    """Note the foreign keys, of the table's and to it, that do not hold any more."""
-    keys = live.fetch_rows(
-        """SELECT c.conname, c.conrelid::regclass::text, c.confrelid::regclass::text,
-             string_agg(format('%1$s.%2$I IS NOT NULL', 'child', a.attname), ' AND '),
-             string_agg(format('child.%I = parent.%I', a.attname, b.attname), ' AND ')
-           FROM pg_constraint c
-           CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS k(own, other)
-           JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.own
-           JOIN pg_attribute b ON b.attrelid = c.confrelid AND b.attnum = k.other
-           WHERE c.contype = 'f' AND $1::regclass IN (c.conrelid, c.confrelid) AND c.conparentid = 0
-           GROUP BY c.oid, c.conname, c.conrelid, c.confrelid ORDER BY 1""",
-        table.sql,
-    )
-    for name, child, parent, is_set, is_same in keys:
-        count = live.fetch_value(
-            f"SELECT count(*) FROM {child} child WHERE {is_set}"
-            f" AND NOT EXISTS (SELECT FROM {parent} parent WHERE {is_same})"
-        )
-        if count != "0":
-            loading.note(f"{count} rows of {child} miss their rows in {parent} (foreign key {name})")

@@ -1,19 +1,36 @@
 """Load rows of a dump into tables, over libpq: one thread a connection, each table counted by the server.
 
+Checks, domains and generated columns call functions of whoever owns them, as the one who sends the rows. So temporary
+roles send them: they are no superusers, and they log in themselves, because SET ROLE could be undone.
+
 Takes connections and files; changes the database of the connections.
 """
 
+import base64
+import contextlib
+import hashlib
+import hmac
+import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.postgresql.catalogue import LARGE_OBJECTS, Table
-from tklb.databases.postgresql.connection import ServerConnection, ServerError, quote_name, quote_text
+from tklb.databases.postgresql.connection import (
+    ServerConnection,
+    ServerError,
+    open_as,
+    open_connection,
+    quote_name,
+    quote_text,
+)
 from tklb.databases.postgresql.definitions import retry_with_path
 from tklb.errors import DatabaseFailed
 from tklb.model.callbacks import Progress
 from tklb.model.databases import SavedTable
+from tklb.model.secret import Secret
 
 __all__ = ["load_rows"]
 
@@ -22,6 +39,30 @@ ReadBlocks = Callable[[Sequence[str]], Iterator[bytes]]
 # the pages of large objects wait here until all are there
 MAKE_PAGES = "CREATE TEMPORARY TABLE tklb_pages (loid oid, pageno bigint, data bytea)"
 PUT_PAGES = "SELECT pg_catalog.lo_put(loid, pageno * {size}, data) FROM tklb_pages ORDER BY loid, pageno"
+_ALL = "\0"  # no name of a role
+_LOAD_DAYS = 3  # their passwords end by themselves
+# whether a role is, or can become, more than the owner of tables
+_IS_PRIVILEGED = """
+WITH RECURSIVE reach (oid) AS (SELECT oid FROM pg_roles WHERE rolname = $1
+  UNION SELECT m.roleid FROM pg_auth_members m JOIN reach ON m.member = reach.oid)
+SELECT count(*) = 0 OR bool_or(rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
+  OR rolname ~ '^pg_') FROM reach JOIN pg_roles USING (oid)"""
+_CODE = {
+    "functions": "SELECT proowner AS owner FROM pg_proc WHERE oid >= 16384",
+    "domains": "SELECT typowner AS owner FROM pg_type WHERE typtype = 'd' AND oid >= 16384",
+    "casts": "SELECT proowner AS owner FROM pg_cast JOIN pg_proc p ON p.oid = castfunc WHERE pg_cast.oid >= 16384",
+}
+_ACCESS = {"pg_class": "relacl", "pg_namespace": "nspacl", "pg_proc": "proacl"}
+_SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+_DEFINITIONS = tuple(
+    "attrdef attribute cast class constraint default_acl event_trigger extension foreign_server index inherits language"  # noqa: SIM905
+    " namespace operator policy proc publication rewrite statistic_ext trigger type user_mapping".split()
+)
+_FINGERPRINT = "SELECT md5(string_agg(part, ' ')) FROM (" + " UNION ALL ".join(
+    f"SELECT '{name} ' || count(*) || ' ' || coalesce(sum(hashtext(xmin::text || ctid::text)::bigint), 0) AS part"
+    f" FROM pg_{name}" for name in _DEFINITIONS
+) + ") parts"  # fmt: skip
+_ATTEMPTS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +167,232 @@ class _RowLoad:
             yield block
             with self._lock:
                 self._done += len(block)
+
+
+# ---------------------------------------------------------------- the roles that load
+
+
+class Loaders:
+    """Temporary roles for one database, one for each owner; `chief` is an administrator's connection with it.
+
+    The role of an owner is a member of the owner, and of nothing else. An owner with privileges of its own has no
+    member: its role gets the privilege to insert, table by table. At the end all roles and privileges are gone.
+    """
+
+    def __init__(self, chief: ServerConnection) -> None:
+        self._chief = chief
+        self._roles: dict[str, tuple[str, Secret]] = {}  # by owner; "" for all owners with privileges
+        self._connections: dict[str, ServerConnection] = {}
+        self._privileged: dict[str, bool] = {}
+        self._open_schemas: list[str] = []
+        self._opened: list[ServerConnection] = []
+        self._is_needed = chief.fetch_value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user") == "t"
+        self._owners: dict[str, str] = {}  # by table
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._opened:
+            connection.cancel()
+            connection.close()
+        self._chief.settle()
+        for role, _password in self._roles.values():
+            for statement in (f"DROP OWNED BY {quote_name(role)}", f"DROP ROLE {quote_name(role)}"):
+                with contextlib.suppress(ServerError):
+                    self._chief.run(statement)
+        if self._open_schemas:
+            self._reset_defaults({"pg_namespace": self._open_schemas})
+
+    def open_for(self, table: Table) -> ServerConnection:
+        """A connection that may insert into a table, new for each call; closed at the end."""
+        return self._open(self._find_key(table))
+
+    def connect(self, table: Table) -> ServerConnection:
+        """The connection that may insert into a table: the same one for each owner."""
+        key = self._find_key(table)
+        if key not in self._connections:
+            self._connections[key] = self._open(key)
+        return self._connections[key]
+
+    def trusts(self, what: str) -> bool:
+        """Whether nobody without privileges has functions, domains or casts here."""
+        return not self._has_others(_CODE[what])
+
+    @contextlib.contextmanager
+    def join(self, tables: Sequence[Table]) -> Iterator[ServerConnection]:
+        """One connection that may replace the rows of several tables and switch triggers off for itself."""
+        owners = sorted(self.group(tables).keys() - {""})
+        if not self._is_needed:
+            yield self._open("")
+            return
+        name, password = self._make_role(_ALL)
+        role = quote_name(name)
+        closed = [table for table in tables if self._find_key(table) == ""]
+        defaults = {catalog: self._list_defaults(catalog) for catalog in _ACCESS} if closed else {}
+        grants = [f"GRANT {quote_name(owner)} TO {role}" for owner in owners]
+        grants += [f"GRANT USAGE ON SCHEMA {quote_name(table.schema)} TO {role}" for table in closed]
+        grants += [f"GRANT SELECT, INSERT, DELETE ON TABLE {table.sql} TO {role}" for table in closed]
+        grants.append(f"GRANT SET ON PARAMETER session_replication_role TO {role}")
+        if self._chief.fetch_value("SELECT has_database_privilege($1, current_database(), 'CONNECT')", name) == "f":
+            grants.append(f"GRANT CONNECT ON DATABASE {quote_name(self._chief.database)} TO {role}")
+        try:
+            self._chief.run("; ".join(grants))
+            with open_as(self._chief.login, self._chief.database, name, password) as connection:
+                yield connection
+        finally:
+            self._chief.run(f"DROP OWNED BY {role}")
+            self._reset_defaults(defaults)
+            self._chief.run("; ".join(f"REVOKE {quote_name(owner)} FROM {role}" for owner in owners))
+
+    def group(self, tables: Iterable[Table]) -> dict[str, list[Table]]:
+        """The tables that one role can load, by its key."""
+        found: dict[str, list[Table]] = {}
+        for table in tables:
+            found.setdefault(self._find_key(table), []).append(table)
+        return found
+
+    def choose(self, what: str, owner: str, schema: str = "") -> ServerConnection:
+        """The connection for a statement that calls functions, domains or casts, for an owner's object.
+
+        The administrator's, where nobody else has any here; else one that may create in the schema, if one is given.
+        Raises ServerError where the owner has privileges.
+        """
+        if not self._has_others(_CODE[what]):
+            return self._chief
+        if self._is_privileged(owner):
+            raise ServerError(f"it may call {what} of other owners with the privileges of {owner}")
+        if owner not in self._connections:
+            self._connections[owner] = self._open(owner)
+        if schema:
+            self._open_schemas = self._open_schemas or self._list_defaults("pg_namespace")
+            role = quote_name(self._roles[owner][0])
+            self._chief.run(f"GRANT USAGE, CREATE ON SCHEMA {quote_name(schema)} TO {role}")
+        return self._connections[owner]
+
+    @contextlib.contextmanager
+    def let_insert(self, tables: Iterable[Table]) -> Iterator[None]:
+        """Let a role insert into the tables of owners with privileges, and check that no definition changes meanwhile.
+
+        Where nobody else has code here, it may also read tables and call functions, as the checks of an owner do.
+        Raises ServerError where definitions changed.
+        """
+        closed = [table for table in tables if self._find_key(table) == ""]
+        defaults = {name: self._list_defaults(name) for name in _ACCESS} if closed else {}
+        role = self._grant_inserts(closed) if closed else ""
+        before = self._chief.fetch_value(_FINGERPRINT)
+        yield
+        if self._chief.fetch_value(_FINGERPRINT) != before:
+            raise ServerError("a function of the database changed definitions while rows were loaded")
+        if closed:
+            self._chief.run(f"DROP OWNED BY {role}")
+            self._reset_defaults(defaults)
+
+    def _grant_inserts(self, tables: Sequence[Table]) -> str:
+        role = quote_name(self._make_role("")[0])
+        schemas = sorted({table.schema for table in tables})
+        grants: list[str] = []
+        if self.trusts("functions"):
+            schemas = [name for (name,) in self._chief.fetch_rows(_SCHEMAS) if name]
+            kinds = ("SELECT ON ALL TABLES", "SELECT ON ALL SEQUENCES", "EXECUTE ON ALL ROUTINES")
+            grants += [f"GRANT {kind} IN SCHEMA {quote_name(name)} TO {role}" for kind in kinds for name in schemas]
+        grants += [f"GRANT USAGE ON SCHEMA {quote_name(name)} TO {role}" for name in schemas]
+        grants += [f"GRANT INSERT ON TABLE {table.sql} TO {role}" for table in tables]
+        self._chief.run("; ".join(grants))
+        return role
+
+    def _reset_defaults(self, defaults: Mapping[str, list[str]]) -> None:
+        for catalog, oids in defaults.items():
+            column, among = _ACCESS[catalog], f"oid = ANY ('{{{','.join(oids)}}}'::oid[])"
+            self._chief.run(f"UPDATE {catalog} SET {column} = NULL WHERE {among} AND {column} IS NOT NULL")
+
+    def _list_defaults(self, catalog: str) -> list[str]:
+        """The objects whose privileges are the default ones: NULL, which no GRANT or REVOKE gives back."""
+        rows = self._chief.fetch_rows(f"SELECT oid FROM {catalog} WHERE {_ACCESS[catalog]} IS NULL AND oid >= 16384")
+        return [oid or "0" for (oid,) in rows]
+
+    def _has_others(self, catalog: str) -> bool:
+        """Whether somebody without privileges owns one of these."""
+        rows = self._chief.fetch_rows(f"SELECT DISTINCT pg_get_userbyid(owner) FROM ({catalog}) own")
+        return self._is_needed and any(not self._is_privileged(owner or "") for (owner,) in rows)
+
+    def _find_key(self, table: Table) -> str:
+        if table.full_name not in self._owners:
+            query = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = $1::regclass"
+            self._owners[table.full_name] = self._chief.fetch_value(query, table.sql) or ""
+        owner = self._owners[table.full_name]
+        return "" if self._is_privileged(owner) else owner
+
+    def _is_privileged(self, owner: str) -> bool:
+        if owner not in self._privileged:
+            self._privileged[owner] = self._chief.fetch_value(_IS_PRIVILEGED, owner) == "t"
+        return self._privileged[owner]
+
+    def _make_role(self, owner: str) -> tuple[str, Secret]:
+        if owner not in self._roles:
+            name, password = f"tklb_loader_{secrets.token_hex(8)}", Secret(secrets.token_urlsafe(24))
+            until = f"(now() + interval '{_LOAD_DAYS} days')"
+            end = self._chief.fetch_value(f"SELECT {until}::text") or ""
+            words = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT"
+            secret = quote_text(make_verifier(password))
+            self._chief.run(f"CREATE ROLE {quote_name(name)} {words} PASSWORD {secret} VALID UNTIL {quote_text(end)}")
+            self._roles[owner] = name, password
+            if owner not in ("", _ALL):
+                self._chief.run(f"GRANT {quote_name(owner)} TO {quote_name(name)}")
+        return self._roles[owner]
+
+    def _open(self, owner: str) -> ServerConnection:
+        login, database = self._chief.login, self._chief.database
+        opened = (
+            open_as(login, database, *self._make_role(owner)) if self._is_needed else open_connection(login, database)
+        )
+        self._opened.append(opened)
+        return opened
+
+
+def make_verifier(password: Secret) -> str:
+    """The SCRAM-SHA-256 verifier of a password (RFC 5803): the statement that makes the role has no password then."""
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.reveal().encode(), salt, 4096)
+    client, server = (hmac.digest(salted, word, "sha256") for word in (b"Client Key", b"Server Key"))
+    stored = hashlib.sha256(client).digest()
+    parts = (base64.b64encode(part).decode() for part in (salt, stored, server))
+    return "SCRAM-SHA-256$4096:{}${}:{}".format(*parts)
+
+
+# ---------------------------------------------------------------- after the rows of single tables
+
+
+def move_sequences(live: ServerConnection, table: Table) -> None:
+    """Set the sequences of a table's columns behind the highest of its numbers."""
+    for column in (one for one in table.columns if not one.type.endswith("[]")):
+        found = live.fetch_value("SELECT pg_get_serial_sequence($1, $2)", table.sql, column.name)
+        if found:
+            highest = f"(SELECT max({quote_name(column.name)})::bigint FROM ONLY {table.sql})"
+            live.run(
+                f"SELECT setval('{found.replace(chr(39), chr(39) * 2)}', {highest})"
+                f" FROM {found} WHERE {highest} > last_value OR ({highest} = last_value AND NOT is_called)"
+            )
+
+
+def describe_orphans(live: ServerConnection, table: Table) -> Iterator[str]:
+    """Describe the foreign keys, of the table's and to it, that do not hold any more."""
+    keys = live.fetch_rows(
+        """SELECT c.conname, c.conrelid::regclass::text, c.confrelid::regclass::text,
+             string_agg(format('%1$s.%2$I IS NOT NULL', 'child', a.attname), ' AND '),
+             string_agg(format('child.%I = parent.%I', a.attname, b.attname), ' AND ')
+           FROM pg_constraint c
+           CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS k(own, other)
+           JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.own
+           JOIN pg_attribute b ON b.attrelid = c.confrelid AND b.attnum = k.other
+           WHERE c.contype = 'f' AND $1::regclass IN (c.conrelid, c.confrelid) AND c.conparentid = 0
+           GROUP BY c.oid, c.conname, c.conrelid, c.confrelid ORDER BY 1""",
+        table.sql,
+    )
+    for name, child, parent, is_set, is_same in keys:
+        count = live.fetch_value(
+            f"SELECT count(*) FROM {child} child WHERE {is_set}"
+            f" AND NOT EXISTS (SELECT FROM {parent} parent WHERE {is_same})"
+        )
+        if count != "0":
+            yield f"{count} rows of {child} miss their rows in {parent} (foreign key {name})"

@@ -25,6 +25,7 @@ __all__ = ["Swap", "create_database", "drop_database", "drop_leftovers", "has_da
 
 _IN_USE = "55006"
 _ATTEMPTS = 6
+OUR_ROLES = "^tklb_loader_[0-9a-f]{16}$"  # a load makes these; a killed one leaves them
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,4 +197,22 @@ def drop_leftovers(connection: ServerConnection) -> tuple[str, ...]:
             drop_database(connection, name or "")
         except ServerError as exc:
             notes.append(f"the database {name} of an ended restore cannot be dropped: {exc}")
+    for (name,) in connection.fetch_rows("SELECT rolname FROM pg_roles WHERE rolname ~ $1 ORDER BY 1", OUR_ROLES):
+        try:
+            _drop_role(connection, name or "")
+        except ServerError as exc:
+            notes.append(f"the role {name} of an ended restore cannot be dropped: {exc}")
     return tuple(notes)
+
+
+def _drop_role(connection: ServerConnection, name: str) -> None:
+    """Drop a role of a killed load, with what it had in any database."""
+    rows = connection.fetch_rows(
+        "SELECT DISTINCT datname FROM pg_shdepend JOIN pg_database d ON d.oid = dbid"
+        " WHERE refobjid = (SELECT oid FROM pg_roles WHERE rolname = $1)",
+        name,
+    )
+    for (database,) in rows:
+        with open_connection(connection.login, database or "") as inside:
+            inside.run(f"DROP OWNED BY {quote_name(name)}")
+    connection.run(f"DROP OWNED BY {quote_name(name)}; DROP ROLE {quote_name(name)}")

@@ -19,7 +19,7 @@ RANGES = (
     range(65000, 65534),
     range(65536, 2**32 - 2),
 )
-ROOT = 0
+ROOT, NOGROUP = 0, 65534
 IMMOVABLE = frozenset({65534, 65535, 2**32 - 2})  # nobody, and the overflow ids of the kernel
 
 
@@ -55,12 +55,20 @@ class _FreeIds:
         return candidate
 
 
-def map_ids(kind: str, old: AccountTable, new: AccountTable, taken: frozenset[int], reserved: frozenset[int]) -> IdMap:
+def map_ids(
+    kind: str,
+    old: AccountTable,
+    new: AccountTable,
+    taken: frozenset[int],
+    reserved: frozenset[int],
+    apart: frozenset[bytes] = frozenset(),
+) -> IdMap:
     """Map the ids of `old`, in the order of its lines.
 
     `kind` is "uid" or "gid". A name that both have gets its id of `new`, and its aliases follow. Another id stays,
     unless it is in `taken` (in use on this machine). Then it moves to one that is in neither `taken` nor `reserved`,
-    in the same range of RANGES. 0 and the IMMOVABLE never move. Raises ValueError if a range is full.
+    in the same range of RANGES. 0 and the IMMOVABLE never move. For the names in `apart`, this machine's account is
+    another one: its id is not theirs. Raises ValueError if a range is full.
     """
     here = new.ids
     owners = new.owners
@@ -69,22 +77,30 @@ def map_ids(kind: str, old: AccountTable, new: AccountTable, taken: frozenset[in
     names: dict[bytes, int] = {}
     warnings: list[str] = []
     for number, aliases in _group_aliases(old).items():
-        known = tuple(dict.fromkeys(here[name] for name in aliases if name in here))
+        known = tuple(dict.fromkeys(here[name] for name in aliases if name in here and name not in apart))
         if number == ROOT:
             ids[number] = ROOT
         elif known:
             ids[number] = known[0]
-        elif number in IMMOVABLE or number not in taken:
-            ids[number] = number
         else:
-            ids[number] = free.take(kind, number)
+            ids[number] = _place(kind, number, free, taken, is_apart=not apart.isdisjoint(aliases))
         names |= {name: here.get(name, ids[number]) for name in aliases}
         warnings += _warn_of_split_ids(kind, number, ids[number], known, aliases)
-        if not known and ids[number] in owners:
+        if not known and ids[number] == number in owners:
             warnings.append(f"{kind} {number} of {_join_names(aliases)} is also {printable(owners[number])}'s here")
     for entry in old.later:
-        ids.setdefault(entry.id, names[entry.name])
+        # a repeated line has no effect, and so its id is not root's
+        goes = names[entry.name]
+        is_root = goes == ROOT and entry.id != ROOT
+        ids.setdefault(entry.id, _place(kind, entry.id, free, taken, is_apart=True) if is_root else goes)
     return IdMap(ids, names, (*warnings, *_warn_of_joined_ids(kind, ids)))
+
+
+def _place(kind: str, number: int, free: _FreeIds, taken: frozenset[int], *, is_apart: bool) -> int:
+    """The id itself where it may stay, else a free one. Users of a group that is apart get nogroup."""
+    if is_apart and kind == "gid":
+        return NOGROUP
+    return number if number in IMMOVABLE or number not in taken else free.take(kind, number)
 
 
 def _group_aliases(table: AccountTable) -> dict[int, list[bytes]]:

@@ -8,6 +8,7 @@ A second merge of the result with the same old tables changes nothing.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from tklb.diff.accounts.homonyms import MemberRule, PrimaryGroups
 from tklb.diff.accounts.id_map import IdMap
 from tklb.diff.accounts.lines import (
     AccountLine,
@@ -16,7 +17,6 @@ from tklb.diff.accounts.lines import (
     parse,
     read_loosely,
     replace_id,
-    split_members,
 )
 from tklb.errors import printable
 
@@ -30,30 +30,44 @@ class MergedLines:
 
 
 def merge_passwd(
-    old: AccountTable, new: AccountTable, uids: IdMap, gids: IdMap, keeps_password: frozenset[bytes]
+    old: AccountTable,
+    new: AccountTable,
+    uids: IdMap,
+    gids: tuple[IdMap, PrimaryGroups],
+    keeps: tuple[frozenset[bytes], frozenset[bytes]],
 ) -> MergedLines:
-    """Merge passwd(5). For the names in `keeps_password`, the password field of this machine stays."""
+    """Merge passwd(5). `keeps` are the names whose password field of this machine stays, and those whose line does."""
 
     def merge_entry(entry: AccountLine) -> bytes:
         name, password, uid, gid, *rest = entry.fields
         here = new.entries.get(name)
-        if here and name in keeps_password:
+        if here and name in keeps[1]:
+            return new.lines[here.row]
+        if here and name in keeps[0]:
             password = here.fields[1]
-        ids = replace_id(uid, uids.names[name]), replace_id(gid, gids(int(gid)))
+        primary = gids[1].choose(entry, here, gids[0](int(gid)))
+        ids = replace_id(uid, uids.names[name]), replace_id(gid, primary)
         return b":".join((name, password, *ids, *rest))
 
     return _order_aliases(_merge_names(old, new, merge_entry), old, new)
 
 
-def merge_group(old: AccountTable, new: AccountTable, gids: IdMap) -> MergedLines:
-    """Merge group(5): the members are the union."""
+def merge_group(
+    old: AccountTable, new: AccountTable, gids: IdMap, members: MemberRule, keeps: frozenset[bytes]
+) -> MergedLines:
+    """Merge group(5): the members are the union, as far as the rule allows. The lines in `keeps` stay."""
 
     def merge_entry(entry: AccountLine) -> bytes:
         name, password, gid, _ = entry.fields
-        joined = _union(entry, new.entries.get(name), 3)
-        return b":".join((name, password, replace_id(gid, gids.names[name]), joined))
+        here = new.entries.get(name)
+        if here and name in keeps:
+            return new.lines[here.row]
+        return b":".join((name, password, replace_id(gid, gids.names[name]), members.join(entry, here, 3)))
 
-    return _order_aliases(_merge_names(old, new, merge_entry), old, new)
+    def keep_entry(entry: AccountLine) -> bytes:
+        return b":".join((*entry.fields[:3], members.keep(entry, 3)))
+
+    return _order_aliases(_merge_names(old, new, merge_entry, keep_entry), old, new)
 
 
 def merge_shadow(
@@ -67,22 +81,32 @@ def merge_shadow(
     def lock(name: bytes) -> bytes:
         return name + b":!:::::::"
 
-    chosen = _choose_secrets(old, new, passwd, keeps, lambda theirs, _: b":".join(theirs.fields))
+    def take(theirs: AccountLine, _: AccountLine | None) -> bytes:
+        return b":".join(theirs.fields)
+
+    chosen = _choose_secrets(old, new, passwd, keeps, (take, lambda ours: new.lines[ours.row]))
     return _merge_secrets(old, new, chosen, passwd, lock)
 
 
 def merge_gshadow(
-    old: AccountTable, new: AccountTable, group: tuple[AccountTable, AccountTable, AccountTable]
+    old: AccountTable,
+    new: AccountTable,
+    group: tuple[AccountTable, AccountTable, AccountTable],
+    members: MemberRule,
+    keeps: frozenset[bytes],
 ) -> MergedLines:
     """Merge gshadow(5): administrators and members are the union. `group` is that of old, new and merged."""
 
     def join(theirs: AccountLine, ours: AccountLine | None) -> bytes:
-        return b":".join((*theirs.fields[:2], _union(theirs, ours, 2), _union(theirs, ours, 3)))
+        return b":".join((*theirs.fields[:2], *(members.join(theirs, ours, index) for index in (2, 3))))
+
+    def keep(ours: AccountLine) -> bytes:
+        return b":".join((*ours.fields[:2], *(members.keep(ours, index) for index in (2, 3))))
 
     def lock(name: bytes) -> bytes:
         return name + b":!::" + group[2].entries[name].fields[3]
 
-    return _merge_secrets(old, new, _choose_secrets(old, new, group, frozenset(), join), group, lock)
+    return _merge_secrets(old, new, _choose_secrets(old, new, group, keeps, (join, keep)), group, lock)
 
 
 def _choose_secrets(
@@ -90,7 +114,7 @@ def _choose_secrets(
     new: AccountTable,
     names: tuple[AccountTable, AccountTable, AccountTable],
     keeps: frozenset[bytes],
-    join: Callable[[AccountLine, AccountLine | None], bytes],
+    make: tuple[Callable[[AccountLine, AccountLine | None], bytes], Callable[[AccountLine], bytes]],
 ) -> dict[bytes, bytes]:
     """Give the secret line of each merged name: of the backed-up machine for its names, else of this machine."""
     chosen: dict[bytes, bytes] = {}
@@ -99,9 +123,9 @@ def _choose_secrets(
         stays = name in keeps and name in names[1].entries
         theirs = old.entries.get(name) if name in names[0].entries and not stays else None
         if theirs:
-            chosen[name] = join(theirs, ours)
+            chosen[name] = make[0](theirs, ours)
         elif ours:
-            chosen[name] = new.lines[ours.row]
+            chosen[name] = new.lines[ours.row] if stays else make[1](ours)
     return chosen
 
 
@@ -134,11 +158,18 @@ def _merge_secrets(
     return _place_lines(lines, added, old, new, warnings)
 
 
-def _merge_names(old: AccountTable, new: AccountTable, merged: Callable[[AccountLine], bytes]) -> MergedLines:
-    lines = [
-        merged(old.entries[entry.name]) if entry and entry.name in old.entries else new.lines[row]
-        for row, entry in _rows(new)
-    ]
+def _merge_names(
+    old: AccountTable,
+    new: AccountTable,
+    merged: Callable[[AccountLine], bytes],
+    kept: Callable[[AccountLine], bytes] | None = None,
+) -> MergedLines:
+    def make(row: int, entry: AccountLine | None) -> bytes:
+        if entry and entry.name in old.entries:
+            return merged(old.entries[entry.name])
+        return kept(entry) if entry and kept else new.lines[row]
+
+    lines = [make(row, entry) for row, entry in _rows(new)]
     added = [merged(entry) for name, entry in old.entries.items() if name not in new.entries]
     return _place_lines(lines, added, old, new, [])
 
@@ -189,10 +220,6 @@ def _odd_warnings(table: AccountTable, whose: str, refused: set[bytes]) -> list[
 
 def _is_compat(line: bytes) -> bool:
     return line.startswith((b"+", b"-"))
-
-
-def _union(theirs: AccountLine, ours: AccountLine | None, index: int) -> bytes:
-    return b",".join(split_members(b",".join((theirs.fields[index], ours.fields[index] if ours else b""))))
 
 
 def _order_aliases(merged: MergedLines, old: AccountTable, new: AccountTable) -> MergedLines:

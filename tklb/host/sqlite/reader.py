@@ -1,17 +1,19 @@
 """Copy one SQLite database with SQLite's own backup: a program of its own, started by copy_database().
 
 Takes an open folder, a name in it and the path of the copy; prints why there is none. Before it opens the database it
-locks itself into that folder (chroot) and becomes the database's owner. So no link leads it anywhere else, and the file
-that SQLite makes beside a database in use (-shm) gets the right owner. A database or journal that was forged to make
-SQLite write, delete or crash reaches only what its owner can reach anyway: rolling back a forged journal deletes the
-file that it names (`pager_delsuper` in SQLite's pager.c). Imports nothing of tklb.
+locks itself into that folder (chroot) and becomes the database's owner, or that of the folder if they differ. So no
+link leads it anywhere else, and the file that SQLite makes beside a database in use (-shm) is no root's. A database or
+journal that was forged to make SQLite write, delete or crash reaches only what its owner can reach anyway: rolling back
+a forged journal deletes the file that it names (`pager_delsuper` in SQLite's pager.c). Imports nothing of tklb.
 """
 
 import contextlib
+import ctypes
 import os
 import resource
 import sqlite3
 import stat
+import struct
 import sys
 import time
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from dataclasses import dataclass
 # exit statuses: no copy; changed while being read, worth another try; left in the middle of a transaction
 REFUSED, CHANGED, UNFINISHED = 74, 75, 76
 
+_NOBODY = 65534
+_KEEP_CAPABILITIES, _CAP_DAC_READ_SEARCH, _CAPABILITY_VERSION = 8, 2, 0x20080522  # prctl(2), capabilities(7), capget(2)
 _STEP = 4096  # pages for which a writer is kept waiting at once
 _DESCRIPTORS = 256  # more than this process ever opens
 _TICK = 20_000_000  # nanoseconds; two changes of a file within one tick of the kernel have the same ctime
@@ -93,9 +97,39 @@ def _confine(order: CopyOrder) -> None:
     os.chroot(b".")
     status = _status(order)
     resource.setrlimit(resource.RLIMIT_FSIZE, (order.most, order.most))
-    os.setgroups([status.st_gid])
-    os.setresgid(status.st_gid, status.st_gid, status.st_gid)
-    os.setresuid(status.st_uid, status.st_uid, status.st_uid)
+    uid, gid = _choose_account(status, os.fstat(order.folder))
+    is_stranger = uid != status.st_uid
+    os.setgroups([gid])
+    os.setresgid(gid, gid, gid)
+    if is_stranger:
+        _call("prctl", _KEEP_CAPABILITIES, 1, 0, 0, 0)
+    os.setresuid(uid, uid, uid)
+    if is_stranger:
+        _keep_reading()
+
+
+def _choose_account(database: os.stat_result, folder: os.stat_result) -> tuple[int, int]:
+    """The owner of the database, unless somebody else can put files beside it: then that one, or nobody.
+
+    What lies beside a database leads SQLite. It must not lead one user, least of all root, in the folder of another.
+    """
+    if folder.st_uid not in (0, database.st_uid):
+        return folder.st_uid, folder.st_gid
+    if database.st_uid == 0 and folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return _NOBODY, _NOBODY
+    return database.st_uid, database.st_gid
+
+
+def _keep_reading() -> None:
+    """Have the right to read all files, and no other right of root's: see capabilities(7)."""
+    wanted = 1 << _CAP_DAC_READ_SEARCH
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    _call("capset", header, struct.pack("=6I", wanted, wanted, 0, 0, 0, 0))
+
+
+def _call(name: str, *arguments: object) -> None:
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
+        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
 
 
 def _status(order: CopyOrder) -> os.stat_result:

@@ -49,6 +49,7 @@ class RestoreFilter:
     remove_packages: bool = False
     is_exact: bool = False  # remove what the snapshot does not know
     own: tuple[bytes, ...] = ()
+    same_users: frozenset[bytes] = frozenset()  # names that are the same account on both machines
     renames: tuple[Rename, ...] = ()
     _selection: Selection = field(init=False, repr=False, compare=False)
 

@@ -13,7 +13,7 @@ from tklb.model.plan import RemakeFacts, ServiceFacts
 from tklb.model.registries.decisions import Registries
 from tklb.model.report import Skipped
 from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
-from tklb.restore.plan.files.present import Present
+from tklb.restore.plan.files.present import Present, is_at_or_below
 from tklb.restore.plan.filter import RestoreFilter
 
 Lookup = Callable[[bytes], FileEntry | None]
@@ -32,6 +32,7 @@ class SnapshotContents:
     has_one_inode: bool = True  # content and metadata of each file came from one inode
     at_jobs: Mapping[bytes, bytes] = field(default_factory=dict)  # contents of the jobs of at(1), by path
     boot_settings: Mapping[bytes, bytes] = field(default_factory=dict)  # contents of settings of GRUB and initramfs
+    grants: Mapping[bytes, bytes] = field(default_factory=dict)  # contents of the rules of sudo and doas, by path
     base: Lookup | None = None  # install state of the backed-up machine's profile, if it is at hand
     servers: tuple[SavedServer, ...] = ()
     left_out: frozenset[bytes] = frozenset()  # paths that the backup skipped
@@ -90,9 +91,13 @@ class PlanInputs:
     saved: SnapshotContents
     here: CurrentMachine
     choice: RestoreFilter
+    apart: frozenset[bytes] = frozenset()  # paths of other people with the same names, and everything below
 
     def wants(self, part: str) -> bool:
         return self.choice.wants_part(part) and part in self.saved.contents.machine.parts
 
     def wants_path(self, path: bytes) -> bool:
-        return is_plain_path(path) and self.choice.allows("path", path)
+        return is_plain_path(path) and self.choice.allows("path", path) and not self._is_apart(path)
+
+    def _is_apart(self, path: bytes) -> bool:
+        return bool(self.apart) and any(is_at_or_below(path, top) for top in self.apart)

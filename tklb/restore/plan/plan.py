@@ -22,8 +22,16 @@ The order, and the reasons:
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
+from hashlib import sha256
 
+from tklb.diff.accounts.homonyms import (
+    find_ambiguous_words,
+    find_homonyms,
+    list_ambiguous_words,
+    list_private_paths,
+)
 from tklb.diff.accounts.merge import diff_accounts, merge_accounts
 from tklb.diff.path_names import is_plain_path
 from tklb.diff.sqlite_names import is_sidecar
@@ -101,7 +109,7 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
 
     Raises RestoreRefused if the accounts of both machines cannot be merged.
     """
-    restore = PlanInputs(saved, here, choice)
+    restore, apart = _keep_apart(PlanInputs(saved, here, choice))
     watch = _ManifestWatch(restore)
     merge = _merge_accounts(restore, watch)
     packages = plan_machine_packages(restore) if restore.wants("packages") else PlanPart()
@@ -123,7 +131,8 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
     parts = [_compare_machines(restore), *before, files, *after]
     servers, services = plan_services(restore, join_parts(parts).steps)
     databases = _plan_databases(restore) if restore.wants("databases") else PlanPart()
-    plan = join_parts([*parts, servers, databases, services, _report_rest(restore, merge, accounts, files, watch)])
+    rest = _report_rest(restore, merge, accounts, files, watch)
+    plan = join_parts([*parts, servers, databases, services, rest, apart])
     return Plan(
         snapshot=saved.snapshot,
         steps=plan.steps,
@@ -132,15 +141,39 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
         merge=AccountMerge(wanted, merge.uid_map, merge.gid_map, merge.warnings),
         folder_times=folder_times,
         unknown=strangers.finish(),
-        is_whole=choice.is_whole,
+        is_whole=choice.is_whole and not restore.apart,
     )
+
+
+def _keep_apart(restore: PlanInputs) -> tuple[PlanInputs, PlanPart]:
+    """Leave out the homes of other people with the same names, and rules that would give them privileges."""
+    saved, here, same = restore.saved.contents.accounts, restore.here.accounts, restore.choice.same_users
+    homonyms = find_homonyms(saved, here, same)
+    private = list_private_paths(saved, homonyms)
+    words = list_ambiguous_words(saved, here, homonyms)
+    skipped = [
+        Skipped(
+            path,
+            f"nothing comes there: this machine's {printable(name)} may be another account; see user:{printable(name)}",
+        )
+        for path, name in sorted(private.items())
+        if restore.wants("files") and restore.wants_path(path)
+    ]
+    for path, rules in sorted(restore.saved.grants.items()):
+        found = find_ambiguous_words(rules, words) if restore.wants("files") and restore.wants_path(path) else ()
+        if found and restore.here.files.digest(path, "sha256") != sha256(rules).hexdigest():
+            names = ", ".join(map(printable, found))
+            reason = f"it gives privileges to {names}, and this machine may mean another account by that"
+            skipped.append(Skipped(path, f"{reason}; --same-user NAME says that it is the same"))
+    apart = frozenset((*private, *(item.item for item in skipped)))
+    return replace(restore, apart=apart), PlanPart(skipped=tuple(skipped))
 
 
 def _merge_accounts(restore: PlanInputs, watch: _ManifestWatch) -> AccountMerge:
     saved, here = restore.saved.contents.accounts, restore.here.accounts
     nameless = find_nameless_ids(watch.read(), saved)
     try:
-        return merge_accounts(saved, here, restore.choice.role, *nameless)
+        return merge_accounts(saved, here, restore.choice.role, nameless, restore.choice.same_users)
     except ValueError as exc:
         raise RestoreRefused(reason=f"the users and groups of both machines cannot be merged: {exc}") from exc
 
@@ -170,7 +203,14 @@ def _report_rest(
         warnings.append(f"this machine is called {name} from its next start on")
     unmet = (Skipped(item, "the snapshot has no such item") for item in sorted(watch.unmet))
     unread = (Skipped(path, f"it cannot be read here: {why}") for path, why in restore.here.files.list_problems())
-    return PlanPart(warnings=tuple(warnings), skipped=(*unmet, *unread))
+    wants_users = restore.wants("users")
+    ambiguous = (item for item in merge.skipped if wants_users and restore.choice.allows(*_split_item(item.item)))
+    return PlanPart(warnings=tuple(warnings), skipped=(*unmet, *unread, *ambiguous))
+
+
+def _split_item(item: bytes) -> tuple[str, bytes]:
+    kind, _, name = item.partition(b":")
+    return kind.decode(), name
 
 
 def _plan_registries(restore: PlanInputs, merge: AccountMerge) -> RegistryPlan:

@@ -1,0 +1,176 @@
+"""A load runs the code of a database's owner with the owner's rights: the same functions made it superuser before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contract.test_database_postgres import dump, leftovers, load, only
+from tests.lab.appliance import Appliance
+from tests.lab.databases import database_clone
+from tests.lab.inside import TREE_INSIDE
+from tests.lab.postgresql import ident, sql
+
+pytestmark = pytest.mark.lab
+
+ATTACK = """
+CREATE FUNCTION gain() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+  BEGIN RESET SESSION AUTHORIZATION; EXCEPTION WHEN OTHERS THEN NULL; END;
+  BEGIN RESET ROLE; EXCEPTION WHEN OTHERS THEN NULL; END;
+  BEGIN EXECUTE 'ALTER ROLE bob SUPERUSER'; EXCEPTION WHEN OTHERS THEN NULL; END;
+  BEGIN EXECUTE 'COPY (SELECT 1) TO PROGRAM ''touch /tmp/gained'''; EXCEPTION WHEN OTHERS THEN NULL; END;
+  RETURN true; END $$;
+CREATE FUNCTION gain(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM gain(); RETURN $1; END $$;
+"""
+PLACES = {
+    "check": "CREATE TABLE t (a text CHECK (gain()))",
+    "domain": "CREATE DOMAIN d AS text CHECK (gain()); CREATE TABLE t (a d)",
+    "generated": "CREATE TABLE t (a text, b text GENERATED ALWAYS AS (gain(a)) STORED)",
+    "index": "CREATE TABLE t (a text); CREATE INDEX ON t (gain(a))",
+    "partial index": "CREATE TABLE t (a text); CREATE INDEX ON t (a) WHERE gain(a) <> ''",
+    "exclusion": "CREATE TABLE t (a text, EXCLUDE (gain(a) WITH =))",
+    "partition": (
+        "CREATE DOMAIN d AS text CHECK (gain()); CREATE TABLE p (a d) PARTITION BY LIST (a);"
+        "CREATE TABLE t PARTITION OF p FOR VALUES IN ('x')"
+    ),
+    "domain constraint": "CREATE DOMAIN d AS text; CREATE TABLE t (a d); ALTER DOMAIN d ADD CHECK (gain())",
+    "view": "CREATE TABLE t (a text); CREATE MATERIALIZED VIEW m AS SELECT gain(a) FROM t",
+    "aggregate": (
+        "CREATE DOMAIN d AS text CHECK (gain()); CREATE TABLE t (a text);"
+        "CREATE FUNCTION step(d, text) RETURNS d LANGUAGE sql AS 'SELECT $1';"
+        "CREATE AGGREGATE agg (text) (SFUNC = step, STYPE = d, INITCOND = 'x')"
+    ),
+    "column with a cast": ("CREATE DOMAIN d AS text[] CHECK (gain()); CREATE TABLE t (a text, b d DEFAULT '{x}')"),
+}
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Appliance]:
+    with database_clone("bookworm", "postgresql", binds=TREE_INSIDE) as machine:
+        sql(machine, "CREATE ROLE bob LOGIN PASSWORD 'b'; CREATE ROLE carol LOGIN PASSWORD 'c'")
+        yield machine
+
+
+def state(box: Appliance) -> str:
+    return sql(
+        box,
+        "SELECT rolname, rolsuper, rolcreaterole, rolpassword FROM pg_authid ORDER BY 1;"
+        "SELECT setrole::regrole, setconfig FROM pg_db_role_setting ORDER BY 1;"
+        "SELECT roleid::regrole, member::regrole FROM pg_auth_members ORDER BY 1, 2",
+    )
+
+
+def plant(box: Appliance, name: str, table: str) -> None:
+    """Plant a database of bob's with an attack that only works as superuser; bob makes all of it himself."""
+    sql(box, f"CREATE DATABASE {ident(name)} OWNER bob TEMPLATE template0")
+    log_in(box, "bob", name, f"{ATTACK}; {table}; INSERT INTO t (a) VALUES ('x');")
+    reset(box)
+
+
+def reset(box: Appliance) -> None:
+    sql(box, "ALTER ROLE bob NOSUPERUSER")
+    (box.root / "tmp/gained").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def attacked(box: Appliance, request: pytest.FixtureRequest) -> Iterator[str]:
+    name = f"attack {request.param}"
+    plant(box, name, PLACES[request.param])
+    yield name
+    sql(box, f"DROP DATABASE IF EXISTS {ident(name)}")
+    reset(box)
+
+
+@pytest.mark.parametrize("attacked", PLACES, indirect=True)
+def test_code_of_an_owner_gains_nothing(box: Appliance, attacked: str) -> None:
+    before = state(box)
+    dump(box, f"/tmp/{attacked}", overrides=only(attacked))
+    assert state(box) == before
+    sql(box, f"DROP DATABASE {ident(attacked)}")
+    result = load(box, f"/tmp/{attacked}")
+    assert state(box) == before
+    assert not (box.root / "tmp/gained").exists()
+    assert result == {"failed": None, "skipped": [], "notes": []}
+    assert sql(box, "SELECT count(*) FROM t", attacked) == "1\n"
+    assert sql(box, "SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE oid >= 16384", attacked) == "bob\n"
+    assert leftovers(box) == ""
+
+
+def log_in(box: Appliance, name: str, database: str, statements: str) -> None:
+    command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", name]
+    box.run(command, input=statements, env={"PGPASSWORD": name[0], "PGDATABASE": database})
+
+
+@pytest.fixture
+def shared(box: Appliance) -> Iterator[str]:
+    """A database of bob's where others have tables, with a check that bob changed afterwards."""
+    sql(box, "CREATE DATABASE shared OWNER bob TEMPLATE template0")
+    log_in(box, "bob", "shared", "CREATE FUNCTION gain() RETURNS boolean LANGUAGE sql AS 'SELECT true'")
+    yield "shared"
+    sql(box, "DROP DATABASE IF EXISTS shared WITH (FORCE)")
+    reset(box)
+
+
+def test_the_table_of_a_superuser_is_loaded_without_its_rights(box: Appliance, shared: str) -> None:
+    sql(box, "CREATE TABLE t (a text CHECK (gain())); INSERT INTO t VALUES ('x')", shared)
+    log_in(box, "bob", shared, ATTACK.replace("CREATE", "CREATE OR REPLACE", 1))
+    before, access = state(box), sql(box, ACCESS, shared)
+    dump(box, "/tmp/shared", overrides=only(shared))
+    sql(box, f"DROP DATABASE {shared}")
+    assert load(box, "/tmp/shared")["failed"] is None
+    assert state(box) == before
+    assert not (box.root / "tmp/gained").exists()
+    assert sql(box, "SELECT * FROM t", shared) == "x\n"
+    assert sql(box, ACCESS, shared) == access
+
+
+ACCESS = """
+SELECT relname, relacl FROM pg_class WHERE oid >= 16384 AND relkind = 'r' ORDER BY 1;
+SELECT proname, proacl FROM pg_proc WHERE oid >= 16384 ORDER BY 1;
+SELECT nspname, nspacl FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY 1;
+"""
+STEAL = """
+CREATE OR REPLACE FUNCTION gain() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+  BEGIN SET ROLE carol; EXECUTE %s; EXCEPTION WHEN OTHERS THEN NULL; END;
+  RETURN true; END $$;
+"""
+
+
+@pytest.mark.parametrize("deed", ["ALTER ROLE carol PASSWORD 'stolen'", "ALTER ROLE carol SET search_path = bobs"])
+def test_a_role_that_changed_is_put_back_and_fails_the_load(box: Appliance, shared: str, deed: str) -> None:
+    log_in(box, "bob", shared, "GRANT ALL ON SCHEMA public TO carol")
+    log_in(box, "carol", shared, "CREATE TABLE t (a text CHECK (gain())); INSERT INTO t VALUES ('x')")
+    log_in(box, "bob", shared, STEAL % ("'" + deed.replace("'", "''") + "'"))
+    before = state(box)
+    dump(box, f"/tmp/{len(deed)}", overrides=only(shared))
+    sql(box, f"DROP DATABASE {shared}")
+    assert "carol" in load(box, f"/tmp/{len(deed)}")["failed"]
+    assert state(box) == before
+    assert leftovers(box) == ""
+
+
+def test_definitions_that_a_function_changes_meanwhile_fail_the_load(box: Appliance, shared: str) -> None:
+    log_in(box, "bob", shared, "GRANT ALL ON SCHEMA public TO carol")
+    log_in(box, "carol", shared, "CREATE TABLE t (a text CHECK (gain())); INSERT INTO t VALUES ('x')")
+    log_in(box, "bob", shared, STEAL % "'GRANT ALL ON public.t TO bob'")
+    dump(box, "/tmp/definitions", overrides=only(shared))
+    sql(box, f"DROP DATABASE {shared}")
+    assert "changed definitions" in load(box, "/tmp/definitions")["failed"]
+    assert leftovers(box) == ""
+
+
+@pytest.mark.parametrize("attacked", ["check", "domain constraint"], indirect=True)
+@pytest.mark.parametrize("is_here", [True, False])
+def test_single_tables_gain_nothing_either(box: Appliance, attacked: str, is_here: bool) -> None:
+    before = state(box)
+    folder = f"/tmp/{attacked} {is_here}"
+    dump(box, folder, overrides=only(attacked))
+    sql(box, "DELETE FROM t" if is_here else "DROP TABLE t", attacked)
+    reset(box)
+    result = load(box, folder, tables=["public.t"])
+    assert state(box) == before
+    assert not (box.root / "tmp/gained").exists()
+    assert result["failed"] is None
+    assert sql(box, "SELECT count(*) FROM t", attacked) == "1\n"
+    assert leftovers(box) == ""
