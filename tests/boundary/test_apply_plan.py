@@ -78,7 +78,7 @@ class Story:
     def apply(self, plan: Plan, saved: SnapshotContents) -> Report:
         def quiet(*_: object) -> None: ...
 
-        means = Executor([self.stage], DatabaseLoader(lambda engine: None, {}), quiet, os.fsencode(self.here))
+        means = Executor([self.stage], DatabaseLoader(lambda engine: None, {}), quiet, root=os.fsencode(self.here))
         return apply_plan(plan, saved, means, lambda: self.plan(saved))
 
 

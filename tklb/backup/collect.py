@@ -152,7 +152,8 @@ def stream_changes(
 
 def read_base(session: Session, state: MachineState) -> Iterator[FileEntry]:
     """Stream the install state of all that is in scope, without what lies in places that are not walked."""
-    entries = read_install_state(session.profile, ROOT, state.installed, state.local, state.rules, state.found.system)
+    made, system = read_listing(session.paths.script_traces), state.found.system
+    entries = read_install_state(session.profile, ROOT, state.installed, state.local, state.rules, system, made)
     closed = state.found.unwalked
     for entry in entries:
         if state.rules.decide(entry.path).included and not any(is_within(entry.path, path) for path in closed):

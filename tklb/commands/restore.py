@@ -92,7 +92,8 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
         def apply() -> Report:
             watch = Stopwatch()
             loader = DatabaseLoader(lambda engine: find_server(engine, session.config.databases), dumps.folders)
-            executor = Executor(decoded.stages, loader, session.progress, ROOT, files.folders, paths.remainder)
+            lists = (paths.remainder, paths.script_traces)
+            executor = Executor(decoded.stages, loader, session.progress, ROOT, files.folders, *lists)
             report = apply_plan(plan, contents, executor, partial(plan_now, is_first=False))
             if chosen.wants_part("files"):
                 files_of_packages = contents.contents.local_files

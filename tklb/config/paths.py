@@ -60,6 +60,11 @@ class Paths:
         return self.state / "local-files"
 
     @property
+    def script_traces(self) -> Path:
+        """What scripts of packages made when a restore installed them: install state of this machine."""
+        return self.state / "script-traces.mtree"
+
+    @property
     def remainder(self) -> Path:
         """The commands and services that a restore still has to run and to restart; the next restore does."""
         return self.state / "remainder.json"

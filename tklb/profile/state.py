@@ -29,13 +29,14 @@ def read_install_state(
     local: frozenset[str] = frozenset(),
     rules: Rules | None = None,
     system: tuple[bytes, ...] = (),
+    made: Iterable[FileEntry] = (),
 ) -> Iterator[FileEntry]:
     """Give the entries of this machine as if nobody had changed it. Sorted.
 
     `packages` are those installed, `local` the labels among them that no source offers: their files are no install
     state. `rules` are those of the run, if they differ from the profile's, and `system` the paths of packages that only
-    they include. For paths that the profile does not include, the install state is that of the package manager. Raises
-    ProfileInvalid.
+    they include. `made` are entries that scripts made when a restore installed their packages. For paths that the
+    profile does not include, the install state is that of the package manager. Raises ProfileInvalid.
     """
     recorded = {_identity(package) for package in profile.recorded_packages()}
     native = native_architecture(packages)
@@ -43,6 +44,7 @@ def read_install_state(
     fresh = tuple(package for package in offered if _identity(package) not in recorded)
     changed = {name for name, _, _ in recorded.symmetric_difference(map(_identity, packages))}
     known = {} if not changed else _derive_entries(root, fresh, profile.recipe.include, profile.rules)
+    known = {entry.path: entry for entry in made if _exists(root, entry.path)} | known
     known |= {
         path: FileEntry(path, "dir", 0o755, 0, 0, b"root", b"root")
         for path in builtin.OUR_FOLDERS

@@ -23,6 +23,7 @@ from tklb.host.files.openat import Identity
 from tklb.host.files.space import ensure_room
 from tklb.host.files.write_entry import FileWriter
 from tklb.host.registries.inventory import apply_decisions
+from tklb.host.script_traces import describe_new, list_paths
 from tklb.host.services import restart
 from tklb.model.callbacks import Progress
 from tklb.model.files import FileEntry
@@ -41,7 +42,7 @@ from tklb.restore.plan.databases import DATABASES
 from tklb.restore.plan.inputs import SnapshotContents
 from tklb.restore.plan.outcome import Outcome
 from tklb.restore.plan.services import NOT_STARTED
-from tklb.restore.remainder import RemainderList
+from tklb.restore.remainder import RemainderList, add_entries
 from tklb.restore.remake import run_commands
 
 SOURCES = (StepKind.ARCHITECTURE, StepKind.PRESEED, StepKind.SOURCE)
@@ -83,7 +84,8 @@ class Executor:
     """What applies a plan: `stages` are the folders with the decoded contents, `root` is the machine.
 
     `expected` are folders that the plan saw where others can write: another one in such a place is not filled.
-    `remainder` is the file that remembers what is still to do when the files are right.
+    `remainder` is the file that remembers what is still to do when the files are right, `script_traces` the one that
+    lists what scripts of packages made.
     """
 
     stages: Sequence[Path]
@@ -92,6 +94,7 @@ class Executor:
     root: bytes = b"/"
     expected: MutableMapping[bytes, Identity] | None = None
     remainder: Path | None = None
+    script_traces: Path | None = None
 
 
 def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: Callable[[], Plan]) -> Report:
@@ -134,6 +137,16 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
 
 
 @contextmanager
+def note_script_traces(executor: Executor, inputs: PackageInputs) -> Iterator[None]:
+    """Note what scripts of packages make in the block, except what the snapshot has: that is the owner's."""
+    before = list_paths(executor.root)
+    yield
+    if executor.script_traces:
+        made = describe_new(executor.root, before, (entry.path for entry in inputs.manifest()))
+        add_entries(executor.script_traces, made)
+
+
+@contextmanager
 def _sync_in_background() -> Iterator[None]:
     """When the block has ended, everything written before it is on disk."""
     sync = Thread(target=os.sync, daemon=True)
@@ -164,7 +177,8 @@ class _Application:
         self._executor.progress("installing packages", 0, 0)
         early = tuple(_select(self.plan.steps, (StepKind.SOURCE,)))
         inputs = PackageInputs(self._saved.manifest, self._executor.stages, self._proxies, early)
-        result = carry_out_installs(steps, inputs, self._executor.root, again=is_last)
+        with note_script_traces(self._executor, inputs):
+            result = carry_out_installs(steps, inputs, self._executor.root, again=is_last)
         self._of_packages = result.warnings
         missed = {item.item.removeprefix(b"package:") for item in result.skipped}
         failed = [step for step in steps if step.item in missed]

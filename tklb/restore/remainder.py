@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tklb.base.fs import write_atomic
 from tklb.base.json import read_state, write_state
+from tklb.diff import mtree
+from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Command, Step, StepKind
 
 
@@ -81,3 +84,14 @@ def _parse_command(noted: dict[str, Any]) -> Command:
 
 def _format_command(command: Command) -> dict[str, Any]:
     return {**asdict(command), "inputs": [path.decode("utf-8", "surrogateescape") for path in command.inputs]}
+
+
+def add_entries(listing: Path, entries: Iterable[FileEntry]) -> None:
+    """Add entries to a listing of this machine's state; a newer one replaces that of the same path."""
+    found = {entry.path: entry for entry in entries}
+    if not found:
+        return
+    if listing.exists():
+        with listing.open("rb") as stream:
+            found = {entry.path: entry for entry in mtree.parse(stream)} | found
+    write_atomic(listing, mtree.HEADER + b"".join(mtree.format_entry(found[path]) for path in sorted(found)))
