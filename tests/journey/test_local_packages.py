@@ -35,6 +35,8 @@ FILES = {
     "/usr/share/vendor/deleted": "not wanted\n",
     "/opt/vendor/with space/ünïcode": "odd name\n",
 }
+OFF = "Enabled: no\nTypes: deb\nURIs: https://off.example.org/\nSuites: ./\n"
+PRESEED = "later later/question string yes please\nlater later/password password secret word\n"
 CONFFILES = tuple(path for path in FILES if path.startswith("/etc/"))
 LOCAL = ("vendor-agent", "vendor-plugin", "vendor-needy", "vendor-broken", "vendor-old:i386")
 
@@ -58,7 +60,6 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("lib-dep", "lib-lone"):
         repository.deb(top / "archive", name)
     repository.deb(top / "archive", "dpkg", "0.1")  # every archive of a release has it
-    repository.index(top / "archive")
     repository.deb(
         loose, "vendor-agent", "1:2.0-1", files=FILES, conffiles=CONFFILES,
         scripts={"postinst": POSTINST, "prerm": "exit 0"}, fields="Depends: lib-dep\nHomepage: https://vendor.example\n",
@@ -67,6 +68,12 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository.deb(loose, "vendor-needy", scripts={"postinst": "test -e /srv/licence"})
     repository.deb(loose, "vendor-broken", scripts={"preinst": ONLY_ON_A}, fields="Depends: lib-lone\n")
     repository.deb(loose, "vendor-old", architecture="i386")
+    repository.deb(loose, "vendor-past", files={"/etc/past.conf": "as shipped\n"}, conffiles=("/etc/past.conf",))
+    repository.deb(top / "archive", "lib-unwanted")
+    repository.index(top / "archive")
+    (top / "repo").mkdir()
+    repository.deb(top / "repo", "in-repo")
+    repository.index(top / "repo")
     return top
 
 
@@ -81,6 +88,9 @@ def live(a: Appliance) -> None:
     """What the owner of A did."""
     forget_debian(a)
     (a.root / "etc/apt/sources.list.d/own.list").write_text(f"deb [trusted=yes] file:{SHARE}/archive ./\n")
+    (a.root / "etc/apt/sources.list.d/off.sources").write_text(OFF)
+    a.run(["cp", "-r", f"{SHARE}/repo", "/srv/repo"])
+    (a.root / "etc/apt/sources.list.d/repo.list").write_text("deb [trusted=yes] file:/srv/repo ./\n")
     (a.root / "srv/licence").write_text("paid\n")
     a.run(["dpkg", "--add-architecture", "i386"])
     a.run(["apt-get", "-q", "update"])
@@ -88,6 +98,12 @@ def live(a: Appliance) -> None:
         "vendor-agent_1:2.0-1_all.deb", "vendor-plugin_1_all.deb", "vendor-needy_1_all.deb",
         "vendor-broken_1_all.deb", "vendor-old_1_i386.deb",
     ))])  # fmt: skip
+    a.run(["apt-get", "-qy", "install", "in-repo"])
+    a.run(["dpkg", "-i", f"{SHARE}/loose/vendor-past_1_all.deb"])
+    (a.root / "etc/past.conf").write_text("the owner's\n")
+    a.run(["dpkg", "--remove", "vendor-past"])
+    a.run(["apt-mark", "hold", "lib-unwanted"])
+    a.run(["debconf-set-selections"], input=PRESEED)
     a.run(["apt-mark", "auto", "vendor-agent"])
     a.run(["apt-mark", "hold", "vendor-plugin"])
     for name in ("etc/vendor/edited.conf", "usr/lib/vendor/patched"):
@@ -107,6 +123,9 @@ def audit(machine: Appliance) -> dict[str, Any]:
         "auto": {name for name in machine.run(["apt-mark", "showauto"]).stdout.split() if "vendor" in name},
         "needed": {name for name in machine.run(["apt-mark", "showauto"]).stdout.split() if name.startswith("lib-")},
         "held": machine.run(["apt-mark", "showhold"]).stdout.split(),
+        "answers": machine.run(["debconf-show", "later"]).stdout,
+        "sources": {path.name for path in machine.root.glob("etc/apt/sources.list.d/*")},
+        "past": (machine.root / "etc/past.conf").read_text(),
         "queue": machine.run(["stat", "-c", "%U %G %a", "/usr/lib/vendor/queue"]).stdout,
         "owner": machine.run(["dpkg", "-S", "/opt/vendor/with space/ünïcode"]).stdout,
     }
@@ -125,6 +144,7 @@ def trip(request: pytest.FixtureRequest, share: Path) -> Iterator[Trip]:
     with clone(request.param, hostname="b", tklb=True, binds=binds) as b:
         forget_debian(b)
         b.run(["groupadd", "--system", "first-here"])
+        (b.root / "etc/dpkg/dpkg.cfg.d/small").write_text("path-exclude=/usr/share/in-repo/*\n")
         way = ["tklb", "restore", "--json", "--target", f"file://{place}", "--key", f"{SHARE}/key-{request.param}"]
         plan = json.loads(b.run([*way, "--dry-run"]).stdout)
         report = json.loads(b.run([*way, "--yes"], check=False).stdout)
@@ -137,7 +157,7 @@ def test_dpkg_knows_the_packages_as_it_did_there(trip: Trip) -> None:
     broken = {line for line in trip.there["known"] if line.startswith("vendor-broken")}
     assert len(trip.there["known"]) == len(LOCAL)
     assert trip.there["known"] - here["known"] == broken
-    for fact in ("held", "auto", "queue", "owner"):
+    for fact in ("held", "auto", "queue", "owner", "answers", "sources", "past"):
         assert here[fact] == trip.there[fact]
     assert {n: lines for n, lines in here["lists"].items() if n != "vendor-broken"} == {
         n: lines for n, lines in trip.there["lists"].items() if n != "vendor-broken"
@@ -169,12 +189,26 @@ def test_what_a_package_needs_stays_automatic_unless_one_is_unknown_here(trip: T
     assert "vendor" not in trip.b.run(["apt-get", "-s", "autoremove"]).stdout
 
 
+def test_package_of_a_folder_that_comes_with_the_files_comes_after_them(trip: Trip) -> None:
+    assert trip.b.run(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}", "in-repo"]).stdout == "ii "
+    left_out = "dpkg leaves out parts of packages here: /usr/share/in-repo/* (/etc/dpkg/dpkg.cfg.d/small)"
+    assert left_out in trip.plan["warnings"]
+
+
+def test_decisions_about_packages_that_are_not_there_come_too(trip: Trip) -> None:
+    assert "lib-unwanted" in trip.there["held"]
+    assert "later/question: yes please" in trip.there["answers"]
+    for fact in ("held", "answers"):
+        assert audit(trip.b)[fact] == trip.there[fact]
+
+
 def test_plan_says_how_they_come_and_the_deltas_agree(trip: Trip) -> None:
     steps = {step["item"]: step["detail"] for step in trip.plan["steps"] if step["step"] == "install-package"}
     assert steps.keys() >= set(LOCAL)
     assert steps["vendor-agent"] == "version 1:2.0-1, built again: no package source offers it"
     there, here = ({(file["path"], file["change"]) for file in delta["files"]} for delta in trip.deltas)
-    assert there == here
+    assert here - there == {("/etc/dpkg/dpkg.cfg.d/small", "new")}  # of B
+    assert there - here == set()
     added = [set(delta["packages"]["added"]) for delta in trip.deltas]
     assert added[0] - added[1] == {"vendor-broken"}
 

@@ -128,6 +128,12 @@ def test_what_a_local_package_needs_is_manual_here() -> None:
     assert made.marks == (("libold", False, False), ("libz", False, False))
 
 
+def test_packages_that_are_held_and_not_there_are_held_here_too() -> None:
+    history = PackageHistory(relations={}, absent_holds=("unwanted", "held-already", "here"))
+    made = plan((), (package("here"),), history=history, state=PackageState(absent_holds=("held-already",)))
+    assert made.marks == (("unwanted", False, True),)
+
+
 def test_removals_are_those_of_the_install_state_and_never_essential_or_the_kernels() -> None:
     here = (package("nano"), package("tar"), package("linux-image-amd64"))
     state = PackageState(relations={"tar": PackageRelations(is_essential=True)})

@@ -74,6 +74,15 @@ def test_member_of_another_name_is_refused(tmp_path: Path, name: str) -> None:
         read_records(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["odd/control", "odd/info/postinst", "other"])
+def test_link_is_refused(tmp_path: Path, name: str) -> None:
+    place = write(tmp_path) / "local" / name
+    place.unlink(missing_ok=True)
+    place.symlink_to(tmp_path / "local/odd")
+    with pytest.raises(ValueError, match="malformed"):
+        read_records(tmp_path)
+
+
 def test_label_that_is_no_package_name_is_refused(tmp_path: Path) -> None:
     (write(tmp_path) / "local/odd").rename(tmp_path / "local/-odd")
     with pytest.raises(ValueError, match="malformed"):

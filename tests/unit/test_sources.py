@@ -240,6 +240,12 @@ def test_files_that_sources_lean_on_come_before_them_and_only_if_they_differ() -
     assert leaned_on[1] not in limited.add
 
 
+def test_an_archive_of_the_past_travels() -> None:
+    past = b"deb [check-valid-until=no] https://snapshot.debian.org/archive/debian/20250101T000000Z bookworm main\n"
+    assert extra_sources([file(past)], "debian-12") == (file(past),)
+    assert plan_of([file(past)], [file(OWN, b"sources.list")]).add == (file(past),)
+
+
 LATER = b"deb [trusted=yes] https://later.example.net/debian bookworm main\n"
 
 

@@ -5,7 +5,7 @@ Touches nothing. The files stream, so memory does not grow with their number; ev
 
 import heapq
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -22,7 +22,7 @@ from tklb.diff.rules import Override, Rules, Selection, parse_override
 from tklb.errors import ConfigInvalid, UsageWrong
 from tklb.host.accounts import read_accounts
 from tklb.host.apt.offers import PackageOrigins, find_origins
-from tklb.host.dpkg import list_installed, listed_files
+from tklb.host.dpkg import list_absent_holds, list_installed, listed_files
 from tklb.host.files.digest import file_digest
 from tklb.host.files.scan import scan
 from tklb.host.mounts import is_within
@@ -78,7 +78,8 @@ def collect_state(session: Session, overrides: Iterable[str] = (), *, keep: bool
     origins = find_origins(ROOT, packages, delta, session.paths.cache)
     local = frozenset(origins.local)
     local_files = _local_files(session, local, selection)
-    registries = select_owned(read_registries(ROOT, here, (package.name for package in packages)))
+    left_out = {package.name for package in here} - {package.name for package in packages}
+    registries = select_owned(read_registries(ROOT, here, lambda name: _counts(name, left_out, selection)))
     accounts = _accounts_without(read_accounts(ROOT), selection)
     account_delta = diff_accounts(_accounts_without(session.profile.accounts(), selection), accounts)
     _log_counts(packages, delta, account_delta)
@@ -96,7 +97,7 @@ def collect_state(session: Session, overrides: Iterable[str] = (), *, keep: bool
         local=local,
         local_files=local_files,
         registries=registries,
-        history=_describe_history(packages, origins),
+        history=_describe_history(packages, origins, selection),
         unmet=tuple(_find_unmet(wanted, here)),
         accounts=accounts,
         account_delta=account_delta,
@@ -116,6 +117,11 @@ def _leave_out_brought(
         or not traces.is_brought(package)
         or selection.says("package", package.name.encode()) is True
     )
+
+
+def _counts(name: str, left_out: Container[str], selection: Selection) -> bool:
+    """Whether a package counts, installed or not."""
+    return name not in left_out and selection.says("package", name.encode()) is not False
 
 
 def _build_rules(
@@ -195,11 +201,12 @@ def _log_counts(packages: tuple[Package, ...], delta: PackageDelta, account_delt
     )
 
 
-def _describe_history(packages: tuple[Package, ...], origins: PackageOrigins) -> PackageHistory:
+def _describe_history(packages: tuple[Package, ...], origins: PackageOrigins, selection: Selection) -> PackageHistory:
     relations, native = read_relations(ROOT), native_architecture(packages)
     automatic = {label(package, native) for package in packages if package.auto}
     needed = find_needs_of(origins.local, relations) & automatic
-    return PackageHistory(relations, tuple(sorted(needed)), origins.newer)
+    holds = tuple(name for name in list_absent_holds(ROOT) if _counts(name, (), selection))
+    return PackageHistory(relations, tuple(sorted(needed)), origins.newer, holds)
 
 
 def _packages_without(packages: tuple[Package, ...], selection: Selection) -> tuple[Package, ...]:

@@ -29,7 +29,10 @@ CODENAMES: Mapping[str, str] = {
     "ubuntu-26.04": "resolute",
 }
 _ONE_LINE = re.compile(r"(deb|deb-src)\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)((?:\s+[^\s#]+)*)\s*(?:#.*)?")
-_DEBIAN = re.compile(r"https?://([a-z0-9.-]+\.debian\.org(:\d+)?/.*|[^/]+/debian(-security)?)", re.IGNORECASE)
+# an archive of the past is no mirror: it offers other versions
+_DEBIAN = re.compile(
+    r"https?://(?!snapshot\.debian\.org)([a-z0-9.-]+\.debian\.org(:\d+)?/.*|[^/]+/debian(-security)?)", re.IGNORECASE
+)
 _OWN_KEYRING = re.compile(r"/usr/share/keyrings/debian-archive-[a-z0-9.-]+")
 
 

@@ -126,6 +126,23 @@ def list_unfinished(root: bytes = b"/") -> tuple[str, ...]:
     return tuple(sorted(name.decode("ascii", "replace") for name in found))
 
 
+def list_absent_holds(root: bytes = b"/") -> tuple[str, ...]:
+    """List the packages that are held and not installed: the owner does not want them. Sorted."""
+    states = rb"(?:not-installed|config-files)"
+    found = re.findall(rb"(?m)^Package: (\S+)\n(?:.+\n)*?Status: hold \S+ " + states, _read_status_file(root))
+    return tuple(sorted({name.decode("ascii", "replace") for name in found}))
+
+
+def read_excluded_paths(root: bytes = b"/") -> dict[bytes, tuple[str, ...]]:
+    """Give the patterns of paths that dpkg does not install, by file: `path-exclude` of dpkg.cfg(5)."""
+    folder = b"/etc/dpkg/dpkg.cfg.d"
+    names = os.listdir(_join_root(root, folder)) if os.path.isdir(_join_root(root, folder)) else []
+    files = [b"/etc/dpkg/dpkg.cfg", *(folder + b"/" + name for name in sorted(names))]
+    lines = {path: _read(_join_root(root, path)).decode("utf-8", "replace") for path in files}
+    found = {path: re.findall(r"(?m)^\s*(?:--)?path-exclude\s*[=\s]\s*(\S+)", text) for path, text in lines.items()}
+    return {path: tuple(patterns) for path, patterns in found.items() if patterns}
+
+
 def list_base_packages(root: bytes = b"/") -> tuple[Package, ...]:
     """List the packages of every Debian: required, important and standard ones, and their dependencies. Sorted."""
     every = tuple(read_status(root))

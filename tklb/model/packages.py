@@ -86,6 +86,7 @@ class PackageHistory:
     relations: Mapping[str, PackageRelations] | None = None  # None in old snapshots: they are not known
     needed_by_local: tuple[str, ...] = ()  # came automatically, for packages that no source offers
     newer: tuple[str, ...] = ()  # newer than what apt would choose there, such as those of backports
+    absent_holds: tuple[str, ...] = ()  # held there and not installed: they must not come
 
 
 @dataclass(frozen=True, slots=True)

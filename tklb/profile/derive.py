@@ -22,10 +22,12 @@ from tklb.profile.generated import list_generated
 _PROGRAM, _PLAIN = 0o755, 0o644
 _PROGRAMS = (b"#!", b"\x7fELF")  # how the content of a program begins
 _UNPACKED_NS = 60_000_000_000  # a file in an archive is older than its place on the machine
-# Paths to which package scripts of some release give another mode or group.
+# Paths that packages or scripts of some release give another mode or group.
 _KNOWN = {
     b"/etc/credstore": (0o700, b"root"),
     b"/etc/credstore.encrypted": (0o700, b"root"),
+    b"/etc/dhcp/dhclient-enter-hooks.d/resolved-enter": (0o644, b"root"),  # sourced, though it begins as a program
+    b"/etc/dhcp/dhclient-exit-hooks.d/resolved": (0o644, b"root"),
     b"/etc/polkit-1/rules.d": (0o700, b"root"),
     b"/etc/security/opasswd": (0o600, b"root"),
     b"/etc/ssl/private": (0o700, b"root"),

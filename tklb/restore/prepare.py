@@ -15,7 +15,7 @@ from tklb.errors import TargetDamaged
 from tklb.host.accounts import read_accounts
 from tklb.host.apt.offers import find_offers
 from tklb.host.apt.source_files import read_source_files
-from tklb.host.dpkg import list_installed, list_unfinished
+from tklb.host.dpkg import list_absent_holds, list_installed, list_unfinished, read_excluded_paths
 from tklb.host.files.live_files import LiveFiles
 from tklb.host.package_relations import read_relations
 from tklb.host.registries.inventory import read_registries
@@ -139,6 +139,8 @@ def read_machine(
         package_state=PackageState(
             relations=read_relations(ROOT),
             unfinished=list_unfinished(ROOT),
+            absent_holds=list_absent_holds(ROOT),
+            excluded=read_excluded_paths(ROOT),
             find_offers=lambda labels: find_offers(ROOT, labels),
         ),
         own=own,

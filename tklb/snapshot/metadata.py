@@ -9,7 +9,7 @@ travels inside every snapshot, at var/lib/tklb/stage:
     scope              the rules that decided which files belong to the snapshot, one a line (optional)
     packages           what is installed; packages.base: what the install state had
     packages.local     those of them that no source offers; local-files: the paths in the snapshot because of them
-    packages.relations what packages provide and exclude; packages.needed, packages.newer: see package_history.py
+    packages.relations what packages provide and exclude; packages.needed and others: see package_history.py
     local/             what dpkg knows of packages that no source offers: see package_records.py (may be absent)
     sources/           the extra apt sources and keyrings, as files below their own paths; sources.mtree lists them
     packaged.mtree     files of packages of which only the metadata differs: no content travels (may be absent)

@@ -10,11 +10,14 @@ from tklb.diff.packages import ARCHITECTURE, NAME
 from tklb.model.packages import PackageHistory, PackageRelations
 
 _RELATIONS, _NEEDED, _NEWER = "packages.relations", "packages.needed", "packages.newer"
+_ABSENT_HOLDS = "packages.absent-holds"
 
 
 def format_history(history: PackageHistory) -> Mapping[str, bytes]:
     """Give the files: a label a line; for relations also what it provides and excludes, separated by tabs."""
     texts = {_NEEDED: _join(history.needed_by_local), _NEWER: _join(history.newer)}
+    if history.absent_holds:
+        texts[_ABSENT_HOLDS] = _join(history.absent_holds)
     if history.relations is not None:
         texts[_RELATIONS] = _join(_format_relations(history.relations))
     return texts
@@ -26,6 +29,7 @@ def read_history(folder: Path) -> PackageHistory:
         relations=dict(_parse_relations(folder)) if (folder / _RELATIONS).exists() else None,
         needed_by_local=tuple(map(_check_label, _read_lines(folder / _NEEDED))),
         newer=tuple(map(_check_label, _read_lines(folder / _NEWER))),
+        absent_holds=tuple(map(_check_label, _read_lines(folder / _ABSENT_HOLDS))),
     )
 
 

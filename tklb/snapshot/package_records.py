@@ -21,6 +21,7 @@ from tklb.model.packages import LocalPackage, ShippedPath
 FOLDER = "local"
 _MEMBER = re.compile(r"[a-z0-9]+")
 _FIELD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*:.*|[ \t]+\S.*")
+_FILES = ("control", "conffiles", "list")
 _KINDS = ("dir", "file", "gone")
 
 
@@ -43,8 +44,11 @@ def read_records(folder: Path) -> tuple[LocalPackage, ...]:
 
 
 def _read_record(place: Path) -> LocalPackage:
-    control, info = (place / "control").read_bytes(), place / "info"
+    info = place / "info"
     members = sorted(info.iterdir()) if info.is_dir() else []
+    for path in (place.parent, place, info, *members, *(place / name for name in _FILES)):
+        _demand(not path.is_symlink(), path.name)
+    control = (place / "control").read_bytes()
     name, architecture = (_read_field(control, field) for field in ("Package", "Architecture"))
     bare, colon, foreign = place.name.partition(":")
     _demand(NAME.fullmatch(bare) and name == bare, place.name)
@@ -67,7 +71,7 @@ def _read_field(control: bytes, name: str) -> str:
 
 
 def _check_member(name: str) -> bool:
-    _demand(_MEMBER.fullmatch(name) and name not in ("control", "conffiles", "list"), name)
+    _demand(_MEMBER.fullmatch(name) and name not in _FILES, name)
     return True
 
 

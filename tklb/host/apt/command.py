@@ -67,9 +67,11 @@ def remove(labels: Sequence[str], root: bytes = b"/", watch: Watch | None = None
 
 
 def mark(marks: Iterable[tuple[str, bool, bool]], root: bytes = b"/") -> tuple[Skipped, ...]:
-    """Mark installed packages: (label, automatically installed, held). This ignores absent ones."""
+    """Mark packages: (label, automatically installed, held). This ignores absent ones, unless they are to be held."""
     wanted = {name: (auto, held) for name, auto, held in marks if NAME.fullmatch(name)}
-    for name in find_absent(root, wanted):
+    absent = find_absent(root, wanted)
+    unwanted = [name for name in absent if wanted[name][1]]
+    for name in absent:
         del wanted[name]
     skipped = []
     for word, names in (
@@ -80,6 +82,9 @@ def mark(marks: Iterable[tuple[str, bool, bool]], root: bytes = b"/") -> tuple[S
     ):
         if names and (reason := try_command(root, ["apt-mark", word, "--", *sorted(names)], None)):
             skipped += [Skipped(f"package:{name}".encode(), f"not marked {word}: {reason}") for name in sorted(names)]
+    for name in unwanted:
+        if reason := try_command(root, ["apt-mark", "hold", "--", name], None):
+            skipped.append(Skipped(f"package:{name}".encode(), f"not held: {reason}"))
     return tuple(skipped)
 
 

@@ -5,7 +5,7 @@ Template, Value, Owners and Flags; templates.dat has the type of each template. 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tklb.diff.packages import is_bound_to_machine
 from tklb.diff.registries.forms import can_preseed, format_answers
@@ -16,12 +16,16 @@ from tklb.model.secret import Secret
 _FOLDER = b"/var/cache/debconf/"
 _FIELD = re.compile(rb"^(Name|Template|Value|Owners|Flags): ?(.*)$", re.MULTILINE)
 _TEMPLATE = re.compile(rb"^Name: ?(.*)\n(?:[^\n]+\n)*?Type: ?(\w+)$", re.MULTILINE)
+_OF_NO_PACKAGE = frozenset(("", "d-i", "debian-installer", "unknown"))  # the installer's
 # What a new machine answers by itself.
 _DEFAULTS = {(b"tzdata/Areas", b"Etc"), (b"tzdata/Zones/Etc", b"UTC")}
 
 
-def read_answers(root: bytes, packages: frozenset[str] | None = None) -> tuple[Answer, ...]:
-    """Give the seen answers to questions of some packages (None: all), but not to those about the hardware. Sorted."""
+def read_answers(root: bytes, wanted: Callable[[str], bool] = lambda _name: True) -> tuple[Answer, ...]:
+    """Give the seen answers to questions of the wanted packages, but not to those about the hardware. Sorted.
+
+    A package need not be installed: somebody may have preseeded its answers, or removed it and kept its configuration.
+    """
     seen = [stanza for name in (b"config.dat", b"passwords.dat") for stanza in _read_seen(root, name)]
     if not seen:
         return ()
@@ -29,7 +33,7 @@ def read_answers(root: bytes, packages: frozenset[str] | None = None) -> tuple[A
     found = {
         answer.question: answer
         for stanza in seen
-        if (answer := _make_answer(stanza, kinds.get(stanza.get(b"Template", b""), b""), packages))
+        if (answer := _make_answer(stanza, kinds.get(stanza.get(b"Template", b""), b""), wanted))
     }
     return tuple(found[question] for question in sorted(found))
 
@@ -42,10 +46,12 @@ def _read_seen(root: bytes, name: bytes) -> Iterator[dict[bytes, bytes]]:
             yield stanza
 
 
-def _make_answer(stanza: dict[bytes, bytes], kind: bytes, packages: frozenset[str] | None) -> Answer | None:
+def _make_answer(stanza: dict[bytes, bytes], kind: bytes, wanted: Callable[[str], bool]) -> Answer | None:
     fields = {key: value.decode("utf-8", "surrogateescape") for key, value in stanza.items()}
     question, value = fields.get(b"Name", ""), fields.get(b"Value", "")
-    owners = [name for name in re.split(r",\s*", fields.get(b"Owners", "")) if packages is None or name in packages]
+    owners = [
+        name for name in re.split(r",\s*", fields.get(b"Owners", "")) if name not in _OF_NO_PACKAGE and wanted(name)
+    ]
     if not owners or any(map(is_bound_to_machine, owners)):
         return None
     answer = Answer(

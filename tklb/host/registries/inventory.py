@@ -1,7 +1,7 @@
 """All registries of a machine, and one decision carried out on it."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from tklb.diff.packages import native_architecture
@@ -30,8 +30,10 @@ from tklb.model.registries.decisions import (
 from tklb.model.report import Skipped
 
 
-def read_registries(root: bytes, installed: Sequence[Package], asked: Iterable[str] | None = None) -> Registries:
-    """Give the registries below `root`. `asked` names the packages whose answers of debconf count (None: all)."""
+def read_registries(
+    root: bytes, installed: Sequence[Package], wanted: Callable[[str], bool] = lambda _name: True
+) -> Registries:
+    """Give the registries below `root`. `wanted` says whether the answers of debconf to a package count."""
     find = partial(find_listed, root)
     groups, diversions, overrides = read_alternatives(root, find), read_diversions(root), read_stat_overrides(root)
     return Registries(
@@ -39,7 +41,7 @@ def read_registries(root: bytes, installed: Sequence[Package], asked: Iterable[s
         diversions=diversions,
         stat_overrides=overrides,
         alternatives=groups,
-        answers=read_answers(root, None if asked is None else frozenset(asked)),
+        answers=read_answers(root, wanted),
         removed=tuple(filter(can_remove, read_removed(root, groups, diversions, overrides, find))),
         flags=tuple(_read_flags(root)),
     )

@@ -50,6 +50,8 @@ class PackageState:
 
     relations: Mapping[str, PackageRelations] = field(default_factory=dict)
     unfinished: tuple[str, ...] = ()  # half installed or half configured
+    absent_holds: tuple[str, ...] = ()  # held and not installed
+    excluded: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)  # paths that dpkg leaves out, by its file
     find_offers: Callable[[Iterable[str]], Mapping[str, PackageOffer]] = offer_nothing
 
 

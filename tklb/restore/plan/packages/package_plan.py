@@ -21,6 +21,7 @@ from tklb.diff.packages import (
     label,
     native_architecture,
 )
+from tklb.errors import printable
 from tklb.model.packages import LocalPackage, Package, PackageHistory, PackageOffer, PackageOrder, PackageRelations
 from tklb.model.plan import Role, Step, StepKind
 from tklb.model.report import Skipped
@@ -92,12 +93,27 @@ def plan_machine_packages(restore: PlanInputs) -> PlanPart:
             *(Step(StepKind.REMOVE, name.encode()) for name in plan.removals if choice.remove_packages),
             *(_make_mark_step(*mark) for mark in plan.marks),
         ),
-        warnings=(
-            *plan.warnings,
-            *((f"packages that were removed there stay here: {' '.join(stay)}",) if stay else ()),
-        ),
+        warnings=(*plan.warnings, *_warn(restore, stay, installs=bool(plan.install))),
         skipped=(*sources.skipped, *plan.skipped),
     )
+
+
+def _warn(restore: PlanInputs, stay: tuple[str, ...], *, installs: bool) -> Iterator[str]:
+    if installs:
+        yield from _warn_of_excluded(restore)
+    if stay:
+        yield f"packages that were removed there stay here: {' '.join(stay)}"
+
+
+def _warn_of_excluded(restore: PlanInputs) -> list[str]:
+    """Name what dpkg leaves out of packages here. If the other machine had the same settings, nothing differs."""
+    excluded = restore.here.package_state.excluded
+    there = {entry.path for entry in restore.saved.manifest() if entry.path in excluded} if excluded else ()
+    return [
+        f"dpkg leaves out parts of packages here: {' '.join(patterns)} ({printable(file)})"
+        for file, patterns in excluded.items()
+        if file not in there
+    ]
 
 
 def _gather_saved(contents: SnapshotMetadata) -> SavedPackages:
@@ -148,6 +164,7 @@ class _Comparison:
         sources_come: bool,
     ) -> None:
         self._saved, self._here, self._is_other, self._sources_come = saved, state, is_other_release, sources_come
+        self._wanted = wanted
         native = native_architecture(saved.packages)
         self._native = native_architecture(present) or native
         self._all_there = {self._label(package, native): package for package in saved.packages}
@@ -173,7 +190,7 @@ class _Comparison:
             architectures=self._find_architectures(order),
             install=tuple(order[name] for name in sorted(order)),
             removals=removals,
-            marks=tuple(self._plan_marks(order)),
+            marks=(*self._plan_marks(order), *self._plan_absent_holds()),
             warnings=(*self._warn_of_bound(), *_warn_of_renamed(renamed), *differences),
             skipped=(*self._skip_local(), *self._skip_unfinished()),
         )
@@ -298,6 +315,12 @@ class _Comparison:
             auto = package.auto and name not in needed
             if name not in self._bound and is_counted and (here is None or _marks(here) != (auto, package.held)):
                 yield name, auto, package.held
+
+    def _plan_absent_holds(self) -> Iterator[tuple[str, bool, bool]]:
+        """Hold packages that neither machine has, as there: the owner does not want them."""
+        known = {*self._here.absent_holds, *self._present, *self._there}
+        holds = (name for name in self._saved.history.absent_holds if self._wanted(name.partition(":")[0]))
+        yield from ((name, False, True) for name in holds if name not in known)
 
     # ------------------------------------------------------------ what is named
 
