@@ -96,8 +96,7 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
             executor = Executor(decoded.stages, loader, session.progress, ROOT, files.folders, *lists)
             report = apply_plan(plan, contents, executor, partial(plan_now, is_first=False))
             if chosen.wants_part("files"):
-                files_of_packages = contents.contents.local_files
-                keep_local_files(paths, (path for path in files_of_packages if chosen.allows("path", path)))
+                keep_local_files(paths, filter(partial(chosen.allows, "path"), contents.contents.local_files))
             if takes_over:
                 take_over(paths, decoded, session.access.key)
             steps, done = format_count(report.step_count, "step"), len(report.done)
