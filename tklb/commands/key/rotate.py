@@ -8,12 +8,16 @@ from tklb.backup.chain import open_chain
 from tklb.base.fs import run_lock
 from tklb.base.measure import format_count
 from tklb.config.paths import Paths
+from tklb.crypto.armor import LONGEST_KEY_FILE
+from tklb.crypto.key_file import read_fingerprint
 from tklb.crypto.protection import refuse_known_passphrase, write_protected_key
 from tklb.crypto.secret import fingerprint, make_secret, write_older, write_secret
 from tklb.errors import TklbError, UsageWrong
+from tklb.ledger.entry import authentication_key, key_name
 from tklb.model.callbacks import Clock
 from tklb.model.secret import Secret
 from tklb.session import Session, open_session
+from tklb.storage.backend import KEY
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +42,9 @@ def rotate(paths: Paths, clock: Clock, random: Callable[[int], bytes], passphras
         session = open_session(paths, clock)
         if passphrase is None and paths.key_file.exists():
             raise UsageWrong(reason="this key has a passphrase: give one for the new key too")
+        snapshots, is_used, failure = _ask_target(session)
         if passphrase is not None:
-            refuse_known_passphrase(paths, passphrase, (session.secret, *session.older))
-        snapshots, failure = _list_sealed(session)
+            refuse_known_passphrase(paths, passphrase, (session.secret, *session.older) if is_used else session.older)
         made = make_secret(random)
         write_older(paths.older_secrets, session.secret)
         if passphrase is not None:
@@ -51,9 +55,18 @@ def rotate(paths: Paths, clock: Clock, random: Callable[[int], bytes], passphras
         return Rotation(old, new, passphrase is not None, snapshots, failure)
 
 
-def _list_sealed(session: Session) -> tuple[tuple[str, ...], TklbError | None]:
+def _ask_target(session: Session) -> tuple[tuple[str, ...], bool, TklbError | None]:
+    """List the snapshots, and say whether the present key was ever in use there.
+
+    It was not if an interrupted change of the key made it: then no one else can have its key file.
+    """
+    name = key_name(authentication_key(session.secret))
     try:
-        return tuple(entry.snapshot for entry in open_chain(session).entries), None
+        chain = open_chain(session)
+        kept = chain.backend.read(KEY, LONGEST_KEY_FILE) if chain.backend.stat(KEY) else b""
+        is_used = read_fingerprint(kept.decode("utf-8", "replace")) == fingerprint(session.secret)
+        is_used = is_used or not chain.entries or any(entry.key == name for entry in chain.entries)
+        return tuple(entry.snapshot for entry in chain.entries), is_used, None
     except TklbError as exc:
         log.info("the target did not list its snapshots: %s", exc)
-        return (), exc
+        return (), True, exc
