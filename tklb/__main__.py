@@ -2,11 +2,13 @@
 
 import sys
 
-from tklb.cli.main import run_command
+from tklb.cli.main import discard_unwritten, run_command
 
 
 def main() -> None:
-    sys.exit(run_command(sys.argv[1:]))
+    status = run_command(sys.argv[1:])
+    discard_unwritten()
+    sys.exit(status)
 
 
 if __name__ == "__main__":

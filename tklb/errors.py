@@ -13,6 +13,7 @@
 hint and an entry in tklb(1). Exit status 3 is no error: the work is done, and the report lists the skipped items.
 """
 
+import errno
 from typing import ClassVar
 
 COMPLETE = 0
@@ -158,6 +159,21 @@ class NoSpace(TklbError):
     hint = "free some space, then repeat the command; the next backup resumes an interrupted upload"
 
 
+class DiskFailed(TklbError):
+    code, message = 53, "this machine cannot read or write {path}: {reason}"
+    hint = "check its disks and mounts (`dmesg` says more), then repeat the command"
+
+
+class NoMemory(TklbError):
+    code, message = 54, "this machine has no memory left: {reason}"
+    hint = "free some memory or add swap, then repeat the command"
+
+
+class OutputFailed(TklbError):
+    code, message = 55, "{done}, but the report could not be written: {reason}"
+    hint = "give the command an output that works; /var/log/tklb has the log of this run"
+
+
 class RestoreRefused(TklbError):
     code, message = 60, "restore refused: {reason}"
     hint = "show the plan with --dry-run; --yes confirms it without a terminal"
@@ -166,3 +182,40 @@ class RestoreRefused(TklbError):
 class Interrupted(TklbError):
     code, message = 130, "interrupted"
     hint = "repeat the command; the next backup resumes an interrupted upload"
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM)
+_OF_DISKS = (
+    errno.EIO, errno.EROFS, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EUCLEAN, errno.EBADMSG, errno.EREMOTEIO,
+    errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOTCONN,
+)  # fmt: skip
+
+
+def classify_failure(exc: BaseException) -> TklbError:
+    """Give the failure that an exception stands for; what nobody foresaw is an InternalError.
+
+    A system call that names a descriptor fails as the same call by name does: it only has no path.
+    """
+    if isinstance(exc, TklbError):
+        return exc
+    if isinstance(exc, KeyboardInterrupt):
+        return Interrupted()
+    if isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM):
+        return NoMemory(reason=str(exc) or "an allocation failed")
+    if isinstance(exc, RuntimeError) and "can't start new thread" in str(exc):
+        return NoMemory(reason=str(exc))
+    if isinstance(exc, OSError):
+        return _classify_system_failure(exc)
+    return InternalError(reason=f"{type(exc).__name__}: {exc}")
+
+
+def _classify_system_failure(exc: OSError) -> TklbError:
+    name = exc.filename if isinstance(exc.filename, str | bytes) else ""
+    if exc.errno in _FULL:
+        return NoSpace(path=name or "a file", reason=exc.strerror)
+    if exc.errno in (*_REFUSED, errno.EROFS) and name:
+        return AccessRefused(address=name, reason=exc.strerror)
+    if exc.errno in _OF_DISKS:
+        return DiskFailed(path=name or "a file", reason=exc.strerror)
+    return InternalError(reason=f"{type(exc).__name__}: {exc}")

@@ -21,7 +21,7 @@ from tklb.errors import TklbError
 from tklb.model.packages import PackageDelta, PackageOrder, SourceFile
 from tklb.model.report import Skipped
 from tklb.host import dpkg, services
-from tklb.host.apt import command as apt, install as apt_install, offers, source_files
+from tklb.host.apt import command as apt, finish, install as apt_install, locks, offers, source_files
 def install(names, **more):
     return apt_install.install([PackageOrder(name, **more) for name in names]).skipped
 def plain(value):
@@ -43,6 +43,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         repository.deb(folder, name)
     repository.deb(folder, "no-way", fields="Depends: not-in-any-archive\n")
     repository.deb(folder, "bad-post", scripts={"postinst": "exit 7"})
+    repository.deb(folder, "fails-once", scripts={"postinst": "! [ -e /mnt/fails ]"})
     repository.deb(folder, "bad-pre", scripts={"preinst": "exit 7"})
     repository.deb(folder, "asks", scripts={"postinst": "read answer && exit 1; exit 0"})
     repository.deb(folder, "evicts", fields="Conflicts: nano\n")
@@ -99,8 +100,8 @@ def test_a_package_whose_script_fails_does_not_stop_the_others(box: Appliance) -
     left = ask(box, "install(['bad-post', 'good-a', 'needs-good-a'])")
     assert [item for item, _ in left] == ["package:bad-post"]
     assert [state(box, name) for name in ("good-a", "needs-good-a")] == ["ii", "ii"]
-    name, message = ask(box, "install(['good-b'])")
-    assert (name, "bad-post" in message) == ("PackagesFailed", True)
+    assert [item for item, _ in ask(box, "install(['good-b'])")] == ["package:bad-post"]
+    assert state(box, "good-b") == "ii"
 
 
 def test_no_prompt_can_hang_an_installation(box: Appliance) -> None:
@@ -176,9 +177,48 @@ def test_a_failing_source_is_a_warning(box: Appliance) -> None:
     assert ask(box, "install(['good-a'])") == []
 
 
-def test_a_dpkg_that_was_interrupted_is_refused(box: Appliance) -> None:
-    (box.root / "var/lib/dpkg/updates/0001").write_text("Package: nano\n")
+def test_a_dpkg_whose_journal_is_open_is_refused_until_it_is_finished(box: Appliance) -> None:
+    nano = box.run(["dpkg-query", "-s", "nano"]).stdout
+    (box.root / "var/lib/dpkg/updates/0001").write_text(nano)
     assert ask(box, "install(['good-a'])")[0] == "PackagesFailed"
+    assert ask(box, "finish.find_faults()") == ["dpkg was interrupted"]
+    assert ask(box, "[finish.finish_installation(), finish.find_faults(), install(['good-a'])]") == [[], [], []]
+
+
+def test_what_an_interrupted_dpkg_left_is_finished_and_the_rest_is_named(box: Appliance) -> None:
+    (box.root / "mnt/fails").touch()
+    box.run(["apt-get", "-qy", "install", "fails-once", "bad-post"], check=False)
+    box.run(["dpkg", "--unpack", "/archive/has-conf_1_all.deb"])
+    status = box.root / "var/lib/dpkg/status"
+    begun = "Package: good-b\nStatus: install reinstreq half-installed\nVersion: 1\nArchitecture: all\n"
+    gone = "Package: unheard-of\nStatus: install reinstreq half-installed\nVersion: 1\nArchitecture: all\n"
+    more = "Maintainer: A <a@example.org>\nDescription: x\n\n"
+    status.write_text(status.read_text() + begun + more + gone + more)
+    assert [state(box, name) for name in ("fails-once", "has-conf", "good-b")] == ["iF", "iU", "iHR"]
+    assert len(ask(box, "finish.find_faults()")) == 1
+    (box.root / "mnt/fails").unlink()
+    [[item, reason]] = ask(box, "finish.finish_installation()")
+    assert (item, "exit status 7" in reason) == ("package:bad-post", True)
+    assert [state(box, name) for name in ("fails-once", "has-conf", "good-b")] == ["ii", "ii", "ii"]
+    assert state(box, "unheard-of") in ("", "un")
+    assert (box.root / "etc/has.conf").read_text() == "as shipped\n"
+
+
+def test_locks_of_dpkg_apt_and_debconf_are_waited_for_and_the_holder_is_named(box: Appliance) -> None:
+    hold = (
+        "import fcntl, sys, time; lock = open(sys.argv[1], 'a');"
+        "getattr(fcntl, sys.argv[2])(lock, fcntl.LOCK_EX); print(1, flush=True); time.sleep(2)"
+    )
+    for path, way in (("dpkg/lock", "lockf"), ("apt/lists/lock", "lockf"), ("../cache/debconf/config.dat", "flock")):
+        holder = box.popen(["python3", "-c", hold, f"/var/lib/{path}", way], stdout=subprocess.PIPE)
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        name, message = ask(box, "locks.wait_for_locks(b'/', 0)")
+        assert name == "PackagesFailed"
+        assert "python3" in message or way == "flock", message
+        assert ask(box, "locks.wait_for_locks(b'/', 30)") is None
+        holder.wait()
+        holder.stdout.close()
 
 
 def test_a_package_from_a_file_is_told_from_one_that_a_source_offers(box: Appliance) -> None:

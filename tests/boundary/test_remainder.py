@@ -1,11 +1,12 @@
 """What an interrupted restore has still to do: kept on disk until it is done, and never in the way."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from tklb.model.plan import Command, Step, StepKind
-from tklb.restore.remainder import Remainder, RemainderList, read_remainder
+from tklb.restore.remainder import Remainder, RemainderList, describe_interruption, read_remainder, remember_restore
 
 ODD = Command("postmap", ("postmap",), (b"/etc/postfix/\xff\n*",), takes_inputs=True, seconds=7)
 PLAIN = Command("ldconfig", ("ldconfig",))
@@ -60,3 +61,16 @@ def test_damaged_list_is_an_empty_one(tmp_path: Path, text: str) -> None:
     path = tmp_path / "remainder.json"
     path.write_text(text)
     assert read_remainder(path) == Remainder()
+
+
+def test_interrupted_restore_is_remembered_until_one_of_everything_ends(tmp_path: Path) -> None:
+    path = tmp_path / "remainder.json"
+    with contextlib.suppress(KeyboardInterrupt), remember_restore(path, "20260102T030405Z", is_whole=True):
+        raise KeyboardInterrupt
+    assert describe_interruption(path) == ("the restore of 20260102T030405Z was interrupted",)
+    with remember_restore(path, "20260102T030405Z", is_whole=False):  # a limited one is not its repeat
+        pass
+    assert read_remainder(path).snapshot
+    with remember_restore(path, "20270102T030405Z", is_whole=True):
+        assert read_remainder(path).snapshot == "20270102T030405Z"
+    assert not path.exists()

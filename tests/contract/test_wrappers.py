@@ -1,6 +1,7 @@
 """The wrappers around distant backends: retry and stall timeout. The backend inside is a door that breaks."""
 
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -168,6 +169,13 @@ def test_every_retry_is_in_the_log(source: Path, caplog: pytest.LogCaptureFixtur
     assert caplog.messages == [
         f"upload volumes/b: cannot reach memory:: reset; next try in {pause} seconds" for pause in ("1.0", "3.0")
     ]
+
+
+def test_no_other_try_begins_where_no_byte_has_moved_for_minutes(source: Path) -> None:
+    target, times = Breaking(*(passing() for _ in range(9))), itertools.count(0.0, 40.0)
+    with pytest.raises(TargetUnreachable):
+        Retry(target, Sleeper(), lambda: 0.5, lambda: next(times)).tidy()
+    assert target.calls == 4  # after 40, 80, 120 and 160 seconds
 
 
 def test_an_end_is_heeded_while_it_waits_for_the_next_try(source: Path) -> None:

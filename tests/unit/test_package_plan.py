@@ -141,9 +141,10 @@ def test_removals_are_those_of_the_install_state_and_never_essential_or_the_kern
     assert plan((), here, state=state).removals == ()  # packages of this machine only
 
 
-def test_a_half_installed_package_here_is_named() -> None:
-    made = plan((), (package("bad"),), state=PackageState(unfinished=("bad",)))
-    assert [item.item for item in made.skipped] == [b"package:bad"]
+def test_package_that_is_not_configured_here_is_missing_and_no_other_is() -> None:
+    here = (package("begun"), package("own"), package("whole"))
+    made = plan((package("begun"), package("whole")), here, state=PackageState(unfinished=("begun", "own")))
+    assert names(made) == ["begun"]
 
 
 def test_foreign_packages_bring_their_architecture() -> None:

@@ -34,6 +34,13 @@ class BackupResult:
         """The exit status of the run."""
         return max(status_of(self.skipped), INCOMPLETE if self.outside else COMPLETE)
 
+    @property
+    def summary(self) -> str:
+        """What is done, in a few words."""
+        if self.kind is Kind.NONE:
+            return f"nothing has changed since snapshot {self.snapshot}"
+        return f"snapshot {self.snapshot} is sealed"
+
 
 def count_snapshot(
     difference: Difference, totals: DeltaTotals, state: MachineState, parts: frozenset[str], kind: Kind

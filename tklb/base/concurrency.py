@@ -59,6 +59,28 @@ class Background:
             self._end.set()
 
 
+def call_within(seconds: float, call: Callable[[], R]) -> R:
+    """Give what a call gives, or raise what it raises. Raises TimeoutError after `seconds`.
+
+    The call runs in a thread of its own. One that is not over by then is left behind.
+    """
+    results, failures = SimpleQueue[R](), SimpleQueue[BaseException]()
+
+    def keep() -> None:
+        try:
+            results.put(call())
+        except BaseException as exc:  # noqa: BLE001 - it is raised where call_within() was called
+            failures.put(exc)
+
+    thread = Background(keep)
+    thread.wait(seconds)
+    if not thread.has_ended:
+        raise TimeoutError
+    if not failures.empty():
+        raise failures.get()
+    return results.get()
+
+
 def run_side_by_side(work: Callable[[T, Stop], object], items: Iterable[T], count: int, grace: float = _GRACE) -> None:
     """Call `work` for every item, in threads, `count` at a time, and return when all calls have ended.
 

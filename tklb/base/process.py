@@ -16,6 +16,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from tklb.errors import ProgramFailed, ProgramMissing
@@ -51,30 +52,30 @@ def run(
     watch: Callable[[], None] | None = None,
     user: str | None = None,
     may_leave_server: bool = False,
+    outlives: bool = False,
 ) -> ProcessResult:
     """Run a program to its end and give its output. Several threads may call this at once.
 
     `argv` is the program, found by the fixed PATH, and its arguments; no secret may be among them, because every local
-    user can read them. Secrets go into `environment`, into `stdin`, or through a descriptor in `pass_fds`.
-
-    `accept` lists the exit statuses that are no failure. After `timeout` seconds the program is ended; None waits for
-    ever. `watch` is called about twice a second while the program runs, and may raise to end it. It runs in `cwd`, else
-    in /, not in the folder of the caller. As `user` it has the rights and the home of that account, and none of root's.
-    `may_leave_server`: the program may start a server that keeps its output open. The output then ends soon after the
-    program; otherwise, at the end of all that it started.
-
-    The output is held in memory. Whatever happens, no process of the group is left when this returns or raises. Raises
-    ProgramMissing where there is no such program, and ProgramFailed for any other status, a time-out, or a start that
-    fails; its reason repeats the last lines of stderr.
+    user can read them. Secrets go into `environment`, into `stdin`, or through a descriptor in `pass_fds`. `accept`
+    lists the exit statuses that are no failure. After `timeout` seconds the program is ended; None waits for ever.
+    `watch` is called about twice a second while the program runs, and may raise to end it. It runs in `cwd`, else in /,
+    not in the folder of the caller. As `user` it has the rights and the home of that account, and none of root's.
+    `may_leave_server`: it may start a server that keeps its output open. The output then ends soon after the program.
+    A program that `outlives` us has no pipe to us that could break: where we are killed, it runs to its end.
+    The output is held in memory. When this returns or raises, no process of the group is left. Raises ProgramMissing,
+    and ProgramFailed for a start that fails, a time-out or another status; it repeats the last lines of stderr.
     """
     program = os.fsdecode(argv[0])
-    child = _start(argv, stdin is not None, environment or {}, tuple(pass_fds), cwd, user)
+    outputs = _open_outputs() if outlives else ()
+    child = _start(argv, stdin is not None, environment or {}, tuple(pass_fds), cwd, user, outputs)
     try:
         stdout, stderr = _communicate(child, stdin, timeout, watch, may_leave_server)
+        stdout, stderr = map(_read_whole, outputs) if outputs else (stdout, stderr)
     except subprocess.TimeoutExpired as exc:
         raise ProgramFailed(program=program, reason=f"no end after {timeout:g} seconds") from exc
     finally:
-        _end_child(child)
+        _end_child(child, outputs)
     _log_errors(program, stderr)
     if child.returncode not in accept:
         raise ProgramFailed(program=program, reason=_reason(child.returncode, stderr or stdout))
@@ -86,10 +87,20 @@ def _log_errors(program: str, stderr: bytes) -> None:
         log.debug("%s wrote to stderr: %s", program, stderr.decode("utf-8", "backslashreplace").rstrip())
 
 
-def _end_child(child: subprocess.Popen[bytes]) -> None:
+def _end_child(child: subprocess.Popen[bytes], outputs: Sequence[IO[bytes]]) -> None:
     end_group(child)
-    for stream in filter(None, (child.stdin, child.stdout, child.stderr)):
+    for stream in filter(None, (child.stdin, child.stdout, child.stderr, *outputs)):
         stream.close()
+
+
+def _open_outputs() -> tuple[IO[bytes], ...]:
+    """Open a file in memory for each output. It has no name, and lives as long as somebody has it open."""
+    return tuple(os.fdopen(os.memfd_create(name), "r+b", buffering=0) for name in ("stdout", "stderr"))
+
+
+def _read_whole(stream: IO[bytes]) -> bytes:
+    stream.seek(0)
+    return stream.read()
 
 
 def _start(
@@ -99,6 +110,7 @@ def _start(
     pass_fds: tuple[int, ...],
     cwd: str | None,
     user: str | None = None,
+    outputs: Sequence[IO[bytes]] = (),
 ) -> subprocess.Popen[bytes]:
     program = os.fsdecode(argv[0])
     log.debug("run%s: %s", f" as {user}" if user else "", " ".join(repr(os.fsdecode(word)) for word in argv))
@@ -108,8 +120,8 @@ def _start(
         return subprocess.Popen(
             list(argv),
             stdin=subprocess.PIPE if is_fed else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=outputs[0] if outputs else subprocess.PIPE,
+            stderr=outputs[1] if outputs else subprocess.PIPE,
             env=_environment({**home, **environment}),
             pass_fds=pass_fds,
             cwd="/" if cwd is None else cwd,
@@ -228,6 +240,14 @@ def end_group(child: subprocess.Popen[bytes]) -> None:
     """End a child that still runs, with its whole process group, and reap it."""
     if child.poll() is None and not (_signal(child, signal.SIGTERM) or _signal(child, signal.SIGKILL)):
         child.wait()
+
+
+def end_children() -> None:
+    """Kill the process groups of all children, and wait for none of them."""
+    for file in Path("/proc/self/task").glob("*/children"):
+        for pid in file.read_text("ascii").split():
+            with contextlib.suppress(OSError):
+                os.killpg(int(pid), signal.SIGKILL)
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> bool:

@@ -1,6 +1,6 @@
 """Run one command line. Here every failure becomes one line, a hint and an exit status."""
 
-import errno
+import contextlib
 import json
 import logging
 import os
@@ -9,12 +9,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import NoReturn
 
 import click
 
+from tklb.base.process import end_children
 from tklb.cli.command_tree import cli
 from tklb.cli.options import Output
-from tklb.errors import AccessRefused, InternalError, Interrupted, NoSpace, TklbError, UsageWrong
+from tklb.errors import Interrupted, OutputFailed, TklbError, UsageWrong, classify_failure
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +45,14 @@ def run_command(arguments: Sequence[str]) -> int:
     except (BrokenPipeError, SystemExit) as exc:  # click turns a BrokenPipeError into a SystemExit
         if isinstance(exc, SystemExit) and exc.code == 0:  # so ends the completion of a shell
             return 0
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 128 + signal.SIGPIPE
     except TklbError as exc:
         log.debug("failed", exc_info=True)
         return _report(exc, arguments)
     except Exception as exc:
         log.debug("failed", exc_info=True)
-        return _report(_classify(exc), arguments)
+        return _report(classify_failure(exc), arguments)
     return int(status or 0)
 
 
@@ -79,18 +81,33 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _classify(exc: Exception) -> TklbError:
-    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(path=exc.filename or "a file", reason=exc.strerror)
-    if isinstance(exc, OSError) and exc.filename and exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return AccessRefused(address=exc.filename, reason=exc.strerror)
-    return InternalError(reason=f"{type(exc).__name__}: {exc}")
-
-
 def _report(error: TklbError, arguments: Sequence[str]) -> int:
     """Print the failure and the next step: for people on stderr, for machines on stdout."""
-    if "--json" in arguments:
-        fields = {"code": error.code, "name": error.name, "message": str(error), "hint": error.hint}
-        sys.stdout.write(json.dumps({"error": fields}) + "\n")
-    sys.stderr.write(f"tklb: {error}\n" + (f"  hint: {error.hint}\n" if error.hint else ""))
+    with contextlib.suppress(OSError):
+        if "--json" in arguments and not isinstance(error, OutputFailed):
+            fields = {"code": error.code, "name": error.name, "message": str(error), "hint": error.hint}
+            sys.stdout.write(json.dumps({"error": fields}) + "\n")
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"tklb: {error}\n" + (f"  hint: {error.hint}\n" if error.hint else ""))
     return error.code
+
+
+def give_up(error: TklbError) -> NoReturn:
+    """Report a failure and end this process at once, with its children: a thread of it waits for what never comes."""
+    status = _report(error, sys.argv)
+    discard_unwritten()
+    end_children()
+    os._exit(status)
+
+
+def discard_unwritten() -> None:
+    """Drop what no output takes: Python would try once more at its end, and change the exit status to 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,7 +19,7 @@ import click
 from tklb.cli.fingerprint_input import parse_fingerprint
 from tklb.cli.terminal_log import show_log
 from tklb.config.paths import Paths, paths_from
-from tklb.errors import COMPLETE, INCOMPLETE, NotRoot
+from tklb.errors import COMPLETE, INCOMPLETE, NotRoot, OutputFailed
 from tklb.model.report import OutsideItem, Skipped, fold_skipped, status_of
 
 log = logging.getLogger(__name__)
@@ -79,17 +79,29 @@ class Output:
     json: bool = False
     verbosity: int = 0
 
-    def value(self, value: object, lines: Iterable[str]) -> None:
-        """Print the result: the value for machines, the lines for people."""
-        if self.json:
-            sys.stdout.write(json.dumps(value) + "\n")
-        else:
-            sys.stdout.writelines(line + "\n" for line in lines)
+    def value(self, value: object, lines: Iterable[str], done: str = "the command has ended") -> None:
+        """Print the result: the value for machines, the lines for people.
+
+        Raises OutputFailed, which says what is `done`, where nobody can read it.
+        """
+        text = (json.dumps(value) + "\n",) if self.json else (line + "\n" for line in lines)
+        try:
+            sys.stdout.writelines(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as exc:
+            raise OutputFailed(done=done, reason=exc.strerror) from exc
 
     def say(self, line: str) -> None:
-        """Print a line on stderr, unless quiet."""
-        if self.verbosity >= 0:
-            sys.stderr.write(line + "\n")
+        """Print a line on stderr, unless quiet. A line that cannot be written stops no work: the log has it too."""
+        try:
+            if self.verbosity >= 0:
+                sys.stderr.write(line + "\n")
+        except BrokenPipeError:
+            raise
+        except OSError as exc:
+            log.debug("stderr: %s", exc.strerror)
 
     @property
     def progress(self) -> bool:

@@ -41,10 +41,9 @@ class BackupRequest:
 
 def take_snapshot(session: Session, request: BackupRequest) -> BackupResult:
     """Take a snapshot, and note for `tklb status` how that ended."""
-    with run_lock(session.paths.lock):
-        begin = session.clock()
-        with note_failure(session.paths, begin):
-            result = _take_snapshot(session, request, begin)
+    begin = session.clock()
+    with note_failure(session.paths, begin), run_lock(session.paths.lock):
+        result = _take_snapshot(session, request, begin)
         note_run(session.paths, RunNote(begin, result.status, outside=result.outside))
         return result
 

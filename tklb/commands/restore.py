@@ -4,7 +4,6 @@ Nothing of this machine is changed before `apply`.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,8 +21,10 @@ from tklb.model.report import Report
 from tklb.restore.apply import Executor, apply_plan
 from tklb.restore.extract import extract_files, need_empty_folder
 from tklb.restore.plan.filter import RestoreFilter, parse_rename
+from tklb.restore.plan.outcome import count_steps
 from tklb.restore.plan.plan import make_plan
 from tklb.restore.prepare import list_own_places, open_snapshot, read_contents, read_dumps, read_machine
+from tklb.restore.remainder import remember_restore
 from tklb.restore.source import SnapshotSource
 from tklb.restore.take_over import continues_chain, keep_local_files, take_over
 from tklb.session import TargetSession
@@ -85,20 +86,21 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
         def plan_now(*, is_first: bool) -> Plan:
             own = collect_own_state(session) if is_first or chosen.is_exact else None
             plan = make_plan(contents, read_machine(session, files, dumps, contents, own), chosen)
-            log.info("planned %s", _count_steps(plan))
+            log.info("planned %s", count_steps(plan))
             ledger = (f"the ledger: {problem}" for problem in decoded.source.problems)
             return replace(plan, warnings=(*ledger, *plan.warnings))
 
         def apply() -> Report:
-            watch = Stopwatch()
+            watch, remainder = Stopwatch(), paths.remainder
             loader = DatabaseLoader(lambda engine: find_server(engine, session.config.databases), dumps.folders)
-            lists = (paths.remainder, paths.script_traces)
+            lists = (remainder, paths.script_traces)
             executor = Executor(decoded.stages, loader, session.progress, ROOT, files.folders, *lists)
-            report = apply_plan(plan, contents, executor, partial(plan_now, is_first=False))
-            if chosen.wants_part("files"):
-                keep_local_files(paths, filter(partial(chosen.allows, "path"), contents.contents.local_files))
-            if takes_over:
-                take_over(paths, decoded, session.access.key)
+            with remember_restore(remainder, contents.snapshot, is_whole=chosen.is_whole):
+                report = apply_plan(plan, contents, executor, partial(plan_now, is_first=False))
+                if chosen.wants_part("files"):
+                    keep_local_files(paths, filter(partial(chosen.allows, "path"), contents.contents.local_files))
+                if takes_over:
+                    take_over(paths, decoded, session.access.key)
             steps, done = format_count(report.step_count, "step"), len(report.done)
             log.info("applied %s in %.1f s: %d done, %d skipped", steps, watch.seconds, done, len(report.skipped))
             return report
@@ -113,8 +115,3 @@ def extract(session: TargetSession, request: RestoreRequest, into: Path) -> Repo
     need_empty_folder(into)
     with open_snapshot(session, request.snapshot, is_checked=False) as decoded:
         return Report(done=(decoded.source.entry.snapshot,), skipped=extract_files(decoded, into))
-
-
-def _count_steps(plan: Plan) -> str:
-    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(str(step.kind) for step in plan.steps).items())
-    return format_count(len(plan.steps), "step") + (f": {kinds}" if kinds else "")

@@ -2,18 +2,26 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from tklb.backup.run_note import RunNote, read_note
 from tklb.backup.scope.outside import describe_outside
+from tklb.base.concurrency import call_within
 from tklb.commands.list import list_snapshots
-from tklb.errors import COMPLETE, INCOMPLETE, TklbError
+from tklb.config.paths import Paths
+from tklb.errors import COMPLETE, INCOMPLETE, NotInitialised, TargetUnreachable, TklbError
+from tklb.ledger.read import read_kept_entries
+from tklb.model.callbacks import Clock
 from tklb.model.report import OutsideItem
 from tklb.model.snapshot import LedgerEntry
-from tklb.session import Session
+from tklb.restore.remainder import describe_interruption, read_remainder
+from tklb.session import Session, open_session
 from tklb.storage.kinds import open_backend
 from tklb.storage.probe import check_target
+from tklb.storage.url import parse_url
 
 LATE_AFTER = timedelta(hours=48)
+TARGET_SECONDS = 20.0  # how long the target may take to answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +38,27 @@ class StatusReport:
     problems: tuple[str, ...]
     outside: tuple[OutsideItem, ...]  # what of the owner's the last run did not take
     exit_status: int
+    unfinished_restore: str = ""  # the snapshot of a restore that was interrupted
+
+
+def open_status_session(paths: Paths, clock: Clock) -> Session:
+    """Open the session of this machine. Raises NotInitialised, with the restore that was interrupted, if one was."""
+    try:
+        return open_session(paths, clock)
+    except NotInitialised as exc:
+        if problems := describe_interruption(paths.remainder):
+            raise NotInitialised(reason=f"{problems[0]}: repeat it") from exc
+        raise
 
 
 def check_status(session: Session) -> StatusReport:
     """Check the last run, the age of the last snapshot, and the target, which includes a write to it."""
-    note = read_note(session.paths)
-    entries: tuple[LedgerEntry, ...] = ()
-    problems: list[str] = []
-    status = COMPLETE
-    try:
-        ledger = list_snapshots(session)
-        entries = ledger.entries
-        ledger.check()
-        config = session.config
-        problems += check_target(open_backend(config.target, config, session.paths.regions), session.clock)
-    except TklbError as exc:
-        problems.append(str(exc))
-        status = exc.code
-    last = entries[-1] if entries else None
+    note, target = read_note(session.paths), _check_target(session)
+    last = target.entries[-1] if target.entries else None
+    problems, status = list(target.problems), target.status
+    problems += (f"{text}: repeat `tklb restore`" for text in describe_interruption(session.paths.remainder))
     if note and note.error:
         problems.append(f"the last backup failed: {note.error}")
-        status = status or note.status
     state = "failing" if problems else _state(session, last, note)
     if note and note.status not in (COMPLETE, INCOMPLETE):
         status = status or note.status
@@ -64,12 +72,44 @@ def check_status(session: Session) -> StatusReport:
         profile=session.profile.id,
         last=last,
         checked=note.time if note and not note.error else None,
-        snapshots=len(entries),
-        stored_bytes=sum(entry.stored_bytes for entry in entries),
+        snapshots=len(target.entries),
+        stored_bytes=sum(entry.stored_bytes for entry in target.entries),
         problems=tuple(problems),
         outside=outside,
         exit_status=status or (COMPLETE if state == "ok" and not problems else INCOMPLETE),
+        unfinished_restore=read_remainder(session.paths.remainder).snapshot,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _TargetState:
+    entries: tuple[LedgerEntry, ...]
+    problems: tuple[str, ...] = ()
+    status: int = COMPLETE
+
+
+def _check_target(session: Session) -> _TargetState:
+    """Read the ledger and use the target once; where that fails, give the entries that this machine remembers."""
+    address, late = parse_url(session.config.target).text, f"no answer within {TARGET_SECONDS:g} seconds"
+    try:
+        return call_within(TARGET_SECONDS, partial(_ask_target, session))
+    except TimeoutError:
+        failure: TklbError = TargetUnreachable(address=address, reason=late)
+    except TklbError as exc:
+        failure = exc
+    known = read_kept_entries(address, session.secret, session.paths.ledger, session.older)
+    remembered = ("the snapshots are those that this machine remembers",) if known else ()
+    return _TargetState(known, (str(failure), *remembered), failure.code)
+
+
+def _ask_target(session: Session) -> _TargetState:
+    ledger, config = list_snapshots(session), session.config
+    try:
+        ledger.check()
+        odd = check_target(open_backend(config.target, config, session.paths.regions), session.clock)
+        return _TargetState(ledger.entries, tuple(odd))
+    except TklbError as exc:
+        return _TargetState(ledger.entries, (str(exc),), exc.code)
 
 
 def _state(session: Session, last: LedgerEntry | None, note: RunNote | None) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from tklb.errors import ConfigInvalid
@@ -53,6 +54,12 @@ class Paths:
     @property
     def last_run(self) -> Path:
         return self.state / "last-run.json"
+
+    @property
+    def last_run_places(self) -> tuple[Path, ...]:
+        """Where a backup notes how it ended: the first place that can be written. /run is in memory."""
+        name = sha256(bytes(self.state)).hexdigest()[:12]
+        return (self.last_run, self.log / self.last_run.name, Path(f"/run/tklb-{name}.json"))
 
     @property
     def local_files(self) -> Path:

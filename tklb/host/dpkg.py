@@ -117,13 +117,18 @@ def parse_conffiles(stanza: bytes) -> Iterator[tuple[bytes, str, bool]]:
 
 
 def list_unfinished(root: bytes = b"/") -> tuple[str, ...]:
-    """List the packages that dpkg started to install, configure or remove and did not finish. Sorted."""
-    found = re.findall(
-        rb"^Package: (\S+)\n(?:.+\n)*?Status: \S+ (?:\S+ (?:half-|unpacked)|reinstreq )",
-        _read_status_file(root),
-        re.MULTILINE,
-    )
-    return tuple(sorted(name.decode("ascii", "replace") for name in found))
+    """List the packages that dpkg started to install, configure, trigger or remove and did not finish. Sorted."""
+    return _list_in_states(root, rb"half-|unpacked|triggers-")
+
+
+def list_unconfigured(root: bytes = b"/") -> tuple[str, ...]:
+    """List those of list_unfinished() whose own installation is not complete; others wait for triggers only."""
+    return _list_in_states(root, rb"half-|unpacked")
+
+
+def _list_in_states(root: bytes, states: bytes) -> tuple[str, ...]:
+    status = rb"(?m)^Package: (\S+)\n(?:.+\n)*?Status: \S+ (?:\S+ (?:" + states + rb")|reinstreq )"
+    return tuple(sorted(name.decode("ascii", "replace") for name in re.findall(status, _read_status_file(root))))
 
 
 def list_absent_holds(root: bytes = b"/") -> tuple[str, ...]:
@@ -141,6 +146,18 @@ def read_excluded_paths(root: bytes = b"/") -> dict[bytes, tuple[str, ...]]:
     lines = {path: _read(_join_root(root, path)).decode("utf-8", "replace") for path in files}
     found = {path: re.findall(r"(?m)^\s*(?:--)?path-exclude\s*[=\s]\s*(\S+)", text) for path, text in lines.items()}
     return {path: tuple(patterns) for path, patterns in found.items() if patterns}
+
+
+def list_broken(root: bytes = b"/", *, only_new: bool = False) -> tuple[str, ...]:
+    """List the packages that dpkg wants reinstalled, as `name:architecture`; `only_new`: never configured before."""
+    found = []
+    for stanza in _read_status_file(root).split(b"\n\n"):
+        words = _field(stanza, b"Status").split()
+        is_chosen = words[1:2] == [b"reinstreq"] and not (only_new and _field(stanza, b"Config-Version"))
+        if is_chosen and not (only_new and words[2] != b"half-installed"):
+            name, architecture = _field(stanza, b"Package"), _field(stanza, b"Architecture")
+            found.append((name if architecture == b"all" else name + b":" + architecture).decode("ascii", "replace"))
+    return tuple(sorted(found))
 
 
 def list_base_packages(root: bytes = b"/") -> tuple[Package, ...]:

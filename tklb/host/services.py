@@ -27,10 +27,9 @@ _SECONDS = 180  # to start one service
 def deny_service_starts(root: bytes = b"/") -> Iterator[None]:
     """Within the block, package scripts start no service. An existing policy comes back afterwards.
 
-    This first repairs what a killed run left.
+    This first gives back what a killed run left.
     """
-    policy = Path(os.fsdecode(root).rstrip("/") + _POLICY_PLACE)
-    kept = policy.with_name("policy-rc.d.tklb-kept")
+    policy, kept = _find_policy(root)
     _restore_policy(policy, kept)
     if os.path.lexists(policy):
         policy.rename(kept)
@@ -42,9 +41,28 @@ def deny_service_starts(root: bytes = b"/") -> Iterator[None]:
         _restore_policy(policy, kept)
 
 
-def _restore_policy(policy: Path, kept: Path) -> None:
+def has_left_policy(root: bytes = b"/") -> bool:
+    """Whether a killed run left its policy, or the one of this machine aside."""
+    policy, kept = _find_policy(root)
+    return _is_own(policy) or (os.path.lexists(kept) and not os.path.lexists(policy))
+
+
+def _find_policy(root: bytes) -> tuple[Path, Path]:
+    """Give the place of the policy, and the place where the one of this machine waits."""
+    policy = Path(os.fsdecode(root).rstrip("/") + _POLICY_PLACE)
+    return policy, policy.with_name("policy-rc.d.tklb-kept")
+
+
+def _is_own(policy: Path) -> bool:
     with contextlib.suppress(OSError):
-        if not policy.is_symlink() and policy.read_bytes() == _POLICY:
+        return not policy.is_symlink() and policy.read_bytes() == _POLICY
+    return False
+
+
+def _restore_policy(policy: Path, kept: Path) -> None:
+    """Take away the policy of tklb, never that of the owner, and bring the owner's back."""
+    if _is_own(policy):
+        with contextlib.suppress(OSError):
             policy.unlink()
     if os.path.lexists(kept) and not os.path.lexists(policy):
         kept.rename(policy)

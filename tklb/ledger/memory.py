@@ -45,17 +45,17 @@ def _parse_newest(fields: list[Any]) -> NewestEntry:
 
 def copy_path(backend: Backend, folder: Path, name: str) -> Path:
     """Where this machine keeps its copy of an entry, whether there is one or not."""
-    return copies_folder(backend, folder) / name.removeprefix(LEDGER)
+    return copies_folder(backend.address, folder) / name.removeprefix(LEDGER)
 
 
-def copies_folder(backend: Backend, folder: Path) -> Path:
+def copies_folder(address: str, folder: Path) -> Path:
     """The folder with the copies of the entries of a target; it need not exist."""
-    return folder / f"entries-{_short_name(backend)}"
+    return folder / f"entries-{_short_name(address)}"
 
 
 def list_copies(backend: Backend, folder: Path) -> tuple[str, ...]:
     """List the names of the entries that this machine has copies of, sorted."""
-    place = copies_folder(backend, folder)
+    place = copies_folder(backend.address, folder)
     return tuple(sorted(LEDGER + path.name for path in place.iterdir())) if place.is_dir() else ()
 
 
@@ -84,8 +84,8 @@ def decrypt_once(opened: OpenedEntry, secrets: Mapping[str, Secret], folder: Pat
 
 
 def _newest_file(backend: Backend, folder: Path) -> Path:
-    return folder / f"head-{_short_name(backend)}"
+    return folder / f"head-{_short_name(backend.address)}"
 
 
-def _short_name(backend: Backend) -> str:
-    return hashlib.sha256(backend.address.encode()).hexdigest()[:16]
+def _short_name(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()[:16]

@@ -18,7 +18,15 @@ from tklb.ledger.entry import (
     parse_entry,
     parse_volumes,
 )
-from tklb.ledger.memory import NewestEntry, copy_path, decrypt_once, keep_copies, read_newest, remember_newest
+from tklb.ledger.memory import (
+    NewestEntry,
+    copies_folder,
+    copy_path,
+    decrypt_once,
+    keep_copies,
+    read_newest,
+    remember_newest,
+)
 from tklb.ledger.order import EntryOrder, OpenedLedger, count_later, find_torn, list_broken, open_entries, order_entries
 from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry, Volume
@@ -97,6 +105,19 @@ def read_ledger(
         newest = NewestEntry(ledger.entries[-1].sequence, ledger.head, order.entries[-1][0])
         remember_newest(backend, folder, newest)
     return ledger
+
+
+def read_kept_entries(
+    address: str, secret: Secret, folder: Path, older: Iterable[Secret] = ()
+) -> tuple[LedgerEntry, ...]:
+    """Give the entries of the target at `address` that this machine has copies of, oldest first; ask it nothing."""
+    secrets = {key_name(authentication_key(one)): one for one in (*older, secret)}
+    place = copies_folder(address, folder)
+    copies = sorted(place.iterdir()) if place.is_dir() else ()
+    found = open_entries({LEDGER + path.name: path.read_bytes() for path in copies}, secrets.values())
+    secrets = {**_read_older_secrets(found, secrets, folder), **secrets}
+    found = open_entries(found.contents, secrets.values())
+    return _parse_entries(order_entries(found).entries, secrets, folder)[0]
 
 
 def _build_ledger(

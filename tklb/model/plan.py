@@ -20,6 +20,7 @@ class Role(StrEnum):
 class StepKind(StrEnum):
     """In the order they are carried out; restore/plan.py gives the reasons."""
 
+    FINISH = "finish-packages"
     ARCHITECTURE = "add-architecture"
     PRESEED = "preseed-answer"
     SOURCE = "add-source"

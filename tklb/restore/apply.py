@@ -18,7 +18,9 @@ from tklb.base.measure import Stopwatch, format_count, format_size
 from tklb.databases.load import DatabaseLoader
 from tklb.errors import printable
 from tklb.host.accounts import write_accounts
+from tklb.host.apt.finish import finish_installation, name_unfinished
 from tklb.host.apt.proxies import read_proxies
+from tklb.host.dpkg import list_unfinished
 from tklb.host.files.openat import Identity
 from tklb.host.files.space import ensure_room
 from tklb.host.files.write_entry import FileWriter
@@ -56,6 +58,7 @@ FILES = (StepKind.MOVE, StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKi
 _EVERY = 100  # files between two reports of progress
 # what the log says of the steps of a kind: a verb and a noun
 _WORDS = {
+    StepKind.FINISH: ("finished", "interrupted installation"),
     StepKind.ARCHITECTURE: ("added", "architecture"),
     StepKind.PRESEED: ("preseeded", "answer"),
     StepKind.SOURCE: ("added", "apt source file"),
@@ -107,21 +110,15 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
     ensure_room(executor.root, folders[0], _list_written(plan.steps))
     with FileWriter(executor.root, folders, follows_root_links=True, expected=executor.expected) as writer:
         run = _Application(plan, saved, writer, executor)
-        run.remainder.note_packages(plan.steps)
-        run.apply(_select(plan.steps, SOURCES))
-        failed = run.install(list(_select(plan.steps, COMING)))
-        if not failed:
-            run.apply(_select(plan.steps, (StepKind.REMOVE, StepKind.MARK)))
-        if any(step.kind in (StepKind.SOURCE, *COMING) for step in plan.steps):
+        if any(step.kind is StepKind.FINISH for step in plan.steps):
+            run.finish_interrupted()
             run.plan = replan()
-            ensure_room(executor.root, folders[0], _list_written(run.plan.steps))
-            run.apply(_select(run.plan.steps, (StepKind.PRESEED,)))  # scripts of packages may have answered otherwise
+        failed = run.install_packages(replan)
+        ensure_room(executor.root, folders[0], _list_written(run.plan.steps))
         run.remainder.note_rest(run.plan.steps)
         run.apply(_select(run.plan.steps, (*BEFORE_FILES, *FILES)))
         if failed:  # now that the files are there
-            run.install(failed, is_last=True)
-            run.apply(_select(plan.steps, (StepKind.REMOVE, StepKind.MARK)))
-            run.plan = replan()
+            run.install_failed_packages(failed, replan)
             run.remainder.note_rest(run.plan.steps)
             run.apply(_select(run.plan.steps, (*BEFORE_FILES, *FILES)))
         run.outcome.note_late(check_apt(run.plan.steps, executor.root))
@@ -129,6 +126,7 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
         run.set_folder_times()
         run.apply(_select(run.plan.steps, (StepKind.FLAGS,)))
         run.outcome.note_late(writer.set_lifted_flags())
+        run.check_packages()
         with _sync_in_background():
             run.apply(_select(run.plan.steps, (*DATABASES, StepKind.SERVICE)))
             run.outcome.note_late(executor.loader.finish())
@@ -165,9 +163,13 @@ class _Application:
         self.outcome = Outcome()
         self.remainder = RemainderList(executor.remainder)
         self._saved, self._writer, self._executor = saved, writer, executor
-        self._proxies = read_proxies(executor.root) if any(step.kind in COMING for step in plan.steps) else {}
+        self._proxies = (
+            read_proxies(executor.root) if any(step.kind in (*COMING, StepKind.FINISH) for step in plan.steps) else {}
+        )
         self._of_packages: tuple[str, ...] = ()  # warnings of the last installation
         self._failed: list[str] = []  # packages that it did not bring
+        self._came: tuple[Step, ...] = ()  # the steps of the plan before packages came
+        self._unfinished: tuple[Skipped, ...] = ()  # what could not be finished
 
     def install(self, steps: Sequence[Step], *, is_last: bool = False) -> Sequence[Step]:
         """Install and replace packages; give the steps that failed. They are skipped only the last time."""
@@ -188,6 +190,41 @@ class _Application:
         self._failed = [step.item.decode() for step in failed] if is_over else []
         log.info("%s in %.1f s", _describe(StepKind.INSTALL, done), watch.seconds)
         return failed
+
+    def finish_interrupted(self) -> None:
+        """Finish what an interrupted run left halfway."""
+        watch = Stopwatch()
+        self.remainder.note_packages((), list_unfinished(self._executor.root))
+        self._unfinished = finish_installation(self._executor.root, lambda text: self._executor.progress(text, 0, 0))
+        done = [step for step in self.plan.steps if step.kind is StepKind.FINISH]
+        self.outcome.note_batch(done, ())
+        log.info("%s in %.1f s", _describe(StepKind.FINISH, done), watch.seconds)
+
+    def install_packages(self, replan: Callable[[], Plan]) -> Sequence[Step]:
+        """Carry out what comes before the files, and plan the rest again; give the packages that failed."""
+        steps = self.plan.steps
+        self.remainder.note_packages(steps)
+        self.apply(_select(steps, SOURCES))
+        failed = self.install(list(_select(steps, COMING)))
+        if not failed:
+            self.apply(_select(steps, (StepKind.REMOVE, StepKind.MARK)))
+        if any(step.kind in (StepKind.SOURCE, *COMING) for step in steps):
+            self._came, self.plan = steps, replan()
+            self.apply(_select(self.plan.steps, (StepKind.PRESEED,)))  # scripts of packages may have answered otherwise
+        return failed
+
+    def install_failed_packages(self, failed: Sequence[Step], replan: Callable[[], Plan]) -> None:
+        """Try once more, then do what had to wait for them, and plan the rest again."""
+        self.install(failed, is_last=True)
+        self.apply(_select(self._came, (StepKind.REMOVE, StepKind.MARK)))
+        self.plan = replan()
+
+    def check_packages(self) -> None:
+        """Look again at the end: name the packages that are not fully installed, if nothing has named them."""
+        named = {item.item for item in self.outcome.skipped_items}
+        known = {item.item: item for item in self._unfinished}
+        left = (known.get(item.item, item) for item in name_unfinished(self._executor.root, {}))
+        self.outcome.note_late(item for item in left if item.item not in named)
 
     def apply(self, steps: Iterable[Step]) -> None:
         """Apply steps: neighbours of one kind together, files one by one."""

@@ -13,9 +13,10 @@ from tklb.diff.accounts.homonyms import GRANT_FOLDERS
 from tklb.diff.at_jobs import AT_JOBS
 from tklb.errors import TargetDamaged
 from tklb.host.accounts import read_accounts
+from tklb.host.apt.finish import find_faults
 from tklb.host.apt.offers import find_offers
 from tklb.host.apt.source_files import read_source_files
-from tklb.host.dpkg import list_absent_holds, list_installed, list_unfinished, read_excluded_paths
+from tklb.host.dpkg import list_absent_holds, list_installed, list_unconfigured, read_excluded_paths
 from tklb.host.files.live_files import LiveFiles
 from tklb.host.package_relations import read_relations
 from tklb.host.registries.inventory import read_registries
@@ -26,6 +27,7 @@ from tklb.restore.decode import decode
 from tklb.restore.dumps import FoundDumps, find_dumps, list_server_features, place_copies
 from tklb.restore.plan.files.boot_settings import BOOT_FOLDERS
 from tklb.restore.plan.inputs import CurrentMachine, OwnState, PackageState, SnapshotContents
+from tklb.restore.remainder import describe_interruption
 from tklb.restore.remake import read_facts
 from tklb.restore.select import select_snapshot
 from tklb.restore.source import SnapshotSource
@@ -138,7 +140,8 @@ def read_machine(
         services=services,
         package_state=PackageState(
             relations=read_relations(ROOT),
-            unfinished=list_unfinished(ROOT),
+            unfinished=list_unconfigured(ROOT),
+            faults=(*describe_interruption(session.paths.remainder), *find_faults(ROOT)),
             absent_holds=list_absent_holds(ROOT),
             excluded=read_excluded_paths(ROOT),
             find_offers=lambda labels: find_offers(ROOT, labels),

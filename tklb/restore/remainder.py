@@ -1,10 +1,11 @@
-"""What a restore has still to do when all files are right: commands to run and services to restart.
+"""The restore that did not end, and what it has still to do: commands to run and services to restart.
 
 Touches one file of state. A restore that is killed before its end is repeated; the repeated one finds the files right,
 and would otherwise run and restart nothing. A command that fails stays on the list until it succeeds.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,24 @@ from typing import Any
 from tklb.base.fs import write_atomic
 from tklb.base.json import read_state, write_state
 from tklb.diff import mtree
+from tklb.errors import printable
 from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Command, Step, StepKind
 
 
 @dataclass(frozen=True, slots=True)
 class Remainder:
-    """`packages` are new ones whose services did not start yet, `services` those that did not restart yet."""
+    """`packages` are new ones whose services did not start yet, `services` those that did not restart yet.
+
+    `snapshot` is what a restore began to bring back that did not end; "" if the last one ended. `is_whole`: no option
+    limited it.
+    """
 
     commands: tuple[Command, ...] = ()
     packages: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
+    snapshot: str = ""
+    is_whole: bool = True
 
 
 class RemainderList:
@@ -32,9 +40,24 @@ class RemainderList:
         self._path = path
         self._now = read_remainder(path) if path else Remainder()
 
-    def note_packages(self, steps: Iterable[Step]) -> None:
-        """Remember packages before they are installed."""
-        names = {step.item.decode().partition(":")[0] for step in steps if step.kind in COMING}
+    def begin(self, snapshot: str, *, is_whole: bool) -> None:
+        """Remember that a restore begins. A limited one does not replace a whole one that did not end."""
+        if is_whole or not self.has_whole:
+            self._write(replace(self._now, snapshot=snapshot, is_whole=is_whole))
+
+    def end(self, *, is_whole: bool) -> None:
+        """Remember that the restore has ended. A limited one is not the end of a whole one."""
+        if is_whole or not self.has_whole:
+            self._write(replace(self._now, snapshot="", is_whole=True))
+
+    @property
+    def has_whole(self) -> bool:
+        """Whether a restore of everything did not end."""
+        return bool(self._now.snapshot) and self._now.is_whole
+
+    def note_packages(self, steps: Iterable[Step], unfinished: Iterable[str] = ()) -> None:
+        """Remember packages before they are installed, and those whose installation was interrupted."""
+        names = {step.item.decode().partition(":")[0] for step in steps if step.kind in COMING} | {*unfinished}
         self._write(replace(self._now, packages=tuple(sorted({*self._now.packages, *names}))))
 
     def note_rest(self, steps: Iterable[Step]) -> None:
@@ -59,9 +82,23 @@ class RemainderList:
             write_state(self._path, {**asdict(now), "commands": list(map(_format_command, now.commands))})
 
 
+@contextmanager
+def remember_restore(path: Path, snapshot: str, *, is_whole: bool) -> Iterator[None]:
+    """Keep in mind that a restore runs, until the block ends well."""
+    RemainderList(path).begin(snapshot, is_whole=is_whole)
+    yield
+    RemainderList(path).end(is_whole=is_whole)
+
+
 def read_remainder(path: Path) -> Remainder:
     """Read the list; an absent or damaged one is empty."""
     return read_state(path, _parse, Remainder())
+
+
+def describe_interruption(path: Path) -> tuple[str, ...]:
+    """Name the restore that did not end; nothing where there is none."""
+    snapshot = read_remainder(path).snapshot
+    return (f"the restore of {printable(snapshot)} was interrupted",) if snapshot else ()
 
 
 def _parse(noted: dict[str, Any]) -> Remainder:
@@ -69,6 +106,8 @@ def _parse(noted: dict[str, Any]) -> Remainder:
         tuple(map(_parse_command, noted["commands"])),
         tuple(map(str, noted["packages"])),
         tuple(map(str, noted["services"])),
+        str(noted.get("snapshot", "")),
+        bool(noted.get("is_whole", True)),
     )
 
 

@@ -91,7 +91,7 @@ class Repairer:
 
     def _find_entry_copies(self, name: str) -> Iterator[EntryCopy]:
         if self.copies.ledgers:
-            place = copies_folder(self.backend, self.copies.ledgers)
+            place = copies_folder(self.backend.address, self.copies.ledgers)
             for path in sorted(place.glob(f"{name.removeprefix(LEDGER)}*")):
                 yield EntryCopy(LEDGER + path.name, path.read_bytes(), str(path))
         for other in self.copies.targets:

@@ -15,9 +15,8 @@ def status(output: Output) -> int:
     """
     need_root()
     from tklb.cli.output.snapshots import status_json, status_lines
-    from tklb.commands.status import check_status
-    from tklb.session import open_session
+    from tklb.commands.status import check_status, open_status_session
 
-    state = check_status(open_session(read_paths(), now))
+    state = check_status(open_status_session(read_paths(), now))
     output.value(status_json(state), status_lines(state, now()))
     return state.exit_status

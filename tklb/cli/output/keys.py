@@ -5,7 +5,7 @@ from datetime import datetime
 
 from tklb.base.measure import format_count
 from tklb.cli.output.json_forms import Json
-from tklb.cli.output.text import format_age, format_time, table
+from tklb.cli.output.text import describe_age, format_time, table
 from tklb.commands.key.kit import Kit
 from tklb.commands.key.passphrase import PassphraseChange
 from tklb.commands.key.rotate import Rotation
@@ -120,7 +120,7 @@ def state_json(state: KeyState) -> Json:
 
 def state_lines(state: KeyState, now: datetime) -> Iterator[str]:
     yield f"key         {state.fingerprint}"
-    yield f"made        {format_time(state.made)}, {format_age(now - state.made)} ago"
+    yield f"made        {format_time(state.made)}, {describe_age(now - state.made)}"
     yield f"passphrase  {'yes' if state.has_passphrase else 'no'}"
     yield f"target      {state.target}, key file there: {state.target_copy}"
     if state.copies:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from tklb.base.measure import format_count
 from tklb.cli.output.json_forms import Json, skipped_json, step_json, unknown_json
-from tklb.cli.output.text import count_unknown, format_age, unknown_lines
+from tklb.cli.output.text import count_unknown, describe_age, unknown_lines
 from tklb.errors import printable
 from tklb.model.plan import Plan
 from tklb.model.report import Report
@@ -16,7 +16,7 @@ from tklb.restore.source import UsedKey
 def source_line(entry: LedgerEntry, now: datetime) -> str:
     """Name the snapshot, its number and its age: they show whether the target was set back to an older state."""
     host = printable(entry.hostname.encode())
-    return f"snapshot {entry.snapshot} of {host}: number {entry.sequence}, {format_age(now - entry.time)} old"
+    return f"snapshot {entry.snapshot} of {host}: number {entry.sequence}, {describe_age(now - entry.time)}"
 
 
 def key_line(key: UsedKey) -> str:

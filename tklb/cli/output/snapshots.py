@@ -6,7 +6,7 @@ from datetime import datetime
 from tklb.base.measure import format_count, format_size
 from tklb.cli.output.json_forms import Json
 from tklb.cli.output.scope import outside_json
-from tklb.cli.output.text import format_age, format_time, table
+from tklb.cli.output.text import describe_age, format_time, table
 from tklb.commands.status import StatusReport
 from tklb.errors import printable
 from tklb.model.snapshot import LedgerEntry
@@ -55,6 +55,7 @@ def status_json(condition: StatusReport) -> Json:
         "profile": condition.profile,
         "stored_bytes": condition.stored_bytes,
         "snapshots": condition.snapshots,
+        "unfinished_restore": condition.unfinished_restore or None,
         "problems": list(condition.problems),
         "outside": outside_json(condition.outside),
     }
@@ -63,7 +64,7 @@ def status_json(condition: StatusReport) -> Json:
 def status_lines(condition: StatusReport, now: datetime) -> Iterator[str]:
     last = condition.last
     yield f"state     {condition.state}"
-    yield "last      " + (f"{last.snapshot}, {format_age(now - last.time)} ago, {last.kind}" if last else "none")
+    yield "last      " + (f"{last.snapshot}, {last.kind}, {describe_age(now - last.time)}" if last else "none")
     if condition.checked and last and condition.checked.replace(microsecond=0) > last.time:
         yield f"checked   {format_time(condition.checked)}: nothing had changed"
     amount = f"{format_count(condition.snapshots, 'snapshot')}, {format_size(condition.stored_bytes)}"

@@ -24,13 +24,20 @@ def format_time(time: datetime) -> str:
 
 
 def format_age(span: timedelta) -> str:
-    """Give a span in its largest whole unit; with a minus if it lies a minute or more in the future."""
-    sign, seconds = "-" if span < timedelta(0) else "", int(abs(span).total_seconds())
+    """Give a span in its largest whole unit."""
+    seconds = int(span.total_seconds())
     for length, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= length:
             count = seconds // length
-            return f"{sign}{count} {unit}{'' if count == 1 else 's'}"
-    return f"{0 if sign else seconds} seconds"
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return f"{seconds} seconds"
+
+
+def describe_age(span: timedelta) -> str:
+    """Say how old something is; where it lies in the future, one of two clocks is wrong."""
+    if span > -timedelta(minutes=1):
+        return f"{format_age(max(span, timedelta(0)))} old"
+    return f"dated {format_age(-span)} ahead: the clock was ahead then, or this machine's is behind"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> Iterator[str]:

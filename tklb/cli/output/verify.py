@@ -5,7 +5,7 @@ from datetime import datetime
 
 from tklb.base.measure import format_count, format_size
 from tklb.cli.output.json_forms import Json, path_fields, skipped_json, step_json, unknown_json
-from tklb.cli.output.text import format_age, unknown_lines
+from tklb.cli.output.text import describe_age, unknown_lines
 from tklb.errors import printable
 from tklb.model.report import count_skipped
 from tklb.storage.backend import KEY, LEDGER
@@ -78,8 +78,8 @@ def verify_lines(result: VerifyResult, now: datetime) -> Iterator[str]:
     newest = result.newest
     if newest:
         host = printable(newest.hostname.encode())
-        when = format_age(now - newest.time)
-        yield f"newest snapshot {newest.snapshot} of {host}: number {newest.sequence}, {when} old"
+        when = describe_age(now - newest.time)
+        yield f"newest snapshot {newest.snapshot} of {host}: number {newest.sequence}, {when}"
     else:
         yield f"no snapshots on {result.address}"
     for problem in result.problems:

@@ -134,7 +134,8 @@ def _apply(output: Output, session: "TargetSession", request: "RestoreRequest", 
             return report_skipped(output, plan.skipped)
         _confirm(plan_lines(plan, _SHOWN), output, yes)
         report = run.apply()
-        output.value({**report_json(plan, report), "key": asdict(run.source.key)}, report_lines(plan, report))
+        told = {**report_json(plan, report), "key": asdict(run.source.key)}
+        output.value(told, report_lines(plan, report), f"snapshot {plan.snapshot} is back")
         return report_skipped(output, report.skipped)
 
 

@@ -88,12 +88,15 @@ def mark(marks: Iterable[tuple[str, bool, bool]], root: bytes = b"/") -> tuple[S
     return tuple(skipped)
 
 
+def has_open_journal(root: bytes = b"/") -> bool:
+    """Whether dpkg was ended amid its work: changes wait in its journal."""
+    updates = os.path.join(root, b"var/lib/dpkg/updates")
+    return os.path.isdir(updates) and any(name.isdigit() for name in os.listdir(updates))
+
+
 def ensure_usable(root: bytes = b"/") -> None:
     """Raise PackagesFailed if dpkg was interrupted: more changes would fail, or make it worse."""
-    if names := dpkg.list_unfinished(root):
-        raise PackagesFailed(reason=f"dpkg was interrupted in the middle of {' '.join(names)}")
-    updates = os.path.join(root, b"var/lib/dpkg/updates")
-    if os.path.isdir(updates) and any(name.isdigit() for name in os.listdir(updates)):
+    if has_open_journal(root):
         raise PackagesFailed(reason="dpkg was interrupted")
 
 
@@ -130,5 +133,5 @@ def run_apt(
         accept=tuple(accept),
         timeout=STEP_SECONDS,
         watch=watch,
-        may_leave_server=True,
+        outlives=True,
     )

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tklb.diff.packages import choose_version, compare_versions, label, native_architecture
-from tklb.errors import COMPLETE, INCOMPLETE, ProgramFailed, ProgramMissing
+from tklb.errors import COMPLETE, INCOMPLETE
 from tklb.host import dpkg
 from tklb.host.apt.command import OPTIONS, ensure_usable, find_absent, run_apt, try_command
+from tklb.host.apt.finish import configure, name_unfinished
 from tklb.host.apt.offers import list_offers
 from tklb.host.services import deny_service_starts
 from tklb.model.packages import PackageOffer, PackageOrder
 from tklb.model.report import Skipped
 
-_NOT_CONFIGURED = re.compile(r"(?m)^dpkg: error processing package ([^\s:]+)(?::\S+)? \(--configure\):\n (.+)$")
 _NOT_OFFERED = "no package source offers it"
 _OF_OTHER_RELEASE = "this release does not offer it; it came automatically there"
 
@@ -68,11 +68,11 @@ class _Transaction:
     def install(self) -> None:
         wanted = self._list_missing()
         if wanted and self._try(wanted):
-            self._configure()
+            configure(self._root)
             self._install_apart()
             self._put_back()
         if dpkg.list_unfinished(self._root):
-            self._unfinished = self._configure()
+            self._unfinished = configure(self._root)
 
     def _install_apart(self) -> None:
         """Install all that replace nothing, and then each missing one alone."""
@@ -87,9 +87,8 @@ class _Transaction:
         absent = find_absent(self._root, self._orders)
         left = [self._skip(name) for name in absent]
         left += self._skip_versions()
-        broken = [name for name in dpkg.list_unfinished(self._root) if name not in absent]
-        said = {name: f"it is not fully installed{self._unfinished.get(name, '')}" for name in broken}
-        left += (Skipped(f"package:{name}".encode(), reason) for name, reason in said.items())
+        named = {item.item for item in left}
+        left += (item for item in name_unfinished(self._root, self._unfinished) if item.item not in named)
         return Installation(tuple(left), tuple(self._compare_versions()))
 
     def _list_missing(self) -> list[str]:
@@ -141,17 +140,6 @@ class _Transaction:
                 failed = try_command(self._root, argv, None)
                 was = "could not be installed again" if failed else "was installed again"
                 self._reasons[name] = f"{self._reasons.get(name, 'apt-get left it out')}; {' '.join(lost)} {was}"
-
-    def _configure(self) -> dict[str, str]:
-        """Let dpkg configure the packages that wait; give the reasons by name for those that it cannot configure."""
-        try:
-            argv = ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"]
-            said = run_apt(self._root, argv, accept=range(256)).stderr.decode("utf-8", "backslashreplace")
-        except ProgramMissing:
-            raise
-        except ProgramFailed as exc:
-            return dict.fromkeys(dpkg.list_unfinished(self._root), f": {exc}")
-        return {name: f": {reason}" for name, reason in _NOT_CONFIGURED.findall(said)}
 
     def _skip(self, name: str) -> Skipped:
         is_lacking = self._orders[name].is_optional and name not in self._known

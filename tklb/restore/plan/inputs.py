@@ -49,7 +49,8 @@ class PackageState:
     """More facts about the packages of this machine. `find_offers` asks apt about labels; none: apt has no lists."""
 
     relations: Mapping[str, PackageRelations] = field(default_factory=dict)
-    unfinished: tuple[str, ...] = ()  # half installed or half configured
+    unfinished: tuple[str, ...] = ()  # half installed or not configured
+    faults: tuple[str, ...] = ()  # what an interrupted installation or restore left behind
     absent_holds: tuple[str, ...] = ()  # held and not installed
     excluded: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)  # paths that dpkg leaves out, by its file
     find_offers: Callable[[Iterable[str]], Mapping[str, PackageOffer]] = offer_nothing

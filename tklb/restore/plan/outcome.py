@@ -1,9 +1,10 @@
 """The outcome of a plan: each step is done or skipped, and everything skipped is named once. Collects values."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tklb.errors import printable
-from tklb.model.plan import Step
+from tklb.model.plan import Plan, Step
 from tklb.model.report import Skipped
 
 _PREFIXES = (b"package:", b"service:", b"command:", b"architecture:")  # of skipped items; a step has the bare name
@@ -53,6 +54,13 @@ class Outcome:
             if late is not None:
                 self._done.remove(late)
             self._skipped.append(item)
+
+
+def count_steps(plan: Plan) -> str:
+    """Say how many steps of which kinds a plan has."""
+    kinds = Counter(str(step.kind) for step in plan.steps)
+    total = "1 step" if len(plan.steps) == 1 else f"{len(plan.steps)} steps"
+    return f"{total}: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}" if kinds else total
 
 
 def _bare(item: bytes) -> bytes:

@@ -5,6 +5,7 @@ machine through `CurrentMachine` and `Present`. `--dry-run` shows exactly the st
 packages are installed, the rest is planned again, because their scripts make users and files.
 
 The order, and the reasons:
+  0. an interrupted installation is finished first, and then all else is planned again;
   1. packages first: their scripts make the system users whose ids win, and files that the delta overwrites;
      Answers of debconf and foreign architectures come before them;
   2. users and groups: before files, so that no file ever belongs to the number of another user;
@@ -125,7 +126,7 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
     remakes = plan_remakes(files.steps, here.remake, installs=installs)
     registries = _plan_registries(restore, merge)
     gone = strangers.plan_packages(packages)
-    before = (registries.before_packages, packages, gone, accounts, registries.before_files)
+    before = (_plan_finish(here), registries.before_packages, packages, gone, accounts, registries.before_files)
     late = (registries.last, strangers.report())
     after = (strangers.plan_sources(), registries.after_files, remakes, flags, *late)
     parts = [_compare_machines(restore), *before, files, *after]
@@ -192,6 +193,12 @@ def _compare_machines(restore: PlanInputs) -> PlanPart:
             if one != other
         )
     )
+
+
+def _plan_finish(here: CurrentMachine) -> PlanPart:
+    """Every restore begins with it where something is left halfway, whatever else it brings back."""
+    faults = here.package_state.faults
+    return PlanPart((Step(StepKind.FINISH, b"dpkg", "; ".join(faults)),)) if faults else PlanPart()
 
 
 def _report_rest(

@@ -170,12 +170,13 @@ class _Comparison:
         self._all_there = {self._label(package, native): package for package in saved.packages}
         self._there = {name: package for name, package in self._all_there.items() if wanted(package.name)}
         self._present = {label(package, self._native): package for package in present}
+        self._unfinished = {name for name, package in self._present.items() if package.name in state.unfinished}
         delta = diff_packages(saved.base, saved.packages)
         changed = (now for base, now in (*delta.upgraded, *delta.marked) if _marks(base) != _marks(now))
         self._added = {self._label(package, native) for package in delta.added}
         self._chosen = self._added | {self._label(package, native) for package in changed}
         self._removed = {self._label(package, native) for package in delta.removed if wanted(package.name)}
-        self._missing = self._there.keys() - self._present.keys()
+        self._missing = self._there.keys() - (self._present.keys() - self._unfinished)
         self._records = {one.label: one for one in saved.records if self._fits(one)}
         self._bound = {name: why for name in self._there if (why := is_bound_to_machine(self._there[name].name))}
 
@@ -192,7 +193,7 @@ class _Comparison:
             removals=removals,
             marks=(*self._plan_marks(order), *self._plan_absent_holds()),
             warnings=(*self._warn_of_bound(), *_warn_of_renamed(renamed), *differences),
-            skipped=(*self._skip_local(), *self._skip_unfinished()),
+            skipped=tuple(self._skip_local()),
         )
 
     def _label(self, package: Package, native: str) -> str:
@@ -241,6 +242,7 @@ class _Comparison:
         """Give the packages that both machines have and that have to change their version, and warnings."""
         newer = set(self._saved.history.newer)
         both = {name: package for name, package in self._there.items() if name in self._present}
+        both = {name: package for name, package in both.items() if name not in self._unfinished}
         asked = sorted(
             name for name, package in both.items()
             if name not in self._bound and self._has_to_change(package, self._present[name], is_newer=name in newer)
@@ -336,10 +338,6 @@ class _Comparison:
         for name in sorted((self._missing & self._saved.local) - self._bound.keys() - self._records.keys()):
             why = f"it is for {known[name]} only" if name in known else "no package source offers it"
             yield Skipped(f"package:{name}".encode(), f"{why}; its files are restored as files")
-
-    def _skip_unfinished(self) -> Iterator[Skipped]:
-        for name in self._here.unfinished:
-            yield Skipped(f"package:{name}".encode(), "it is not fully installed here; `dpkg --configure -a` says why")
 
 
 def excludes(name: str, one: PackageRelations, other_name: str, other: PackageRelations) -> bool:
