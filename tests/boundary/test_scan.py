@@ -9,6 +9,7 @@ import hashlib
 import os
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from tklb.host.files.digest import ContentChanged, digest_with_status
 from tklb.host.files.scan import read_owner_names, scan
 from tklb.host.files.scan_records import scan_records
 from tklb.model.files import FileEntry
-from tklb.model.report import Skipped
+from tklb.model.report import Skipped, SkippedItems
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes devices and sets owners")
 ALL = Rules([Rule(include=True, pattern=b"/")])
@@ -397,7 +398,7 @@ def test_large_files_among_small_ones_have_their_digests_and_their_places(tree: 
 
 
 def test_large_file_that_vanishes_before_it_is_read_is_named(tree: bytes) -> None:
-    for number in range(200):
+    for number in range(100):
         nasty.write(tree + b"/%03d" % number, bytes(300_000))
     skipped: list[Skipped] = []
     found = scan(tree, ALL, skipped=skipped, digest=True)
@@ -531,3 +532,34 @@ def test_a_file_that_is_written_over_while_it_is_read_is_an_error(tree: bytes) -
 
     with pytest.raises(ContentChanged):
         digest_with_status(path, "sha256", check=change)
+
+
+SWAP = """
+import os, sys
+while True:
+    os.rename(sys.argv[1] + "/own", sys.argv[1] + "/x")
+    os.rename(sys.argv[1] + "/secret", sys.argv[1] + "/own")
+    os.rename(sys.argv[1] + "/x", sys.argv[1] + "/secret")
+"""
+
+
+def test_entry_never_has_the_status_of_one_file_and_the_content_of_another(tree: bytes) -> None:
+    """A user exchanges a file of root and one of their own while the scan runs."""
+    files = {0: b"root's" * 20_000, 1500: b"the user's" * 20_000}
+    for name, (owner, content) in zip((b"/secret", b"/own"), files.items(), strict=True):
+        Path(os.fsdecode(tree + name)).write_bytes(content)
+        os.setxattr(tree + name, b"user.owner", b"%d" % owner)
+        os.chown(tree + name, owner, owner)
+    wanted = {owner: (hashlib.sha256(content).hexdigest(), b"%d" % owner) for owner, content in files.items()}
+    found: list[FileEntry] = []
+    with subprocess.Popen([sys.executable, "-c", SWAP, os.fsdecode(tree)]) as swapper:
+        try:
+            for _ in range(100):
+                skipped = SkippedItems()
+                seen = [entry for entry in scan(tree, ALL, skipped=skipped, digest=True) if entry.kind == "file"]
+                named = {item.item for item in skipped}
+                found += (entry for entry in seen if entry.path not in named)
+        finally:
+            swapper.kill()
+    facts = {(entry.uid, entry.sha256, dict(entry.xattrs or ()).get(b"user.owner")) for entry in found}
+    assert facts == {(owner, *fact) for owner, fact in wanted.items()}
