@@ -94,7 +94,7 @@ class Executor:
     stages: Sequence[Path]
     loader: DatabaseLoader
     progress: Progress
-    root: bytes = b"/"
+    root: bytes
     expected: MutableMapping[bytes, Identity] | None = None
     remainder: Path | None = None
     script_traces: Path | None = None
