@@ -148,11 +148,14 @@ def test_a_policy_left_by_a_killed_run_is_taken_away(box: Appliance) -> None:
 
 
 def test_marks_are_set_as_wanted(box: Appliance) -> None:
-    marks = "[('good-a', True, False), ('good-b', False, True), ('absent', False, True)]"
+    marks = "[('good-a', True, False), ('good-b', False, True), ('needs-good-a', False, True), ('gone', True, False)]"
     assert ask(box, f"(install(['good-a', 'good-b']), apt.mark({marks}))") == [[], []]
     found = {words[0]: words[3:] for words in ask(box, "dpkg.list_installed()")}
     assert (found["good-a"], found["good-b"]) == ([True, False], [False, True])
-    assert box.run(["apt-mark", "showhold"]).stdout.split() == ["good-b"]
+    assert box.run(["apt-mark", "showhold"]).stdout.split() == ["good-b", "needs-good-a"]
+    ((item, reason),) = ask(box, "apt.mark([('unknown', False, True)])")
+    assert item == "package:unknown"
+    assert "not held: E: Unable to locate package unknown" in reason
 
 
 def test_a_removal_that_would_take_others_along_is_not_carried_out(box: Appliance) -> None:
