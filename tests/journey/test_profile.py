@@ -281,16 +281,7 @@ EXPLAINED = {
         f"/etc/pam.d/common-{name}": "pam-auth-update writes what the PAM profiles ask for"
         for name in ("account", "auth", "password", "session", "session-noninteractive")
     },
-    "/etc/python3": "python3-minimal makes it",
-    "/etc/python3/debian_config": "python3-minimal writes it",
-    **{
-        f"/var/lib/pam/{name}": "pam-auth-update records what it wrote"
-        for name in ("account", "auth", "password", "seen", "session", "session-noninteractive")
-    },
     "/etc/runit/runsvdir/default/ssh": "runit-helper enables it",
-    "/etc/shells": "update-shells adds to it",
-    "/usr/local/lib/python3.11": "python3.11 makes it",
-    "/usr/local/lib/python3.11/dist-packages": "python3.11 makes it",
     **{
         f"/var/lib/wordpress/wp-content{path}": "wordpress gives it to the web server"
         for path in (

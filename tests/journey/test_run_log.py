@@ -93,6 +93,7 @@ def test_log_of_a_way_to_another_machine_names_its_verbs_in_order_and_no_secret(
         assert_order(run(a, "key", "escrow", "--no-passphrase", "/mnt/key"), lines)
         secrets = [(a.root / "var/lib/tklb/secret").read_bytes().split()[-1], PASSPHRASE.encode(), CONTENT.encode()]
         lines = [rf"made key {FINGERPRINT}; key {FINGERPRINT} is kept for 1 snapshot"]
+        (tmp_path / "passphrase").write_text("another one than the first\n")
         assert_order(run(a, "key", "rotate", *with_passphrase), lines)
         assert not [word for word in secrets if word in logs_of(a)]
     with clone("core", hostname="b", tklb=True, binds=binds, layers=layers) as b:

@@ -350,7 +350,9 @@ class FileWriter:
                 raise _CannotWrite("another object took its place")
             if entry.kind != "dir" and was is not None and status.st_nlink > (was.nlink or status.st_nlink):
                 raise _CannotWrite("it has a new hard link")
-            if entry.kind != "file" or not needs_new_inode(entry, read_rights(handle)):
+            rights, is_packaged = read_rights(handle), entry.sha256 is None and status.st_nlink == 1
+            is_safe = not needs_new_inode(entry, rights) or (is_packaged and rights.is_of_root_alone)
+            if entry.kind != "file" or is_safe:
                 self._change_held(place, handle, entry, was)
                 return
         if entry.sha256 is None:
