@@ -67,7 +67,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def merged(role: Role = Role.REPLACEMENT) -> Accounts:
-    return merge_accounts(OLD, NEW, role, frozenset(), frozenset()).accounts
+    return merge_accounts(OLD, NEW, role, (frozenset(), frozenset())).accounts
 
 
 def check_with_shadow_utils(root: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_second_merge_writes_nothing(root: Path) -> None:
     assert write_accounts(os.fsencode(root), merged()) == ("shadow", "gshadow", "group", "subuid", "subgid", "passwd")
     there = read_accounts(os.fsencode(root))
     assert there == merged()
-    again = merge_accounts(OLD, there, Role.REPLACEMENT, frozenset(), frozenset()).accounts
+    again = merge_accounts(OLD, there, Role.REPLACEMENT, (frozenset(), frozenset())).accounts
     assert write_accounts(os.fsencode(root), again) == ()
 
 
