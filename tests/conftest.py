@@ -21,11 +21,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup has hang-ups ignored
 
 # Long files first, so that no processor waits for one at the end; short ones fill the gaps.
 TURNS = ("journey", "contract", "boundary", "lab", "bench", "unit")
+LONG = ("test_key_commands.py", "test_database.py", "test_database_mysql.py", "test_engine.py")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: TURNS.index(item.path.parent.name))
+    items.sort(key=lambda item: (item.path.name not in LONG, TURNS.index(item.path.parent.name)))
     for item in items:
         # Lab tests mount and chroot; anybody else than root may still run the rest.
         if os.geteuid() != 0 and item.get_closest_marker("lab"):

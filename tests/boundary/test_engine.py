@@ -41,7 +41,7 @@ from tklb.engine.duplicity import (
     shard_prefix,
 )
 from tklb.engine.duplicity_cli import LogEntry, parse_log, reason, select_problems
-from tklb.engine.picked_files import Identity, format_name, parse_names, pick
+from tklb.engine.picked_files import Identity, SourceTree, format_name, parse_names, pick
 from tklb.errors import Interrupted, NoSpace, ProgramFailed, TargetDamaged, TargetFull
 from tklb.model.snapshot import Shard, Volume, snapshot_id
 from tklb.model.volume_names import VOLUME_NAME
@@ -405,6 +405,19 @@ SWAPS: dict[str, tuple[Callable[[Path], object], str]] = {
 def swap_in(path: Path, content: bytes) -> None:
     written(path.with_name("beside"), content)
     os.rename(path.with_name("beside"), path)
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("swap", SWAPS)
+def test_what_becomes_of_a_file_between_look_and_open_ends_no_backup(tmp_path: Path, swap: str) -> None:
+    """duplicity passes over a file that is not there, and ends for most other errors."""
+    path = written(tmp_path / "folder/tool", b"as walked")
+    tree = SourceTree(os.fsencode(tmp_path))
+    found = tree.find((b"folder", b"tool"))
+    assert found
+    SWAPS[swap][0](path)
+    with pytest.raises(FileNotFoundError):
+        tree.open((b"folder", b"tool"), found[0])
 
 
 @ROOT_ONLY

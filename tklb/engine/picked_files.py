@@ -21,6 +21,7 @@ T = TypeVar("T")
 Index = tuple[bytes, ...]
 Found = tuple[os.stat_result, bytes | None]  # the status of an object, and the target of a link
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_OF_THIS_PROCESS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENOTCONN, errno.ENODEV)
 
 
@@ -114,12 +115,21 @@ class SourceTree:
             raise
 
     def open(self, index: Index, seen: os.stat_result) -> int:
-        """Open the file that was `seen`, and keep its access time. Raises OSError if it is another one now."""
-        descriptor = self._reach(index, _open)
+        """Open the file that was `seen`, and keep its access time.
+
+        Raises FileNotFoundError with the reason if it is another one now, or none: duplicity passes over a file for a
+        few errors only, and ends for all others. A lack of memory or descriptors is not the file's.
+        """
+        try:
+            descriptor = self._reach(index, _open)
+        except OSError as exc:
+            if exc.errno in _OF_THIS_PROCESS:
+                raise
+            raise FileNotFoundError(errno.ENOENT, exc.strerror or str(exc)) from exc
         identity = Identity(seen.st_dev, seen.st_ino, seen.st_mode, seen.st_uid, seen.st_gid)
         if difference := identity.find_difference(os.fstat(descriptor)):
             os.close(descriptor)
-            raise OSError(errno.ESTALE, difference)
+            raise FileNotFoundError(errno.ENOENT, difference)
         return descriptor
 
     def _reach(self, index: Index, action: Callable[[int, bytes], T]) -> T:

@@ -32,6 +32,16 @@ def needs_new_inode(entry: FileEntry, have: Rights) -> bool:
     return _has_more_rights(entry, have) and (not have.is_of_root_alone or entry.uid not in (None, 0))
 
 
+def keeps_inode(entry: FileEntry, have: Rights, names: int) -> bool:
+    """Whether a file with these rights, and so many names, gets the metadata of `entry` in its place.
+
+    The content of a packaged file does not travel. Where only root can write to it and it has no second name, nobody
+    can have changed it.
+    """
+    is_packaged = entry.sha256 is None and names == 1
+    return (is_packaged and have.is_of_root_alone) or not needs_new_inode(entry, have)
+
+
 def _has_more_rights(entry: FileEntry, have: Rights) -> bool:
     """Whether `entry` has more rights than the present owner could give."""
     if entry.uid not in (None, have.uid) or entry.gid not in (None, have.gid):

@@ -19,7 +19,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
-from tklb.diff.attributes.rights import is_same_inode, needs_new_inode
+from tklb.diff.attributes.rights import is_same_inode, keeps_inode, needs_new_inode
 from tklb.errors import NoSpace
 from tklb.host.files.flags import LiftedFlags, set_flags
 from tklb.host.files.handles.attributes import has_attributes, set_attributes, set_time
@@ -350,9 +350,7 @@ class FileWriter:
                 raise _CannotWrite("another object took its place")
             if entry.kind != "dir" and was is not None and status.st_nlink > (was.nlink or status.st_nlink):
                 raise _CannotWrite("it has a new hard link")
-            rights, is_packaged = read_rights(handle), entry.sha256 is None and status.st_nlink == 1
-            is_safe = not needs_new_inode(entry, rights) or (is_packaged and rights.is_of_root_alone)
-            if entry.kind != "file" or is_safe:
+            if entry.kind != "file" or keeps_inode(entry, read_rights(handle), status.st_nlink):
                 self._change_held(place, handle, entry, was)
                 return
         if entry.sha256 is None:
