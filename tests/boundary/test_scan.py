@@ -398,7 +398,7 @@ def test_large_files_among_small_ones_have_their_digests_and_their_places(tree: 
 
 
 def test_large_file_that_vanishes_before_it_is_read_is_named(tree: bytes) -> None:
-    for number in range(100):
+    for number in range(200):
         nasty.write(tree + b"/%03d" % number, bytes(300_000))
     skipped: list[Skipped] = []
     found = scan(tree, ALL, skipped=skipped, digest=True)
