@@ -15,7 +15,7 @@ from tests.lab.appliance import Appliance, clone, stack
 from tests.lab.box import Box
 from tests.lab.databases import database_clone
 from tests.lab.roots import POLICY, layer
-from tests.lab.soak import some
+from tests.lab.soak import SOAK, some
 from tests.lab.test_wordpress_lab import TEXT, TITLE, png
 
 pytestmark = pytest.mark.lab
@@ -139,7 +139,7 @@ def pgsql(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_everything_of_a_postgresql_server_comes_back(pgsql: Trip) -> None:
-    assert len(pgsql.a["databases"]) > 20
+    assert len(pgsql.a["databases"]) > (30 if SOAK else 20)
     assert postgresql_checker.compare(pgsql.a, pgsql.b, allowed=CLOSED) == []
 
 

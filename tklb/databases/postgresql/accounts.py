@@ -7,6 +7,7 @@ pg_parameter_acl of PostgreSQL's manual; dumputils.c of pg_dump for settings and
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ from tklb.model.callbacks import Progress
 __all__ = ["dump_accounts", "load_accounts"]
 
 ROLES = "roles.json"
+log = logging.getLogger(__name__)
+
 _FLAGS = {
     "rolsuper": "SUPERUSER",
     "rolinherit": "INHERIT",
@@ -296,13 +299,14 @@ def keep_roles(connection: ServerConnection) -> Iterator[None]:
     before = _read_roles(connection)
     try:
         yield
-    except BaseException:
+    except BaseException as exc:
         connection.settle()
-        with contextlib.suppress(ServerError):
-            list(_put_back(connection, before, _read_roles(connection)))
+        said = _restore_after_failure(connection, before)
+        if said and isinstance(exc, ServerError):
+            raise ServerError(f"{exc}; {said}", exc.state) from exc
         raise
     if changed := sorted(_put_back(connection, before, _read_roles(connection))):
-        raise ServerError(f"while its code ran, these roles changed, and were put back: {', '.join(changed)}")
+        raise ServerError(_describe_changed(changed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +360,23 @@ def _put_back(
         if was is None or now is None:
             continue
         connection.run("; ".join(_format_return(quote_name(name), was, now)))
+
+
+def _restore_after_failure(connection: ServerConnection, before: Mapping[str, _RoleFacts]) -> str:
+    """Put roles back; say which, or why they could not be compared or put back. "" where none changed."""
+    try:
+        changed = sorted(_put_back(connection, before, _read_roles(connection)))
+    except ServerError as failure:
+        log.warning("roles could not be compared or put back: %s", failure)
+        return f"whether roles changed meanwhile is not known: {failure}"
+    said = _describe_changed(changed) if changed else ""
+    if said:
+        log.warning("%s", said)
+    return said
+
+
+def _describe_changed(names: list[str]) -> str:
+    return f"while its code ran, these roles changed, and were put back: {', '.join(names)}"
 
 
 def _format_return(role: str, was: _RoleFacts, now: _RoleFacts) -> Iterator[str]:
