@@ -14,6 +14,7 @@ from tklb.diff.packages import label, native_architecture
 from tklb.errors import PackagesFailed, ProgramFailed, ProgramMissing
 from tklb.host import dpkg
 from tklb.host.services import deny_service_starts
+from tklb.model.packages import Package
 from tklb.model.report import Skipped
 
 NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*[a-z0-9+.](:[a-z0-9][a-z0-9-]*)?")  # a "-" at the end would mean removal
@@ -67,22 +68,23 @@ def remove(labels: Sequence[str], root: bytes = b"/", watch: Watch | None = None
 
 
 def mark(marks: Iterable[tuple[str, bool, bool]], root: bytes = b"/") -> tuple[Skipped, ...]:
-    """Mark packages: (label, automatically installed, held). This ignores absent ones, unless they are to be held."""
+    """Mark packages: (label, automatically installed, held). Absent ones are ignored, unless they are to be held.
+
+    apt is asked for what differs only: each of its calls reads all package lists.
+    """
     wanted = {name: (auto, held) for name, auto, held in marks if NAME.fullmatch(name)}
-    absent = find_absent(root, wanted)
-    unwanted = [name for name in absent if wanted[name][1]]
-    for name in absent:
-        del wanted[name]
+    here = _list_by_label(root)
+    present = {name: here[name] for name in sorted(wanted) if name in here}
     skipped = []
     for word, names in (
-        ("auto", [name for name, (auto, _) in wanted.items() if auto]),
-        ("manual", [name for name, (auto, _) in wanted.items() if not auto]),
-        ("hold", [name for name, (_, held) in wanted.items() if held]),
-        ("unhold", [name for name, (_, held) in wanted.items() if not held]),
+        ("auto", [name for name, one in present.items() if wanted[name][0] and not one.auto]),
+        ("manual", [name for name, one in present.items() if one.auto and not wanted[name][0]]),
+        ("hold", [name for name, one in present.items() if wanted[name][1] and not one.held]),
+        ("unhold", [name for name, one in present.items() if one.held and not wanted[name][1]]),
     ):
-        if names and (reason := try_command(root, ["apt-mark", word, "--", *sorted(names)], None)):
-            skipped += [Skipped(f"package:{name}".encode(), f"not marked {word}: {reason}") for name in sorted(names)]
-    for name in unwanted:
+        if names and (reason := try_command(root, ["apt-mark", word, "--", *names], None)):
+            skipped += [Skipped(f"package:{name}".encode(), f"not marked {word}: {reason}") for name in names]
+    for name in sorted(name for name, (_, held) in wanted.items() if held and name not in present):
         if reason := try_command(root, ["apt-mark", "hold", "--", name], None):
             skipped.append(Skipped(f"package:{name}".encode(), f"not held: {reason}"))
     return tuple(skipped)
@@ -116,11 +118,15 @@ def try_command(root: bytes, argv: Sequence[str], watch: Watch | None) -> str:
 
 def find_absent(root: bytes, labels: Iterable[str]) -> list[str]:
     """Give the labels of packages that are not installed here, and malformed labels. Sorted."""
+    return sorted(set(labels) - _list_by_label(root).keys())
+
+
+def _list_by_label(root: bytes) -> dict[str, Package]:
+    """Give the installed packages by their labels, and by name and architecture: both may stand for one."""
     packages = dpkg.list_installed(root)
     native = native_architecture(packages)
-    present = {label(package, native) for package in packages}
-    present |= {f"{package.name}:{package.architecture}" for package in packages}
-    return sorted(set(labels) - present)
+    named = {f"{package.name}:{package.architecture}": package for package in packages}
+    return named | {label(package, native): package for package in packages}
 
 
 def run_apt(

@@ -22,8 +22,13 @@ from tklb.model.report import Skipped
 _APT = b"/etc/apt/"
 _FILES = (b"sources.list", b"trusted.gpg", b"preferences", b"auth.conf")
 _FOLDERS = (b"keyrings", b"trusted.gpg.d", b"preferences.d", b"auth.conf.d")
-# apt refuses to work at all with a bad one of these; the command tells
-_READ_SOURCES, _READ_ALL = ("apt-get", "indextargets"), ("apt-cache", "policy", "dpkg")
+# apt refuses to work at all with a bad one of these; the command tells. It looks at no package lists, or it would read
+# all of them again for each file that is new (seconds) instead of the sources and settings alone.
+_NO_LISTS = tuple(
+    f"--option=Dir::{name}"
+    for name in ("State::lists=/nonexistent", "State::status=/dev/null", "Cache::pkgcache=", "Cache::srcpkgcache=")
+)
+_READ_SOURCES, _READ_ALL = ("apt-get", *_NO_LISTS, "indextargets"), ("apt-cache", *_NO_LISTS, "policy", "dpkg")
 _CHECKS = (
     (b"/etc/apt/sources.list", _READ_SOURCES),
     (b"/etc/apt/apt.conf", _READ_ALL),
