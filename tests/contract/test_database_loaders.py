@@ -174,3 +174,31 @@ def test_single_tables_gain_nothing_either(box: Appliance, attacked: str, is_her
     assert result["failed"] is None
     assert sql(box, "SELECT count(*) FROM t", attacked) == "1\n"
     assert leftovers(box) == ""
+
+
+@pytest.fixture
+def peers_only(box: Appliance) -> Iterator[None]:
+    """The server takes no password from anybody: it asks the kernel who comes."""
+    place = box.root / "etc/postgresql/15/main/pg_hba.conf"
+    before = place.read_text()
+    place.write_text("local all all peer\n")
+    sql(box, "SELECT pg_reload_conf()")
+    yield
+    place.write_text(before)
+    sql(box, "SELECT pg_reload_conf()")
+
+
+@pytest.mark.parametrize("attacked", ["check"], indirect=True)
+def test_a_server_that_takes_no_password_is_loaded_without_privileges_too(
+    box: Appliance, attacked: str, peers_only: None
+) -> None:
+    sql(box, "CREATE ROLE games; CREATE ROLE bin; COMMENT ON ROLE bin IS 'loads rows in a restore of tklb'")
+    before = state(box).replace("bin|f|f|\n", "")
+    dump(box, "/tmp/peers", overrides=only(attacked))
+    sql(box, f"DROP DATABASE {ident(attacked)}")
+    assert load(box, "/tmp/peers") == {"failed": None, "skipped": [], "notes": []}
+    assert state(box) == before, "a role that a killed load left under an account's name is gone; others are as before"
+    assert not (box.root / "tmp/gained").exists()
+    assert sql(box, "SELECT count(*) FROM t", attacked) == "1\n"
+    assert leftovers(box) == ""
+    sql(box, "DROP ROLE games")

@@ -6,18 +6,17 @@ dump needs, whatever the database or role sets. Source: "libpq - C Library" of P
 """
 
 import contextlib
-import os
 import pwd
 import select
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Self
 
 from psycopg import Error as DriverError
 from psycopg import pq
 from psycopg.pq.abc import PGconn, PGresult
 
+from tklb.base.local_accounts import find_idle_account, is_listener, switch_account
 from tklb.databases.postgresql import Login
 from tklb.errors import DatabaseFailed
 from tklb.model.secret import Secret
@@ -239,13 +238,8 @@ def open_connection(login: Login, database: str) -> ServerConnection:
 
     The whole process has the effective ids of the administrator's account meanwhile: no other thread may be at work.
     """
-    words = format_login(login, database, login.major) + " client_encoding=SQL_ASCII"
-    with _login_lock, _switch_account(login.account):
-        driver = pq.PGconn.connect(words.encode(*_TEXT))
-    if driver.status != pq.ConnStatus.OK:
-        reason = driver.error_message.decode("utf-8", "backslashreplace").strip()
-        driver.finish()
-        raise ServerError(reason)
+    with _login_lock, switch_account(login.account):
+        driver = _connect(_list_words(login, database, login.major))
     return _prepare(ServerConnection(login, database, driver))
 
 
@@ -264,20 +258,32 @@ def _prepare(connection: ServerConnection) -> ServerConnection:
     return connection
 
 
-def open_as(login: Login, database: str, role: str, password: Secret) -> ServerConnection:
-    """Log in as a role that is not the administrator. Raises ServerError where no way in takes its password.
+def open_as(chief: ServerConnection, role: str, password: Secret) -> ServerConnection:
+    """Log in as a role that is no administrator, with the database of the administrator `chief`. Raises ServerError.
 
     The owner's pg_hba.conf decides. Debian's takes passwords over TCP on this machine; others take them on the socket.
+    Where the server only asks the kernel who comes, the role has the name of an idle account for this moment: nobody
+    but root could come as that one.
     """
-    reasons = []
+    login, database, reasons = chief.login, chief.database, []
     for place in _list_places(login):
-        words = {**_list_words(login, database, login.major), "user": role, **place, "password": password.reveal()}
-        words["options"] = _format_options(login.lock_seconds, 0, is_administrator=False)
-        driver = pq.PGconn.connect((_join_words(words) + " client_encoding=SQL_ASCII").encode(*_TEXT))
-        if driver.status == pq.ConnStatus.OK:
+        words = {**_list_role_words(login, database, role), **place, "password": password.reveal()}
+        try:
+            return _prepare(ServerConnection(login, database, _connect(words)))
+        except ServerError as exc:
+            reasons.append(str(exc))
+    taken = {name or "" for (name,) in chief.fetch_rows("SELECT rolname FROM pg_roles")}
+    if (account := find_idle_account(taken)) and not login.service:
+        words = _list_role_words(login, database, account)
+        chief.run(f"ALTER ROLE {quote_name(role)} RENAME TO {quote_name(account)}")
+        try:
+            with _login_lock, switch_account(account):
+                driver = _connect(words)
             return _prepare(ServerConnection(login, database, driver))
-        reasons.append(driver.error_message.decode("utf-8", "backslashreplace").strip())
-        driver.finish()
+        except ServerError as exc:
+            reasons.append(str(exc))
+        finally:
+            chief.run(f"ALTER ROLE {quote_name(account)} RENAME TO {quote_name(role)}")
     raise ServerError(f"no way in for the role that loads rows, let pg_hba.conf accept passwords: {'; '.join(reasons)}")
 
 
@@ -287,18 +293,21 @@ def _list_places(login: Login) -> list[dict[str, str]]:
         return [{}]
     account = pwd.getpwnam(login.account or "root").pw_uid
     port = int(login.list_keywords()["port"])
-    return [*({"host": host} for host in ("127.0.0.1", "::1") if _is_listener(host, port, account)), {}]
+    return [*({"host": host} for host in ("127.0.0.1", "::1") if is_listener(host, port, account)), {}]
 
 
-def _is_listener(host: str, port: int, account: int) -> bool:
-    """Whether a process of an account listens at a port of this machine, see proc(5) for the form of the file."""
-    name, places = ("tcp6", {f"{0:032X}", f"{1 << 24:032X}"}) if ":" in host else ("tcp", {"0100007F", "00000000"})
-    with contextlib.suppress(OSError):
-        rows = (line.split() for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:])
-        wanted = {f"{place}:{port:04X}" for place in places}
-        owners = {row[7] for row in rows if row[3] == "0A" and row[1] in wanted}
-        return owners == {str(account)}
-    return False
+def _list_role_words(login: Login, database: str, role: str) -> dict[str, str]:
+    options = _format_options(login.lock_seconds, 0, is_administrator=False)
+    return {**_list_words(login, database, login.major), "user": role, "options": options}
+
+
+def _connect(words: Mapping[str, str]) -> PGconn:
+    driver = pq.PGconn.connect((_join_words(words) + " client_encoding=SQL_ASCII").encode(*_TEXT))
+    if driver.status == pq.ConnStatus.OK:
+        return driver
+    reason = driver.error_message.decode("utf-8", "backslashreplace").strip()
+    driver.finish()
+    raise ServerError(reason)
 
 
 def format_login(login: Login, database: str, major: int) -> str:
@@ -336,25 +345,6 @@ def _format_options(lock_seconds: int, major: int, *, is_administrator: bool = T
 
 def _quote_word(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-@contextlib.contextmanager
-def _switch_account(account: str | None) -> Iterator[None]:
-    """Have an account's effective ids: the server asks the kernel who connects to its socket (unix(7), SO_PEERCRED)."""
-    if account is None or os.geteuid() != 0:
-        yield
-        return
-    entry = pwd.getpwnam(account)
-    group = os.getegid()
-    os.setegid(entry.pw_gid)
-    try:
-        os.seteuid(entry.pw_uid)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-    finally:
-        os.setegid(group)
 
 
 def _decode(value: bytes | None) -> str | None:

@@ -6,16 +6,14 @@ roles send them: they are no superusers, and they log in themselves, because SET
 Takes connections and files; changes the database of the connections.
 """
 
-import base64
 import contextlib
-import hashlib
-import hmac
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from tklb.base.scram import make_verifier
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.postgresql.catalogue import LARGE_OBJECTS, Table
 from tklb.databases.postgresql.connection import (
@@ -27,6 +25,7 @@ from tklb.databases.postgresql.connection import (
     quote_text,
 )
 from tklb.databases.postgresql.definitions import retry_with_path
+from tklb.databases.postgresql.swap import OUR_COMMENT
 from tklb.errors import DatabaseFailed
 from tklb.model.callbacks import Progress
 from tklb.model.databases import SavedTable
@@ -238,7 +237,7 @@ class Loaders:
             grants.append(f"GRANT CONNECT ON DATABASE {quote_name(self._chief.database)} TO {role}")
         try:
             self._chief.run("; ".join(grants))
-            with open_as(self._chief.login, self._chief.database, name, password) as connection:
+            with open_as(self._chief, name, password) as connection:
                 yield connection
         finally:
             self._chief.run(f"DROP OWNED BY {role}")
@@ -335,29 +334,22 @@ class Loaders:
             end = self._chief.fetch_value(f"SELECT {until}::text") or ""
             words = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT"
             secret = quote_text(make_verifier(password))
-            self._chief.run(f"CREATE ROLE {quote_name(name)} {words} PASSWORD {secret} VALID UNTIL {quote_text(end)}")
+            self._chief.run(
+                f"CREATE ROLE {quote_name(name)} {words} PASSWORD {secret} VALID UNTIL {quote_text(end)};"
+                f"COMMENT ON ROLE {quote_name(name)} IS {quote_text(OUR_COMMENT)}"
+            )
             self._roles[owner] = name, password
             if owner not in ("", _ALL):
                 self._chief.run(f"GRANT {quote_name(owner)} TO {quote_name(name)}")
         return self._roles[owner]
 
     def _open(self, owner: str) -> ServerConnection:
-        login, database = self._chief.login, self._chief.database
-        opened = (
-            open_as(login, database, *self._make_role(owner)) if self._is_needed else open_connection(login, database)
-        )
+        if self._is_needed:
+            opened = open_as(self._chief, *self._make_role(owner))
+        else:
+            opened = open_connection(self._chief.login, self._chief.database)
         self._opened.append(opened)
         return opened
-
-
-def make_verifier(password: Secret) -> str:
-    """The SCRAM-SHA-256 verifier of a password (RFC 5803): the statement that makes the role has no password then."""
-    salt = secrets.token_bytes(16)
-    salted = hashlib.pbkdf2_hmac("sha256", password.reveal().encode(), salt, 4096)
-    client, server = (hmac.digest(salted, word, "sha256") for word in (b"Client Key", b"Server Key"))
-    stored = hashlib.sha256(client).digest()
-    parts = (base64.b64encode(part).decode() for part in (salt, stored, server))
-    return "SCRAM-SHA-256$4096:{}${}:{}".format(*parts)
 
 
 # ---------------------------------------------------------------- after the rows of single tables

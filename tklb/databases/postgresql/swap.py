@@ -25,7 +25,8 @@ __all__ = ["Swap", "create_database", "drop_database", "drop_leftovers", "has_da
 
 _IN_USE = "55006"
 _ATTEMPTS = 6
-OUR_ROLES = "^tklb_loader_[0-9a-f]{16}$"  # a load makes these; a killed one leaves them
+# A load makes such roles; a killed one leaves them, and one that was just logging in has another name.
+OUR_ROLES, OUR_COMMENT = "^tklb_loader_[0-9a-f]{16}$", "loads rows in a restore of tklb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,8 @@ def drop_leftovers(connection: ServerConnection) -> tuple[str, ...]:
             drop_database(connection, name or "")
         except ServerError as exc:
             notes.append(f"the database {name} of an ended restore cannot be dropped: {exc}")
-    for (name,) in connection.fetch_rows("SELECT rolname FROM pg_roles WHERE rolname ~ $1 ORDER BY 1", OUR_ROLES):
+    ours = "SELECT rolname FROM pg_roles WHERE rolname ~ $1 OR shobj_description(oid, 'pg_authid') = $2 ORDER BY 1"
+    for (name,) in connection.fetch_rows(ours, OUR_ROLES, OUR_COMMENT):
         try:
             _drop_role(connection, name or "")
         except ServerError as exc:
