@@ -15,6 +15,7 @@ from tests.lab.soak import SOAK
 from tklb.diff.accounts.merge import diff_accounts
 from tklb.diff.files import compare
 from tklb.diff.packages import diff_packages
+from tklb.diff.registries.difference import list_items, select_owned
 from tklb.diff.rules import Rule
 from tklb.errors import ProfileInvalid
 from tklb.host import dpkg
@@ -22,9 +23,11 @@ from tklb.host.accounts import read_accounts
 from tklb.host.apt.source_files import read_extra_sources
 from tklb.host.files.digest import file_digest
 from tklb.host.files.scan import scan
+from tklb.host.registries.inventory import read_registries
 from tklb.model.accounts import AccountDelta, Accounts
 from tklb.model.files import FileEntry
 from tklb.model.packages import PackageDelta
+from tklb.model.registries.decisions import RegistryItem
 from tklb.model.report import Skipped
 from tklb.profile.build import build_profile
 from tklb.profile.detect import detect_profile
@@ -83,6 +86,12 @@ def package_delta(place: Path, profile: Profile) -> PackageDelta:
     return diff_packages(profile.packages(top), dpkg.list_installed(top))
 
 
+def list_decisions(place: Path) -> list[RegistryItem]:
+    """What the registries have of an owner."""
+    top = os.fsencode(place)
+    return list(list_items(select_owned(read_registries(top, dpkg.list_installed(top), lambda _package: False))))
+
+
 @pytest.mark.parametrize("name", SHORT)
 def test_a_clean_machine_has_no_delta_but_its_identity(name: str) -> None:
     profile = find_profile(None, SHORT[name])
@@ -109,8 +118,9 @@ def test_a_profile_older_than_every_package_still_finds_a_clean_machine_clean(na
 
 
 @pytest.mark.parametrize("name", SHORT)
-def test_a_clean_machine_has_no_sources_of_its_own(name: str) -> None:
+def test_a_clean_machine_has_no_sources_and_no_decisions_of_its_own(name: str) -> None:
     assert read_extra_sources(os.fsencode(root(name))) == ()
+    assert list_decisions(root(name)) == []
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -125,6 +135,7 @@ def test_clean_root_of_each_other_profile_is_recognised_and_has_no_delta(name: s
     assert delta(clean, profile) == {}
     packages = package_delta(clean, profile)
     assert (packages.added, packages.removed, packages.marked) == ((), (), ())
+    assert list_decisions(clean) == []
     assert read_extra_sources(os.fsencode(clean)) == ()
     etc = clean / "etc"
     accounts = Accounts(*(tuple((etc / file).read_bytes().splitlines()) for file in ("passwd", "group")))

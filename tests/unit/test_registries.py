@@ -118,13 +118,49 @@ def test_calls_in_scripts_are_read_only_where_they_are_plain() -> None:
 P=/usr/bin/tool
 update-alternatives --install /usr/bin/t \\
     t "$P" 10
-for i in a b; do update-alternatives --install /usr/bin/$i $i /usr/lib/$i 5; done
+for i in $(ls); do update-alternatives --install /usr/bin/$i $i /usr/lib/$i 5; done
 /usr/sbin/update-alternatives --quiet --remove t /old >/dev/null || true
 """
     assert list(list_calls(read_plain_text(script), b"update-alternatives")) == [
         (b"--install", b"/usr/bin/t", b"t", b"/usr/bin/tool", b"10"),
         (b"--quiet", b"--remove", b"t", b"/old"),
     ]
+
+
+def test_loops_functions_and_values_of_values_are_written_out() -> None:
+    script = b"""
+USER="own"
+GROUP="$USER"
+check() {
+    name="$1"
+    place="$2"
+    if [ -e "$place/$name.own" ]; then
+        update-alternatives --install "$place/$name" "$name" "$place/$name.own" 50
+    fi
+}
+for one in php phar.phar; do
+    for at in /usr/bin; do update-alternatives --install $at/${one} ${one} $at/${one}8 82; done
+done
+    check "kill" /bin
+    check $ODD /bin
+update-alternatives --install /usr/bin/lzma lzma /usr/bin/xz 20 $(
+    slave a b)
+dpkg-statoverride --update --add ${USER} ${GROUP} 640 /etc/own
+again=1; again=2; update-alternatives --remove x$again
+"""
+    text = read_plain_text(script)
+    assert [words[2:4] for words in list_calls(text, b"update-alternatives")] == [
+        (b"php", b"/usr/bin/php8"), (b"phar.phar", b"/usr/bin/phar.phar8"), (b"kill", b"/bin/kill.own"),
+        (b"lzma", b"/usr/bin/xz"),
+    ]  # fmt: skip
+    (made,) = list_calls(text, b"dpkg-statoverride")
+    assert made[2:] == (b"own", b"own", b"640", b"/etc/own")
+
+
+@given(st.binary(max_size=300))
+def test_no_script_is_too_strange(text: bytes) -> None:
+    read_plain_text(text)
+    read_plain_text(b"for i in a b; do\n" + text + b"\ndone\nf() {\n" + text + b"\n}\nf a\nf b\n")
 
 
 @given(st.binary(max_size=200))

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from tklb.diff.registries.forms import parse_stat_overrides
 from tklb.host.registries.database import ADMIN, has_word, read_file, read_scripts, run_tool
+from tklb.host.registries.script_calls import read_plain_text
 from tklb.model.registries.decisions import RemovedEntry, StatOverride
 
 _FILE = ADMIN + b"statoverride"
@@ -20,7 +21,7 @@ def read_stat_overrides(root: bytes) -> tuple[StatOverride, ...]:
     found = parse_stat_overrides(read_file(root, _FILE))
     if not found:
         return ()
-    scripts = [script.text for script in read_scripts(root) if _CALL in script.text]
+    scripts = [read_plain_text(script.text) for script in read_scripts(root) if _CALL in script.text]
     return tuple(replace(one, packaged=any(_is_made_by(text, one) for text in scripts)) for one in found)
 
 
