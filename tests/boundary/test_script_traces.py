@@ -1,10 +1,22 @@
 """What scripts of packages make during an installation, and what dpkg says of holds and of paths that it leaves out."""
 
+import ast
 import os
 from pathlib import Path
 
+from tests.boundary.test_unreadable import run_with_fault
 from tklb.host.dpkg import list_absent_holds, read_excluded_paths
-from tklb.host.script_traces import describe_new, list_paths
+from tklb.host.script_traces import SeenPaths, describe_new, list_paths
+
+BEFORE = """
+from tklb.host.script_traces import list_paths
+seen = list_paths({root!r})
+print((sorted(seen.paths), sorted(seen.unread)))
+"""
+AFTER = """
+from tklb.host.script_traces import SeenPaths, describe_new
+print(describe_new({root!r}, SeenPaths(frozenset(), frozenset()), []))
+"""
 
 STATUS = """\
 Package: pkg
@@ -52,6 +64,27 @@ def test_new_files_of_no_package_in_etc_and_new_folders_of_data_are_found(tmp_pa
     ]  # fmt: skip
     assert found[1].sha256 is not None
     assert describe_new(root, list_paths(root), []) == ()
+
+
+def test_nothing_counts_as_made_where_a_folder_could_not_be_read_before(tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    for name in ("etc/closed/in", "var/lib/data/of-the-owner", "etc/open"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("etc/closed/mine", "etc/closed/in/mine", "etc/secret"):
+        (tmp_path / name).write_text("the owner's\n")
+    for place in ("etc/closed", "var/lib/data"):
+        before = SeenPaths(*map(frozenset, ast.literal_eval(run_with_fault(BEFORE, tmp_path, place))))
+        assert before.unread == {f"/{place}".encode()}
+        assert describe_new(root, before, []) == ()
+    (tmp_path / "etc/open/made").write_text("made\n")
+    assert [entry.path for entry in describe_new(root, before, [])] == [b"/etc/open/made"]
+
+
+def test_a_file_that_cannot_be_read_is_not_known_as_made(tmp_path: Path) -> None:
+    make_root(tmp_path)
+    (tmp_path / "etc/made.conf").write_text("made\n")
+    assert "made.conf" in run_with_fault(AFTER, tmp_path, "")
+    assert "made.conf" not in run_with_fault(AFTER, tmp_path, "etc/made.conf", "read,pread64")
 
 
 def test_packages_that_are_held_and_not_installed_are_listed(tmp_path: Path) -> None:
