@@ -39,6 +39,7 @@ exit 0
 """
 DPKG_DEB = '#!/bin/sh\n/mnt/hook dpkg-deb "$@"\nexec /usr/bin/dpkg-deb "$@"\n'
 INVOKE = "pre-invoke=/mnt/hook before\npost-invoke=/mnt/hook after\n"
+BESIDE = "etc/login.defs.dpkg-dist"  # of the fresh machine itself, beside a file that comes
 EVENTS = 75  # about as many as there are in a soak
 WHOM = ("all", "tklb", "dpkg", "terminated")
 CASES = [(number, whom) for number in range(1, EVENTS) for whom in WHOM[: 4 if number % 3 == 0 else 3]]
@@ -70,6 +71,7 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (a.root / "etc/part-1.conf").write_text("the owner's\n")
         a.run(["rm", "/etc/part-2.conf"])
         (a.root / "srv/page").write_text("the owner's\n")
+        (a.root / "etc/login.defs").write_text("UMASK 027\n")
         a.run(["tklb", "init", "--target", f"file://{SHARE}/target"])
         a.run(["tklb", "backup"])
         a.run(["tklb", "key", "escrow", "--no-passphrase", f"{SHARE}/key"])
@@ -106,6 +108,7 @@ def arm(b: Appliance, number: int, whom: str) -> None:
     (b.root / "etc/dpkg/dpkg.cfg.d/hook").write_text(INVOKE)
     (b.root / "etc/apt/sources.list").write_text("")
     (b.root / "mnt/kill-at").write_text(f"{number} {whom}\n")
+    (b.root / BESIDE).write_text("of this machine\n")
 
 
 def events(b: Appliance) -> int:
@@ -123,8 +126,8 @@ def check_home(b: Appliance, policy: bytes) -> None:
         wanted = {"part-1": "the owner's\n", "part-2": None}.get(name, "as shipped\n")
         assert (conf.read_text() if conf.exists() else None) == wanted, name
     assert (b.root / "srv/page").read_text() == "the owner's\n"
-    # dpkg may keep what it ships beside what the owner edited, as .dpkg-dist
-    assert [path for end in ("new", "tmp") for path in (b.root / "etc").rglob(f"*.dpkg-{end}")] == []
+    assert [path for path in (b.root / "etc").rglob("*.dpkg-*") if path != b.root / BESIDE] == []
+    assert (b.root / BESIDE).read_text() == "of this machine\n"
     assert (b.root / "usr/sbin/policy-rc.d").read_bytes() == policy
     assert not (b.root / "usr/sbin/policy-rc.d.tklb-kept").exists()
     assert (
@@ -168,3 +171,16 @@ def test_a_restore_killed_in_the_middle_of_packages_comes_home_by_one_repeat(
         check_home(b, policy)
         assert json.loads(b.run([*RESTORE, "--dry-run"]).stdout)["steps"] == []
         assert json.loads(b.run(["tklb", "status", "--json"], check=False).stdout)["problems"] == []
+
+
+def test_a_file_that_came_before_its_package_was_configured_has_nothing_beside_it(share: Path) -> None:
+    """As if dpkg had died again and again in a restore whose files came."""
+    with fresh(share) as b:
+        policy = (b.root / "usr/sbin/policy-rc.d").read_bytes()
+        (b.root / "etc/apt/sources.list").write_text("")
+        (b.root / BESIDE).write_text("of this machine\n")
+        b.run(["dpkg", "--unpack", f"{SHARE}/archive/part-1_1_all.deb"])
+        (b.root / "etc/part-1.conf").write_text("the owner's\n")
+        report = json.loads(b.run(RESTORE).stdout)
+        assert report["skipped"] == []
+        check_home(b, policy)

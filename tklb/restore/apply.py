@@ -18,6 +18,7 @@ from tklb.base.measure import Stopwatch, format_count, format_size
 from tklb.databases.load import DatabaseLoader
 from tklb.errors import printable
 from tklb.host.accounts import write_accounts
+from tklb.host.apt.conffile_versions import list_leftovers
 from tklb.host.apt.finish import finish_installation, name_unfinished
 from tklb.host.apt.proxies import read_proxies
 from tklb.host.dpkg import list_unfinished
@@ -39,6 +40,7 @@ from tklb.restore.apply_packages import (
     carry_out_removals,
     carry_out_sources,
     check_apt,
+    delete_leftovers,
 )
 from tklb.restore.plan.databases import DATABASES
 from tklb.restore.plan.inputs import SnapshotContents
@@ -177,8 +179,7 @@ class _Application:
             return ()
         watch = Stopwatch()
         self._executor.progress("installing packages", 0, 0)
-        early = tuple(_select(self.plan.steps, (StepKind.SOURCE,)))
-        inputs = PackageInputs(self._saved.manifest, self._executor.stages, self._proxies, early)
+        inputs = self._describe_inputs()
         with note_script_traces(self._executor, inputs):
             result = carry_out_installs(steps, inputs, self._executor.root, again=is_last)
         self._of_packages = result.warnings
@@ -191,11 +192,18 @@ class _Application:
         log.info("%s in %.1f s", _describe(StepKind.INSTALL, done), watch.seconds)
         return failed
 
+    def _describe_inputs(self) -> PackageInputs:
+        early = tuple(_select(self.plan.steps, (StepKind.SOURCE,)))
+        leftovers = self.remainder.note_leftovers(list_leftovers(self._executor.root))
+        return PackageInputs(self._saved.manifest, self._executor.stages, self._proxies, leftovers, early)
+
     def finish_interrupted(self) -> None:
         """Finish what an interrupted run left halfway."""
         watch = Stopwatch()
         self.remainder.note_packages((), list_unfinished(self._executor.root))
+        inputs = self._describe_inputs()
         self._unfinished = finish_installation(self._executor.root, lambda text: self._executor.progress(text, 0, 0))
+        delete_leftovers(inputs, self._executor.root)
         done = [step for step in self.plan.steps if step.kind is StepKind.FINISH]
         self.outcome.note_batch(done, ())
         log.info("%s in %.1f s", _describe(StepKind.FINISH, done), watch.seconds)

@@ -40,13 +40,14 @@ _FOR_APT = re.compile(r"ca-certificates|apt-transport-.*|gpgv|gnupg")
 class PackageInputs:
     """What installations need beside their steps.
 
-    The decoded files of a snapshot: its entries, and the folders with the contents; and the proxies that apt used here
-    before the restore.
+    The decoded files of a snapshot: its entries, and the folders with the contents; the proxies that apt used here
+    before the restore; and what list_leftovers() gave then.
     """
 
     manifest: Callable[[], Iterator[FileEntry]]
     folders: Sequence[Path]
     proxies: Mapping[str, str]
+    leftovers: frozenset[bytes]
     early: Sequence[Step] = ()  # the files that came before the packages
 
 
@@ -72,7 +73,6 @@ def carry_out_installs(
 ) -> Installation:
     """Refresh the lists, and install all packages in one transaction if that is possible."""
     orders = [step.order for step in steps if step.order]
-    before = list_leftovers(root)
     with (
         TemporaryDirectory(prefix="packages-", dir=inputs.folders[0].parent) as folder,
         avoid_dead_proxies(root, inputs.proxies) as choice,
@@ -83,7 +83,7 @@ def carry_out_installs(
     absent = {item.item for item in done.skipped}
     came = (order.local for order in orders if order.local and b"package:" + order.label.encode() not in absent)
     _delete_gone(came, root)
-    _delete_leftovers(list_leftovers(root) - before, inputs, root)
+    delete_leftovers(inputs, root)
     skipped = (replace(item, reason=reasons.get(item.item, item.reason)) for item in done.skipped)
     return Installation(tuple(skipped), (*warnings, *done.warnings))
 
@@ -123,12 +123,12 @@ def _delete_gone(packages: Iterable[LocalPackage], root: bytes) -> None:
         _delete_file(root, path, most_bytes=0)
 
 
-def _delete_leftovers(found: Collection[bytes], inputs: PackageInputs, root: bytes) -> None:
+def delete_leftovers(inputs: PackageInputs, root: bytes) -> None:
     """Delete the versions of packages that dpkg and ucf put beside files of the backed-up machine.
 
     Such a file came before its package, so its package did not replace it. It is the owner's, and wins.
     """
-    names = {name_of_kept(path): path for path in found}
+    names = {name_of_kept(path): path for path in list_leftovers(root) - inputs.leftovers}
     early = {step.item for step in inputs.early}
     entries = (entry.path for entry in inputs.manifest()) if names.keys() - early else ()
     for path in (names[name] for name in {*early, *entries} & names.keys()):

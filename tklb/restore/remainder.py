@@ -4,6 +4,7 @@ Touches one file of state. A restore that is killed before its end is repeated; 
 and would otherwise run and restart nothing. A command that fails stays on the list until it succeeds.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +24,8 @@ class Remainder:
     """`packages` are new ones whose services did not start yet, `services` those that did not restart yet.
 
     `snapshot` is what a restore began to bring back that did not end; "" if the last one ended. `is_whole`: no option
-    limited it.
+    limited it. `leftovers` are the versions of configuration files that lay beside others before any package came; None
+    if none came.
     """
 
     commands: tuple[Command, ...] = ()
@@ -31,6 +33,7 @@ class Remainder:
     services: tuple[str, ...] = ()
     snapshot: str = ""
     is_whole: bool = True
+    leftovers: tuple[str, ...] | None = None
 
 
 class RemainderList:
@@ -60,6 +63,12 @@ class RemainderList:
         names = {step.item.decode().partition(":")[0] for step in steps if step.kind in COMING} | {*unfinished}
         self._write(replace(self._now, packages=tuple(sorted({*self._now.packages, *names}))))
 
+    def note_leftovers(self, found: frozenset[bytes]) -> frozenset[bytes]:
+        """Remember what lies beside configuration files before packages come; give what an earlier run remembered."""
+        if self._now.leftovers is None:
+            self._write(replace(self._now, leftovers=tuple(sorted(map(os.fsdecode, found)))))
+        return frozenset(map(os.fsencode, self._now.leftovers or ())) if self._path else found
+
     def note_rest(self, steps: Iterable[Step]) -> None:
         """Remember the commands and services of a plan before the files change that they depend on."""
         every = tuple(steps)
@@ -70,7 +79,7 @@ class RemainderList:
         self._write(replace(self._now, commands=tuple(c for c in self._now.commands if c.name != command.name)))
 
     def forget_services(self) -> None:
-        self._write(replace(self._now, packages=(), services=()))
+        self._write(replace(self._now, packages=(), services=(), leftovers=None))
 
     def _write(self, now: Remainder) -> None:
         if now == self._now or self._path is None:
@@ -108,6 +117,7 @@ def _parse(noted: dict[str, Any]) -> Remainder:
         tuple(map(str, noted["services"])),
         str(noted.get("snapshot", "")),
         bool(noted.get("is_whole", True)),
+        tuple(map(str, noted["leftovers"])) if noted.get("leftovers") is not None else None,
     )
 
 

@@ -1,12 +1,13 @@
 """Find the versions of configuration files that dpkg and ucf put beside a file which they do not replace.
 
-Takes a root; gives paths; changes nothing. Endings: dpkg(1), ucf(1).
+Takes a root; gives paths; changes nothing. Endings: dpkg(1), ucf(1). A `.dpkg-new` is of a package that still waits
+for its configuration: dpkg needs it.
 """
 
 import os
 
 _TOP = b"etc"
-_ENDINGS = (b".dpkg-dist", b".dpkg-new", b".ucf-dist", b".ucf-new")
+_ENDINGS = (b".dpkg-dist", b".ucf-dist", b".ucf-new")
 
 
 def list_leftovers(root: bytes) -> frozenset[bytes]:
