@@ -159,6 +159,23 @@ def test_a_time_that_our_own_writing_disturbs_is_set_again() -> None:
     assert restored(base_tree(), there, here).folder_times == ((b"/srv/new", 11),)
 
 
+def test_a_link_by_the_hash_of_a_replaced_certificate_goes_and_no_other() -> None:
+    there, here = base_tree(), base_tree()
+    for tree, hashed, content in ((there, b"11111111.0", b"of a"), (here, b"22222222.0", b"of b")):
+        tree.put(b"/etc/ssl/certs/own.pem", content=content)
+        tree.put(b"/etc/ssl/certs/same.pem", content=b"same")
+        tree.put(b"/etc/ssl/certs/" + hashed, "link", link=b"own.pem")
+        tree.put(b"/etc/ssl/certs/33333333.0", "link", link=b"own.pem")
+    here.put(b"/etc/ssl/certs/44444444.0", "link", link=b"same.pem")
+    here.put(b"/etc/ssl/certs/own", "link", link=b"own.pem")
+    plan = restored(base_tree(), there, here)
+    assert steps(plan) == [
+        ("write-file", b"/etc/ssl/certs/11111111.0"),
+        ("write-file", b"/etc/ssl/certs/own.pem"),
+        ("delete-file", b"/etc/ssl/certs/22222222.0"),
+    ]
+
+
 def test_the_time_of_a_folder_alone_is_no_step() -> None:
     there, here = base_tree(), base_tree()
     there.put(b"/srv/new", "dir", mtime_ns=11)

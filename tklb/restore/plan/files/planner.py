@@ -19,6 +19,7 @@ from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.files.changed import describe_stored
 from tklb.restore.plan.files.file_inputs import FileInputs
+from tklb.restore.plan.files.hash_links import HashLinks
 from tklb.restore.plan.files.obstacles import Obstacles
 from tklb.restore.plan.files.present import find_differences, is_at_or_below, is_same_time, join_path, parent_of
 from tklb.restore.plan.keep_rules import KeepRule
@@ -71,6 +72,7 @@ class FilePlanner:
         self._obstacles = Obstacles(inputs)
         self._steps: list[Step] = []
         self._flags = FlagPlanner()
+        self._hash_links = HashLinks(inputs.present)
         self._skipped: list[Skipped] = []
         self._warnings: list[str] = []
         self._kept: Tally[KeepRule] = Tally()  # paths that stay, by the rule that keeps them
@@ -257,6 +259,8 @@ class FilePlanner:
         self._flags.note_step(step)
         if step.kind is StepKind.WRITE and was and was.kind == "file":
             self._replaced.append(step.item)
+            links = (link for link in self._hash_links.find(step.item) if self._inputs.wanted(link))
+            self._delete(link for link in links if not self._inputs.comes(link))
         return True
 
     def _settle_place(self, step: Step, *, is_free: bool) -> None:
