@@ -58,11 +58,13 @@ LEFT_OUT = {
     "/var/lib/php/sessions/sess_1": "x\n",
     "/var/cache/apt/own": "x\n",
 }
+QUOTA = "/var/mail/aquota.user"
 OUTSIDE = {
     "/pool/photo.raw": "owner's\n",
     "/var/backups/mysql/dump.sql": "owner's\n",
     "/mnt/other/file": "owner's\n",
     "/usr-own": "owner's\n",
+    QUOTA: "limits by number\n",
 }
 # packaged, and deleted by the owner
 DELETED = ("/usr/share/doc/cron/copyright", "/usr/share/bash-completion/completions/apt", "/usr/bin/wall")
@@ -289,7 +291,7 @@ def test_an_override_takes_what_is_mounted_in_memory(trip: Trip) -> None:
 
 def test_what_lies_outside_is_reported_until_an_override_names_it(trip: Trip) -> None:
     outside = {item["path"]: item for item in trip.backup["outside"]}
-    expected = {"/pool", "/var/backups/mysql", "/mnt/other", "/usr-own", "/var/lib/docker/overlay2"}
+    expected = {"/pool", "/mnt/other", "/usr-own", "/var/backups/mysql", "/var/lib/docker/overlay2", QUOTA}
     assert expected == outside.keys()
     assert (outside["/pool"]["owner"], outside["/pool"]["files"], outside["/pool"]["bytes"]) == ("h", 1, 8)
     assert set(trip.outside) == expected == {item["path"] for item in trip.status["outside"]}

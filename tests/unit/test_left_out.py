@@ -23,6 +23,7 @@ OF_NOBODY = (
     "/var/lib/systemd/random-seed", "/var/lib/systemd/catalog/database", "/var/lib/mysql/ibdata1",
     "/var/lib/postgresql/15/main/PG_VERSION", "/var/lib/nginx/body/1", "/var/lib/php/sessions/s", "/var/log/syslog",
     "/var/cache/apt/x", "/boot/vmlinuz", "/usr/bin/ls", "/var/lib/dpkg/status", "/var/backups/dpkg.status.0",
+    "/home/aquota.user", "/srv/data/aquota.group",
 )  # fmt: skip
 
 

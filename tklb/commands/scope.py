@@ -11,10 +11,10 @@ from tklb.diff.rules import Rule
 from tklb.host.own_traces import read_own_traces
 from tklb.model.report import MountPoint, OutsideItem
 from tklb.profile import builtin
-from tklb.profile.left_out import LEFT_OUT, LeftOutKind
+from tklb.profile.left_out import LEFT_OUT, LOST, LeftOutKind
 from tklb.session import Session
 
-_MEASURED = frozenset({LeftOutKind.IMAGES, LeftOutKind.SERVER, LeftOutKind.MACHINE, LeftOutKind.LOGS})
+_MEASURED = LOST | {LeftOutKind.SERVER, LeftOutKind.MACHINE, LeftOutKind.LOGS}
 _UNMEASURED = frozenset({b"/proc", b"/sys", b"/dev", b"/run", b"/boot", b"/usr/lib/modules"})
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class LeftOutKind(StrEnum):
-    """Why something is left out. Of these, only IMAGES are a loss that somebody should know of."""
+    """Why something is left out. Of these, only those in LOST are a loss that somebody should know of."""
 
     ELSEWHERE = "elsewhere"  # it travels in another way
     PACKAGES = "packages"  # the package manager's own, or comes back with its package
@@ -18,6 +18,7 @@ class LeftOutKind(StrEnum):
     SERVER = "server"  # asked of its server
     MACHINE = "machine"  # belongs to this machine
     IMAGES = "images"  # layers and images, which are pulled or built again
+    NUMBERS = "numbers"  # says something of accounts by their numbers, which differ on another machine
     LOGS = "logs"
     TKLB = "tklb"
 
@@ -27,6 +28,8 @@ class LeftOut(NamedTuple):
     kind: LeftOutKind
     reason: str
 
+
+LOST = frozenset({LeftOutKind.IMAGES, LeftOutKind.NUMBERS})
 
 # Merged by name and number instead: see diff/accounts. With copies ("-"), unfinished files ("+") and locks.
 _NAMES = ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
@@ -177,6 +180,11 @@ _GROUPS: tuple[tuple[LeftOutKind, str, tuple[str, ...]], ...] = (
         LeftOutKind.IMAGES,
         "applications that their own tool installs again",
         (f"{_LIB}flatpak", f"{_LIB}snapd/snaps"),
+    ),
+    (
+        LeftOutKind.NUMBERS,
+        "limits on one file system, by number; `repquota -a` lists them, and setquota sets them there",
+        tuple(f"{folder}/aquota.{kind}" for folder in ("", "/*", "/*/*") for kind in ("user", "group")),
     ),
     (
         LeftOutKind.REBUILT,

@@ -1,7 +1,8 @@
 """What of the owner's lies outside the scope: no rule takes it, no rule leaves it out, and no package brings it.
 
-Of what a rule leaves out, layers and images count too, since nothing of a restore makes them again, and so do the files
-of a database server that is not there any more. An override acknowledges an item, whether it includes or excludes it.
+Of what a rule leaves out, layers, images and quotas count too, since nothing of a restore makes them again, and so do
+the files of a database server that is not there any more. An override acknowledges an item, whether it includes or
+excludes it.
 """
 
 import glob
@@ -23,7 +24,7 @@ from tklb.host.mounts import NETWORK, PASSING, PSEUDO, Mount, is_within, read_mo
 from tklb.host.owned_paths import OwnedPaths, read_owned_paths
 from tklb.model.databases import ENGINES
 from tklb.model.report import OutsideItem
-from tklb.profile.left_out import LEFT_OUT, LeftOut, LeftOutKind
+from tklb.profile.left_out import LEFT_OUT, LOST, LeftOut, LeftOutKind
 from tklb.session import Session
 
 _ROOT = b"/"
@@ -60,7 +61,7 @@ def find_outside(
         names=read_owner_names(_ROOT),
         key_copies=frozenset(os.fsencode(copy.where) for copy in read_copies(session.paths.key_copies)),
     )
-    found = (*_list_loose(search, b"", _DEEPEST), *_list_images(search), *_list_deserted(session, search))
+    found = (*_list_loose(search, b"", _DEEPEST), *_list_lost(search), *_list_deserted(session, search))
     if keep:
         sizes.save()
     return tuple(sorted(found))
@@ -104,8 +105,8 @@ def is_target(folder: bytes) -> bool:
         return False
 
 
-def _list_images(search: OutsideSearch) -> Iterator[OutsideItem]:
-    for item in (item for item in LEFT_OUT.values() if item.kind is LeftOutKind.IMAGES):
+def _list_lost(search: OutsideSearch) -> Iterator[OutsideItem]:
+    for item in (item for item in LEFT_OUT.values() if item.kind in LOST):
         for path in find_present(search.rules, item):
             yield from _describe(search, path, item.reason)
 
