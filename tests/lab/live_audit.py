@@ -62,7 +62,10 @@ LIVE: Mapping[str, str] = {
         """,
     "usr/bin/php": "php -m",
     "usr/bin/sqlite3": "for db in $(find /var/lib/nextcloud -name '*.db'); do sqlite3 -readonly $db .dump; done",
-    "usr/bin/promtool": "promtool tsdb dump /var/lib/prometheus/metrics2 | sort | sha256sum",
+    "usr/bin/promtool": """
+        samples() { promtool tsdb dump --sandbox-dir-root=/tmp /var/lib/prometheus/metrics2; }
+        samples | sort | sha256sum; samples | grep -c own
+        """,
     "usr/sbin/sshd": "mkdir -p /run/sshd; sshd -T",
     "usr/sbin/apache2ctl": "apache2ctl -t -D DUMP_VHOSTS -D DUMP_MODULES",
     "usr/bin/testparm": "testparm -s",

@@ -113,7 +113,7 @@ CONFIGURATION_TESTS: Mapping[str, Sequence[str]] = {
 }
 _PROBLEM = re.compile("error|warn|fail|unknown|fatal", re.IGNORECASE)
 # Times, process ids, and the machine's own name in what the tests say.
-_CHANCE = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.+-]+|\b\d\d:\d\d:\d\d\b(?:,\d+)?|\[\d+\]|\bpid \d+|/tmp/\S+")
+_CHANCE = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.,+-]+|\b\d\d:\d\d:\d\d\b(?:,\d+)?|\[\d+\]|\bpid \d+|/tmp/\S+")
 # Folders that a start makes; Postfix gives queued messages the names of their inodes.
 _BY_ITSELF = re.compile("/run/|QUEUE FILE NAMES WERE CHANGED")
 

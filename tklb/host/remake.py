@@ -17,7 +17,12 @@ from tklb.host.services import deny_service_starts
 from tklb.model.plan import Command, RemakeFacts
 
 # no prompt of a package's script can hang a command
-_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical", "UCF_FORCE_CONFFOLD": "1"}
+_ENVIRONMENT = {
+    "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "DEBIAN_PRIORITY": "critical",
+    "UCF_FORCE_CONFFOLD": "1",
+}
 _TRIGGERS = b"/var/lib/dpkg/triggers/File"
 _MOST_BYTES = 1 << 20  # of a configuration file
 _ENDINGS = {b"hash": b".db", b"btree": b".db", b"lmdb": b".lmdb", b"cdb": b".cdb", b"dbm": b".pag", b"sdbm": b".pag"}

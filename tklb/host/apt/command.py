@@ -21,6 +21,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*[a-z0-9+.](:[a-z0-9][a-z0-9-]*)?")  # a
 LOCK_SECONDS = 300  # how long to wait for another apt or dpkg
 STEP_SECONDS = 3600  # how long one call may take
 _ENVIRONMENT = {
+    "LC_ALL": "C.UTF-8",  # scripts make clusters of PostgreSQL and settings of the console by it
+    "LANG": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
     "DEBIAN_PRIORITY": "critical",
     "APT_LISTCHANGES_FRONTEND": "none",
