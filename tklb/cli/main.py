@@ -45,7 +45,6 @@ def run_command(arguments: Sequence[str]) -> int:
     except (BrokenPipeError, SystemExit) as exc:  # click turns a BrokenPipeError into a SystemExit
         if isinstance(exc, SystemExit) and exc.code == 0:  # so ends the completion of a shell
             return 0
-        _discard_output()
         return 128 + signal.SIGPIPE
     except TklbError as exc:
         log.debug("failed", exc_info=True)
@@ -107,7 +106,3 @@ def discard_unwritten() -> None:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _discard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
