@@ -15,6 +15,7 @@ from random import Random
 
 import pytest
 
+from tests.lab.soak import examples
 from tklb.diff.accounts.lines import GROUP, PASSWD, SHADOW, Form, is_special, parse, read_loosely
 from tklb.diff.accounts.merge import merge_accounts
 from tklb.errors import AccessRefused, Locked, NoSpace, RestoreRefused
@@ -281,7 +282,7 @@ PARTS += (b" b", b"#c", b"\t", b"\x0b1", b"0" * 30 + b"5")
 @pytest.mark.parametrize("form", [PASSWD, GROUP], ids=["passwd", "group"])
 def test_we_read_an_account_exactly_where_the_c_library_does(form: Form, tmp_path: Path) -> None:
     random, found = Random(0), 0
-    for _ in range(4000):
+    for _ in range(examples(4000)):
         line = b":".join(random.choices(PARTS, k=random.randint(1, 8)))
         if is_special(line):
             continue
@@ -289,4 +290,4 @@ def test_we_read_an_account_exactly_where_the_c_library_does(form: Form, tmp_pat
         reading = read_by_libc(form, tmp_path / "file", line)
         assert (strict[0] if strict else read_loosely(form, line)) == reading, line
         found += reading is not None
-    assert found > 50
+    assert found > 10

@@ -24,8 +24,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab.soak import SOAK
+from tests.lab.soak import some
+from tests.lab.warm import FORKS, WarmPython
 from tests.unit.test_ledger import record
+from tklb.config.paths import Paths
+from tklb.config.render import write_config
 from tklb.config.schema import Config
 from tklb.crypto.key_encryption import decrypt_key
 from tklb.crypto.key_file import open_key, parse_key, read_fingerprint
@@ -34,11 +37,25 @@ from tklb.errors import WrongPassphrase
 from tklb.ledger.read import read_ledger
 from tklb.ledger.seal import seal
 from tklb.model.secret import Secret
-from tklb.storage.kinds import open_backend
+from tklb.profile.adopt import adopt_profile
+from tklb.session import make_identity
+from tklb.storage.kinds import make_backend, open_backend
 
 HOUSE = Path(__file__).parents[2]
 TKLB = (sys.executable, "-B", "-m", "tklb")
 KILLED = 137
+# The command as `python3 -m tklb` runs it, in a process that need not import all of it again; traced if it is to be.
+COMMAND = """
+    import os, runpy, subprocess, sys, time
+    if values["tracer"]:
+        subprocess.Popen([*values["tracer"], "-f", "-qq", "-p", str(os.getpid())])
+        while "\\nTracerPid:\\t0\\n" in open("/proc/self/status").read():
+            time.sleep(0.005)
+    os.environ.clear()
+    os.environ.update(values["environment"])
+    sys.argv = ["tklb", *values["words"]]
+    runpy.run_module("tklb", run_name="__main__", alter_sys=True)
+"""
 CHANGES = ("rename", "unlink", "linkat", "fsync")  # strace counts the calls of each kind alone
 SNAPSHOTS = ("20260101T000000Z", "20260102T000000Z")
 
@@ -61,6 +78,7 @@ class Machine:
     """State, configuration and target in folders of a test."""
 
     folder: Path
+    python: WarmPython
     env: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -76,22 +94,30 @@ class Machine:
         places = {f"TKLB_{name.upper()}": str(self.folder / name) for name in ("config", "state", "cache", "log")}
         return {"PATH": "/usr/bin:/bin", "HOME": "/root", "TMPDIR": str(self.folder / "tmp"), **places, **self.env}
 
-    def run(self, *words: str | Path, feed: str = "", before: tuple[str, ...] = ()) -> Told:
-        done = subprocess.run(
-            [*before, *TKLB, *words],
-            input=feed, env=self.environment, cwd=HOUSE, capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
-        return Told(128 - done.returncode if done.returncode < 0 else done.returncode, done.stdout, done.stderr)
+    def run(self, *words: str | Path, feed: str = "", tracer: tuple[str, ...] = ()) -> Told:
+        told = self.python.run(
+            COMMAND, stdin=feed, words=[*map(str, words)], environment=self.environment, tracer=tracer
+        )
+        return Told(128 - told.status if told.status < 0 else told.status, told.stdout, told.stderr)
 
     def done(self, *words: str | Path, feed: str = "", status: int = 0) -> Told:
         told = self.run(*words, feed=feed)
         assert told.status == status, told
         return told
 
-    def killed(self, call: str, number: int, *words: str | Path) -> Told:
+    def changes(self, *words: str | Path) -> list[tuple[str, int]]:
+        """Run to the end; every call that changes something, and which of its kind it is."""
+        calls = self.folder / "tmp/calls"
+        assert self.run(*words, tracer=("strace", f"--trace={','.join(CHANGES)}", "-o", str(calls))).status == 0
+        made = re.findall(rf"^\d+ +({'|'.join(CHANGES)})\(", calls.read_text(), re.MULTILINE)
+        calls.unlink()
+        return [(call, made[: number + 1].count(call)) for number, call in enumerate(made)]
+
+    def kill(self, call: str, number: int, *words: str | Path) -> None:
         """Run until the `number`th call of a kind: that one is not made."""
         fault = f"--inject={call}:signal=KILL:when={number}"
-        return self.run(*words, before=("strace", "-f", "-qq", "-o", "/dev/null", f"--trace={call}", fault))
+        told = self.run(*words, tracer=("strace", "-o", "/dev/null", f"--trace={call}", fault))
+        assert told.status == KILLED, told
 
     def passphrase_file(self, name: str, content: bytes) -> Path:
         path = self.folder / name
@@ -126,14 +152,23 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    machine = Machine(tmp_path_factory.mktemp("made"))
-    (machine.folder / "tmp").mkdir()
-    (machine.folder / "config").mkdir(mode=0o700)
-    # of the machine that runs the tests nothing is to be walked: it may hold a million files
-    leave_out = "".join(f"-/{name}\n" for name in sorted(os.listdir("/")))
-    (machine.folder / "config/overrides").write_text(leave_out)
-    machine.done("init", "--target", f"file://{machine.target}")
+def python() -> Iterator[WarmPython]:
+    with WarmPython([sys.executable, "-B", FORKS], cwd=HOUSE, env={"PYTHONPATH": str(HOUSE)}) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, python: WarmPython) -> Machine:
+    """What `tklb init` makes but for its look at the machine that runs the tests, which may hold a million files."""
+    machine = Machine(tmp_path_factory.mktemp("made"), python)
+    for name in ("tmp", "config", "cache", "log"):
+        (machine.folder / name).mkdir(mode=0o700)
+    paths = Paths(machine.folder / "config", machine.state)
+    config = Config(target=f"file://{machine.target}", profile="debian-12-core")
+    make_backend(config.target, config)
+    make_identity(paths)
+    adopt_profile(paths, HOUSE / "profiles" / config.profile)
+    write_config(paths.toml, config)
     machine.seal()
     return machine
 
@@ -146,7 +181,7 @@ def machine(made: Machine, tmp_path: Path) -> Iterator[Machine]:
     toml.write_text(toml.read_text().replace(str(made.folder), str(tmp_path / "m")))
     for noted in (tmp_path / "m/state/ledger").glob("head-*"):  # named after the address
         noted.unlink()
-    machine = Machine(tmp_path / "m")
+    machine = Machine(tmp_path / "m", made.python)
     before = machine.objects()
     yield machine
     assert machine.objects() == before
@@ -374,21 +409,19 @@ def test_escrow_never_overwrites(machine: Machine) -> None:
 @pytest.mark.slow
 def test_killed_escrow_leaves_the_whole_file_or_none(machine: Machine) -> None:
     file = machine.folder / "copy.asc"
-    seen = []
-    for call in CHANGES:
-        for number in range(1, 20):
-            told = machine.killed(call, number, "key", "escrow", "--no-passphrase", file)
-            if told.status == 0:
-                break
-            assert told.status == KILLED, told
-            seen.append(file.exists())
-            if file.exists():
-                assert parse_key(file.read_text()).reveal() == machine.secret().reveal()
-                file.unlink()
-            for rest in [*machine.folder.glob(".copy.asc*"), *machine.state.glob("*.new")]:
-                rest.unlink()
-        assert parse_key(file.read_text()).reveal() == machine.secret().reveal()
-        file.unlink()
+    words = ("key", "escrow", "--no-passphrase", file)
+    changes, seen = machine.changes(*words), []
+    file.unlink()
+    for call, number in changes:
+        machine.kill(call, number, *words)
+        seen.append(file.exists())
+        if file.exists():
+            assert parse_key(file.read_text()).reveal() == machine.secret().reveal()
+            file.unlink()
+        for rest in [*machine.folder.glob(".copy.asc*"), *machine.state.glob("*.new")]:
+            rest.unlink()
+    machine.done(*words)
+    assert parse_key(file.read_text()).reveal() == machine.secret().reveal()
     assert len(seen) >= 7
     assert set(seen) == {False, True}
 
@@ -413,11 +446,11 @@ def test_copy_on_another_disk_has_left_the_machine(machine: Machine) -> None:
     subprocess.run(["mkfs.ext4", "-q", image], check=True, capture_output=True)
     subprocess.run(["mount", "-o", "loop", image, mount], check=True)
     try:
-        no_links = ("strace", "-f", "-qq", "-o", "/dev/null", "--trace=link,linkat", "--inject=link,linkat:error=EPERM")
-        value = machine.run("key", "escrow", "--no-passphrase", mount / "key.asc", "--json", before=no_links).value
+        no_links = ("strace", "-o", "/dev/null", "--trace=link,linkat", "--inject=link,linkat:error=EPERM")
+        value = machine.run("key", "escrow", "--no-passphrase", mount / "key.asc", "--json", tracer=no_links).value
         assert value["away"] is True
         assert parse_key((mount / "key.asc").read_text()).reveal() == machine.secret().reveal()
-        told = machine.run("key", "escrow", "--no-passphrase", mount / "key.asc", before=no_links)
+        told = machine.run("key", "escrow", "--no-passphrase", mount / "key.asc", tracer=no_links)
         assert told.status == 2
         assert set(os.listdir(mount)) == {"lost+found", "key.asc"}
     finally:
@@ -517,7 +550,7 @@ def test_new_key_is_made_though_the_target_is_away(machine: Machine) -> None:
 
 
 class Killing:
-    """A command, killed at each of its calls that change something; judged each time, repeated from each new state."""
+    """A command, killed where it changes something; judged each time, repeated from each new state."""
 
     def __init__(self, machine: Machine, words: tuple[str | Path, ...], passphrases: list[str]) -> None:
         self.machine, self.words, self.passphrases = machine, words, passphrases
@@ -527,24 +560,27 @@ class Killing:
         self.known: set[frozenset[tuple[str, bool]]] = set()
         self.is_torn: list[bool] = []
 
-    def run(self, every: int = 1) -> int:
-        """Kill it at each of its calls, or at `every` n-th; give how many there were, at the least."""
-        return sum(self.at_each(call, every) for call in CHANGES)
+    def run(self, every: int, first: int) -> int:
+        """Kill it at a sample of the calls that change something; give how many there are.
 
-    def at_each(self, call: str, every: int) -> int:
-        for number in range(1, 30, every):
-            told = self.machine.killed(call, number, *self.words)
+        Five calls write a file: of the third, the rename, depends what is found afterwards.
+        """
+        changes = self.machine.changes(*self.words)
+        self.judge()
+        for call, number in some(changes, every, first):
+            self.start_again()
+            self.machine.kill(call, number, *self.words)
             self.judge()
-            if told.status == KILLED and (state := self.state()) not in self.known:
+            if (state := self.state()) not in self.known:
                 self.known.add(state)
                 self.repeat()
-            for name in ("state", "target"):
-                shutil.rmtree(self.machine.folder / name)
-                shutil.copytree(self.start / name, self.machine.folder / name)
-            if told.status == 0:
-                return number - 1
-            assert told.status == KILLED, told
-        raise AssertionError("it never came to its end")
+        self.start_again()
+        return len(changes)
+
+    def start_again(self) -> None:
+        for name in ("state", "target"):
+            shutil.rmtree(self.machine.folder / name)
+            shutil.copytree(self.start / name, self.machine.folder / name)
 
     def state(self) -> frozenset[tuple[str, bool]]:
         """Which files are there, and whether they are as they were at the start."""
@@ -587,16 +623,18 @@ def unlocked(machine: Machine, text: str, passphrases: list[str]) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("before", "after", "calls"), [("", "new", 12), ("old", "new", 12), ("old", "", 5)])
+@pytest.mark.parametrize(
+    ("before", "after", "calls", "first"), [("", "new", 12, 2), ("old", "new", 12, 7), ("old", "", 5, 2)]
+)
 def test_passphrase_killed_anywhere_strands_nothing_and_the_next_try_succeeds(
-    tmp_path: Path, made: Machine, before: str, after: str, calls: int
+    tmp_path: Path, made: Machine, before: str, after: str, calls: int, first: int
 ) -> None:
     machine = clone_of(made, tmp_path)
     if before:
         machine.done("key", "passphrase", "--passphrase-file", machine.passphrase_file("before", before.encode()))
     words = ("key", "passphrase", "--passphrase-file", machine.passphrase_file("after", after.encode()))
     killing = Killing(machine, words, [after, before] if after and before else [after or before])
-    assert killing.run(every=1 if SOAK else 3) >= calls
+    assert killing.run(every=10, first=first) >= calls
     machine.done(*words)
     assert (machine.wrapped() is not None) == bool(after)
 
@@ -606,7 +644,7 @@ def test_new_key_killed_anywhere_loses_none_and_is_told(tmp_path: Path, made: Ma
     machine = clone_of(made, tmp_path)
     machine.done("key", "passphrase", "--passphrase-file", machine.passphrase_file("old", b"old"))
     killing = Killing(machine, ("key", "rotate", "--passphrase-file", machine.passphrase_file("new", b"new")), ["old"])
-    assert killing.run() >= 11
+    assert killing.run(every=5, first=2) >= 11
     assert set(killing.is_torn) == {False, True}
 
 
@@ -616,7 +654,7 @@ def clone_of(made: Machine, tmp_path: Path) -> Machine:
     toml.write_text(toml.read_text().replace(str(made.folder), str(tmp_path / "m")))
     for noted in (tmp_path / "m/state/ledger").glob("head-*"):
         noted.unlink()
-    return Machine(tmp_path / "m")
+    return Machine(tmp_path / "m", made.python)
 
 
 # ---------------------------------------------------------------- what others see

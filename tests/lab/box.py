@@ -6,6 +6,7 @@ the processes and mounts of the supervisor it starts. `LAB` is the cache: `$TKLB
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -41,7 +42,8 @@ class Box:
 
     `on` says where changes live: "memory" (tmpfs, gone at once) or "disk" (the cache's file system). `steady` keeps
     hard links and inode numbers as a real file system does; it is off only while a layer is made (overlay index
-    entries must not end up in a lower folder). `keep` leaves `folder` (upper/, work/) behind.
+    entries must not end up in a lower folder). `keep` leaves `folder` (upper/, work/) behind. `ending` is closed when
+    the box is, before anything else.
     """
 
     lowers: Sequence[Path]
@@ -52,6 +54,7 @@ class Box:
     keep: bool = False
     folder: Path = field(init=False)
     pid: int = field(init=False, default=0)
+    ending: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
 
     def __enter__(self) -> Self:
         (LAB / "clones").mkdir(parents=True, exist_ok=True)
@@ -87,6 +90,7 @@ class Box:
 
     def close(self) -> None:
         """End every process inside, take the mounts away; may be called twice."""
+        self.ending.close()
         for pipe in (self._supervisor.stdin, self._supervisor.stdout):
             assert pipe is not None
             pipe.close()

@@ -2,37 +2,54 @@
 
 Takes a box that has the tree bound (`binds=TREE_INSIDE`), a piece of source that sets `answer`, and values that JSON
 can carry; gives the answer back. A box of another release needs tklb installed, for its compiled packages. Touches
-what the source touches.
+what the source touches. Each call is a process of its own, forked from one that waits in the box: see `warm`.
 """
 
 from __future__ import annotations
 
-import json
-import textwrap
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from tests.lab.box import Box
+from tests.lab.warm import WarmPython
 
 TREE = Path(__file__).parents[2]
 TREE_INSIDE = {TREE: "/mnt/tree"}
 _PRELUDE = """
-import glob, importlib.util, json, os, sys
+import glob, importlib.util, os, runpy, sys
 os.umask(0o077)
 # a box is called again and again: where the tree has no byte code for its Python, what is compiled is kept outside
 if not os.path.exists(importlib.util.cache_from_source("/mnt/tree/tklb/__init__.py")):
     sys.dont_write_bytecode, sys.pycache_prefix = False, "/run/bytecode"
 # what is compiled is of one Python only: another one's came with tklb
 sys.path[:0] = ["/mnt/tree", "/opt/tklb/lib", *glob.glob("/mnt/tree/.venv/lib/python3.*/site-packages")]
-source, values = json.load(sys.stdin)
-space = {"values": values}
-exec(compile(source, "inside", "exec"), space)
-sys.stdout.write("\\n" + json.dumps(space.get("answer")))
+runpy.run_path("/mnt/tree/tests/lab/forks.py")
 """
+_COMMAND = ("/usr/bin/python3", "-IS", "-B", "-c", _PRELUDE)
+
+_idle: dict[Path, list[WarmPython]] = defaultdict(list)  # by the folder of the box
 
 
 def call(box: Box, source: str, *, timeout: float = 300, **values: object) -> Any:
     """Run `source` with `values` (a dict) at hand; raise AssertionError with the output where it fails."""
-    fed = json.dumps([textwrap.dedent(source), values])
-    done = box.run(["/usr/bin/python3", "-IS", "-B", "-c", _PRELUDE], input=fed, timeout=timeout)
-    return json.loads(done.stdout.rpartition("\n")[2])
+    python = _idle[box.folder].pop() if _idle[box.folder] else _start(box)
+    try:
+        done = python.run(source, timeout=timeout, **values)
+    except BaseException:
+        python.end()
+        raise
+    _idle[box.folder].append(python)
+    if done.status:
+        raise AssertionError(f"the source ended with {done.status}\n{done.stdout}\n{done.stderr}")
+    return done.answer
+
+
+def _start(box: Box) -> WarmPython:
+    box.ending.callback(_end_all, box.folder)
+    return WarmPython(_COMMAND, box.popen)
+
+
+def _end_all(folder: Path) -> None:
+    for python in _idle.pop(folder, ()):
+        python.end()
