@@ -1,10 +1,11 @@
 """What the engine must read again: the names that follow from the metadata of two snapshots."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab.appliance import clone
+from tests.lab.appliance import Appliance, clone
 from tests.lab.box import Box
 from tklb.backup.changes import compare_with_last
 from tklb.diff import mtree
@@ -72,32 +73,35 @@ metadata.digest = lambda folder: "0" * 64
 """
 
 
+@pytest.fixture(scope="module")
+def a() -> Iterator[Appliance]:
+    with clone("core", hostname="a", tklb=True) as a:
+        a.run(["tklb", "init", "--target", "file:///mnt/target"])
+        yield a
+
+
 @pytest.mark.lab
-def test_snapshot_taken_within_the_second_of_the_one_before_has_its_own_records() -> None:
+def test_snapshot_taken_within_the_second_of_the_one_before_has_its_own_records(a: Appliance) -> None:
     """Both manifests have the same size and the same time: only their content differs."""
-    with clone("core", hostname="a", tklb=True) as a:
-        a.run(["tklb", "init", "--target", "file:///mnt/target"])
-        for content in ("first ", "second"):
-            (a.root / "srv/page").write_text(content)
-            back_up(a, ALIKE)
-        a.run(["rm", "/srv/page"])
-        a.run(["tklb", "restore", "--yes"])
-        assert (a.root / "srv/page").read_text() == "second"
+    for content in ("first ", "second"):
+        (a.root / "srv/page").write_text(content)
+        back_up(a, ALIKE)
+    a.run(["rm", "/srv/page"])
+    a.run(["tklb", "restore", "--yes"])
+    assert (a.root / "srv/page").read_text() == "second"
 
 
 @pytest.mark.lab
-def test_nothing_is_restored_by_records_that_were_not_sealed() -> None:
-    with clone("core", hostname="a", tklb=True) as a:
-        a.run(["tklb", "init", "--target", "file:///mnt/target"])
-        (a.root / "srv/page").write_text("mine")
-        back_up(a, OTHERS)
-        a.run(["rm", "/srv/page"])
-        refused = a.run(["tklb", "restore", "--yes"], check=False)
-        assert refused.returncode == 33
-        assert "is not what was sealed" in refused.stderr
-        assert not (a.root / "srv/page").exists()
-        a.run(["tklb", "restore", "--into", "/root/decoded"])
-        assert (a.root / "root/decoded/srv/page").read_text() == "mine"
+def test_nothing_is_restored_by_records_that_were_not_sealed(a: Appliance) -> None:
+    (a.root / "srv/page").write_text("mine")
+    back_up(a, OTHERS)
+    a.run(["rm", "/srv/page"])
+    refused = a.run(["tklb", "restore", "--yes"], check=False)
+    assert refused.returncode == 33
+    assert "is not what was sealed" in refused.stderr
+    assert not (a.root / "srv/page").exists()
+    a.run(["tklb", "restore", "--into", "/root/decoded"])
+    assert (a.root / "root/decoded/srv/page").read_text() == "mine"
 
 
 def back_up(machine: Box, change: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -120,20 +121,19 @@ def test_get_never_replaces_a_file(target: Backend, tmp_path: Path) -> None:
     assert (tmp_path / "copy").read_text() == "mine"
 
 
-@pytest.mark.parametrize(
-    "name", ["", "a", "volumes/", "volumes/../x", "volumes/a/b", "/etc/passwd", "volumes/.a", "ledger/\n"]
-)
-def test_names_that_lead_elsewhere_are_refused(target: Backend, tmp_path: Path, name: str) -> None:
+def test_names_that_lead_elsewhere_are_refused(target: Backend, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"x")
-    for attempt in (
-        lambda: target.upload(name, tmp_path / "source", ""),
-        lambda: target.download(name, tmp_path / "copy"),
-        lambda: target.read(name, 10),
-        lambda: target.stat(name),
-        lambda: target.delete(name),
-    ):
-        with pytest.raises(ValueError, match="no object name"):
-            attempt()
+    for name in ("", "a", "volumes/", "volumes/../x", "volumes/a/b", "/etc/passwd", "volumes/.a", "ledger/\n"):
+        attempts: tuple[Callable[[], object], ...] = (
+            partial(target.upload, name, tmp_path / "source", ""),
+            partial(target.download, name, tmp_path / "copy"),
+            partial(target.read, name, 10),
+            partial(target.stat, name),
+            partial(target.delete, name),
+        )
+        for attempt in attempts:
+            with pytest.raises(ValueError, match="no object name"):
+                attempt()
 
 
 # ---------------------------------------------------------------- folders

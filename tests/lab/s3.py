@@ -23,8 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from botocore.loaders import JSONFileLoader
+
 from tests.lab.box import Box
 
+# Every client of boto3 reads megabytes that describe the API: a fifth of a second, and most tests make a client.
+_read_description = JSONFileLoader().load_file
+JSONFileLoader.load_file = lambda _, path: _read_once(path)
 TOOLS = Path(sys.executable).parent
 T = TypeVar("T")
 _SECONDS_TO_COME_UP = 60
@@ -149,6 +154,11 @@ def slow_line(port: int, seconds: float, at: tuple[str, int] = ("127.0.0.1", 0))
 def serve_in(box: Box, folder: Path, tls: Certificate | None = None) -> contextlib.AbstractContextManager[Service]:
     """rclone on the box's 127.0.0.1; what it keeps is in a folder of the host, which the box does not see."""
     return rclone(folder, tls=tls, box=box)
+
+
+@functools.cache
+def _read_once(path: str) -> object:
+    return _read_description(path)
 
 
 @functools.cache
