@@ -53,7 +53,7 @@ def a() -> Iterator[Appliance]:
 @pytest.mark.parametrize("words", some(COMMANDS, 2, first=1), ids=" ".join)
 def test_command_reads_the_configuration_once(a: Appliance, words: tuple[str, ...], tmp_path: Path) -> None:
     calls = tmp_path / "calls"
-    traced = ["strace", "-f", "-qq", "--trace=open,openat", "-o", calls, *a.argv(["tklb", *words])]
+    traced = ["strace", "-f", "--seccomp-bpf", "-qq", "--trace=open,openat", "-o", calls, *a.argv(["tklb", *words])]
     environment = ENVIRONMENT | {"TKLB_CONFIG": CONFIG}
     done = subprocess.run(traced, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)  # noqa: PLW1510
     assert done.returncode in (0, 3), done.stderr

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.journey.taken_backup import Told, change_something, snapshots
-from tests.lab.appliance import Appliance, clone
+from tests.journey.taken_backup import Told, change_something, server_a, snapshots
+from tests.lab.appliance import Appliance
 
 pytestmark = pytest.mark.lab
 
@@ -17,10 +17,8 @@ STATE = "/var/lib/tklb"
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Appliance]:
-    """A machine with one snapshot, whose state folder is a small file system of its own."""
-    with clone("core", tklb=True) as box:
-        box.run(["tklb", "init", "--target", "file:///mnt/target"])
-        box.run(["tklb", "backup"])
+    """A machine with two snapshots, whose state folder is a small file system of its own."""
+    with server_a() as box:
         box.run(
             ["sh", "-c", f"cp -a {STATE} /mnt/kept && mount -t tmpfs -o size=64m none {STATE} && chmod 700 {STATE}"]
         )

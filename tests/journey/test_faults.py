@@ -60,7 +60,9 @@ def straced(machine: Box, fault: str, *words: str, path: str = "", also: str = "
     """
     where = ["-P", path] if path else []
     calls = ",".join(filter(None, (fault.partition(":")[0], also)))
-    command = ["strace", "-f", "-qq", "-o", told, *where, f"--trace={calls}", f"--inject={fault}"]
+    # stop at these calls alone, which halves the cost; strace 6.1 injects no signals then
+    stop = [] if "signal=" in fault else ["--seccomp-bpf"]
+    command = ["strace", "-f", *stop, "-qq", "-o", told, *where, f"--trace={calls}", f"--inject={fault}"]
     done = subprocess.run(
         [*command, *machine.argv(["tklb", *words])],
         env=ENVIRONMENT,
@@ -114,7 +116,7 @@ BACKUP_DIES = {
 }
 
 
-@pytest.mark.parametrize("moment", some(BACKUP_DIES, 3))
+@pytest.mark.parametrize("moment", some(BACKUP_DIES, 3, first=6))
 def test_a_killed_backup_harms_no_snapshot_and_the_next_run_succeeds(a: Appliance, moment: str) -> None:
     fault, path = BACKUP_DIES[moment]
     change_something(a)
@@ -159,7 +161,7 @@ RESTORE_DIES = {
 }
 
 
-@pytest.mark.parametrize("moment", some(RESTORE_DIES, 3, first=1))
+@pytest.mark.parametrize("moment", some(RESTORE_DIES, 3, first=4))
 def test_a_killed_restore_is_completed_by_repeating_it(b: Appliance, moment: str) -> None:
     fault, path = RESTORE_DIES[moment]
     assert straced(b, fault, "restore", *FROM_A, "--yes", path=path).status in (KILLED, 21)
@@ -170,31 +172,28 @@ def test_a_killed_restore_is_completed_by_repeating_it(b: Appliance, moment: str
     assert done(b, "restore", *FROM_A, "--yes", "--json").value["steps"] == []
 
 
-@pytest.mark.parametrize(
-    ("fault", "status"),
-    some(
-        [
-            ("mkdirat:error=ENOSPC:when=60", 52),
-            ("renameat:error=EIO:when=100", 3),
-            ("setxattr:error=EPERM:when=2", 3),
-        ],
-        2,
-    ),
-)
+FAILING = [
+    [("mkdirat:error=ENOSPC:when=60", 52), ("setxattr:error=EPERM:when=2", 3)],
+    [("renameat:error=EIO:when=100", 3)],
+]
+
+
+@pytest.mark.parametrize("faults", some(FAILING, 2))
 def test_a_disk_that_fails_amid_a_restore_is_told_and_repeating_completes_it(
-    b: Appliance, fault: str, status: int
+    b: Appliance, faults: list[tuple[str, int]]
 ) -> None:
-    told = straced(b, fault, "restore", *FROM_A, "--yes")
-    assert told.status == status, told
-    assert "skipped /" in told.stderr if status == 3 else "no space left for /" in told.stderr
-    assert left_overs(b) == []
+    for fault, status in faults:
+        told = straced(b, fault, "restore", *FROM_A, "--yes")
+        assert told.status == status, told
+        assert "skipped /" in told.stderr if status == 3 else "no space left for /" in told.stderr
+        assert left_overs(b) == []
     done(b, "restore", *FROM_A, "--yes")
     check_replacement(b)
 
 
 def test_a_restore_that_says_it_is_done_is_on_disk(b: Appliance, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
-    words = ("restore", *FROM_A, "--yes", "--json")
+    words = ("restore", *FROM_A, "--yes", "--json", "--limit", "/srv/data")
     assert straced(b, "sync:delay_enter=6000000", *words, also="write", told=str(calls)).status == 0
     lines = calls.read_text().splitlines()
     [synced] = [number for number, line in enumerate(lines) if "sync" in line and "= 0" in line]
@@ -264,7 +263,7 @@ def first_volume_link(target: Path) -> None:
     (target / "volumes" / name).symlink_to("/etc/shadow")
 
 
-@pytest.mark.parametrize("kind", TAMPERING)
+@pytest.mark.parametrize("kind", some(TAMPERING, 3))
 def test_a_target_that_was_tampered_with_is_33_before_anything_is_touched(
     target_of_b: tuple[Appliance, Path], tmp_path: Path, kind: str
 ) -> None:
@@ -280,42 +279,12 @@ def test_a_target_that_was_tampered_with_is_33_before_anything_is_touched(
     assert left_overs(b) == []
 
 
-def test_what_no_seal_names_is_never_looked_at(b: Appliance) -> None:
-    volumes = b.root / "mnt/target/volumes"
-    (volumes / "duplicity-full.20990101T000000Z.vol1.difftar").write_bytes(b"unencrypted")
-    (volumes / "duplicity-full.20990101T000000Z.manifest").write_bytes(b"Hostname a\n")
-    shutil.copy(first_volume(b.root / "mnt/target"), volumes / "duplicity-full.20990101T000000Z.vol1.difftar.gpg")
-    done(b, "restore", *FROM_A, "--yes")
-    check_replacement(b)
-
-
 def test_a_damaged_increment_leaves_the_older_snapshot_whole(b: Appliance) -> None:
     first, second = snapshots(b)
     flip(volume(b.root / "mnt/target", "vol1.difftar.gpg"))
     refused(b, 33, "TargetDamaged", "restore", second, *FROM_A, "--yes")
     done(b, "restore", first, *FROM_A, "--yes")
     assert (b.root / "srv/data/02").exists()
-
-
-def test_an_entry_of_another_key_and_a_target_set_back_are_noticed(a: Appliance) -> None:
-    target = a.root / "mnt/target"
-    with clone("core", tklb=True) as stranger:
-        done(stranger, "init")
-        done(stranger, "backup")
-        foreign = entry(stranger.root / "var/backups/tklb", 0).read_bytes()
-    planted = target / "ledger/00000003-20990101T000000Z"
-    planted.write_bytes(foreign)
-    change_something(a)
-    with untouched(a, *NOTES):
-        refused(a, 33, "TargetDamaged", "backup", says=planted.name)
-    planted.unlink()
-    newest = entry(target, 1)
-    kept = newest.read_bytes()
-    newest.unlink()
-    with untouched(a, *NOTES):
-        refused(a, 33, "TargetDamaged", "backup", says="set back")
-    newest.write_bytes(kept)
-    done(a, "backup")
 
 
 def test_a_damaged_chain_is_not_built_upon(a: Appliance) -> None:

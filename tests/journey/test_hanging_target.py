@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.journey.taken_backup import Told
-from tests.lab.appliance import Appliance, clone
-from tests.lab.fixture_fs import FixtureFs
+from tests.journey.taken_backup import Told, server_a
+from tests.lab.appliance import Appliance
 
 pytestmark = pytest.mark.lab
 
@@ -29,11 +28,8 @@ time.sleep(600)
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Appliance]:
-    """A machine with a snapshot on a folder that no longer answers."""
-    with clone("core", tklb=True) as box:
-        box.run(["tklb", "init", "--target", f"file://{TARGET}"])
-        FixtureFs(box.root).append(b"/etc/tklb/overrides", b"-/mnt\n")
-        box.run(["tklb", "backup"])
+    """A machine with two snapshots on a folder that no longer answers."""
+    with server_a() as box:
         box.run(["sh", "-c", "[ -e /dev/fuse ] || mknod /dev/fuse c 10 229"])
         server = box.popen(["python3", "-c", HANG, TARGET], stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None
@@ -55,7 +51,7 @@ def test_status_answers_and_shows_what_this_machine_remembers(machine: Appliance
     assert seconds < 30
     assert (told.status, told.value["state"]) == (30, "failing")
     assert told.value["last"] is not None
-    assert told.value["snapshots"] == 1
+    assert told.value["snapshots"] == 2
     assert any("no answer within" in problem for problem in told.value["problems"])
     assert "the snapshots are those that this machine remembers" in told.value["problems"]
 

@@ -11,7 +11,7 @@ import pytest
 from tests.boundary import repository
 from tests.lab.appliance import Appliance, clone
 from tests.lab.roots import SHORT, root
-from tests.lab.soak import SOAK
+from tests.lab.soak import SOAK, some
 from tklb.diff.accounts.merge import diff_accounts
 from tklb.diff.files import compare
 from tklb.diff.packages import diff_packages
@@ -329,16 +329,17 @@ def test_without_a_built_profile_every_path_of_a_clean_machine_s_delta_is_explai
     assert set(delta(root("lamp"), find_profile(None, "debian"))) == set(EXPLAINED)
 
 
-def test_the_last_resort_knows_all_but_those_paths_that_the_built_profile_knows() -> None:
-    top = os.fsencode(root("lamp"))
-    last, built = find_profile(None, "debian"), find_profile(None, "debian-12-lamp-wordpress")
+@pytest.mark.parametrize("name", some(["postgresql", "lamp"], 2))
+def test_the_last_resort_knows_all_but_those_paths_that_the_built_profile_knows(name: str) -> None:
+    top = os.fsencode(root(name))
+    last, built = find_profile(None, "debian"), find_profile(None, SHORT[name])
     derived = {
         entry.path
         for entry in read_install_state(last, top, dpkg.list_installed(top))
         if built.rules.decide(entry.path).included
     }
     recorded = {entry.path for entry in built.entries() if last.rules.decide(entry.path).included}
-    unknown = {os.fsencode(path) for path, kind in delta(root("lamp"), last).items() if kind == "new"}
+    unknown = {os.fsencode(path) for path, kind in delta(root(name), last).items() if kind == "new"}
     assert derived - recorded == set()
     assert recorded - derived == unknown
 

@@ -117,6 +117,17 @@ def needs_layer(name: str) -> Path:
     return layer(f"needs {installer}", [root(name)], install_needs)
 
 
+def packages_layer(name: str, hostname: str, *packages: str) -> Path:
+    """What apt changes on a fresh machine when it installs packages, to lay over that machine; made once."""
+
+    def install(box: Box) -> None:
+        box.run(["apt-get", "-q", "update"], timeout=600)
+        box.run(["apt-get", "-qy", "install", "--no-install-recommends", *packages], timeout=900)
+        box.run(["apt-get", "clean"])
+
+    return layer(f"more {' '.join(packages)}", prepare(name, hostname), install, hostname)
+
+
 def first_start(box: Box) -> None:
     """What an installer and the first start give a machine: its identity, and a ban on starting services."""
     allow_no_services(box.root)
