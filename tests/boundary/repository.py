@@ -1,13 +1,17 @@
 """A package archive of one's own: .deb files made with dpkg-deb, and the flat index that apt reads.
 
-Takes what packages shall be like, writes a folder; touches nothing else.
+Takes what packages shall be like, writes a folder; may serve it inside a machine; touches nothing else.
 """
 
 import gzip
 import hashlib
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from tests.lab.box import Box
 
 
 def deb(
@@ -91,3 +95,18 @@ def suite(top: Path, name: str, pool: Path, architectures: tuple[str, ...], *, a
         f"Origin: Own\nSuite: {name}\nCodename: {name}\nComponents: main\nArchitectures: {' '.join(architectures)}\n"
         f"Date: Wed, 01 Jan 2025 00:00:00 UTC\n{flag}SHA256:\n{''.join(digests)}"
     )
+
+
+@contextmanager
+def serve(machine: Box, program: str, port: int) -> Iterator[None]:
+    """Run a server, a program in Python, on a machine's own loopback; it answers when the block begins."""
+    server = machine.popen(["python3", "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    probe = f"import socket; socket.create_connection(('127.0.0.1', {port}), 1)"
+    try:
+        while machine.run(["python3", "-c", probe], check=False).returncode:
+            assert server.poll() is None
+            time.sleep(0.1)
+        yield
+    finally:
+        server.kill()
+        server.wait()

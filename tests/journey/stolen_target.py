@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.journey.taken_backup import OWN, TARGET, change_something, live, note_facts, server_b
+from tests.journey.taken_backup import OWN, TARGET, backup_layer, change_something, note_facts, server_b
 from tests.lab import fixture_fs, forge
 from tests.lab.appliance import Appliance, clone, stack
 from tests.lab.box import Box
@@ -29,7 +29,6 @@ TOML = "/etc/tklb/tklb.toml"
 
 def live_on(box: Box) -> None:
     """What happened to A after its first two snapshots, and what somebody else did meanwhile."""
-    live(box)
     FixtureFs(box.root).file(b"/mnt/passphrase", PASSPHRASE.encode() + b"\n", 0o600)
     box.run(["tklb", "key", "passphrase", "--passphrase-file", "/mnt/passphrase"])
     keep_state(box, 1)
@@ -101,7 +100,7 @@ def make_stranger(box: Box) -> None:
 
 
 def stolen_layer() -> Path:
-    return layer(f"stolen {_SOURCES}", stack("core", "a", tklb=True), live_on, "a")
+    return layer(f"stolen {_SOURCES}", (backup_layer(), *stack("core", "a", tklb=True)), live_on, "a")
 
 
 @dataclass(frozen=True)
@@ -139,10 +138,10 @@ class Scene:
 
 @contextlib.contextmanager
 def scene(kept: Path) -> Iterator[Scene]:
-    with clone("core", hostname="a", tklb=True, layers=[stolen_layer()]) as a, server_b() as b:
-        shutil.copytree(stolen_layer() / "mnt", b.root / "mnt", dirs_exist_ok=True)
+    with clone("core", hostname="a", tklb=True, layers=[stolen_layer(), backup_layer()]) as a, server_b() as b:
+        shutil.copytree(a.root / "mnt", b.root / "mnt", dirs_exist_ok=True)
         for folder in ("mnt", *(top[1:] for top in OWN)):
-            copy_over(stolen_layer() / folder, kept / folder)
+            copy_over(a.root / folder, kept / folder)
         mnt = kept / "mnt"
         yield Scene(
             a, b,

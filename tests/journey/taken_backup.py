@@ -75,7 +75,7 @@ def note_facts(box: Box) -> None:
 
 def server_a() -> Appliance:
     """A, for a `with`."""
-    return clone("core", hostname="a", tklb=True, layers=[_backup_layer()])
+    return clone("core", hostname="a", tklb=True, layers=[backup_layer()])
 
 
 def change_something(machine: Box) -> None:
@@ -89,12 +89,12 @@ def server_b(name: str = "core") -> Iterator[Appliance]:
     """B, of the same profile unless another is named."""
     other = layer(f"other-{name} {_SOURCES}", stack(name, "b"), fresh_server.make_fresh_server, "b")
     with clone(name, hostname="b", tklb=True, layers=[other]) as machine:
-        shutil.copytree(_backup_layer() / "mnt", machine.root / "mnt", dirs_exist_ok=True)
+        shutil.copytree(backup_layer() / "mnt", machine.root / "mnt", dirs_exist_ok=True)
         FixtureFs(machine.root).append(b"/etc/tklb/overrides", b"-/mnt\n")
         yield machine
 
 
-def _backup_layer() -> Path:
+def backup_layer() -> Path:
     return layer(f"backup {_SOURCES}", stack("core", "a", tklb=True), live, "a")
 
 

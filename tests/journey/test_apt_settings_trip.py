@@ -1,14 +1,11 @@
 """Settings of apt that come before their packages, and proxies that the fresh machine cannot reach.
 
-The archive is one that only a proxy knows, on Debian 12; on Debian 13 it can be reached without one, too. Judged by
-dpkg, apt and ucf. Takes the lab's machines; touches clones and folders of its own.
+The archive is one that only a proxy knows, on Debian 12; on Debian 13, which is for a soak (TKLB_SOAK=1), it can be
+reached without one, too. Judged by dpkg, apt and ucf. Takes the lab's machines; touches clones and folders of its own.
 """
 
 import json
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,20 +68,6 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-@contextmanager
-def serve(machine: Appliance) -> Iterator[None]:
-    server = machine.popen(["python3", "-c", SERVE], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    probe = "import socket; socket.create_connection(('127.0.0.1', 8080), 1)"
-    try:
-        while machine.run(["python3", "-c", probe], check=False).returncode:
-            assert server.poll() is None
-            time.sleep(0.1)
-        yield
-    finally:
-        server.kill()
-        server.wait()
-
-
 def use_archive(machine: Appliance, place: str, *, has_proxy: bool) -> None:
     """Leave Debian's archive, which nothing here needs."""
     apt = machine.root / "etc/apt"
@@ -112,13 +95,13 @@ def live(a: Appliance) -> None:
 def trip(request: pytest.FixtureRequest, share: Path) -> Iterator[Trip]:
     kind, binds = request.param, {share: SHARE}
     place = "http://archive.invalid/" if kind == "core" else "http://127.0.0.1:8080/"
-    with clone(kind, tklb=True, binds=binds) as a, serve(a):
+    with clone(kind, tklb=True, binds=binds) as a, repository.serve(a, SERVE, 8080):
         use_archive(a, place, has_proxy=True)
         live(a)
         a.run(["tklb", "init", "--target", f"file://{SHARE}/target-{kind}"])
         a.run(["tklb", "backup"])
         a.run(["tklb", "key", "escrow", "--no-passphrase", f"{SHARE}/key-{kind}"])
-    with clone(kind, hostname="b", tklb=True, binds=binds) as b, serve(b):
+    with clone(kind, hostname="b", tklb=True, binds=binds) as b, repository.serve(b, SERVE, 8080):
         use_archive(b, place, has_proxy=kind == "core")
         way = ["tklb", "restore", "--json", "--target", f"file://{SHARE}/target-{kind}", "--key", f"{SHARE}/key-{kind}"]
         yield Trip(b, json.loads(b.run([*way, "--yes"]).stdout))

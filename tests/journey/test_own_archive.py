@@ -6,9 +6,7 @@ Takes the lab's machines; touches clones and folders of its own.
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,21 +87,6 @@ def certify(folder: Path) -> None:
     (folder / "server.pem").write_text((folder / "own.key").read_text() + (folder / "own.crt").read_text())
 
 
-@contextmanager
-def serve(machine: Appliance) -> Iterator[None]:
-    """Serve the archive on the machine's own loopback."""
-    server = machine.popen(["python3", "-c", SERVE], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    probe = "import socket; socket.create_connection(('127.0.0.1', 8443), 1)"
-    try:
-        while machine.run(["python3", "-c", probe], check=False).returncode:
-            assert server.poll() is None
-            time.sleep(0.1)
-        yield
-    finally:
-        server.kill()
-        server.wait()
-
-
 def live(a: Appliance) -> None:
     """What the owner of A did."""
     etc = a.root / "etc"
@@ -130,9 +113,9 @@ def live(a: Appliance) -> None:
 @pytest.fixture(scope="module")
 def trip(share: Path) -> Iterator[Trip]:
     binds = {share: SHARE}
-    with clone("core", tklb=True, binds=binds) as a, serve(a):
+    with clone("core", tklb=True, binds=binds) as a, repository.serve(a, SERVE, 8443):
         live(a)
-    with clone("core", hostname="b", tklb=True, binds=binds) as b, serve(b):
+    with clone("core", hostname="b", tklb=True, binds=binds) as b, repository.serve(b, SERVE, 8443):
         (b.root / "etc/apt/sources.list").write_text("")
         for name in ("swap-old", "bad-old", "both"):
             b.run(["dpkg", "-i", f"{SHARE}/archive/pool/{name}_1_all.deb"])

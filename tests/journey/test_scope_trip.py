@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.lab.appliance import Appliance, clone
+from tests.lab.appliance import Appliance, clone, packages_layer
 from tests.lab.soak import some
 
 pytestmark = pytest.mark.lab
@@ -97,8 +97,6 @@ def plant(machine: Appliance, files: dict[str, str], links: dict[str, str]) -> N
 
 def live(machine: Appliance) -> None:
     """Do what administrators do, by their own tools."""
-    machine.run(["apt-get", "-q", "update"])
-    machine.run(["apt-get", "-qy", "install", "--no-install-recommends", "redis-server", "libcap2-bin"])
     machine.run(["install", "-d", "/data/home"])
     machine.run(["useradd", "--create-home", "--home-dir", "/data/home/h", "h"])
     machine.run(["useradd", "--system", "--home-dir", "/var/git", "--create-home", "git"])
@@ -159,8 +157,9 @@ def changes(machine: Appliance) -> dict[str, str]:
 @pytest.fixture(scope="module", params=some(["core", "trixie-core"], 2))
 def trip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trip]:
     binds = {tmp_path_factory.mktemp("share"): SHARE}
+    packages = packages_layer(request.param, "a", "redis-server", "libcap2-bin")
     with (
-        clone(request.param, tklb=True, binds=binds) as a,
+        clone(request.param, tklb=True, binds=binds, layers=[packages]) as a,
         clone(request.param, hostname="b", tklb=True, binds=binds) as b,
     ):
         live(a)
@@ -173,7 +172,6 @@ def trip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         acknowledge(a, backup)
         statuses["after"], _ = told(a, "backup")
         delta_a = changes(a)
-        b.run(["apt-get", "-q", "update"])
         b.run(["touch", "-r", "/usr/bin/newgrp", "/usr/bin/newgrp"])  # as on A
         statuses["restore"], restored = told(b, "restore", "--yes", "--target", TARGET, "--key", KEY)
         assert restored["skipped"] == []

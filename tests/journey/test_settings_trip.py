@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.lab.appliance import Appliance, clone
+from tests.lab.appliance import Appliance, clone, packages_layer
 from tests.lab.soak import some
 
 pytestmark = pytest.mark.lab
@@ -94,8 +94,6 @@ def ask(machine: Appliance) -> dict[str, str]:
 
 def live(a: Appliance) -> None:
     """Do what administrators do, by hand and by Debian's tools."""
-    a.run(["apt-get", "-q", "update"])
-    a.run(["apt-get", "-qy", "install", "--no-install-recommends", "acl", "attr", "libcap2-bin", "sudo"])
     a.run(["useradd", "--create-home", "deploy"])
     for path, (mode, owner, text) in FILES.items():
         place = a.root / path[1:]
@@ -132,14 +130,14 @@ def read_json(machine: Appliance, *words: str) -> dict[str, Any]:
 @pytest.fixture(scope="module", params=some(["core", "trixie-core"], 2, first=1))
 def trip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trip]:
     binds = {tmp_path_factory.mktemp("share"): SHARE}
-    with clone(request.param, tklb=True, binds=binds) as a:
+    packages = packages_layer(request.param, "a", "acl", "attr", "libcap2-bin", "sudo")
+    with clone(request.param, tklb=True, binds=binds, layers=[packages]) as a:
         live(a)
         a.run(["tklb", "init", "--target", f"file://{SHARE}/target"])
         read_json(a, "backup")
         a.run(["tklb", "key", "escrow", "--no-passphrase", f"{SHARE}/key"])
         before, delta = ask(a), {file["path"] for file in read_json(a, "delta")["files"]}
     with clone(request.param, hostname="b", tklb=True, binds=binds) as b:
-        b.run(["apt-get", "-q", "update"])
         report = read_json(b, "restore", "--yes", *WAY)
         again = read_json(b, "restore", "--dry-run", *WAY)
         yield Trip(before, ask(b), b, report, again, delta)

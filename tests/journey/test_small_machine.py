@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.lab.appliance import Appliance, clone, prepare
-from tests.lab.box import Box
-from tests.lab.roots import layer
+from tests.lab.appliance import Appliance, clone, packages_layer
 from tests.lab.soak import SOAK
 
 pytestmark = pytest.mark.lab
@@ -22,23 +20,11 @@ RULESET = "table inet own {\n chain input {\n  type filter hook input priority 0
 
 
 class Trip(NamedTuple):
-    """Both machines after the restore, and the plan and report of it."""
+    """Both machines after the restore, and the report of it."""
 
     there: dict[str, tuple[str, str]]
     b: Appliance
-    plan: dict[str, Any]
     report: dict[str, Any]
-
-
-def add_packages(name: str, *more: str) -> Path:
-    """A layer with packages that B has and A does not."""
-
-    def make(box: Box) -> None:
-        box.run(["apt-get", "-q", "update"])
-        box.run(["apt-get", "-qy", "install", "--no-install-recommends", *more], timeout=600)
-        box.run(["apt-get", "clean"])
-
-    return layer(f"more {' '.join(more)}", prepare(name, "b"), make, "b")
 
 
 def list_packages(machine: Appliance) -> dict[str, tuple[str, str]]:
@@ -51,18 +37,16 @@ def list_packages(machine: Appliance) -> dict[str, tuple[str, str]]:
 
 def travel(names: tuple[str, str], folder: Path, on_a: tuple[str, ...], on_b: tuple[str, ...]) -> Iterator[Trip]:
     binds = {folder: SHARE}
-    with clone(names[0], tklb=True, binds=binds) as a:
-        a.run(["apt-get", "-qy", "install", "--no-install-recommends", *on_a], timeout=600)
+    with clone(names[0], tklb=True, binds=binds, layers=[packages_layer(names[0], "a", *on_a)]) as a:
         (a.root / "etc/nftables.conf").write_text(RULESET)
         (a.root / "etc/cron.d/own").write_text("5 4 * * * root /usr/local/bin/own\n")
         a.run(["tklb", "init", "--target", f"file://{SHARE}/target"])
         a.run(["tklb", "backup"])
         a.run(["tklb", "key", "escrow", "--no-passphrase", f"{SHARE}/key"])
         there = list_packages(a)
-    with clone(names[1], hostname="b", tklb=True, binds=binds, layers=[add_packages(names[1], *on_b)]) as b:
+    with clone(names[1], hostname="b", tklb=True, binds=binds, layers=[packages_layer(names[1], "b", *on_b)]) as b:
         way = ["tklb", "restore", "--json", "--target", f"file://{SHARE}/target", "--key", f"{SHARE}/key"]
-        plan = json.loads(b.run([*way, "--dry-run"]).stdout)
-        yield Trip(there, b, plan, json.loads(b.run([*way, "--yes"], timeout=600).stdout))
+        yield Trip(there, b, json.loads(b.run([*way, "--yes"], timeout=600).stdout))
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +76,11 @@ def test_all_packages_of_the_usual_machine_are_there_with_their_marks(bookworm: 
 
 
 def test_packages_that_exclude_each_other_change_places_in_one_step(bookworm: Trip) -> None:
-    swaps = {step["item"]: step["detail"] for step in bookworm.plan["steps"] if step["step"] == "replace-package"}
+    swaps = {step["item"]: step["detail"] for step in bookworm.report["steps"] if step["step"] == "replace-package"}
     assert swaps.keys() == {"chrony", "postfix"}
     assert swaps["chrony"] == "replace systemd-timesyncd by chrony"
     assert "exim4-daemon-light" in swaps["postfix"]
-    unknown = {item["item"] for item in bookworm.plan["unknown"] if item["kind"] == "package"}
+    unknown = {item["item"] for item in bookworm.report["unknown"] if item["kind"] == "package"}
     assert unknown.isdisjoint({"systemd-timesyncd", "exim4-daemon-light"})
     here = {name for name, (state, _) in list_packages(bookworm.b).items() if state == "ii"}
     assert here & {"chrony", "postfix", "systemd-timesyncd", "exim4-daemon-light"} == {"chrony", "postfix"}
@@ -119,5 +103,5 @@ def test_override_forces_a_package_of_the_install_state_into_the_delta(bookworm:
 def test_small_machine_of_trixie_gets_all_too(trixie: Trip) -> None:
     here = list_packages(trixie.b)
     assert {name: here.get(name) for name in trixie.there} == trixie.there
-    swaps = [step["detail"] for step in trixie.plan["steps"] if step["step"] == "replace-package"]
+    swaps = [step["detail"] for step in trixie.report["steps"] if step["step"] == "replace-package"]
     assert swaps == ["replace systemd-timesyncd by ntpsec"]
