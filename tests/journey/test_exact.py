@@ -18,6 +18,7 @@ SHELL = "/srv/www/shell.php"
 JOB = "/etc/cron.d/miner"
 LATER = (SHELL, JOB, "/root/.ssh/authorized_keys", "/usr/local/bin/helper", "/etc/systemd/system/miner.service")
 SOURCE = "/etc/apt/sources.list.d/later.list"
+OF_APT = (SOURCE, "/etc/apt/keyrings/later.gpg", "/etc/apt/preferences.d/later", "/etc/apt/trusted.gpg.d/later.asc")
 WANTED = "/etc/systemd/system/multi-user.target.wants/miner.service"
 
 
@@ -58,6 +59,8 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Appliance]:
         fs.link(WANTED.encode(), b"/etc/systemd/system/miner.service")
         fs.append(b"/etc/login.defs", b"# edited\n")
         fs.file(SOURCE.encode(), b"deb [trusted=yes] file:/usr/share/acme extra/\n")
+        for path in OF_APT[1:]:
+            fs.file(path.encode(), b"# of another archive\n")
         a.run(["useradd", "mallory"])
         yield a
 
@@ -66,7 +69,7 @@ def test_what_came_after_a_snapshot_is_counted_listed_and_kept(machine: Applianc
     plan = told(machine, "restore", "--dry-run")
     found = {(item["item"], item["kind"]) for item in plan["unknown"]}
     assert {
-        *((path, "file") for path in (*LATER, WANTED, SOURCE)),
+        *((path, "file") for path in (*LATER, WANTED, *OF_APT)),
         ("acme-tools", "package"),
         ("mallory", "user"),
     } <= found
@@ -89,7 +92,7 @@ def test_an_exact_restore_shows_what_goes_and_removes_it_and_nothing_else(machin
     machine.run(["touch", "/var/lib/tklb/mark", "/var/tmp/out-of-scope"])
     plan = told(machine, "restore", "--exact", "--dry-run")
     steps = {(step["step"], step["item"]) for step in plan["steps"]}
-    assert {*(("delete-file", path) for path in (*LATER, WANTED, SOURCE)), ("remove-package", "acme-tools")} <= steps
+    assert {*(("delete-file", path) for path in (*LATER, WANTED, *OF_APT)), ("remove-package", "acme-tools")} <= steps
     assert {(item["item"], item["kind"]) for item in plan["unknown"]} >= {
         ("/etc/login.defs", "edited"),
         ("mallory", "user"),
@@ -97,8 +100,9 @@ def test_an_exact_restore_shows_what_goes_and_removes_it_and_nothing_else(machin
     report = told(machine, "restore", "--exact", "--yes")
     assert report["planned"] == report["done"] + report["skipped_count"]
     assert report["skipped"] == []
-    assert not any((machine.root / path[1:]).exists() for path in (*LATER, WANTED, SOURCE))
+    assert not any((machine.root / path[1:]).exists() for path in (*LATER, WANTED, *OF_APT))
     assert (machine.root / "etc/apt/sources.list.d/acme.sources").exists()
+    assert (machine.root / "etc/apt/keyrings/acme.gpg").exists()
     assert not is_installed(machine, "acme-tools")
     assert (machine.root / "srv/www/index.html").read_text() == "hello\n"
     assert (machine.root / "var/tmp/out-of-scope").exists()

@@ -1,5 +1,7 @@
 """Packages whose scripts fail on the fresh machine: all else comes back, and what did not is named.
 
+Their source is a folder that apt copies; another one has its key inside, and one is on a disk.
+
 Takes the lab's machines and an archive of packages of our own; touches clones and folders of its own.
 """
 
@@ -12,13 +14,16 @@ import pytest
 
 from tests.boundary import repository
 from tests.lab.appliance import Appliance, clone
+from tests.lab.repository import repository_layer
 
 pytestmark = pytest.mark.lab
 
 SHARE = "/mnt/share"
 ONLY_ON_A = 'test "$(hostname)" = a || { echo "this is not a" >&2; exit 9; }'
 BAD = {"bad-post", "bad-pre", "needs-bad"}
-GOOD = {"good", "needs-good"}
+GOOD = {"good", "needs-good", "acme-tools"}
+INLINE = "Types: deb\nURIs: file:/usr/share/acme\nSuites: stable/\nSigned-By:\n"
+DISK = "deb cdrom:[Debian GNU/Linux 12 _Bookworm_ DVD]/ bookworm main\n"
 
 
 class Trip(NamedTuple):
@@ -50,10 +55,15 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trip(archive: Path) -> Iterator[Trip]:
     binds = {archive: SHARE}
-    with clone("core", tklb=True, binds=binds) as a:
-        (a.root / "etc/apt/sources.list.d/own.list").write_text(f"deb [trusted=yes] file:{SHARE}/archive ./\n")
+    layers = [repository_layer()]
+    with clone("core", tklb=True, binds=binds, layers=layers) as a:
+        (a.root / "etc/apt/sources.list.d/own.list").write_text(f"deb [trusted=yes] copy:{SHARE}/archive ./\n")
+        (a.root / "etc/apt/sources.list.d/inline.sources").write_text(
+            INLINE + show_key(a.root / "usr/share/acme/acme.asc")
+        )
         (a.root / "etc/apt/sources.list").write_text("")
         a.run(["apt-get", "-q", "update"])
+        (a.root / "etc/apt/sources.list").write_text(DISK)
         a.run(["apt-get", "-qy", "install", *BAD, *GOOD])
         for name in ("bad-post", "good"):
             (a.root / f"etc/{name}.conf").write_text("the owner's\n")
@@ -62,11 +72,16 @@ def trip(archive: Path) -> Iterator[Trip]:
         a.run(["tklb", "init", "--target", f"file://{SHARE}/target"])
         a.run(["tklb", "backup"])
         a.run(["tklb", "key", "escrow", "--no-passphrase", f"{SHARE}/key"])
-    with clone("core", hostname="b", tklb=True, binds=binds) as b:
+    with clone("core", hostname="b", tklb=True, binds=binds, layers=layers) as b:
         (b.root / "etc/apt/sources.list").write_text("")
         way = ["tklb", "restore", "--json", "--yes", "--target", f"file://{SHARE}/target", "--key", f"{SHARE}/key"]
         done = b.run(way, check=False)
         yield Trip(b, json.loads(done.stdout), done.returncode)
+
+
+def show_key(path: Path) -> str:
+    """A key as deb822 has it in a field."""
+    return "".join(f" {line or '.'}\n" for line in path.read_text().splitlines())
 
 
 def states(machine: Appliance) -> dict[str, str]:
@@ -77,7 +92,8 @@ def states(machine: Appliance) -> dict[str, str]:
 
 def named(report: dict[str, Any]) -> dict[str, str]:
     """The reasons by package: the first one is that of its installation, another one that of its mark."""
-    return {item["item"].removeprefix("package:"): item["reason"] for item in reversed(report["skipped"])}
+    packages = [item for item in report["skipped"] if not item["item"].startswith("/")]
+    return {item["item"].removeprefix("package:"): item["reason"] for item in reversed(packages)}
 
 
 def test_all_else_comes_back_where_a_package_fails(trip: Trip) -> None:
@@ -96,6 +112,16 @@ def test_packages_that_failed_are_named_at_the_end_with_their_reason(trip: Trip)
     assert "dependency problems" in reasons["needs-bad"]
 
 
+def test_sources_that_are_copied_or_have_their_key_inside_work_and_one_on_a_disk_is_named(trip: Trip) -> None:
+    offered = trip.b.run(["apt-cache", "policy", "good", "acme-tools"]).stdout
+    assert f"copy:{SHARE}/archive" in offered
+    assert "file:/usr/share/acme stable/" in offered
+    assert trip.b.run(["apt-get", "-q", "update"]).stderr == ""
+    assert [item["item"] for item in trip.report["skipped"] if "cdrom:[" in item["reason"]] == [
+        "/etc/apt/sources.list.d/tklb-restored.list"
+    ]
+
+
 def test_all_that_dpkg_complains_of_was_named(trip: Trip) -> None:
     audit = trip.b.run(["dpkg", "--audit"]).stdout
     complained = {line.split()[0] for line in audit.splitlines() if line.startswith(" ") and line.split()[0] in BAD}
@@ -112,6 +138,6 @@ def test_rest_comes_by_repeating_it_even_where_a_package_still_fails(trip: Trip)
     assert (trip.b.root / "srv/page").exists()
     trip.b.run(["hostname", "a"])
     done = trip.b.run(again)
-    assert json.loads(done.stdout)["skipped"] == []
+    assert named(json.loads(done.stdout)) == {}
     assert set(states(trip.b).values()) == {"installed"}
     assert trip.b.run(["dpkg", "--audit"]).stdout == ""

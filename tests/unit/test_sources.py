@@ -9,6 +9,7 @@ from tklb.model.packages import SourceFile
 from tklb.restore.plan.packages.sources import (
     SourcePlan,
     find_support,
+    find_unknown_apt_files,
     find_unknown_sources,
     is_for_release,
     plan_sources,
@@ -265,3 +266,38 @@ def test_sources_of_this_machine_and_those_under_another_name_are_no_strangers()
     ]
     assert find_unknown_sources([file(DOCKER)], here, "debian-12") == ((), True)
     assert find_unknown_sources([file(DOCKER)], here, "debian-13")[0] == (here[0].path,)
+
+
+def test_keyrings_and_preferences_that_the_snapshot_does_not_know_are_found_but_not_those_in_use() -> None:
+    names = (
+        b"keyrings/later.gpg",
+        b"keyrings/docker.asc",
+        b"preferences.d/pin",
+        b"auth.conf.d/x",
+        b"trusted.gpg.d/x.asc",
+    )
+    later, docker, pin, _, trusted = own = tuple(b"/etc/apt/" + name for name in names)
+    unknown, debian = file(LATER, b"sources.list.d/l.list"), file(OWN, b"sources.list")
+    open_source = file(b"deb https://private.example.net/pkgs bookworm main\n")
+
+    def find(*present: SourceFile) -> tuple[bytes, ...]:
+        return find_unknown_apt_files([file(b"", b"preferences.d/known")], present, own, [unknown.path])
+
+    assert find(debian, unknown) == tuple(sorted(own))
+    assert find(debian, unknown, file(DOCKER)) == tuple(sorted((later, pin, trusted)))
+    assert find(debian, open_source) == tuple(sorted((later, docker, pin)))
+    assert find_unknown_apt_files([file(b"", b"preferences.d/pin")], [debian], [pin, b"/etc/hosts"], ()) == ()
+
+
+DISK = b"deb cdrom:[Debian GNU/Linux 12 _Bookworm_ DVD]/ bookworm main\n"
+
+
+def test_a_source_on_a_disk_is_named_and_does_not_come() -> None:
+    (carried,) = extra_sources([file(OWN + DISK, b"sources.list")], "debian-12")
+    mixed = file(DISK + DOCKER + b"# " + DISK)
+    stanza = file(STANZA + b"\n\nTypes: deb\nURIs: cdrom:[x]/\nSuites: ./\n", b"sources.list.d/y.sources")
+    assert extra_sources([mixed, stanza], "debian-12") == (mixed, stanza)
+    plan = plan_of([carried, mixed, stanza], [file(OWN, b"sources.list")])
+    assert [one.content for one in plan.add] == [DOCKER + b"# " + DISK, STANZA]
+    assert [item.item for item in plan.skipped] == [carried.path, mixed.path, stanza.path]
+    assert all("cdrom:[" in item.reason for item in plan.skipped)

@@ -33,6 +33,7 @@ _ONE_LINE = re.compile(r"(deb|deb-src)\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)((?:\s
 _DEBIAN = re.compile(
     r"https?://(?!snapshot\.debian\.org)([a-z0-9.-]+\.debian\.org(:\d+)?/.*|[^/]+/debian(-security)?)", re.IGNORECASE
 )
+_DISK = re.compile(rb"[ \t]*deb(?:-src)?[ \t][^#]*?\bcdrom:|(?:.*\n)*URIs:.*\bcdrom:", re.IGNORECASE)
 _OWN_KEYRING = re.compile(r"/usr/share/keyrings/debian-archive-[a-z0-9.-]+")
 
 
@@ -175,6 +176,20 @@ def _parse_deb822(text: str) -> Stanza | None:
 # ---------------------------------------------------------------- for the snapshot
 
 
+def split_disks(source: SourceFile) -> tuple[SourceFile, tuple[str, ...]]:
+    """Give a source file without its sources on disks (`cdrom:`), and these as text.
+
+    apt has to read such a disk on each machine anew: apt-cdrom(8).
+    """
+    is_deb822 = source.path.endswith(b".sources")
+    parts = re.split(rb"\n[ \t]*\n", source.content) if is_deb822 else source.content.splitlines(keepends=True)
+    disks = [part for part in parts if _DISK.match(part)]
+    if not disks:
+        return source, ()
+    rest = (b"\n\n" if is_deb822 else b"").join(part for part in parts if part not in disks)
+    return replace(source, content=rest.rstrip(b"\n") + b"\n"), tuple(disk.decode("utf-8", "replace") for disk in disks)
+
+
 def is_source(path: bytes) -> bool:
     return path == SOURCES or (path.startswith(SOURCE_FOLDER) and path.endswith((b".list", b".sources")))
 
@@ -205,6 +220,7 @@ def extra_sources(files: Iterable[SourceFile], release: str) -> tuple[SourceFile
         else:
             lines += [stanza.text() for stanza in extra if stanza.is_line]
             blocks += [stanza.text() for stanza in extra if not stanza.is_line]
+            (blocks if source.path.endswith(b".sources") else lines).extend(split_disks(source)[1])
     for end, texts in ((b".list", lines), (b".sources", blocks)):
         if texts:
             carried.append(SourceFile(RESTORED + end, "".join(texts).encode(), 0o644))

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from tklb.backup.collect import collect_state, stream_changes
 from tklb.config.paths import ROOT
+from tklb.diff.apt_sources import is_source
+from tklb.host.apt.source_files import read_extra_sources
 from tklb.model.report import SkippedItems
 from tklb.model.secret import Secret
 from tklb.profile.detect import detect_profile
@@ -26,6 +28,7 @@ def collect_own_state(session: TargetSession) -> OwnState:
     return OwnState(
         stream_changes=lambda rules: stream_changes(machine, replace(state, rules=rules), unseen),
         packages=state.package_delta.added,
+        apt_files=tuple(file.path for file in read_extra_sources(ROOT) if not is_source(file.path)),
         users=state.account_delta.users_added,
         groups=state.account_delta.groups_added,
         unseen=unseen,

@@ -65,6 +65,7 @@ class OwnState:
 
     stream_changes: Callable[[Rules], Iterator[FileChange]]
     packages: tuple[Package, ...] = ()
+    apt_files: tuple[bytes, ...] = ()  # keyrings, preferences, logins and what else travels with sources
     users: tuple[bytes, ...] = ()
     groups: tuple[bytes, ...] = ()
     unseen: Iterable[Skipped] = ()  # files that could not be read, once the stream has ended

@@ -17,7 +17,7 @@ from tklb.model.packages import Package
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped, Unknown, UnknownItems
 from tklb.restore.plan.inputs import PlanInputs
-from tklb.restore.plan.packages.sources import find_unknown_sources
+from tklb.restore.plan.packages.sources import find_unknown_apt_files, find_unknown_sources
 from tklb.restore.plan.part import PlanPart
 
 MOST_LISTED = 10_000
@@ -186,12 +186,13 @@ class Strangers:
         return PlanPart()
 
     def plan_sources(self) -> PlanPart:
-        """Do the same for package sources: the comparison of files does not see them."""
+        """Do the same for package sources and their keyrings: the comparison of files does not see them."""
         restore = self._restore
         if restore.here.own is None or not restore.wants("packages") or restore.choice.is_limited:
             return PlanPart()
         carried, here = restore.saved.contents.sources, restore.here
         paths, stay = find_unknown_sources(carried, here.sources, here.machine.release)
+        paths += find_unknown_apt_files(carried, here.sources, restore.here.own.apt_files, paths)
         if restore.choice.is_exact and stay:
             detail = "the snapshot does not know this package source"
             return PlanPart(tuple(Step(StepKind.DELETE, path, detail, was=here.files.entry(path)) for path in paths))

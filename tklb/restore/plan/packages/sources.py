@@ -9,7 +9,7 @@ the keyring that this machine has for the same suite.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from tklb.diff.apt_sources import (
@@ -22,11 +22,14 @@ from tklb.diff.apt_sources import (
     is_source,
     parse_stanzas,
     read_mirror_lists,
+    split_disks,
 )
+from tklb.errors import COMPLETE
 from tklb.model.packages import SourceFile
 from tklb.model.report import Skipped
 
 _MOVING = ("oldstable", "stable", "testing")  # of Debian's own archive: another release on another day
+_LOGINS, _TRUSTED = b"/etc/apt/auth.conf", b"/etc/apt/trusted.gpg"  # files and folders
 _NO_OFFER: frozenset[PackageSource] = frozenset()
 
 
@@ -53,7 +56,12 @@ def plan_sources(
     every, found = tuple(carried), tuple(present)
     place = _Placement(found, read_mirror_lists(every))
     lists, skipped = [], []
-    for source in (file for file in every if is_source(file.path)):
+    for source, disks in (split_disks(file) for file in every if is_source(file.path)):
+        if disks:
+            reason = f"apt reads no disk of another machine: {' '.join(disks[0].split())}; use apt-cdrom add"
+            skipped.append(Skipped(source.path, reason, COMPLETE))
+        if disks and not parse_stanzas(source):
+            continue
         foreign = [] if there == here else place.find_foreign(source, here)
         if foreign:
             skipped.append(Skipped(source.path, f"it is a package source for another release: {' '.join(foreign)}"))
@@ -164,6 +172,26 @@ def find_unknown_sources(
         else:
             unknown.append(file.path)
     return tuple(sorted(unknown)), stays
+
+
+def find_unknown_apt_files(
+    carried: Iterable[SourceFile], present: Iterable[SourceFile], own: Iterable[bytes], unknown: Collection[bytes]
+) -> tuple[bytes, ...]:
+    """Give the keyrings, preferences and logins of the owner here that the snapshot does not know. Sorted.
+
+    `own` are the owner's files that are no sources, `unknown` the sources that are not known. Files that the other
+    sources here need belong to this machine: keyrings that they name, or all if they name none, and logins.
+    """
+    there, here = {file.path for file in carried}, tuple(present)
+    lists = read_mirror_lists(here)
+    staying = [one for file in here if file.path not in unknown for one in _parse(file, lists)]
+    needed = {keyring for one in staying for keyring in one.keyrings}
+    others = [one for one in staying if not one.is_debian]
+    seen: tuple[bytes, ...] = (b"/etc/apt/apt.conf",)  # the comparison of files sees the settings
+    seen += (_LOGINS,) if others else ()
+    seen += (_TRUSTED,) if any(not one.words("signed-by") for one in others) else ()
+    paths = {path for path in own if path.startswith(b"/etc/apt/") and not path.startswith(seen)}
+    return tuple(sorted(paths - there - needed))
 
 
 def _parse(file: SourceFile, lists: Mapping[bytes, str]) -> tuple[Stanza, ...]:
