@@ -48,10 +48,13 @@ dpkg-divert --package tool --rename --divert /usr/bin/clear.real --add /usr/bin/
 dpkg-divert --package tool --rename --divert /usr/bin/tput.real --add /usr/bin/tput
 """
 TOOL_POSTINST = """set -e
-update-alternatives --install /usr/bin/tool tool /usr/bin/tool-one 50
-if ! dpkg-statoverride --list /usr/bin/tool-one >/dev/null; then
-    dpkg-statoverride --update --add root adm 2750 /usr/bin/tool-one
-fi
+OWNER=root
+for one in tool; do
+    update-alternatives --install /usr/bin/$one $one /usr/bin/${one}-one 50
+    if ! dpkg-statoverride --list "/usr/bin/$one-one" >/dev/null; then
+        dpkg-statoverride --update --add "$OWNER" adm 2750 "/usr/bin/$one-one"
+    fi
+done
 """
 
 
@@ -70,7 +73,7 @@ REGISTRIES = (
     Registry("java", ("update-alternatives", "--query", "java")),
     Registry("editor", ("update-alternatives", "--query", "editor")),
     Registry("tool", ("update-alternatives", "--query", "tool")),
-    Registry("vi", ("sh", "-c", "update-alternatives --query vi; update-alternatives --query pico; echo gone")),
+    Registry("vi", ("sh", "-c", "for group in vi pico lzma; do update-alternatives --query $group; done; echo gone")),
     Registry("flags", ("lsattr", "/etc/passwd", "/etc/subuid", "/etc/group")),
     Registry("man-db", ("debconf-show", "man-db")),
     Registry("asker", ("debconf-show", "asker")),
@@ -141,6 +144,8 @@ def decide(a: Appliance) -> None:
     a.run(["chmod", "0600", "/etc/tool.conf"])
     a.run(["update-alternatives", "--remove", "vi", "/usr/bin/vim.tiny"])
     a.run(["update-alternatives", "--remove-all", "pico"])
+    a.run(["update-alternatives", "--remove", "lzma", "/usr/bin/xz"])
+    a.run(["sh", "-c", "rm /var/log/alternatives.log*"])  # the scripts alone tell
     a.run(["dpkg-statoverride", "--remove", "/usr/bin/crontab"])
     a.run(["dpkg-divert", "--package", "tool", "--rename", "--remove", "/usr/bin/clear"])
     jobs = root / "var/spool/cron/atjobs"
@@ -226,7 +231,7 @@ def test_delta_and_plan_name_each_decision_and_no_password(trip: Trip) -> None:
     } <= kinds  # fmt: skip
     removed = {(one["registry"], one["item"]) for one in trip.delta[0]["registries"] if one["change"] == "removed"}
     assert removed == {
-        ("alternatives", "vi"), ("alternatives", "pico"), ("diversions", "/usr/bin/clear"),
+        ("alternatives", "vi"), ("alternatives", "pico"), ("alternatives", "lzma"), ("diversions", "/usr/bin/clear"),
         ("stat-overrides", "/usr/bin/crontab"),
     }  # fmt: skip
     steps = [step["step"] for step in trip.plan["steps"]]
