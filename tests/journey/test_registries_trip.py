@@ -42,6 +42,7 @@ db_input high asker/mode || true
 db_go || true
 db_get asker/mode
 echo "$RET" > /var/lib/asker-was-told
+locale charmap > /var/cache/asker-charset
 """
 TOOL_PREINST = """set -e
 dpkg-divert --package tool --rename --divert /usr/bin/clear.real --add /usr/bin/clear
@@ -267,6 +268,7 @@ def test_diverted_files_are_the_owner_s_and_the_package_s_have_moved(trip: Trip)
 
 def test_a_package_that_asks_was_answered_before_it_came(trip: Trip) -> None:
     assert trip.b.run(["cat", "/var/lib/asker-was-told"]).stdout == "fast\n"
+    assert trip.b.run(["cat", "/var/cache/asker-charset"]).stdout == "UTF-8\n"
 
 
 def test_a_job_of_at_names_the_account_that_owns_it(trip: Trip) -> None:

@@ -74,7 +74,12 @@ READERS = {
     "acl": "getfacl -p /srv/share /srv/share/report",
     "attributes": "getfattr -d /srv/share/report; getcap -n /usr/local/bin/tool /usr/local/bin/in-namespace",
     "runlevels": "ls /etc/rc?.d | grep -i cron",
+    "certificate": "cd /etc/ssl/certs; find . -lname ssl-cert-snakeoil.pem; "
+    "openssl x509 -hash -noout -in ssl-cert-snakeoil.pem",
+    "wordlist": "readlink /etc/dictionaries-common/words; head -n 1 /usr/share/dict/words; "
+    "debconf-show dictionaries-common | sort",
 }
+PACKAGES = ("acl", "attr", "libcap2-bin", "sudo", "ssl-cert", "wamerican", "wbritish")
 
 
 class Trip(NamedTuple):
@@ -94,6 +99,7 @@ def ask(machine: Appliance) -> dict[str, str]:
 
 def live(a: Appliance) -> None:
     """Do what administrators do, by hand and by Debian's tools."""
+    a.run(["select-default-wordlist", "--set-default=british"])
     a.run(["useradd", "--create-home", "deploy"])
     for path, (mode, owner, text) in FILES.items():
         place = a.root / path[1:]
@@ -130,7 +136,7 @@ def read_json(machine: Appliance, *words: str) -> dict[str, Any]:
 @pytest.fixture(scope="module", params=some(["core", "trixie-core"], 2, first=1))
 def trip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trip]:
     binds = {tmp_path_factory.mktemp("share"): SHARE}
-    packages = packages_layer(request.param, "a", "acl", "attr", "libcap2-bin", "sudo")
+    packages = packages_layer(request.param, "a", *PACKAGES)
     with clone(request.param, tklb=True, binds=binds, layers=[packages]) as a:
         live(a)
         a.run(["tklb", "init", "--target", f"file://{SHARE}/target"])
