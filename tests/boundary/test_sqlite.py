@@ -326,7 +326,7 @@ def test_a_database_locked_for_longer_than_we_wait_is_refused(home: Path) -> Non
     for mode in MODES:
         place = made(home / f"{mode}.db", mode)
         with process(HOLD, place):
-            assert "locked for more than 1 seconds" in refused(place)
+            assert refused(place) == "another process kept it locked"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -549,7 +549,7 @@ def test_a_database_of_root_in_a_users_folder_is_copied_and_read_without_rights_
         writer.execute("UPDATE one SET amount = 7 WHERE number = 1")
         writer.commit()
         status = place.stat()
-        copy_database(os.fsencode(place), (status.st_dev, status.st_ino), os.fsencode(home.parent / "copy"))
+        copy_database(os.fsencode(place), (status.st_dev, status.st_ino), os.fsencode(home.parent / "copy"), 20)
     with contextlib.closing(sqlite3.connect(home.parent / "copy")) as copy:
         assert copy.execute("SELECT amount FROM one WHERE number = 1").fetchall() == [(7,)]
     assert (secret / "precious").exists()

@@ -95,7 +95,58 @@ while True:
         except OSError:
             pass
 """
-PROGRAMS = {"once": _ONCE, "loop": _LOOP, "overwrite": _OVERWRITE, "move": _MOVE}
+# Holds a lease of each of her files; an honest holder gives it up when somebody opens the file.
+_LEASE = """
+import fcntl, os, signal, sys, time
+files = [open(f"{sys.argv[1]}/{name}", "r+b") for name in sorted(os.listdir(sys.argv[1]))]
+def give_up(*_):
+    for file in files:
+        if fcntl.fcntl(file, fcntl.F_GETLEASE) != fcntl.F_WRLCK:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+signal.signal(signal.SIGIO, give_up if sys.argv[2:] else signal.SIG_IGN)
+for file in files:
+    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("ready", flush=True)
+while True:
+    time.sleep(600)
+"""
+# Touches each of her files for ever.
+_TOUCH = """
+import os, sys
+files = [f"{sys.argv[1]}/{name}" for name in os.listdir(sys.argv[1])]
+print("ready", flush=True)
+while True:
+    for file in files:
+        os.utime(file)
+"""
+# Keeps each of her databases locked.
+_LOCK = """
+import os, sqlite3, sys, time
+held = [sqlite3.connect(f"{sys.argv[1]}/{name}") for name in sorted(os.listdir(sys.argv[1])) if name.endswith(".db")]
+for one in held:
+    one.execute("BEGIN EXCLUSIVE")
+print("ready", flush=True)
+time.sleep(600)
+"""
+# Keeps her databases locked, and stops each process with her rights that waits to copy one.
+_STOP = """
+import os, signal, sqlite3, sys
+held = [sqlite3.connect(f"{sys.argv[1]}/{name}") for name in sorted(os.listdir(sys.argv[1])) if name.endswith(".db")]
+for one in held:
+    one.execute("BEGIN EXCLUSIVE")
+print("ready", flush=True)
+while True:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if int(pid) != os.getpid() and b"sqlite/reader.py" in open(f"/proc/{pid}/cmdline", "rb").read():
+                os.kill(int(pid), signal.SIGSTOP)
+        except OSError:
+            pass
+"""
+PROGRAMS = {
+    "once": _ONCE, "loop": _LOOP, "overwrite": _OVERWRITE, "move": _MOVE, "lease": _LEASE, "touch": _TOUCH,
+    "lock": _LOCK, "stop": _STOP,
+}  # fmt: skip
 BOXES = tuple(f"{HOME}/box/{number:02}" for number in range(5 * COUNT))
 FOLDERS = tuple(f"{HOME}/{name}" for name in ("tools", "capable", "papers", "linked"))
 

@@ -7,6 +7,7 @@ middle of a transaction stays as it is: with its journal in the snapshot, SQLite
 
 import logging
 import os
+import time
 from pathlib import Path
 
 from tklb.base.fs import private_folder
@@ -14,7 +15,17 @@ from tklb.base.measure import format_size
 from tklb.databases.dump_format import encode_file_name
 from tklb.diff.sqlite_names import SMALLEST_PAGE, journal, sidecars
 from tklb.errors import printable
-from tklb.host.sqlite.copy import Identity, NotCopied, Unfinished, copy_database, is_in_use, is_sqlite, list_open_files
+from tklb.host.sqlite.copy import (
+    CopiedDatabase,
+    Identity,
+    NotCopied,
+    Unfinished,
+    copy_database,
+    is_in_use,
+    is_sqlite,
+    list_open_files,
+)
+from tklb.host.sqlite.patience import CopyPatience
 from tklb.model.files import FileEntry
 from tklb.model.report import Skipped, SkippedItems
 from tklb.model.snapshot_metadata import SQLITE_COPIES
@@ -35,6 +46,7 @@ class SqliteCopier:
         self.copies: list[tuple[bytes, str]] = []
         self._folder, self._skipped, self._is_wanted = folder, skipped, is_wanted
         self._open_files = list_open_files() if is_wanted else frozenset()
+        self._patience = CopyPatience()
         self._beside: set[bytes] = set()
         self._unfinished: dict[bytes, bytes] = {}  # by the journal, which comes after it
 
@@ -60,7 +72,7 @@ class SqliteCopier:
         name = encode_file_name(os.fsdecode(entry.path))
         place = private_folder(self._folder / metadata.DUMPS / SQLITE_COPIES)
         try:
-            copy = copy_database(entry.path, identity, os.fsencode(place / name))
+            copy = self._copy_in_time(entry, identity, os.fsencode(place / name))
         except Unfinished:
             self._unfinished[journal(entry.path)] = entry.path
             return entry
@@ -71,6 +83,16 @@ class SqliteCopier:
         self.copies.append((entry.path, name))
         self._beside.update(sidecars(entry.path))
         return entry._replace(size=copy.size, sha256=copy.sha256, sparse=False)
+
+    def _copy_in_time(self, entry: FileEntry, identity: Identity, destination: bytes) -> CopiedDatabase:
+        """Copy it, unless databases of its owner held up this run for too long already. Raises NotCopied."""
+        owner, begin, left = entry.uid or 0, time.monotonic(), self._patience.count_left(entry.uid or 0)
+        if left <= 0:
+            raise NotCopied("databases of its owner held up the backup for too long")
+        try:
+            return copy_database(entry.path, identity, destination, left)
+        finally:
+            self._patience.spend(owner, time.monotonic() - begin, entry.size or 0)
 
 
 def _may_be_database(entry: FileEntry) -> bool:

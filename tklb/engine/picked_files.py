@@ -14,13 +14,13 @@ from operator import itemgetter
 from typing import NamedTuple, Protocol, TypeVar
 
 from tklb.diff.path_names import is_message
+from tklb.host.files.handles.read_limits import ReadLimits, has_holes, open_to_read, read_chunk
 from tklb.host.files.openat import RootedTree
 from tklb.host.files.walk import open_moved_message
 
 T = TypeVar("T")
 Index = tuple[bytes, ...]
 Found = tuple[os.stat_result, bytes | None]  # the status of an object, and the target of a link
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OF_THIS_PROCESS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENOTCONN, errno.ENODEV)
 
@@ -101,6 +101,7 @@ class SourceTree:
     def __init__(self, root: bytes) -> None:
         self.root = root
         self._tree = RootedTree(root)
+        self._limits = ReadLimits()
 
     def path_of(self, index: Index) -> bytes:
         return os.path.join(self.root, *index)
@@ -127,10 +128,18 @@ class SourceTree:
                 raise
             raise FileNotFoundError(errno.ENOENT, exc.strerror or str(exc)) from exc
         identity = Identity(seen.st_dev, seen.st_ino, seen.st_mode, seen.st_uid, seen.st_gid)
-        if difference := identity.find_difference(os.fstat(descriptor)):
+        if difference := identity.find_difference(os.fstat(descriptor)) or self._find_excess(descriptor):
             os.close(descriptor)
             raise FileNotFoundError(errno.ENOENT, difference)
         return descriptor
+
+    def _find_excess(self, descriptor: int) -> str:
+        """Say why a file may not be read: the walk let it pass, but it may have grown by holes since."""
+        try:
+            self._limits.admit(descriptor)
+        except OSError as exc:
+            return exc.strerror or str(exc)
+        return ""
 
     def _reach(self, index: Index, action: Callable[[int, bytes], T]) -> T:
         """Act on the open folder and the name in it; for a mail message that was moved meanwhile, on its new name."""
@@ -152,10 +161,7 @@ def _look(folder: int, name: bytes) -> Found:
 
 
 def _open(folder: int, name: bytes) -> int:
-    try:
-        return os.open(name, _OPEN | os.O_NOATIME, dir_fd=folder)
-    except PermissionError:
-        return os.open(name, _OPEN, dir_fd=folder)
+    return open_to_read(name, folder)
 
 
 class WatchedReader:
@@ -167,6 +173,7 @@ class WatchedReader:
         self._stream = open(descriptor, "rb")  # noqa: SIM115 - duplicity closes it
         self._before = os.fstat(descriptor)
         self._left = self._before.st_size
+        self._has_holes = has_holes(self._before)
         self._error: OSError | None = None
         self._digest = hashlib.sha256()
         self._size = 0
@@ -174,7 +181,7 @@ class WatchedReader:
     def read(self, length: int = -1) -> bytes:
         wanted = self._left if length < 0 else min(length, self._left)
         try:
-            block = b"" if self._error else self._stream.read(wanted)
+            block = b"" if self._error else self._read(wanted)
         except OSError as exc:
             self._error, block = exc, b""
         # duplicity reads on for its signature after the end of what it stores: there must be nothing more by then
@@ -183,6 +190,9 @@ class WatchedReader:
         self._size += len(block)
         self._report.count_moved(len(block))
         return block
+
+    def _read(self, wanted: int) -> bytes:
+        return read_chunk(self._stream.fileno(), wanted) if self._has_holes else self._stream.read(wanted)
 
     def close(self) -> None:
         after = os.fstat(self._stream.fileno())

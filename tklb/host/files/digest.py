@@ -4,13 +4,12 @@ import errno
 import hashlib
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator
 
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+from tklb.host.files.handles.read_limits import ReadLimits, has_holes, open_to_read, read_chunk
+
 _MOST_AT_ONCE = 1 << 20
 _TRIES = 2
-_TICK = 20_000_000  # nanoseconds; two changes of a file within one tick of the kernel have the same ctime
 
 
 class ContentChanged(OSError):
@@ -26,19 +25,27 @@ def file_digest(path: bytes, algorithm: str) -> str:
 
 
 def digest_with_status(
-    name: bytes, algorithm: str, folder: int | None = None, check: Callable[[], object] = lambda: None
+    name: bytes,
+    algorithm: str,
+    folder: int | None = None,
+    check: Callable[[], object] = lambda: None,
+    limits: ReadLimits | None = None,
 ) -> tuple[str, os.stat_result]:
     """Give the digest of a regular file and the status of exactly this content: a later write changes the ctime.
 
     `folder` is the descriptor that `name` is relative to. `check` is called between reads and may raise to end them.
     A file that changes while it is read is read once more. If it does nothing but grow, as a log does, this is the
-    content up to the length that it had when it was opened then. Raises OSError, ContentChanged.
+    content up to the length that it had when it was opened then. `limits` are those of the run; without them this call
+    has its own. Raises OSError, ContentChanged.
     """
+    limits = limits or ReadLimits()
     last: tuple[int, str] | None = None
     for _ in range(_TRIES):
-        descriptor = _open(name, folder)
+        descriptor = open_to_read(name, folder)
         try:
+            limits.admit(descriptor)
             before = os.fstat(descriptor)
+            limits.wait_a_tick(before)
             digest, start = _digest(descriptor, algorithm, before, last[0] if last else 0, check)
             after = os.fstat(descriptor)
         finally:
@@ -57,14 +64,12 @@ def _digest(
     """Give the digest of the whole, and that of the first `mark` bytes."""
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
-    if 0 <= time.time_ns() - status.st_ctime_ns < _TICK:
-        time.sleep(_TICK / 1e9)
     content = hashlib.new(algorithm, usedforsecurity=False)
-    for chunk in _chunks(descriptor, min(mark, status.st_size)):
+    for chunk in _chunks(descriptor, min(mark, status.st_size), holes=has_holes(status)):
         content.update(chunk)
         check()
     start = content.hexdigest()
-    for chunk in _chunks(descriptor, status.st_size - mark):
+    for chunk in _chunks(descriptor, status.st_size - mark, holes=has_holes(status)):
         content.update(chunk)
         check()
     return content.hexdigest(), start
@@ -74,14 +79,8 @@ def _version(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _open(name: bytes, folder: int | None) -> int:
-    try:
-        return os.open(name, _OPEN | os.O_NOATIME, dir_fd=folder)
-    except PermissionError:  # only root and the owner may read without a new access time
-        return os.open(name, _OPEN, dir_fd=folder)
-
-
-def _chunks(descriptor: int, size: int) -> Iterator[bytes]:
-    while size > 0 and (chunk := os.read(descriptor, min(size, _MOST_AT_ONCE))):
+def _chunks(descriptor: int, size: int, *, holes: bool) -> Iterator[bytes]:
+    read = read_chunk if holes else os.read
+    while size > 0 and (chunk := read(descriptor, min(size, _MOST_AT_ONCE))):
         yield chunk
         size -= len(chunk)

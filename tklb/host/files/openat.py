@@ -21,9 +21,9 @@ from typing import Self
 from tklb.base.fs import kind_of_mode
 from tklb.diff.attributes.rights import Rights
 from tklb.diff.path_names import resolve_link
+from tklb.host.files.handles.read_limits import open_to_read
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KEPT_OPEN = 64
 _CHUNK = 1 << 16  # larger ones cost more to allocate than they save
 
@@ -83,7 +83,7 @@ class RootedTree:
     def open_file(self, path: bytes) -> int:
         """Open the regular file `path` for reading. Raises as place() does, and OSError (EINVAL) for other kinds."""
         folder, name = self.place(path)
-        descriptor = os.open(name, _FILE, dir_fd=folder)
+        descriptor = open_to_read(name, folder)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise OSError(errno.EINVAL, "not a regular file")
@@ -253,10 +253,15 @@ def names_of(path: bytes) -> tuple[bytes, ...]:
 
 
 def digest_of(descriptor: int, algorithm: str, check: Callable[[], object] = lambda: None) -> str:
-    """Give the digest of the rest of a file in lowercase hex. `check` is called between reads and may raise."""
+    """Give the digest of the rest of a file in lowercase hex. `check` is called between reads and may raise.
+
+    Content that is added meanwhile does not count: otherwise a program could let this read for ever.
+    """
     content = hashlib.new(algorithm, usedforsecurity=False)
-    while chunk := os.read(descriptor, _CHUNK):
+    left = os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)
+    while left > 0 and (chunk := os.read(descriptor, min(left, _CHUNK))):
         content.update(chunk)
+        left -= len(chunk)
         check()
     return content.hexdigest()
 

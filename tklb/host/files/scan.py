@@ -20,6 +20,7 @@ from tklb.diff.rules import Rules
 from tklb.errors import AccessRefused, printable
 from tklb.host.files.digest import digest_with_status
 from tklb.host.files.flags import FlagReader
+from tklb.host.files.handles.read_limits import ReadLimits, may_be_mostly_holes, open_to_read
 from tklb.host.files.openat import descriptor_path
 from tklb.host.files.readahead import BackgroundReader, is_large, read_in_turn
 from tklb.host.files.walk import Seen, open_moved_message, walk
@@ -63,7 +64,7 @@ def scan(
         def read_entries() -> Iterator[FileEntry | _PendingEntry]:
             for seen in walk(root, rules, own, skipped):
                 bare = reader.read_status(seen)
-                if bare is None:
+                if bare is None or not reader.may_read(bare, seen):
                     continue
                 if entry := earlier.complete(bare, digest=digest):
                     yield entry
@@ -136,6 +137,7 @@ class EntryReader:
         self._skipped = skipped
         self._digest = digest
         self._flags = FlagReader()
+        self.limits = ReadLimits()
 
     def read_status(self, seen: Seen) -> FileEntry | None:
         """Make an entry of a status alone; None for a socket, or for a link that vanished."""
@@ -152,13 +154,31 @@ class EntryReader:
                 return None
         return self._entry(path, kind, status, link)
 
+    def may_read(self, bare: FileEntry, seen: Seen) -> bool:
+        """Whether the limits of the run allow the file. One with too many holes is skipped, even if it is known."""
+        path, status, folder, name = seen
+        if not (self._digest and bare.sparse and may_be_mostly_holes(status)):
+            return True
+        try:
+            descriptor = open_to_read(name, folder)
+        except OSError:
+            return True  # reading it names the reason
+        try:
+            self.limits.admit(descriptor)
+        except OSError as exc:
+            self._skip(path, exc)
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
     def complete(self, bare: FileEntry, seen: Seen, digest: Digest | None = None) -> FileEntry:
         """Add what must be read: extended attributes, flags, and the digest unless `digest` gives it."""
         path, status, folder, name = seen
         entry = bare
         if self._digest and bare.kind == "file":
             try:
-                sha256, status = digest() if digest else digest_with_status(name, "sha256", folder)
+                sha256, status = digest() if digest else self.digest(name, folder)
                 entry = self._entry(path, "file", status, None)._replace(sha256=sha256)
             except FileNotFoundError as exc:
                 return self._complete_moved(bare, seen, exc)
@@ -170,6 +190,11 @@ class EntryReader:
         except OSError as exc:
             self._skip(path, exc)
             return entry
+
+    def digest(
+        self, name: bytes, folder: int, check: Callable[[], object] = lambda: None
+    ) -> tuple[str, os.stat_result]:
+        return digest_with_status(name, "sha256", folder, check, self.limits)
 
     def _complete_held(self, entry: FileEntry, handle: int) -> FileEntry:
         link = os.readlink(b"", dir_fd=handle) if entry.kind == "link" else None
@@ -284,7 +309,7 @@ class _PendingEntries:
         path, status, folder, name = seen
         own = os.dup(folder)
         self._folders.add(own)
-        digest = self._reader.start(digest_with_status, name, "sha256", own, self._reader.check)
+        digest = self._reader.start(self._entries.digest, name, own, self._reader.check)
         return _PendingEntry(bare, (path, status, own, name), digest)
 
     def finish(self, pending: _PendingEntry) -> FileEntry:

@@ -85,9 +85,9 @@ class StagedContents:
 
 
 def copy_content(source: int, target: int, *, holes: bool) -> str:
-    """Copy to the end and give the SHA-256. With `holes`, blocks of zeros become holes."""
-    digest, size = hashlib.sha256(), 0
-    while chunk := os.read(source, _CHUNK):
+    """Copy to the present end and give the SHA-256. With `holes`, blocks of zeros become holes."""
+    digest, size, most = hashlib.sha256(), 0, os.fstat(source).st_size
+    while chunk := os.read(source, min(_CHUNK, most - size)):
         digest.update(chunk)
         _write_chunk(target, chunk, size, holes=holes)
         size += len(chunk)

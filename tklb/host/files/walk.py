@@ -19,6 +19,8 @@ from tklb.host.mounts import PSEUDO, read_mounts
 from tklb.model.report import Skipped, SkippedItems
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONGEST = 8192  # bytes of a path; in a chain of folders without end every path has those of all above it
+_MOST_SEARCHED = 500_000  # names, for all moved messages of a run
 _MOST_OPEN = 200  # descriptors; in a deeper tree the way back opens the upper folders again
 _SLASH = 0x2F
 _READ_MAIL = b"cur"  # where messages are once a reader has seen them
@@ -146,6 +148,9 @@ class _Walker:
 
     def _descend(self, frame: _Frame, name: bytes) -> bool:
         path = frame.path + b"/" + name
+        if len(path) > _LONGEST:
+            self._skipped.append(Skipped(frame.path or b"/", f"folders in it have paths longer than {_LONGEST} bytes"))
+            return False
         try:
             descriptor = os.open(name, _OPEN_FOLDER, dir_fd=frame.descriptor)
         except OSError as exc:
@@ -246,6 +251,24 @@ def _identity(descriptor: int) -> tuple[int, int]:
 # mail programs make it unique (maildir(5)).
 
 
+class _Searches:
+    """Counts the names that searches for messages look at: a user can let thousands vanish, each beside thousands."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_SEARCHED
+
+    def find(self, folder: int, name: bytes) -> bytes | None:
+        if self._left <= 0:
+            return None
+        names, start = os.listdir(folder), os.fsdecode(name.partition(b":")[0])
+        self._left -= len(names)
+        alike = (os.fsencode(other) for other in names if other.startswith(start))  # few: the comparison is slow
+        return next((other for other in alike if is_same_message(other, name)), None)
+
+
+_searches = _Searches()
+
+
 @contextlib.contextmanager
 def open_moved_message(folder: int, name: bytes) -> Iterator[tuple[int, bytes] | None]:
     """Give the open folder that has the message now, and its name there; None if it is not found."""
@@ -255,8 +278,7 @@ def open_moved_message(folder: int, name: bytes) -> Iterator[tuple[int, bytes] |
             opened.callback(os.close, above)
             read = os.open(_READ_MAIL, _OPEN_FOLDER, dir_fd=above)
             opened.callback(os.close, read)
-            names = map(os.fsencode, os.listdir(read))
-            found = next((other for other in names if is_same_message(other, name)), None)
+            found = _searches.find(read, name)
         except OSError:
             found = None
         yield None if found is None else (read, found)

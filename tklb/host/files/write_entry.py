@@ -262,10 +262,10 @@ class FileWriter:
             source = self._live.open_file(entry.path)
         except FileNotFoundError as exc:
             raise _CannotWrite("its content is not in the snapshot") from exc
-        try:
+        with os.fdopen(source, "rb", buffering=0):
+            if entry.size not in (None, os.fstat(source).st_size):
+                raise _CannotWrite("its content is not what was recorded")
             self._copy(source, self._live.place(entry.path), entry, was)
-        finally:
-            os.close(source)
 
     def _put_content(self, entry: FileEntry, content: bytes, was: FileEntry | None) -> None:
         with os.fdopen(os.memfd_create("content"), "w+b", buffering=0) as source:

@@ -5,22 +5,24 @@ databases, writes the copy; changes neither the databases nor the files beside t
 its own without our rights; reader.py says why. So none of its locks is lost when we close a file.
 """
 
-import contextlib
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from tklb.base.fs import free_space
 from tklb.base.process import ProcessResult, run
 from tklb.diff.sqlite_names import LOGS
 from tklb.errors import ProgramFailed
+from tklb.host.files.handles.read_limits import open_to_read
 from tklb.host.files.openat import NoFolder, RootedTree, digest_of
 from tklb.host.sqlite import reader
+from tklb.host.sqlite.patience import Seconds, expect_seconds
 
 HEADER = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat2.html#the_database_header
-PATIENCE = 30.0  # seconds to wait for a lock of another process
 
 Identity = tuple[int, int]  # device, inode
 
@@ -28,7 +30,8 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _HEADER_SIZE = 100
 _LARGEST_PAGE = 65536  # stored as 1
 _GROWTH = 64 << 20  # bytes that a database may grow while we look
-_SLOWEST = 4 << 20  # bytes a second; what is slower hangs
+_START = 5.0  # seconds until the process that copies may be at work
+_MOST_OPEN = 200_000  # descriptors that are looked at
 _MOST_HOLES = 8  # times the data: databases have next to none, and compression of the file system gives less
 _TRIES = 3
 _ANY_STATUS = range(-64, 256)
@@ -62,7 +65,7 @@ def is_sqlite(path: bytes) -> bool:
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):  # opening a device may do something
             return False
-        descriptor = _open(path)
+        descriptor = open_to_read(path)
     except OSError:
         return False
     try:
@@ -73,46 +76,42 @@ def is_sqlite(path: bytes) -> bool:
         os.close(descriptor)
 
 
-def _open(path: bytes) -> int:
-    try:
-        return os.open(path, _OPEN | os.O_NOATIME)
-    except PermissionError:  # only the owner and root may leave the time of access alone
-        return os.open(path, _OPEN)
-
-
-def list_open_files() -> frozenset[Identity]:
+def list_open_files() -> frozenset[Identity] | None:
     """List the plain files that any process but this one has open, as lstat of their paths gives them.
 
     Files that a container shares with the host (binds, volumes) have the same identity in both. Processes that end and
-    files that close meanwhile are left out.
+    files that close meanwhile are left out. None where so many are open that it would take long: any may be open then.
     """
     own = str(os.getpid())
-    pids = (pid for pid in os.listdir("/proc") if pid.isdigit() and pid != own)
-    return frozenset(identity for pid in pids for identity in _list_files_of(pid))
+    names = (name for pid in os.listdir("/proc") if pid.isdigit() and pid != own for name in _list_files_of(pid))
+    seen = list(islice(names, _MOST_OPEN + 1))
+    if len(seen) > _MOST_OPEN:
+        return None
+    return frozenset(identity for name in seen for identity in _identify(name))
 
 
-def _list_files_of(pid: str) -> Iterator[Identity]:
+def _list_files_of(pid: str) -> Iterator[str]:
     folder = f"/proc/{pid}/fd"
     try:
-        names = os.listdir(folder)
+        yield from (f"{folder}/{name}" for name in os.listdir(folder))
     except OSError:
         return
-    for name in names:
-        with contextlib.suppress(OSError):
-            yield from _identify(f"{folder}/{name}")
 
 
 def _identify(descriptor: str) -> Iterator[Identity]:
-    if not os.readlink(descriptor).startswith("/"):  # pipes, sockets and the like
+    try:
+        if not os.readlink(descriptor).startswith("/"):  # pipes, sockets and the like
+            return
+        status = os.stat(descriptor)
+    except OSError:
         return
-    status = os.stat(descriptor)
     if stat.S_ISREG(status.st_mode):
         yield status.st_dev, status.st_ino
 
 
-def is_in_use(path: bytes, identity: Identity, opened: frozenset[Identity]) -> bool:
-    """Whether a process has the database open, or left content in a log beside it."""
-    return identity in opened or any(_size(path + end) for end in LOGS)
+def is_in_use(path: bytes, identity: Identity, opened: frozenset[Identity] | None) -> bool:
+    """Whether a process has the database open, or left content in a log beside it. None: any file may be open."""
+    return opened is None or identity in opened or any(_size(path + end) for end in LOGS)
 
 
 def _size(path: bytes, folder: int | None = None) -> int:
@@ -125,11 +124,11 @@ def _size(path: bytes, folder: int | None = None) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
-def copy_database(source: bytes, seen: Identity, destination: bytes, patience: float = PATIENCE) -> CopiedDatabase:
+def copy_database(source: bytes, seen: Identity, destination: bytes, patience: Seconds) -> CopiedDatabase:
     """Write the database `source`, which must be the file `seen`, to the new file `destination`, as of one moment.
 
-    The same content gives the same bytes. The copy has mode 0600; a failure leaves none. Waits `patience` seconds for a
-    lock. Needs root. Raises NotCopied, and FileExistsError where there is a `destination` already.
+    The same content gives the same bytes. The copy has mode 0600; a failure leaves none. Waits `patience` seconds for
+    locks, in all tries together. Needs root. Raises NotCopied, and FileExistsError where there is a `destination`.
     """
     os.close(os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     try:
@@ -151,16 +150,18 @@ def _place(machine: RootedTree, source: bytes) -> tuple[int, bytes]:
         raise NotCopied(f"its folder cannot be entered: {exc}") from exc
 
 
-def _copy(folder: int, name: bytes, seen: Identity, destination: bytes, patience: float) -> None:
+def _copy(folder: int, name: bytes, seen: Identity, destination: bytes, patience: Seconds) -> None:
+    until = time.monotonic() + patience
     for attempt in range(_TRIES):
-        most = _most(folder, name, destination)
-        arguments = (folder, name, *seen, destination, patience, most, attempt > 0)
+        most, left = _most(folder, name, destination), max(0.0, until - time.monotonic())
+        arguments = (folder, name, *seen, destination, left, most, attempt > 0)
+        timeout = _START + left + expect_seconds(most - _GROWTH)
         argv = [sys.executable, "-IS", "-X", "utf8", reader.__file__]
         argv += [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in arguments]
         try:
-            result = run(argv, accept=_ANY_STATUS, timeout=2 * patience + most / _SLOWEST, pass_fds=[folder])
+            result = run(argv, accept=_ANY_STATUS, timeout=timeout, pass_fds=[folder])
         except ProgramFailed as exc:
-            raise NotCopied(str(exc)) from exc
+            raise NotCopied("the process that copies it was held up, or could not start") from exc
         if result.status == 0:
             return
         if result.status == reader.UNFINISHED:

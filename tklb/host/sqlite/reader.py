@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
     except (CopyRefused, _LockTimeout, sqlite3.Error, OSError) as exc:
         if _code(exc) == "SQLITE_READONLY_ROLLBACK":
             return UNFINISHED
-        sys.stdout.write(_reason(exc, order))
+        sys.stdout.write(_reason(exc))
         return REFUSED
     return 0
 
@@ -218,9 +218,9 @@ def _code(exc: Exception) -> str:
     return str(getattr(exc, "sqlite_errorname", ""))
 
 
-def _reason(exc: Exception, order: CopyOrder) -> str:
+def _reason(exc: Exception) -> str:
     if isinstance(exc, _LockTimeout) or _code(exc).startswith("SQLITE_BUSY"):
-        return f"another process kept it locked for more than {order.patience:g} seconds"
+        return "another process kept it locked"
     if isinstance(exc, OSError):
         return exc.strerror or str(exc)
     return f"SQLite could not read it: {exc}" if isinstance(exc, sqlite3.Error) else str(exc)

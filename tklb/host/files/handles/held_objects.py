@@ -77,7 +77,7 @@ def _is_same(handle: int, entry: FileEntry) -> bool:
     if kind_of_mode(status.st_mode) != entry.kind:
         return False
     if entry.kind == "file":
-        return digest_of(handle, "sha256") == entry.sha256
+        return entry.size in (None, status.st_size) and digest_of(handle, "sha256") == entry.sha256
     if entry.kind == "link":
         return os.readlink(b"", dir_fd=handle) == entry.link
     return entry.device in (None, (os.major(status.st_rdev), os.minor(status.st_rdev)))
