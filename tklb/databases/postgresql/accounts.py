@@ -8,6 +8,7 @@ pg_parameter_acl of PostgreSQL's manual; dumputils.c of pg_dump for settings and
 import contextlib
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = ["dump_accounts", "load_accounts"]
 ROLES = "roles.json"
 log = logging.getLogger(__name__)
 
+_PRIVILEGE = re.compile(r"[A-Z]+( [A-Z]+)*")
 _FLAGS = {
     "rolsuper": "SUPERUSER",
     "rolinherit": "INHERIT",
@@ -69,6 +71,8 @@ def read_grants(value: object) -> tuple[Grant, ...] | None:
         return None
     if not isinstance(value, list):
         raise TypeError("no list of grants")
+    if not all(_PRIVILEGE.fullmatch(str(privilege)) for _, _, privilege, _ in value):
+        raise ValueError("a privilege is none")
     return tuple(Grant(str(g), None if r is None else str(r), str(p), bool(o)) for g, r, p, o in value)
 
 

@@ -6,6 +6,7 @@ members of extensions, as pg_dump(1) does. The tables that an extension declares
 
 import contextlib
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from tklb.model.databases import Database
 
 __all__ = ["Column", "Table", "list_databases", "read_version"]
 
+_NUMBER = re.compile(r"-?[0-9]+")
 BARE = ("postgres", "template1")  # every server has them; they count when there is something in them
 OURS = "^tklb_(scratch|aside)_[0-9a-f]{16}$"  # a restore makes these; a killed one leaves them
 LARGE_OBJECTS = "pg_catalog.pg_largeobject"
@@ -294,6 +296,8 @@ def list_sequences(connection: ServerConnection, without: Collection[str]) -> tu
     for schema, name in ((schema, name) for schema, name, oid in found if oid not in without):
         sequence = quote_name(schema or "", name or "")
         (last, is_called), *_ = connection.fetch_rows(f"SELECT last_value, is_called FROM {sequence}")
+        if not _NUMBER.fullmatch(last or ""):  # an owner put a table in its place: its text must not become a statement
+            raise ServerError(f"{sequence} was replaced while it was read")
         is_called_word = "true" if is_called == "t" else "false"
         statements.append(f"SELECT pg_catalog.setval({quote_text(sequence)}, {last}, {is_called_word});\n")
     return tuple(statements)

@@ -362,7 +362,7 @@ def move_sequences(live: ServerConnection, table: Table) -> None:
         if found:
             highest = f"(SELECT max({quote_name(column.name)})::bigint FROM ONLY {table.sql})"
             live.run(
-                f"SELECT setval('{found.replace(chr(39), chr(39) * 2)}', {highest})"
+                f"SELECT setval({quote_text(found)}, {highest})"
                 f" FROM {found} WHERE {highest} > last_value OR ({highest} = last_value AND NOT is_called)"
             )
 
