@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from tests.lab.appliance import Appliance
 from tests.lab.databases import database_clone
 from tests.lab.inside import TREE_INSIDE
 from tests.lab.postgresql import ident, sql
+from tests.lab.soak import SOAK
 
 pytestmark = pytest.mark.lab
 
@@ -202,3 +204,31 @@ def test_a_server_that_takes_no_password_is_loaded_without_privileges_too(
     assert sql(box, "SELECT count(*) FROM t", attacked) == "1\n"
     assert leftovers(box) == ""
     sql(box, "DROP ROLE games")
+
+
+RACE = """
+BEGIN; DROP TABLE t; CREATE VIEW t AS SELECT gain('x') AS a; DROP SEQUENCE s;
+CREATE TABLE s AS SELECT '1, true); ALTER ROLE bob SUPERUSER; --' AS last_value, true AS is_called; COMMIT;
+BEGIN; DROP VIEW t; CREATE TABLE t AS SELECT 'x' AS a; DROP TABLE s; CREATE SEQUENCE s; COMMIT;
+"""
+
+
+def test_view_in_the_place_of_a_table_is_not_read_nor_a_table_in_that_of_a_sequence(box: Appliance) -> None:
+    """The owner exchanges them while the administrator dumps: a view would run its functions as superuser."""
+    plant(box, "race", "CREATE TABLE t (a text); CREATE SEQUENCE s")
+    (box.root / "tmp/race.sql").write_text(RACE * 20_000)
+    before = state(box)
+    command = ["psql", "-X", "-q", "-h", "127.0.0.1", "-U", "bob", "-d", "race", "-f", "/tmp/race.sql"]
+    environment = {"PGPASSWORD": "b", "PATH": "/usr/bin"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with box.popen(["env", *(f"{name}={value}" for name, value in environment.items()), *command], **quiet) as bob:
+        try:
+            for number in range(30 if SOAK else 3):
+                dump(box, f"/tmp/race{number}", overrides=only("race"))
+            assert bob.poll() is None
+        finally:
+            bob.kill()
+    assert state(box) == before
+    assert not (box.root / "tmp/gained").exists()
+    assert box.run(["grep", "-rl", "ALTER ROLE", "/tmp", "--include=sequences.sql"], check=False).stdout == ""
+    sql(box, "DROP DATABASE race WITH (FORCE)")

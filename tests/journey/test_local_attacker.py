@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,3 +153,28 @@ def test_racing_user_gains_nothing_by_many_backups(a: Appliance, b: Appliance) -
         attacker.take_away(b)
         tklb(b, "restore", snapshot, *FROM_A, "--limit", HOME, "--yes")
         assert attacker.find_gains(b, HOME) == []
+
+
+WAYS = [("--yes",), ("--limit", HOME, "--yes"), ("--into", "/root/out"), ("--into", f"{HOME}/out")]
+
+
+@pytest.mark.parametrize("number", some(range(len(WAYS)), 3))
+def test_racing_user_gains_nothing_by_many_restores(
+    calm: tuple[Appliance, Path], victim: Appliance, number: int
+) -> None:
+    """Full snapshot and increment, with hard links, set-id bits and capabilities; she exchanges, links and moves."""
+    files = {path: (victim.root / path).lstat() for path in ("etc/passwd", "etc/shadow", "etc", "root")}
+    snapshots = [line["snapshot"] for line in done(calm[0], "--json", "list").value]
+    end, rounds = time.monotonic() + (RACE if SOAK else 0), 0
+    while rounds == 0 or time.monotonic() < end:
+        attacker.take_away(victim)
+        shutil.rmtree(victim.root / "root/out", ignore_errors=True)
+        attacker.copy_as_hers(calm[0], victim)
+        with attacker.attack(victim, PROGRAMS["chaos"], *FOLDERS, *attacker.BOXES):
+            told = tklb(victim, "restore", snapshots[rounds % 2], *FROM_A, *WAYS[number])
+        assert told.status in (0, 3, 60, 61), told
+        assert attacker.find_gains(victim, HOME) == []
+        rounds += 1
+    for path, before in files.items():
+        now = (victim.root / path).lstat()
+        assert (now.st_mode, now.st_uid, now.st_gid) == (before.st_mode, before.st_uid, before.st_gid), path

@@ -95,6 +95,28 @@ while True:
         except OSError:
             pass
 """
+# Exchanges her files, puts links in their places, and moves her folders away: at any moment, for ever.
+_CHAOS = """
+import ctypes, os, random, sys
+libc = ctypes.CDLL(None)
+folders, number = sys.argv[1:], 0
+print("ready", flush=True)
+while True:
+    for folder in folders:
+        number += 1
+        try:
+            names = os.listdir(folder)
+            one, other = (f"{folder}/{name}" for name in random.sample(names, 2))
+            libc.renameat2(-100, one.encode(), -100, other.encode(), 2)
+            if number % 50 == 0:
+                os.symlink(random.choice(("/etc/passwd", "/etc", "/root")), f"{folder}/link")
+                os.rename(f"{folder}/link", one)
+            if number % 400 == 0:
+                os.rename(folder, f"{folder}.{number}")
+                os.mkdir(folder)
+        except (OSError, ValueError):
+            pass
+"""
 # Holds a lease of each of her files; an honest holder gives it up when somebody opens the file.
 _LEASE = """
 import fcntl, os, signal, sys, time
@@ -144,8 +166,8 @@ while True:
             pass
 """
 PROGRAMS = {
-    "once": _ONCE, "loop": _LOOP, "overwrite": _OVERWRITE, "move": _MOVE, "lease": _LEASE, "touch": _TOUCH,
-    "lock": _LOCK, "stop": _STOP,
+    "once": _ONCE, "loop": _LOOP, "overwrite": _OVERWRITE, "move": _MOVE, "chaos": _CHAOS, "lease": _LEASE,
+    "touch": _TOUCH, "lock": _LOCK, "stop": _STOP,
 }  # fmt: skip
 BOXES = tuple(f"{HOME}/box/{number:02}" for number in range(5 * COUNT))
 FOLDERS = tuple(f"{HOME}/{name}" for name in ("tools", "capable", "papers", "linked"))
