@@ -229,6 +229,27 @@ def test_table_locked_after_the_dump_began_is_named(shop: Appliance) -> None:
     assert answer["tables"]["shop"]["parts"] == 2
 
 
+@pytest.mark.parametrize("moment", ["before", "during"])
+def test_many_locked_tables_hold_a_dump_up_about_as_long_as_one(shop: Appliance, moment: str) -> None:
+    """The owner of a database may lock each table of it, for hours."""
+    tables = [f"held.t{number}" for number in range(40)]
+    sql(shop, "CREATE DATABASE held; " + "; ".join(f"CREATE TABLE {one} AS SELECT 1 AS a" for one in tables))
+    held = ", ".join(f"{one} WRITE" for one in tables)
+    lock = f'mariadb -e "LOCK TABLES {held}; SELECT SLEEP(600)" > /dev/null 2>&1 &'
+    if moment == "before":
+        shop.run(["sh", "-c", f"{lock} sleep 2"])
+    tool = f'{lock if moment == "during" else ""} sleep 4; exec /usr/bin/mariadb-dump "$@"'
+    begin = time.monotonic()
+    with instead_of_the_dump_tool(shop, tool):
+        answer = dump(shop, "/root/dump", lock_seconds=4)
+    seconds = time.monotonic() - begin
+    end_sessions(shop)
+    sql(shop, "DROP DATABASE held")
+    assert {f"held/t{number}" for number in range(40)} <= items(answer)
+    assert answer["tables"]["shop"]["parts"] == 2
+    assert seconds < 40
+
+
 def test_database_dropped_after_its_rows_came_is_named_and_leaves_nothing(shop: Appliance) -> None:
     sql(shop, "CREATE DATABASE gone; CREATE TABLE gone.t (a INT); INSERT INTO gone.t VALUES (1)")
     with instead_of_the_dump_tool(shop, '/usr/bin/mariadb-dump "$@"; mariadb -e "DROP DATABASE gone"'):

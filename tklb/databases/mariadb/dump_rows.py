@@ -35,6 +35,7 @@ OPTIONS = (
     *("--skip-dump-date", "--set-charset", "--default-character-set=utf8mb4", "--skip-routines", "--skip-events"),
     *("--max-allowed-packet=1G", "--net-buffer-length=1M"),
 )
+_SHORT_LOOK = 0.05  # the same after a long wait: somebody may have each table locked
 _SECONDS = 1.0  # without output, after which we look for a lock that the program waits for
 _LINES = 500  # of a block that we read ourselves
 _BLOCK = 1 << 20
@@ -117,6 +118,7 @@ class _RowDump:
         self._current: TableRows | None = None
         self._size, self._done = sum(table.size for table in tables), 0
         self._is_stopped = self._is_finished = False
+        self._lock_seconds, self._look = source.login.lock_seconds, _SECONDS  # none after a long wait
 
     def find_locked(self) -> None:
         """Find the tables that cannot be read. All waits for locks together take as long as is allowed for one."""
@@ -126,7 +128,7 @@ class _RowDump:
                 control.fetch_rows(f"SELECT 1 FROM {table.sql} LIMIT 1")
             except ServerError as exc:
                 rows.reason = f"it cannot be read: {exc}"
-                control.wait_for_locks(1)
+                control.wait_for_locks(0)
         control.wait_for_locks(self._source.login.lock_seconds)
 
     def choose_readers(self, others: Sequence[Table]) -> None:
@@ -165,8 +167,7 @@ class _RowDump:
         loose = dict.fromkeys(self._list_loose())
         for table, rows in self.rows.items():
             if (table in loose or not is_exact) and not rows.reason:
-                with contextlib.suppress(ServerError):
-                    rows.count(self._source.control)
+                self._count_again(rows)
             if not rows.is_whole:
                 self._report.skip(table.database, table.name, rows.explain())
             elif table.kind == "SYSTEM VERSIONED":
@@ -181,6 +182,13 @@ class _RowDump:
             self._report.note(
                 "the server could not be held for a moment: rows were counted a little before or after they were read"
             )
+
+    def _count_again(self, rows: TableRows) -> None:
+        try:
+            rows.count(self._source.control)
+        except ServerError:  # the first count stays
+            with contextlib.suppress(ServerError):
+                self._source.control.wait_for_locks(0)
 
     def _list_loose(self) -> list[Table]:
         """The tables of storage engines without transactions."""
@@ -224,6 +232,8 @@ class _RowDump:
             act(rows)
         except ServerError as exc:
             rows.reason = str(exc)
+            with contextlib.suppress(ServerError):
+                reader.wait_for_locks(0)  # somebody may have each table locked: one long wait is enough
         finally:
             with contextlib.suppress(ServerError):
                 reader.run("ROLLBACK TO SAVEPOINT tklb")
@@ -252,19 +262,23 @@ class _RowDump:
         assert snapshot.program
         while True:
             try:
-                return snapshot.program.hear(PIPE, _SECONDS)
+                return snapshot.program.hear(PIPE, self._look)
             except ProgramFailed:
                 self._end_long_wait(snapshot)
 
     def _end_long_wait(self, snapshot: ConsistentSnapshot) -> None:
-        """End the program's wait for a lock that lasts too long: it skips to the next table then."""
-        seconds, number = self._source.login.lock_seconds, snapshot.program_id
+        """End the program's wait for a lock that lasts too long: it skips to the next table then.
+
+        All these waits together take about as long as is allowed for one.
+        """
+        seconds, number = self._lock_seconds, snapshot.program_id
         whose = f"ID = {number}" if number else "INFO LIKE 'SELECT /*!40001 SQL_NO_CACHE */%'"
         waits = f"{whose} AND STATE LIKE 'Waiting for %' AND TIME >= {seconds}"
         control = self._source.control
         with contextlib.suppress(ServerError):
             for (each,) in control.fetch_texts(f"SELECT ID FROM information_schema.PROCESSLIST WHERE {waits}"):
                 control.run(f"KILL QUERY {each}")
+                self._lock_seconds, self._look = 0, _SHORT_LOOK
 
     def _find_writer(self, database: str, name: str, columns: tuple[str, ...]) -> Writer | None:
         rows = self._by_name.get((database, name))

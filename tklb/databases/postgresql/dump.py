@@ -8,7 +8,7 @@ a login, a scope and an empty folder; gives what was dumped. Reads only; writes 
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tklb.databases.dump_format import encode_folder_name, write_file, write_json
@@ -54,6 +54,7 @@ from tklb.model.databases import SavedDatabase, SavedServer, SavedTable
 __all__ = ["dump_databases"]
 
 _TEXT = ("utf-8", "surrogateescape")
+_SHORT_WAIT = 2  # seconds for locks in a database after one in which a wait was in vain
 
 
 def dump_databases(login: Login, scope: DatabaseScope, folder: Path, progress: Progress) -> DumpResult:
@@ -72,6 +73,8 @@ def dump_databases(login: Login, scope: DatabaseScope, folder: Path, progress: P
             dump = _DatabaseDump(login, database.name, folder / encode_folder_name(database.name), scope, progress)
             saved += dump.run()
             report.add(dump.report)
+            if dump.has_waited:  # all databases together wait about as long as is allowed for one
+                login = replace(login, lock_seconds=min(_SHORT_WAIT, login.lock_seconds))
     for name in login.others:
         report.skip_other(
             name,
@@ -85,6 +88,7 @@ class _DatabaseDump:
 
     def __init__(self, login: Login, name: str, folder: Path, scope: DatabaseScope, progress: Progress) -> None:
         self.report = DatabaseReport(ENGINE)
+        self.has_waited = False  # for a lock, in vain
         self._login, self._name, self._folder = login, name, folder
         self._scope, self._progress = scope, progress
 
@@ -103,6 +107,7 @@ class _DatabaseDump:
     def _dump(self, connection: ServerConnection) -> SavedDatabase:
         folder, name = self._folder, self._name
         snapshot = open_consistent_snapshot(connection)
+        self.has_waited = bool(snapshot.left_out)
         for (_, schema, relation), reason in snapshot.left_out.items():
             self.report.skip(name, f"{schema}.{relation}", reason)
         left_out = {oid for oid, _, _ in snapshot.left_out}

@@ -17,7 +17,14 @@ from tklb.base.process import Conversation, open_conversation
 from tklb.databases.dump_format import PIPE, ROWS, encode_file_name
 from tklb.databases.postgresql import ENGINE, find_program
 from tklb.databases.postgresql.catalogue import Table
-from tklb.databases.postgresql.connection import ONLY_TABLES, OUT_OF_LOCKS, ServerConnection, ServerError, format_login
+from tklb.databases.postgresql.connection import (
+    LOCK_NOT_AVAILABLE,
+    ONLY_TABLES,
+    OUT_OF_LOCKS,
+    ServerConnection,
+    ServerError,
+    format_login,
+)
 from tklb.databases.report import DatabaseReport
 from tklb.databases.row_files import RowWriter
 from tklb.errors import ProgramFailed
@@ -27,6 +34,7 @@ from tklb.model.databases import SavedTable
 __all__ = ["dump_rows"]
 
 WORKERS = 2
+_SHORT_WAIT = "50ms"
 _ANSWER_SECONDS = 60  # beyond the wait for a lock: only a psql that hangs is silent for so long
 
 
@@ -119,6 +127,13 @@ class _Copying:
         except ServerError as exc:
             if exc.state != OUT_OF_LOCKS:
                 self._failures[table.oid] = str(exc)
+            if exc.state == LOCK_NOT_AVAILABLE:
+                self._shorten_waits()
+
+    def _shorten_waits(self) -> None:
+        """Wait but a moment: somebody may have each of the tables locked."""
+        for stream, _ in self._streams:
+            stream.run(f"SET lock_timeout = '{_SHORT_WAIT}'")
 
     def start(self) -> None:
         for stream, share in self._streams:
