@@ -54,12 +54,12 @@ def test_clock_that_was_ahead_of_a_snapshot_breaks_nothing(a: Appliance, library
     assert done(a, "backup", "--json").value["kind"] == "none"
     listed = done(a, "list", "--json").value
     assert [each["snapshot"] for each in listed] == snapshots(a) == [*before, "20310506T070809Z", "20310506T070810Z"]
-    shown = done(a, "restore", "--dry-run").stderr
+    shown = done(a, "restore", "--dry-run", "--limit", "/srv/data").stderr
     assert re.search(r"number 4, dated \d{3,} days ahead: the clock was ahead then", shown)
     (a.root / "srv/data/today").unlink()
-    done(a, "restore", "--yes")
+    done(a, "restore", "--yes", "--limit", "/srv/data")
     assert (a.root / "srv/data/today").read_bytes() == b"after the clock was set right\n"
-    done(a, "restore", "--yes", "20310506T070809Z")
+    done(a, "restore", "--yes", "20310506T070809Z", "--limit", "/srv/data")
     assert (a.root / "srv/data/today").stat().st_size == 1_000_000
 
 

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.boundary import repository
-from tests.lab.appliance import Appliance, clone
+from tests.lab.appliance import Appliance, clone, prepare
+from tests.lab.box import Box
+from tests.lab.roots import digest_of, layer
 from tests.lab.soak import some
 
 pytestmark = pytest.mark.lab
@@ -88,12 +90,14 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return share
 
 
-def use_source(machine: Appliance) -> None:
+def use_source(machine: Box) -> None:
     (machine.root / "etc/apt/sources.list.d/own.list").write_text(f"deb [trusted=yes] file:{SHARE}/archive ./\n")
     machine.run(["apt-get", "-q", "update"])
 
 
-def switch_off(a: Appliance) -> None:
+def switch_off(a: Box, archive: Path) -> None:
+    shutil.copytree(archive, a.root / SHARE[1:])  # in a machine, the folder that it shares lies over it
+    use_source(a)
     a.run(["apt-get", "-qy", "--no-install-recommends", "install", "apache2", "php-cli", *SERVICES], timeout=900)
     a.run(["a2dismod", "-f", "autoindex", "status"])
     a.run(["a2dissite", "000-default"])
@@ -120,10 +124,9 @@ def changes(machine: Appliance) -> set[tuple[str, str]]:
 
 @pytest.fixture(scope="module", params=some(["core", "trixie-core"], 2))
 def trip(request: pytest.FixtureRequest, archive: Path) -> Iterator[Trip]:
-    binds = {archive: SHARE}
-    with clone(request.param, tklb=True, binds=binds) as a:
-        use_source(a)
-        switch_off(a)
+    binds, key = {archive: SHARE}, f"off {digest_of(__file__, str(repository.__file__))}"
+    made = layer(key, prepare(request.param, "a"), lambda box: switch_off(box, archive), "a")
+    with clone(request.param, tklb=True, binds=binds, layers=[made]) as a:
         a.run(["tklb", "init", "--target", f"file://{SHARE}/target"])
         a.run(["tklb", "backup"])
         a.run(["tklb", "key", "escrow", "--no-passphrase", f"{SHARE}/key"])
