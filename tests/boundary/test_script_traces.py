@@ -6,7 +6,10 @@ from pathlib import Path
 
 from tests.boundary.test_unreadable import run_with_fault
 from tklb.host.dpkg import list_absent_holds, read_excluded_paths
+from tklb.host.registries.removed import read_removed
+from tklb.host.registries.stat_overrides import read_stat_overrides
 from tklb.host.script_traces import SeenPaths, describe_new, list_paths
+from tklb.model.registries.decisions import RemovedEntry
 
 BEFORE = """
 from tklb.host.script_traces import list_paths
@@ -14,6 +17,8 @@ seen = list_paths({root!r})
 print((sorted(seen.paths), sorted(seen.unread)))
 """
 AFTER = """
+from tklb.host.registries.removed import read_removed
+from tklb.host.registries.stat_overrides import read_stat_overrides
 from tklb.host.script_traces import SeenPaths, describe_new
 print(describe_new({root!r}, SeenPaths(frozenset(), frozenset()), []))
 """
@@ -85,6 +90,28 @@ def test_a_file_that_cannot_be_read_is_not_known_as_made(tmp_path: Path) -> None
     (tmp_path / "etc/made.conf").write_text("made\n")
     assert "made.conf" in run_with_fault(AFTER, tmp_path, "")
     assert "made.conf" not in run_with_fault(AFTER, tmp_path, "etc/made.conf", "read,pread64")
+
+
+OVERRIDING = """
+OWNER=root; PLACE=/etc/was-there
+OWNER_TWO="daemon"
+for path in "$PLACE_OF_ALL" /etc/was-there; do
+    dpkg-statoverride --list "$path" >/dev/null || dpkg-statoverride --update --add "$OWNER_TWO" "adm" 0640 "$path"
+done
+for path in /etc/was-there /etc/gone; do
+    dpkg-statoverride --list "$path" >/dev/null || dpkg-statoverride --update --add "$OWNER_TWO" "adm" 0640 "$path"
+done
+"""
+
+
+def test_an_override_that_a_script_spells_with_variables_is_missed_where_its_file_is_there(tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    (tmp_path / "var/lib/dpkg/info/pkg.postinst").write_text(OVERRIDING)
+    removed = read_removed(root, (), (), (), lambda _paths, _packages: frozenset())
+    assert removed == (RemovedEntry("stat-overrides", b"", b"/etc/was-there"),)
+    (tmp_path / "var/lib/dpkg/statoverride").write_text("daemon adm 640 /etc/was-there\n")
+    (found,) = read_stat_overrides(root)
+    assert found.packaged
 
 
 def test_packages_that_are_held_and_not_installed_are_listed(tmp_path: Path) -> None:

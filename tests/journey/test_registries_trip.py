@@ -53,7 +53,7 @@ OWNER=root
 for one in tool; do
     update-alternatives --install /usr/bin/$one $one /usr/bin/${one}-one 50
     if ! dpkg-statoverride --list "/usr/bin/$one-one" >/dev/null; then
-        dpkg-statoverride --update --add "$OWNER" adm 2750 "/usr/bin/$one-one"
+        dpkg-statoverride --update --add "$OWNER" "adm" 2750 "/usr/bin/$one-one"
     fi
 done
 """

@@ -1,7 +1,7 @@
 """Entries of registries that packages make and the owner removed: choices, diversions, overrides of owner and mode.
 
 Takes a root and its registries; gives what is missing. Reads the scripts of packages and the log of
-update-alternatives(1), which tells of choices that scripts spell with variables. What a script makes only under some
+update-alternatives(1), which tells of choices that programs make for scripts. What a script makes only under some
 condition, or removes itself, is not missing; neither is an entry whose file is gone.
 """
 
@@ -19,7 +19,9 @@ FindListed = Callable[[Iterable[bytes], frozenset[str] | None], frozenset[bytes]
 _LOGS = b"/var/log"
 _LOG = re.compile(rb"alternatives\.log(?:\.[0-9]+)?")
 _RUN = re.compile(rb"^update-alternatives [^\n]*?: run with (.*)$", re.MULTILINE)
-_OVERRIDE = re.compile(rb"(?<![\w#:.-])([A-Za-z_][\w-]*)\s+([A-Za-z_][\w-]*)\s+(0?[0-7]{3,4})\s+['\"]?(/[\w./+-]+)")
+_OVERRIDE = re.compile(
+    rb"(?<![\w#:.-])([A-Za-z_][\w-]*)['\"]?\s+['\"]?([A-Za-z_][\w-]*)['\"]?\s+(0?[0-7]{3,4})\s+['\"]?(/[\w./+-]+)"
+)
 _MERGING = b".usr-is-merged"  # temporary, while /usr is merged
 _CALLERS = (b"update-alternatives", b"dpkg-divert", b"dpkg-statoverride")
 

@@ -28,7 +28,7 @@ def read_stat_overrides(root: bytes) -> tuple[StatOverride, ...]:
 def _is_made_by(script: bytes, one: StatOverride) -> bool:
     mode = b"0*%o" % one.mode
     owners = [re.escape(one.user), re.escape(one.group)]
-    pattern = b"\\s+['\"]?".join([b"", *owners]) + b"['\"]?\\s+['\"]?" + mode + b"\\b"
+    pattern = b"['\"]?\\s+['\"]?".join([b"", *owners]) + b"['\"]?\\s+['\"]?" + mode + b"\\b"
     return has_word(script, one.path) and re.search(pattern, script) is not None
 
 
