@@ -12,7 +12,9 @@ import pytest
 from tklb.diff.attributes.xattrs import ACLS
 from tklb.host.files.live_files import LiveFiles
 from tklb.host.files.move_object import temporary_name
+from tklb.host.files.openat import is_guarded
 from tklb.host.files.write_entry import FileWriter
+from tklb.host.remake import PostfixMap, _make_map
 from tklb.model.files import FileEntry
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -239,3 +241,22 @@ def test_a_race_of_swapped_names_never_changes_what_they_point_to(tmp_path: Path
         thread.join()
     assert outcomes == {True, False}
     assert trap.seen_outside() == before
+
+
+def test_map_of_root_is_not_made_where_a_user_could_put_a_link_in_its_place(tmp_path: Path) -> None:
+    """postmap(1) makes the map as the owner of its source, and follows links."""
+    folder, victim = Path("/root") / f"lists-{os.getpid()}", tmp_path / "victim"
+    folder.mkdir()
+    try:
+        assert is_guarded(bytes(folder))
+        source = folder / "aliases"
+        source.write_text("a: b\n")
+        source.with_name("aliases.db").symlink_to(victim)
+        os.chown(folder, 1511, 1511)
+        assert not is_guarded(bytes(folder))
+        said = _make_map(b"/etc/postfix", PostfixMap("postmap", b"hash", bytes(source)), 5)
+        assert "may write to the folder" in said
+        assert not victim.exists()
+        assert not is_guarded(bytes(folder / "absent"))
+    finally:
+        subprocess.run(["rm", "-r", folder], check=True)

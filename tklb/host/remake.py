@@ -4,6 +4,7 @@ Takes commands; gives the reason of a failure. Changes what those commands chang
 (deb-triggers(5), dpkg-trigger(1)), Postfix's maps (postmap(1), postalias(1)), and programs with fixed arguments.
 """
 
+import contextlib
 import glob
 import os
 import re
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from tklb.base.fs import read_existing
 from tklb.base.process import PATH, Argument, run
 from tklb.errors import ProgramFailed, ProgramMissing
+from tklb.host.files.openat import is_guarded
 from tklb.host.services import deny_service_starts
 from tklb.model.plan import Command, RemakeFacts
 
@@ -153,6 +155,13 @@ def _make_maps(command: Command) -> str:
     return "; ".join(filter(None, (_make_map(folder, each, command.seconds) for folder, each in due)))
 
 
+def _has_open_place(each: PostfixMap) -> bool:
+    """Whether a user could put a link in the place of the map. postmap(1) makes it as the owner of the source."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(each.source).st_uid == 0 and not is_guarded(os.path.dirname(each.source))
+    return False
+
+
 def _is_due(each: PostfixMap, changed: frozenset[bytes]) -> bool:
     if not os.path.isfile(each.source):
         return False
@@ -175,6 +184,9 @@ def _list_maps(folder: bytes, seconds: float) -> list[PostfixMap]:
 
 def _make_map(folder: bytes, each: PostfixMap, seconds: float) -> str:
     argument = each.kind + b":" + each.source
+    if _has_open_place(each):
+        name = argument.decode("utf-8", "backslashreplace")
+        return f"{name}: not made, because somebody other than root may write to the folder of this file of root"
     try:
         _run([each.program, "-c", folder, argument], seconds)
     except ProgramFailed as exc:

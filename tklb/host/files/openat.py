@@ -222,6 +222,18 @@ def _open_guarded(root: int, path: bytes) -> int:
     return here
 
 
+def is_guarded(path: bytes) -> bool:
+    """Whether nobody but root can replace the folder `path` of this machine, or put anything into it."""
+    root = os.open(b"/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.close(_open_guarded(root, os.path.realpath(path)))
+    except OSError:
+        return False
+    finally:
+        os.close(root)
+    return True
+
+
 def _check_guarded(folder: int) -> None:
     status = os.fstat(folder)
     if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
