@@ -224,7 +224,7 @@ class PostgreSql:
         return f"DROP ROLE IF EXISTS {name}"
 
     def can_log_in(self, box: Box, name: str, password: str) -> bool:
-        command = ["psql", "-X", "-h", "127.0.0.1", "-U", name, "-d", "postgres", "-c", "SELECT 1"]
+        command = [*postgresql.BARE_PSQL, "-X", "-h", "127.0.0.1", "-U", name, "-d", "postgres", "-c", "SELECT 1"]
         return box.run(command, env={"PGPASSWORD": password}, check=False).returncode == 0
 
     def script(self, *statements: str) -> str:
@@ -237,7 +237,8 @@ class PostgreSql:
     def stock_dump(self, box: Box, database: str) -> list[str]:
         # The name travels in the environment: as an argument it could be taken for more than a name.
         environment = {"PGDATABASE": database, "PGOPTIONS": "-c client_min_messages=error"}
-        lines = _lines(box, ["runuser", "-u", "postgres", "--", "pg_dump"], environment)
+        pg_dump, _ = self.programs(box)
+        lines = _lines(box, ["runuser", "-u", "postgres", "--", pg_dump], environment)
         return [line for line in lines if not line.startswith(("\\restrict", "\\unrestrict", "--"))]
 
     def programs(self, box: Box) -> tuple[str, ...]:

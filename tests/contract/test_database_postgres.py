@@ -18,7 +18,7 @@ from tests.lab.appliance import Appliance
 from tests.lab.databases import database_clone
 from tests.lab.inside import TREE_INSIDE, call
 from tests.lab.postgresql import PSQL, PWNED, RISKY, fill, ident, sql
-from tests.lab.soak import SOAK
+from tests.lab.soak import SOAK, some
 
 pytestmark = pytest.mark.lab
 
@@ -294,7 +294,7 @@ def test_a_killed_load_is_brought_home_by_the_next(box: Appliance, shop: str) ->
     dump(box, "/root/killed", overrides=only(shop))
     sql(box, "DELETE FROM bill", shop)
     moments = ["CREATE DATABASE", "COPY", "ADD CONSTRAINT", 'RENAME TO "tklb', "COMMIT", "DROP DATABASE"]
-    for moment in moments:
+    for moment in some(moments, 2, first=1):
         killed = call(
             box,
             textwrap.dedent(START)
@@ -330,7 +330,7 @@ def test_a_killed_load_is_brought_home_by_the_next(box: Appliance, shop: str) ->
 def test_an_interrupted_load_leaves_nothing_behind(box: Appliance, shop: str) -> None:
     dump(box, "/root/interrupted", overrides=only(shop))
     sql(box, "DELETE FROM bill", shop)
-    for moment in ("CREATE DATABASE", "COPY", "ADD CONSTRAINT", 'RENAME TO "tklb'):
+    for moment in some(("CREATE DATABASE", "COPY", "ADD CONSTRAINT", 'RENAME TO "tklb'), 2):
         answer = call(
             box,
             textwrap.dedent(START)

@@ -22,13 +22,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tests.lab.box import Box
+from tests.lab.postgresql import PSQL
 
 Fact = dict[str, Any]
 Catalogue = dict[str, Fact]
 Facts = dict[str, Any]
 Answer = list[list[str | None]]
 
-PSQL = ("runuser", "-u", "postgres", "--", "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1")
 # What a database or role sets for its sessions must not decide what we see; these beat it.
 SETTINGS = {
     "search_path": "",
