@@ -11,7 +11,6 @@ from tklb.crypto.key_copies import KeyCopy
 from tklb.crypto.key_file import KeyKind, write_all_new
 from tklb.crypto.protection import Protection, format_protected_key, note_file
 from tklb.crypto.recovery_sheet import RecoverySheet
-from tklb.crypto.recovery_sheet_print import sheet_pdf, sheet_text
 from tklb.crypto.secret import fingerprint, read_secret
 from tklb.errors import UsageWrong
 from tklb.model.callbacks import Clock
@@ -50,6 +49,8 @@ def write_kit(paths: Paths, clock: Clock, file: Path, protection: Protection | N
 
     Raises UsageWrong, NotInitialised, KeyUnusable; nothing is left of a sheet that could not be finished.
     """
+    from tklb.crypto.recovery_sheet_print import sheet_pdf, sheet_text  # a quarter of a second: fonts and images
+
     secret = read_secret(paths.secret)
     config = open_target_session(paths, TargetAccess(), clock).config
     address = parse_url(config.target)
