@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 import textwrap
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -288,6 +290,37 @@ def test_a_locked_table_is_named_and_the_rest_is_taken(box: Appliance, shop: str
     assert brought["failed"] is None
     assert any("customer" in reason for _, reason in brought["skipped"])
     assert sql(box, "SELECT count(*) FROM bill", shop) == "2000\n"
+
+
+QUEUE = """DO $$ BEGIN
+  WHILE NOT EXISTS (SELECT FROM pg_locks WHERE relation = '%(table)s'::regclass AND pid <> pg_backend_pid()) LOOP
+    PERFORM pg_sleep(0.01);
+  END LOOP;
+  LOCK TABLE %(table)s IN ACCESS EXCLUSIVE MODE;
+END $$"""
+
+
+def test_owner_who_queues_for_each_table_behind_the_dump_holds_it_up_only_once(box: Appliance) -> None:
+    """Whoever wants a table next waits behind the owner, who waits for the dump: so the dump waits for itself."""
+    sql(box, "CREATE DATABASE queued")
+    tables = [f"t{number}" for number in range(16)]
+    sql(box, "; ".join(f"CREATE TABLE {table} (a int)" for table in tables), "queued")
+    command = ["runuser", "-u", "postgres", "--", "psql", "-X", "-q", "-d", "queued", "-c"]
+    quiet = {"stderr": subprocess.DEVNULL}
+    sessions = [box.popen([*command, QUEUE % {"table": table}], **quiet) for table in tables]
+    try:
+        wait_for(box, "SELECT count(*) = 16 FROM pg_stat_activity WHERE query LIKE 'DO %'")
+        begin = time.monotonic()
+        dumped = dump(box, "/root/queued", overrides=only("queued"), lock_seconds=4)
+        seconds = time.monotonic() - begin
+    finally:
+        sql(box, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO %'")
+        for session in sessions:
+            session.kill()
+            session.wait()
+    assert any(item.startswith("pgsql:queued") for item, _ in dumped["skipped"])
+    assert seconds < 30  # 16 waits would take more than a minute
+    sql(box, "DROP DATABASE queued WITH (FORCE)")
 
 
 def test_a_killed_load_is_brought_home_by_the_next(box: Appliance, shop: str) -> None:

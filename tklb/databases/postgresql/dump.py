@@ -7,6 +7,7 @@ a login, a scope and an empty folder; gives what was dumped. Reads only; writes 
 
 import json
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -94,11 +95,13 @@ class _DatabaseDump:
 
     def run(self) -> tuple[SavedDatabase, ...]:
         """Dump it; nothing where it failed, which the report then says."""
+        begin = time.monotonic()
         try:
             with open_connection(self._login, self._name) as connection:
                 connection.fetch_rows(ONLY_TABLES)
                 return (self._dump(connection),)
         except (ServerError, ProgramFailed, ProgramMissing, DatabaseFailed) as exc:
+            self.has_waited = time.monotonic() - begin >= self._login.lock_seconds
             shutil.rmtree(self._folder, ignore_errors=True)
             self.report = DatabaseReport(ENGINE)
             self.report.skip(self._name, "", str(exc))
