@@ -131,19 +131,14 @@ def test_a_dead_server_comes_back_from_a_bucket_by_address_and_passphrase(a: App
 @pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1; test_distant.py restores from an SSH server, too")
 def test_a_dead_server_comes_back_from_an_ssh_server_by_address_and_passphrase(a: Appliance, tmp_path: Path) -> None:
     with sshd.Sshd(tmp_path / "sshd", box=a) as server:
-        let_in(a, server)
+        server.let_in(a)
         move_to(a, server.address(tmp_path / "backups"), {})
         said(a, {}, "backup")
     wanted = record(a.root, SCOPE)
     with server_b() as b, sshd.Sshd(tmp_path / "sshd", box=b) as server:
         shutil.rmtree(b.root / "mnt")
-        let_in(b, server)
+        server.let_in(b)
         comes_back(b, server.address(tmp_path / "backups"), {}, wanted)
-
-
-def let_in(machine: Box, server: sshd.Sshd) -> None:
-    secret_file(machine, "/root/.ssh/id_ed25519", server.identity.read_bytes())
-    secret_file(machine, "/root/.ssh/known_hosts", server.known_hosts.read_bytes())
 
 
 # ---------------------------------------------------------------- a sheet of paper and stock tools

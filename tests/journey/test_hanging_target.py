@@ -1,16 +1,20 @@
 """A target that hangs for good: a backup ends, status answers, and both tell what is wrong.
 
-Takes a machine of the lab; mounts a FUSE file system there whose server never answers; touches clones only.
+Takes machines of the lab; mounts a FUSE file system in one whose server never answers, and stops the SSH server of
+another; touches clones only.
 """
 
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.journey.taken_backup import Told, server_a
-from tests.lab.appliance import Appliance
+from tests.lab.appliance import Appliance, clone
+from tests.lab.soak import SOAK
+from tests.lab.sshd import Sshd
 
 pytestmark = pytest.mark.lab
 
@@ -58,8 +62,7 @@ def test_status_answers_and_shows_what_this_machine_remembers(machine: Appliance
 
 def test_backup_ends_and_is_noted(machine: Appliance) -> None:
     toml = machine.root / "etc/tklb/tklb.toml"
-    text = toml.read_text()
-    toml.write_text(text.replace("[target]\n", "[target]\npatience = 5\n"))
+    toml.write_text(toml.read_text().replace("[target]\n", "[target]\npatience = 5\n"))
     told, seconds = tell(machine, "backup", "--json")
     assert (told.status, told.value["error"]["name"]) == (30, "TargetUnreachable"), told
     assert "it hangs: no answer for 5 seconds" in told.stderr
@@ -67,3 +70,20 @@ def test_backup_ends_and_is_noted(machine: Appliance) -> None:
     assert machine.run(["pgrep", "-f", "tklb backup"], check=False).stdout == ""
     problems = tell(machine, "status", "--json")[0].value["problems"]
     assert any("the last backup failed" in problem and "it hangs" in problem for problem in problems)
+
+
+@pytest.mark.skipif(not SOAK, reason="a soak alone, it waits for minutes; the contract of SFTP has servers that stop")
+def test_backup_and_status_end_where_an_ssh_server_was_stopped(tmp_path: Path) -> None:
+    with clone("core", tklb=True) as box, Sshd(tmp_path / "sshd", box=box) as server:
+        server.let_in(box)
+        box.run(["tklb", "init", "--target", server.address(f"{tmp_path}/served")])
+        box.run(["tklb", "backup"])
+        server.freeze()
+        (box.root / "srv/page").write_text("new\n")
+        told, seconds = tell(box, "backup", "--json")
+        assert (told.status, told.value["error"]["name"]) == (30, "TargetUnreachable"), told
+        assert "no SSH server answers there" in told.stderr
+        assert seconds < 300
+        told, seconds = tell(box, "status", "--json")
+        assert (told.status, told.value["snapshots"]) == (30, 1)
+        assert seconds < 30

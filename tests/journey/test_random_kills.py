@@ -81,11 +81,7 @@ def open_target(kind: str, machine: Appliance, folder: Path) -> Iterator[str]:
             yield service.address("bucket", "web1")
     elif kind == "sftp":
         with Sshd(folder, box=machine) as server:
-            ssh = machine.root / "root/.ssh"
-            ssh.mkdir(mode=0o700, exist_ok=True)
-            for name, path in (("id_ed25519", server.identity), ("known_hosts", server.known_hosts)):
-                (ssh / name).write_bytes(path.read_bytes())
-                (ssh / name).chmod(0o600)
+            server.let_in(machine)
             yield server.address(f"{folder}/served")
     else:
         yield "file:///mnt/other"

@@ -87,6 +87,14 @@ class Sshd:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"sftp://{pwd.getpwuid(os.geteuid()).pw_name}@{host}:{self.port}/{folder}"
 
+    def let_in(self, machine: Box) -> None:
+        """Give root of a machine the key and the host key."""
+        folder = machine.root / "root/.ssh"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for name, path in (("id_ed25519", self.identity), ("known_hosts", self.known_hosts)):
+            (folder / name).write_bytes(path.read_bytes())
+            (folder / name).chmod(0o600)
+
     def start(self) -> None:
         """Start it, and wait until it listens."""
         command = ["/usr/sbin/sshd", "-D", "-e", "-f", os.fspath(self.folder / "sshd_config")]
@@ -113,6 +121,12 @@ class Sshd:
         """Cut off everybody who is connected; the server stays."""
         for pid in self.sessions():
             _kill(pid)
+
+    def freeze(self) -> None:
+        """Let the server and its sessions answer nobody any more; connections stay, and new ones are taken."""
+        assert self._server
+        for pid in (self._server.pid, *self.sessions()):
+            os.kill(pid, signal.SIGSTOP)
 
     def stop(self) -> None:
         """End the server and all it started, by their numbers."""

@@ -31,6 +31,7 @@ from tklb.model.target import TargetUrl
 PORT = 22
 _IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
 _KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
+_NO_BANNER = "Error reading SSH protocol banner"  # paramiko's words, also where it has waited in vain
 _CONNECTING = 20  # seconds for each step until a session stands
 _PATIENCE = 120  # seconds without an answer
 _KEEP_ALIVE = 30
@@ -286,4 +287,6 @@ def _explain_connect(address: TargetUrl) -> Iterator[None]:
         raise TargetUnreachable(address=address.text, reason=f"no way of encryption in common: {exc}") from exc
     except (OSError, EOFError, paramiko.SSHException) as exc:
         reason = getattr(exc, "strerror", None) or str(exc) or "it ended the connection"
+        if reason.startswith(_NO_BANNER):
+            reason = "no SSH server answers there"
         raise TargetUnreachable(address=address.text, reason=reason, is_transient=True) from exc
