@@ -57,6 +57,11 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         scripts={"postinst": "chmod 755 /etc/init.d/has-service; invoke-rc.d has-service start || exit 9"},
     )
+    for version in ("1", "2"):
+        bound = f"Depends: good-a, libbound (= {version})\n"
+        repository.deb(folder, "bound", version, fields=bound)
+        repository.deb(folder, "libbound", version, fields=f"Pre-Depends: bound-data (= {version})\n")
+        repository.deb(folder, "bound-data", version)
     repository.deb(folder, "dpkg", "0.1")  # as in every archive of Debian
     repository.index(folder)
     outside = folder / "outside"
@@ -94,6 +99,16 @@ def test_what_can_be_had_is_installed_and_the_rest_is_named_with_the_reason(box:
     assert reasons["package:unheard-of"] == reasons["package:rm -rf /"] == "no package source offers it"
     assert "not-in-any-archive" in reasons["package:no-way"]
     assert [state(box, name) for name in ("good-a", "good-b", "nano")] == ["ii", "ii", "ii"]
+
+
+def test_a_held_version_brings_what_it_needs_in_one_very_version(box: Appliance) -> None:
+    """apt alone would choose the newest of each, which the held one does not fit."""
+    held = "PackageOrder('bound', '1', True), PackageOrder('good-a', '1')"
+    needed = "PackageOrder('libbound', '1'), PackageOrder('bound-data', '1')"
+    assert ask(box, f"apt_install.install([{held}, {needed}])") == [[], []]
+    versions = "${Package}=${Version} "
+    there = box.run(["dpkg-query", "-W", "-f", versions, "bound", "libbound", "bound-data", "good-a"]).stdout.split()
+    assert sorted(there) == ["bound-data=1", "bound=1", "good-a=1", "libbound=1"]
 
 
 def test_a_package_whose_script_fails_does_not_stop_the_others(box: Appliance) -> None:

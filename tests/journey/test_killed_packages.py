@@ -20,7 +20,7 @@ from tests.lab.soak import SOAK
 pytestmark = pytest.mark.lab
 
 SHARE = "/mnt/share"
-COUNT = 14 if SOAK else 3  # packages
+COUNT = 30 if SOAK else 3  # packages
 NAMES = [f"part-{number}" for number in range(COUNT)]
 RESTORE = ["tklb", "restore", "--json", "--yes", "--target", f"file://{SHARE}/target", "--key", f"{SHARE}/key"]
 HOOK = """#!/bin/sh

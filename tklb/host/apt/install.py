@@ -6,7 +6,7 @@ apt downloads that first. If the transaction fails all the same, the replaced pa
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tklb.diff.packages import choose_version, compare_versions, label, native_architecture
@@ -14,7 +14,7 @@ from tklb.errors import COMPLETE, INCOMPLETE
 from tklb.host import dpkg
 from tklb.host.apt.command import OPTIONS, ensure_usable, find_absent, run_apt, try_command
 from tklb.host.apt.finish import configure, name_unfinished
-from tklb.host.apt.offers import list_offers
+from tklb.host.apt.offers import list_exact_needs, list_offers
 from tklb.host.services import deny_service_starts
 from tklb.model.packages import PackageOffer, PackageOrder
 from tklb.model.report import Skipped
@@ -58,12 +58,28 @@ class _Transaction:
         self._versions = {
             name: _choose(order, offers.get(name), is_here=name in self._before) for name, order in self._orders.items()
         }
+        self._bind_versions(offers)
         built = {name for name, order in self._orders.items() if order.archive}
         self._known = built | {
             name for name, offer in offers.items() if offer.versions and not self._orders[name].local
         }
         self._reasons = dict.fromkeys(self._orders.keys() - self._known, _NOT_OFFERED)
         self._unfinished: dict[str, str] = {}
+
+    def _bind_versions(self, offers: Mapping[str, PackageOffer]) -> None:
+        """Choose what the chosen versions need in one very version: of a dependency apt takes its own choice alone."""
+        left = [name for name, version in self._versions.items() if version and name in offers]
+        while left:
+            name = left.pop()
+            needs = list_exact_needs(self._root, name, self._versions[name])
+            bound = {
+                other: version
+                for other, version in needs
+                if other in self._orders and not self._versions[other] and self._orders[other].version == version
+                and version in offers.get(other, PackageOffer()).versions
+            }  # fmt: skip
+            self._versions |= bound
+            left += bound
 
     def install(self) -> None:
         wanted = self._list_missing()

@@ -24,6 +24,7 @@ _FRESH = ("-o", "Dir::State::status=/dev/null", "-o", "Dir::Cache::pkgcache=")  
 _PROBE = "dpkg"  # every archive of a release has it; if no source offers it, apt has no lists
 _VERSION = re.compile(r"(?: \*\*\*|    ) (\S+) -?[0-9]+")
 _SOURCE = re.compile(r" {6,}-?[0-9]+ (\S.*)")
+_EXACT = re.compile(r"([a-z0-9][a-z0-9+.-]+)(?::[a-z0-9-]+)? \(= (\S+)\)")  # a relation of deb-control(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,15 @@ class PackageOrigins:
 def list_offers(root: bytes, labels: Iterable[str]) -> dict[str, PackageOffer]:
     """Give what is offered of each label that apt knows."""
     return _ask(root, labels, ())
+
+
+def list_exact_needs(root: bytes, name: str, version: str) -> tuple[tuple[str, str], ...]:
+    """List the labels that a version of a package needs in one very version, each with that version."""
+    said = run_apt(root, ["apt-cache", "show", "--", f"{name}={version}"], accept=(0, 100)).stdout
+    lines = re.findall(r"^(?:Pre-)?Depends: (.*)$", said.decode("utf-8", "replace"), re.MULTILINE)
+    needs = (_EXACT.fullmatch(word.strip()) for line in lines for word in line.split(","))
+    architecture = "".join(name.partition(":")[1:])
+    return tuple((need[1] + architecture, need[2]) for need in needs if need)
 
 
 def find_offers(root: bytes, labels: Iterable[str]) -> dict[str, PackageOffer]:
