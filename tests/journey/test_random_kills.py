@@ -132,8 +132,8 @@ class Engine(NamedTuple):
 ENGINES = {
     "mariadb": Engine(
         ["mariadb"],
-        "CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY, b TEXT);"
-        "INSERT INTO shop.t SELECT seq, REPEAT('x', 200) FROM seq_1_to_20000",
+        "CREATE DATABASE shop; USE shop; CREATE TABLE t (a INT PRIMARY KEY, b TEXT);"
+        "INSERT INTO t SELECT seq, REPEAT('x', 200) FROM seq_1_to_20000",
         ["mariadb-dump", "--skip-dump-date", "--skip-comments", "--routines", "--databases", "shop"],
     ),
     "postgresql": Engine(
