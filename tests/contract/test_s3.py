@@ -409,7 +409,9 @@ def test_environment_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     service = lab.shared("rclone")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", service.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", service.secret_key)
-    S3Backend(parse_url(service.address(f"bucket-{secrets.token_hex(4)}")), S3Config()).make()
+    target = S3Backend(parse_url(service.address(f"bucket-{secrets.token_hex(4)}")), S3Config())
+    target.make()
+    assert target.list(VOLUMES) == ()
 
 
 def test_credential_process_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
 """How long copies of SQLite databases may hold up one run: a sum for each owner, and one for all users.
 
-A user can lock databases, or stop the process that copies them, because it runs with that user's rights.
+A user can lock databases, or stop the process that copies them, because it runs with that user's rights. Root does not
+work against the backup: on a slow machine its many databases must not use up what is meant for one user.
 """
 
-_EACH, _ALL = 10.0, 60.0  # seconds for one owner, and for all owners but root
+_EACH, _ALL = 10.0, 60.0  # seconds for one user; for all users together, and once more for root
 _START = 0.5  # seconds that any copy may take
 _SLOWEST = 4 << 20  # bytes a second
 
@@ -18,8 +19,10 @@ class CopyPatience:
 
     def count_left(self, owner: int) -> Seconds:
         """How long the next copy for `owner` (a user id) may wait. Not more than 0: no copy should be made."""
-        mine = _EACH - self._used.get(owner, 0.0)
-        return mine if owner == 0 else min(mine, _ALL - sum(self._used.values()) + self._used.get(0, 0.0))
+        of_root = self._used.get(0, 0.0)
+        if owner == 0:
+            return min(_EACH, _ALL - of_root)
+        return min(_EACH - self._used.get(owner, 0.0), _ALL - sum(self._used.values()) + of_root)
 
     def spend(self, owner: int, seconds: Seconds, size: int) -> None:
         """Note that a copy of `size` bytes took so many seconds, or failed after them."""
