@@ -368,7 +368,7 @@ def test_failed_load_leaves_the_old_database(shop: Appliance, damage: str) -> No
 
 
 LATE = """
-from tklb.databases.mariadb import swap
+from tklb.databases.mariadb.load import swap
 usual = swap.redirect_foreign_keys
 def stop(*_):
     swap.redirect_foreign_keys = usual
@@ -395,7 +395,7 @@ def test_interrupted_load_leaves_the_old_database(shop: Appliance, when: str) ->
 
 # Somebody drops an account after its grants were noted, before they are given back.
 UNDER_WAY = """
-from tklb.databases.mariadb import swap
+from tklb.databases.mariadb.load import swap
 usual = swap.swap_database
 def stop(session, *more):
     session.run("DROP USER fleeting@localhost")

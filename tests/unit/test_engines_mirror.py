@@ -15,8 +15,9 @@ from tklb.model.databases import ENGINES
 
 DATABASES = Path(__file__).parents[2] / "tklb/databases"
 FOLDERS = [DATABASES / engine.module.rpartition(".")[2] for engine in ENGINES.values()]
-MODULES_IN_A_FOLDER = 12
-STAGES = re.findall(r"^    (\w+)  +\S", (databases.__doc__ or "").split("a stage each:")[1], re.MULTILINE)
+_STAGES, _OWN = (databases.__doc__ or "").split("a stage each:")[1].split("one of them alone:")
+STAGES = re.findall(r"^    ([\w/]+)  +\S", _STAGES, re.MULTILINE)
+OWN = re.findall(r"^    (\w+)/([\w/]+)  +\S", _OWN, re.MULTILINE)  # engine and stage
 
 
 def entry_points(module: Path) -> dict[str, type[ast.AST]]:
@@ -31,11 +32,18 @@ def entry_points(module: Path) -> dict[str, type[ast.AST]]:
     return {name: kinds[name] for name in names}
 
 
-def test_both_engines_have_the_same_files() -> None:
-    one, other = ({path.name for path in folder.glob("*.py")} for folder in FOLDERS)
-    assert one == other
-    assert len(one - {"__init__.py"}) <= MODULES_IN_A_FOLDER
-    assert {name.removesuffix(".py") for name in one - {"__init__.py"}} == set(STAGES)
+def stages(folder: Path) -> set[str]:
+    modules = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.py"))
+    return {module for module in modules if not module.endswith("__init__")}
+
+
+def own_stages(folder: Path) -> set[str]:
+    return {stage for engine, stage in OWN if engine == folder.name}
+
+
+def test_both_engines_have_the_same_files_but_for_those_that_the_house_plan_names() -> None:
+    for folder in FOLDERS:
+        assert stages(folder) == set(STAGES) | own_stages(folder)
 
 
 @pytest.mark.parametrize("stage", ["__init__", *STAGES])
@@ -47,18 +55,19 @@ def test_stage_has_the_same_entry_points_in_both_engines(stage: str) -> None:
 
 def test_each_stage_is_used_by_another_stage_or_by_the_front_door() -> None:
     for folder in FOLDERS:
-        used = set(chain.from_iterable(imports(path) for path in folder.glob("*.py")))
-        assert used == set(STAGES)
+        known = set(STAGES) | own_stages(folder)
+        used = set(chain.from_iterable(imports(path, folder.name) for path in folder.rglob("*.py")))
+        assert used & known == known
 
 
-def imports(module: Path) -> set[str]:
-    package = f"tklb.databases.{module.parent.name}"
+def imports(module: Path, engine: str) -> set[str]:
+    package = f"tklb.databases.{engine}"
     found = set()
     for node in ast.walk(ast.parse(module.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(package):
-            stage = node.module.removeprefix(package).removeprefix(".")
-            found |= {stage} if stage else {alias.name for alias in node.names}
-    return found & set(STAGES)
+        if isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith(f"{package}."):
+            stage = node.module.removeprefix(package).removeprefix(".").replace(".", "/")
+            found |= {stage, *(f"{stage}/{alias.name}".lstrip("/") for alias in node.names)}
+    return found
 
 
 def test_every_method_of_the_interface_says_what_an_implementer_must_keep() -> None:

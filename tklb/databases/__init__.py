@@ -12,18 +12,22 @@
 
 Both engines have the same files, a stage each:
 
-    connection           one connection; the only module that knows the driver
-    server               the server, as the interface has it
-    catalogue            databases, tables and columns
-    accounts             users, roles and grants: out of the server and back
-    consistent_snapshot  one moment for the client programs and for our own reads
-    definitions          statements that make everything but rows: out of the server and back
-    dump                 a dump of the server
-    dump_rows            the rows of tables, into files
-    manual_script        load.sql, for an administrator who has nothing but the stock client
-    load                 a load of one database, undone where it fails
-    load_rows            the rows of files, into tables
-    swap                 a loaded database in the place of the one here
+    connection                one connection; the only module that knows the driver
+    server                    the server, as the interface has it
+    catalogue                 databases, tables and columns
+    accounts                  users, roles and grants: out of the server and back
+    definitions               statements that make everything but rows: out of the server and back
+    dump/dump                 a dump of the server
+    dump/consistent_snapshot  one moment for the client programs and for our own reads
+    dump/dump_rows            the rows of tables, into files
+    dump/manual_script        load.sql, for an administrator who has nothing but the stock client
+    load/load                 a load of one database, undone where it fails
+    load/load_rows            the rows of files, into tables
+    load/swap                 a loaded database in the place of the one here
+
+What an engine needs and the other does not, one of them alone:
+
+    (nothing yet)
 
 `__all__` lists the entry points of a stage: they are the same in both engines. Other names without an underscore are
 lent by one stage of an engine to its other stages. The front door of an engine is its package: find_server, and the

@@ -13,8 +13,8 @@ from tklb.databases.mariadb.accounts import WaitingGrant
 from tklb.databases.mariadb.catalogue import list_databases, read_version
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, convert_errors, open_connection
 from tklb.databases.mariadb.definitions import Definition, make_definition
-from tklb.databases.mariadb.dump import dump_databases
-from tklb.databases.mariadb.load import describe_programs, load_database
+from tklb.databases.mariadb.dump.dump import dump_databases
+from tklb.databases.mariadb.load.load import describe_programs, load_database
 from tklb.databases.report import DatabaseReport
 from tklb.model.callbacks import Progress
 from tklb.model.databases import Database, DatabaseLoad, ServerFeatures

@@ -15,8 +15,8 @@ from tklb.databases.postgresql import ENGINE, Login
 from tklb.databases.postgresql.accounts import load_accounts
 from tklb.databases.postgresql.catalogue import list_databases, open_maintenance, read_version, spell_locale
 from tklb.databases.postgresql.connection import ServerConnection, convert_errors
-from tklb.databases.postgresql.dump import dump_databases
-from tklb.databases.postgresql.load import load_database
+from tklb.databases.postgresql.dump.dump import dump_databases
+from tklb.databases.postgresql.load.load import load_database
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model.callbacks import Progress

@@ -16,8 +16,8 @@ from tklb.databases.mariadb.accounts import dump_accounts
 from tklb.databases.mariadb.catalogue import Schema, Table, list_schemas, read_version
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection
 from tklb.databases.mariadb.definitions import Definition, Unreadable, dump_definitions, show_definitions
-from tklb.databases.mariadb.dump_rows import RowSource, TableRows, dump_rows
-from tklb.databases.mariadb.manual_script import write_manual_script
+from tklb.databases.mariadb.dump.dump_rows import RowSource, TableRows, dump_rows
+from tklb.databases.mariadb.dump.manual_script import write_manual_script
 from tklb.databases.report import DatabaseReport
 from tklb.model.callbacks import Progress
 from tklb.model.databases import SavedDatabase, SavedServer, SavedTable

@@ -12,7 +12,7 @@ from tklb.databases.dump_format import write_file
 from tklb.databases.mariadb.catalogue import Schema
 from tklb.databases.mariadb.connection import MORE, NEUTRAL, quote_name, quote_text
 from tklb.databases.mariadb.definitions import PROGRAMS, Definition, make_row_format
-from tklb.databases.mariadb.load_rows import format_load
+from tklb.databases.mariadb.load.load_rows import format_load
 from tklb.model.databases import SavedTable
 
 __all__ = ["write_manual_script"]

@@ -43,7 +43,7 @@ from tklb.databases.postgresql.definitions import (
     read_definitions,
     split_script,
 )
-from tklb.databases.postgresql.load_rows import (
+from tklb.databases.postgresql.load.load_rows import (
     MAKE_PAGES,
     Job,
     Loaders,
@@ -55,7 +55,7 @@ from tklb.databases.postgresql.load_rows import (
     move_sequences,
     put_pages,
 )
-from tklb.databases.postgresql.swap import (
+from tklb.databases.postgresql.load.swap import (
     Swap,
     create_database,
     drop_database,

@@ -11,7 +11,7 @@ from pathlib import Path
 from tklb.databases.dump_format import write_file
 from tklb.databases.postgresql.catalogue import LARGE_OBJECTS, Table
 from tklb.databases.postgresql.connection import quote_name, quote_text
-from tklb.databases.postgresql.load_rows import MAKE_PAGES, PUT_PAGES
+from tklb.databases.postgresql.load.load_rows import MAKE_PAGES, PUT_PAGES
 from tklb.model.databases import SavedTable
 
 __all__ = ["write_manual_script"]

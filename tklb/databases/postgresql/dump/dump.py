@@ -43,10 +43,10 @@ from tklb.databases.postgresql.connection import (
     quote_name,
     quote_text,
 )
-from tklb.databases.postgresql.consistent_snapshot import open_consistent_snapshot
 from tklb.databases.postgresql.definitions import DETAILS, LARGE_OBJECTS, SEQUENCES, dump_definitions
-from tklb.databases.postgresql.dump_rows import RowSource, dump_rows
-from tklb.databases.postgresql.manual_script import write_manual_script
+from tklb.databases.postgresql.dump.consistent_snapshot import open_consistent_snapshot
+from tklb.databases.postgresql.dump.dump_rows import RowSource, dump_rows
+from tklb.databases.postgresql.dump.manual_script import write_manual_script
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model.callbacks import Progress

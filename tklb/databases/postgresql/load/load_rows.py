@@ -25,7 +25,7 @@ from tklb.databases.postgresql.connection import (
     quote_text,
 )
 from tklb.databases.postgresql.definitions import retry_with_path
-from tklb.databases.postgresql.swap import OUR_COMMENT
+from tklb.databases.postgresql.load.swap import OUR_COMMENT
 from tklb.errors import DatabaseFailed
 from tklb.model.callbacks import Progress
 from tklb.model.databases import SavedTable

@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.filter import spell_item
-from tklb.databases.mariadb import ENGINE, Login, accounts, swap
+from tklb.databases.mariadb import ENGINE, Login, accounts
 from tklb.databases.mariadb.catalogue import list_schemas
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection, quote_name, quote_text
 from tklb.databases.mariadb.definitions import (
@@ -24,8 +24,9 @@ from tklb.databases.mariadb.definitions import (
     read_definitions,
     show_definitions,
 )
-from tklb.databases.mariadb.load_rows import RowTarget, load_rows
-from tklb.databases.mariadb.swap import Swap
+from tklb.databases.mariadb.load import swap
+from tklb.databases.mariadb.load.load_rows import RowTarget, load_rows
+from tklb.databases.mariadb.load.swap import Swap
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, printable
 from tklb.model.callbacks import Progress

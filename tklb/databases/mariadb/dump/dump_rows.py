@@ -21,7 +21,7 @@ from tklb.databases.dump_format import PIPE, ROWS, encode_file_name, encode_fold
 from tklb.databases.mariadb import Login
 from tklb.databases.mariadb.catalogue import Table
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, decode, quote_name
-from tklb.databases.mariadb.consistent_snapshot import ConsistentSnapshot, open_consistent_snapshot
+from tklb.databases.mariadb.dump.consistent_snapshot import ConsistentSnapshot, open_consistent_snapshot
 from tklb.databases.report import DatabaseReport
 from tklb.databases.row_files import RowWriter
 from tklb.errors import ProgramFailed, printable

@@ -1,0 +1,1 @@
+"""Dump: the databases of a server, into a folder."""
