@@ -80,6 +80,12 @@ class DatabaseConfig:
         tklb reports this and continues with the rest.""",
         between=(1, 3600),
     )
+    read_back: bool = key(
+        True,
+        """If true, a restore reads the rows of each table back after loading and compares them with the dump.
+        A difference fails the database, and the one here stays as it was.
+        If false, it only counts the rows.""",
+    )
     sqlite: bool = key(
         True,
         """If true, tklb copies SQLite databases in use with SQLite's own backup.

@@ -5,6 +5,7 @@
     filter.py       which databases, and the rows of which tables
     dump_format.py  a dump on disk: folders, files, server.json
     row_files.py    rows as lines, spread over files so that a change touches few of them
+    read_back.py    loaded rows are read back and compared with the dump
     report.py       skipped items and notes of a dump or load
     load.py         carry out the steps of a plan
     mariadb/        MariaDB and MySQL

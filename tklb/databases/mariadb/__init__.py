@@ -29,12 +29,14 @@ _SECONDS = 180  # to start a service
 class Login:
     """How the administrator gets in: by a defaults file, or as root by the socket.
 
-    `lock_seconds` is how long a statement waits for what somebody else has locked.
+    `lock_seconds` is how long a statement waits for what somebody else has locked. `read_back`: loaded rows are
+    compared with the dump.
     """
 
     socket: str
     defaults_file: str = ""
     lock_seconds: int = 60
+    read_back: bool = True
 
     def list_options(self) -> list[str]:
         """The options that let a client program in; no secret is among them."""
@@ -64,7 +66,8 @@ def find_server(config: DatabaseConfig) -> "Server | None":
         return None
     from tklb.databases.mariadb.server import Server
 
-    return Server(Login(sockets[0] if sockets else SOCKETS[0], config.mysql_defaults_file, config.lock_seconds))
+    socket = sockets[0] if sockets else SOCKETS[0]
+    return Server(Login(socket, config.mysql_defaults_file, config.lock_seconds, config.read_back))
 
 
 def find_program(*names: str) -> str:

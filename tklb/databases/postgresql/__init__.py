@@ -8,7 +8,7 @@ pg_lsclusters(1), postgresql-common(7), libpq's "The Connection Service File".
 import os
 import pwd
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ class Login:
     """One server and how its administrator gets in: by a service of libpq, or by peer authentication.
 
     `account` is the system's account that the administrator has; None: the one that runs this. `lock_seconds` is how
-    long a statement waits for what somebody else has locked.
+    long a statement waits for what somebody else has locked. `read_back`: loaded rows are compared with the dump.
     """
 
     name: str = ""  # VERSION/NAME; empty where a service gives the server
@@ -43,6 +43,7 @@ class Login:
     account: str | None = ADMINISTRATOR
     others: tuple[str, ...] = ()  # clusters of this machine that are not used
     lock_seconds: int = 60
+    read_back: bool = True
 
     @property
     def major(self) -> int:
@@ -83,6 +84,7 @@ def find_server(config: DatabaseConfig) -> "Server | None":
     login = _find_login(config.pgsql_service, config.lock_seconds)
     if login is None:
         return None
+    login = replace(login, read_back=config.read_back)
     try:
         from tklb.databases.postgresql.server import Server
     except ImportError as exc:
