@@ -8,7 +8,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from tklb.base.fs import private_folder, write_atomic
@@ -18,6 +18,7 @@ from tklb.config.rates import parse_rates
 from tklb.config.schema import Config
 from tklb.crypto.secret import fingerprint, make_secret, read_older, read_secret, write_secret
 from tklb.errors import KeyUnusable, NotInitialised, UsageWrong
+from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Clock, Progress, ignore_progress
 from tklb.model.secret import Secret
 from tklb.profile.folder import Profile, load_profile

@@ -97,6 +97,16 @@ def test_dataclasses_are_frozen_or_say_why_not() -> None:
     assert not [(module, name) for module in MODULES for name in mutable_dataclasses(module)]
 
 
+def test_dataclasses_are_written_late() -> None:
+    """An import of `dataclass` itself costs every start a millisecond for each class."""
+    eager = [
+        module
+        for module in MODULES
+        if re.search(r"^from dataclasses import .*\bdataclass\b", (HOUSE / module).read_text(), re.MULTILINE)
+    ]
+    assert not eager, "import dataclass from tklb.lazy_dataclass"
+
+
 def test_names_of_participles_and_prepositions_are_known() -> None:
     assert all(map(is_no_verb, ("_settled", "told", "linking", "since_last", "with_id", "looked_at", "in_turn")))
     assert not any(

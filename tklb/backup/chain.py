@@ -1,13 +1,13 @@
 """The chain of this machine's snapshots: the entries at the target, and the metadata of the newest, kept here."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.base.fs import private_folder, remove_tree
 from tklb.base.measure import format_count
 from tklb.config.paths import Paths
 from tklb.errors import KeyUnusable, TargetForeign
+from tklb.lazy_dataclass import dataclass
 from tklb.ledger.entry import authentication_key, key_name
 from tklb.ledger.read import Ledger, read_ledger
 from tklb.model.secret import Secret

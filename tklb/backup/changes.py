@@ -4,13 +4,13 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from tklb.base.fs import report_full_disk
 from tklb.base.measure import format_size
 from tklb.diff.listing import compare_records, read_records, size_in
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import Change, FileChange
 from tklb.snapshot import metadata
 

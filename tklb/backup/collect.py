@@ -6,7 +6,7 @@ Touches nothing. The files stream, so memory does not grow with their number; ev
 import heapq
 import logging
 from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from tklb.host.own_traces import OwnTraces, read_own_traces
 from tklb.host.package_relations import find_needs_of, read_relations
 from tklb.host.registries.diversions import list_own_files
 from tklb.host.registries.inventory import read_registries
+from tklb.lazy_dataclass import dataclass
 from tklb.model.accounts import AccountDelta, Accounts
 from tklb.model.files import Change, FileChange, FileEntry
 from tklb.model.packages import Package, PackageDelta, PackageHistory

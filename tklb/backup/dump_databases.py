@@ -6,7 +6,6 @@ run.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.base.fs import free_space, private_folder
@@ -17,6 +16,7 @@ from tklb.databases.interface import DatabaseServer
 from tklb.databases.servers import find_server
 from tklb.diff.rules import Override
 from tklb.errors import DatabaseFailed, NoSpace
+from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import ENGINES, Database, SavedServer
 from tklb.model.report import Skipped
 from tklb.session import Session

@@ -10,7 +10,6 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from tklb.engine.duplicity import EncodedSet, EncodeOrder, Engine, count_shards,
 from tklb.engine.picked_files import Identity, format_name
 from tklb.errors import NoSpace, TargetFull
 from tklb.host.files.openat import RootedTree
+from tklb.lazy_dataclass import dataclass
 from tklb.model.report import Skipped
 from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume, snapshot_id, snapshot_time
 from tklb.session import Session

@@ -1,13 +1,14 @@
 """The counts and the result of a backup. Decides; touches nothing."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tklb.backup.changes import Difference
 from tklb.backup.collect import MachineState
 from tklb.backup.write_metadata import DeltaTotals
 from tklb.base.measure import format_count
 from tklb.errors import COMPLETE, INCOMPLETE, printable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import Database
 from tklb.model.files import Change
 from tklb.model.report import MountPoint, OutsideItem, Skipped, status_of

@@ -8,11 +8,12 @@ of the confirmed volumes.
 import json
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tklb.base.fs import private_folder, remove_tree, sync_folder, write_atomic
 from tklb.config.paths import Paths
+from tklb.lazy_dataclass import dataclass
 from tklb.ledger.entry import authentication_key, entry_name, format_entry, open_entry, parse_entry
 from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry, Volume

@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from tklb.base.json import read_state, write_state
 from tklb.config.paths import Paths
 from tklb.errors import Locked, NoSpace, NotInitialised, OutputFailed, UsageWrong, classify_failure
+from tklb.lazy_dataclass import dataclass
 from tklb.model.report import OutsideItem
 
 _NO_FAILURES = (Locked, NotInitialised, OutputFailed, UsageWrong)

@@ -10,7 +10,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +24,7 @@ from tklb.diff import mtree
 from tklb.diff.rules import format_rules
 from tklb.host.apt.local_packages import read_local_packages
 from tklb.host.apt.source_files import find_unreadable_sources, read_extra_sources
+from tklb.lazy_dataclass import dataclass
 from tklb.model.accounts import Accounts
 from tklb.model.callbacks import Progress
 from tklb.model.files import Change, FileChange, FileEntry

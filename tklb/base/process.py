@@ -15,11 +15,11 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from tklb.errors import ProgramFailed, ProgramMissing
+from tklb.lazy_dataclass import dataclass
 from tklb.model.secret import Secret
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -20,6 +20,7 @@ from tklb.cli.fingerprint_input import parse_fingerprint
 from tklb.cli.terminal_log import show_log
 from tklb.config.paths import Paths, paths_from
 from tklb.errors import COMPLETE, INCOMPLETE, NotRoot, OutputFailed
+from tklb.lazy_dataclass import dataclass
 from tklb.model.report import OutsideItem, Skipped, fold_skipped, status_of
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ def report_skipped(output: Output, skipped: Iterable[Skipped]) -> int:
 
 def report_outside(output: Output, items: Iterable[OutsideItem]) -> int:
     """Report what of the owner's is not taken, on stderr and in the log; give the exit status for it."""
-    from tklb.backup.scope.outside import describe_outside
+    from tklb.backup.scope.outside_lines import describe_outside
 
     lines = describe_outside(items)
     for line in lines:

@@ -4,7 +4,7 @@ A snapshot exists when its ledger entry does. Until then the next run may discar
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from tklb.backup.target_key import update_key_file
 from tklb.backup.upload import prepare_target, resume_upload, upload_and_seal
 from tklb.backup.write_metadata import MetadataJob, write_metadata
 from tklb.base.fs import fresh_folder, private_folder, run_lock
+from tklb.lazy_dataclass import dataclass
 from tklb.model.snapshot import Kind
 from tklb.model.snapshot_metadata import PARTS
 from tklb.session import Session

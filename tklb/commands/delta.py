@@ -1,12 +1,12 @@
 """Collect what a backup would take; nothing is changed."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from tklb.backup.collect import collect_state, stream_changes
 from tklb.backup.dump_databases import Dumps, list_databases
 from tklb.diff.packages import native_architecture
 from tklb.diff.registries.difference import list_items
+from tklb.lazy_dataclass import dataclass
 from tklb.model.accounts import AccountDelta
 from tklb.model.files import FileChange
 from tklb.model.packages import PackageDelta

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tklb.backup.collect import collect_state
 from tklb.backup.scope.outside import find_outside
@@ -15,6 +15,7 @@ from tklb.config.schema import Config
 from tklb.crypto.protection import write_protected_key
 from tklb.crypto.secret import read_older
 from tklb.errors import AlreadyInitialised, KeyUnusable, ProfileInvalid, TargetForeign, TklbError
+from tklb.lazy_dataclass import dataclass
 from tklb.ledger.read import read_ledger
 from tklb.model.callbacks import Clock, Progress, ignore_progress
 from tklb.model.report import OutsideItem

@@ -6,7 +6,7 @@ Nothing of this machine is changed before `apply`.
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tklb.databases.load import DatabaseLoader
 from tklb.databases.servers import find_server
 from tklb.diff.rules import parse_override
 from tklb.host.files.live_files import LiveFiles
+from tklb.lazy_dataclass import dataclass
 from tklb.model.plan import Plan, Role
 from tklb.model.report import Report
 from tklb.restore.apply import Executor, apply_plan

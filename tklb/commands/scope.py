@@ -1,7 +1,6 @@
 """Show the scope of this machine: what is taken and why, what is left out and why, and what lies outside."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from tklb.backup.collect import MachineState, collect_state
 from tklb.backup.scope.outside import find_outside, find_present
@@ -9,6 +8,7 @@ from tklb.backup.scope.sizes import measure_tree
 from tklb.config.paths import ROOT
 from tklb.diff.rules import Rule
 from tklb.host.own_traces import read_own_traces
+from tklb.lazy_dataclass import dataclass
 from tklb.model.report import MountPoint, OutsideItem
 from tklb.profile import builtin
 from tklb.profile.left_out import LEFT_OUT, LOST, LeftOutKind

@@ -1,15 +1,15 @@
 """Check how the backups of this machine are: the last run, the age of the last snapshot, the target."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
 from tklb.backup.run_note import RunNote, read_note
-from tklb.backup.scope.outside import describe_outside
+from tklb.backup.scope.outside_lines import describe_outside
 from tklb.base.concurrency import call_within
 from tklb.commands.list import list_snapshots
 from tklb.config.paths import Paths
 from tklb.errors import COMPLETE, INCOMPLETE, NotInitialised, TargetUnreachable, TklbError
+from tklb.lazy_dataclass import dataclass
 from tklb.ledger.read import read_kept_entries
 from tklb.model.callbacks import Clock
 from tklb.model.report import OutsideItem

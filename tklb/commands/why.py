@@ -1,7 +1,5 @@
 """Explain why a path is part of the delta, or is not: rule, package, install state, difference."""
 
-from dataclasses import dataclass
-
 from tklb.backup.collect import MachineState, collect_state, digest_of, read_base
 from tklb.commands.scope import explain_include, name_reasons
 from tklb.config.paths import ROOT
@@ -12,6 +10,7 @@ from tklb.host.dpkg import find_owner
 from tklb.host.files.scan import scan
 from tklb.host.mounts import is_within
 from tklb.host.own_traces import read_own_traces
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 from tklb.model.report import SkippedItems
 from tklb.profile.left_out import LEFT_OUT

@@ -1,11 +1,11 @@
 """Where tklb keeps its files on this machine."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from tklb.errors import ConfigInvalid
+from tklb.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

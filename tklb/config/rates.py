@@ -6,8 +6,9 @@
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
 from datetime import time
+
+from tklb.lazy_dataclass import dataclass
 
 SLOWEST = 1024  # bytes a second; a smaller number probably lacks its K
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([KMG]?)", re.ASCII | re.IGNORECASE)

@@ -5,10 +5,11 @@ reference of tklb.toml(5) all come from these fields. In a text, ** marks bold a
 """
 
 from collections.abc import Callable
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import Field, field, fields, is_dataclass
 from typing import Any, TypeVar
 
 from tklb.config.rates import parse_rates
+from tklb.lazy_dataclass import dataclass
 
 DEFAULT_TARGET = "file:///var/backups/tklb"
 

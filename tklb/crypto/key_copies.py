@@ -5,12 +5,13 @@ Takes and gives KeyCopy values; touches the file that a caller names, and reads 
 
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tklb.base.json import read_state, write_state
+from tklb.lazy_dataclass import dataclass
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _FLEETING = {"tmpfs", "ramfs", "devtmpfs"}  # gone with the next start

@@ -1,10 +1,11 @@
 """What `tklb key show` reports, as values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from tklb.crypto.key_copies import KeyCopy
+from tklb.lazy_dataclass import dataclass
 
 UNKNOWN, NONE, THIS_KEY, ANOTHER_KEY = "?", "none", "this key", "another key"
 

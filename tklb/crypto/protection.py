@@ -8,7 +8,6 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tklb.crypto.key_copies import KeyCopy, is_elsewhere, note_copy
 from tklb.crypto.key_file import KeyKind, format_key, read_fingerprint, write_new
 from tklb.crypto.secret import fingerprint
 from tklb.errors import KeyUnusable, UsageWrong, WrongPassphrase
+from tklb.lazy_dataclass import dataclass
 from tklb.model.secret import Secret
 
 log = logging.getLogger(__name__)

@@ -3,10 +3,10 @@
 Takes the facts about machine, key and target; gives text. Touches nothing.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from shlex import quote
 
+from tklb.lazy_dataclass import dataclass
 from tklb.model.target import TargetUrl
 
 TITLE = "Recovery sheet"

@@ -12,12 +12,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tklb.base.fs import PRIVATE_FILE, private_folder
 from tklb.errors import DatabaseFailed
+from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import SavedDatabase, SavedServer, SavedTable
 
 SERVER = "server.json"

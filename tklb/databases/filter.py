@@ -6,9 +6,10 @@ with all its definitions, and with the rows of those tables only.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from tklb.diff.rules import Override, Rules
+from tklb.lazy_dataclass import dataclass
 
 _SIGNS = str.maketrans({"/": "%2F", "%": "%25"})
 

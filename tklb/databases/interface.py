@@ -4,11 +4,11 @@ A server is found, never made. No method stops or reconfigures it, and only `sta
 account is used, and no secret travels in the arguments of a program.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from tklb.databases.dump_format import DumpFolder
+from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
 from tklb.model.databases import Database, DatabaseLoad, SavedServer, ServerFeatures
 from tklb.model.report import Skipped

@@ -23,13 +23,13 @@ of columns, never other values. Takes blocks of lines; touches nothing.
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from queue import Empty, SimpleQueue
 from typing import Generic, Self, TypeVar
 
 from tklb.base.concurrency import Background
 from tklb.errors import printable
+from tklb.lazy_dataclass import dataclass
 
 __all__ = ["ReadBack", "RowComparison", "RowDifference", "explain_difference"]
 

@@ -7,9 +7,10 @@ file with Debian's own travel in files named RESTORED.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
+from tklb.lazy_dataclass import dataclass
 from tklb.model.packages import SourceFile
 
 SOURCES = b"/etc/apt/sources.list"

@@ -8,7 +8,6 @@ volumes and never sees them: a set is complete and durable before it moves among
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from tklb.engine import duplicity_cli, signature_cache
 from tklb.engine.duplicity_cli import Folders
 from tklb.engine.runner import Moved, ReportLine, WorkerJob, run_duplicity
 from tklb.errors import ProgramFailed, TargetDamaged
+from tklb.lazy_dataclass import dataclass
 from tklb.model.report import Skipped
 from tklb.model.secret import Secret
 from tklb.model.snapshot import Shard, Volume, snapshot_id

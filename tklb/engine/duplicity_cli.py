@@ -6,12 +6,12 @@ any other version.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from tklb.crypto.gpg import GPG_OPTIONS
+from tklb.lazy_dataclass import dataclass
 
 ENCODE, DECODE = "encode", "decode"  # the tasks of our worker
 

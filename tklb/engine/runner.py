@@ -7,7 +7,6 @@ Touches nothing itself. Raises ProgramFailed, NoSpace, TargetFull.
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.base.fs import free_space
@@ -16,6 +15,7 @@ from tklb.base.python import python_argv
 from tklb.engine import duplicity_cli
 from tklb.engine.duplicity_cli import Folders, LogEntry
 from tklb.errors import NoSpace, ProgramFailed, TargetFull, TklbError
+from tklb.lazy_dataclass import dataclass
 from tklb.model.secret import Secret
 
 Moved = Callable[[int], None]

@@ -7,9 +7,9 @@ them.
 
 import os
 import re
-from dataclasses import dataclass
 
 from tklb.base.fs import read_existing
+from tklb.lazy_dataclass import dataclass
 from tklb.model.packages import Package
 
 _NOTES = b"opt/tklb"

@@ -8,10 +8,10 @@ Where a folder could not be read before, nothing counts as new: it may have been
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from tklb.host.dpkg import find_listed
 from tklb.host.files.live_files import LiveFiles
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 
 _CONFIGURATION = b"etc"

@@ -8,12 +8,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from tklb.host.files.flags import FlagReader
 from tklb.host.files.walk import list_folder, read_status
 from tklb.host.mounts import is_within
 from tklb.host.owned_paths import OwnedPaths
+from tklb.lazy_dataclass import dataclass
 from tklb.model.report import Skipped
 
 _TOPS = (b"/usr", b"/bin", b"/sbin", b"/lib", b"/lib32", b"/lib64", b"/libx32", b"/libo32")

@@ -11,9 +11,10 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Any, NoReturn
 
+from tklb.lazy_dataclass import dataclass
 from tklb.model.report import Skipped
 from tklb.model.secret import Secret
 from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume, snapshot_id, snapshot_time

@@ -6,13 +6,13 @@ Touches the private ledger folder only; a loss of that folder costs nothing else
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tklb.base.fs import fresh_folder, private_folder, write_atomic
 from tklb.base.json import read_state, write_state
 from tklb.crypto.gpg import decrypt
+from tklb.lazy_dataclass import dataclass
 from tklb.ledger.entry import LONGEST_SEALED, OpenedEntry
 from tklb.model.secret import Secret
 from tklb.storage.backend import LEDGER, Backend

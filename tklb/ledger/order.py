@@ -8,8 +8,8 @@ and strangers are problems; the entries that are whole stay usable.
 import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from tklb.lazy_dataclass import dataclass
 from tklb.ledger.entry import ForeignEntry, OpenedEntry, authentication_key, open_entry, parse_closed_entry
 from tklb.model.secret import Secret
 

@@ -4,11 +4,12 @@ A snapshot exists when its entry does. Touches `ledger/` on the target and the p
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from tklb.crypto.gpg import UnreadableMessage
 from tklb.errors import KeyUnusable, TargetDamaged
+from tklb.lazy_dataclass import dataclass
 from tklb.ledger.entry import (
     ENTRY_NAME,
     LONGEST_ENTRY,

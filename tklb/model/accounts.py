@@ -1,8 +1,8 @@
 """Users and groups: the account files, line by line."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from tklb.lazy_dataclass import dataclass
 from tklb.model.report import Skipped
 
 

@@ -1,6 +1,8 @@
 """Databases as a server lists them, as a dump holds them, and as they are loaded; the table of database engines."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from tklb.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Packages and the files of the package manager that travel with them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from tklb.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, order=True)

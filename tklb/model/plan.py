@@ -1,9 +1,10 @@
 """A restore before it is carried out: its steps, in order."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from tklb.lazy_dataclass import dataclass
 from tklb.model.accounts import AccountMerge
 from tklb.model.databases import DatabaseLoad
 from tklb.model.files import FileEntry

@@ -1,11 +1,12 @@
 """The report of a run: items that it skipped, and what it found about the scope and beside a snapshot."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import takewhile
 from typing import NamedTuple
 
 from tklb.errors import COMPLETE, INCOMPLETE, printable
+from tklb.lazy_dataclass import dataclass
 
 _LISTED = 10  # items with one reason that are listed one by one
 _KEPT = 1000  # items with one reason and in one folder of / that a walk keeps one by one

@@ -1,9 +1,9 @@
 """A snapshot: its ledger entry, volumes, shards and counts. Times are aware UTC."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from tklb.lazy_dataclass import dataclass
 from tklb.model.report import Skipped
 from tklb.model.secret import Secret
 

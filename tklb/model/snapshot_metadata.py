@@ -1,7 +1,8 @@
 """The metadata that travels inside a snapshot, as values."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from tklb.lazy_dataclass import dataclass
 from tklb.model.accounts import Accounts
 from tklb.model.files import FileEntry
 from tklb.model.packages import LocalPackage, Package, PackageHistory, SourceFile

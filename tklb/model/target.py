@@ -1,6 +1,6 @@
 """The address of a target, parsed."""
 
-from dataclasses import dataclass
+from tklb.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

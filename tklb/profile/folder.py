@@ -9,7 +9,6 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.base.fs import read_existing
@@ -17,7 +16,7 @@ from tklb.diff import mtree
 from tklb.diff.packages import parse_packages
 from tklb.diff.rules import Rule, Rules
 from tklb.errors import ProfileInvalid
-from tklb.host import dpkg
+from tklb.lazy_dataclass import dataclass
 from tklb.model.accounts import Accounts
 from tklb.model.files import FileEntry
 from tklb.model.packages import Package
@@ -86,7 +85,11 @@ class Profile:
 
     def packages(self, root: bytes = b"/") -> tuple[Package, ...]:
         """Give the packages of the install state. If it is derived: those of every Debian, with their dependencies."""
-        return dpkg.list_base_packages(root) if self.recipe.derived else self.recorded_packages()
+        if not self.recipe.derived:
+            return self.recorded_packages()
+        from tklb.host.dpkg import list_base_packages  # many modules, and most commands ask for no packages
+
+        return list_base_packages(root)
 
     def accounts(self, root: bytes = b"/") -> Accounts:
         """Give the accounts of the install state. If it is derived: the first accounts of every Debian."""

@@ -7,9 +7,9 @@ paths and large files are refused. `[root]` describes how the clean root was mad
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tklb.diff.rules import Rule, Rules, split_path
+from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import ENGINES
 from tklb.profile.builtin import NEVER
 

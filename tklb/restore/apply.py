@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from threading import Thread
@@ -28,6 +27,7 @@ from tklb.host.files.write_entry import FileWriter
 from tklb.host.registries.inventory import apply_decisions
 from tklb.host.script_traces import describe_new, list_paths
 from tklb.host.services import restart
+from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
 from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Plan, Step, StepKind

@@ -10,7 +10,7 @@ import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,6 +26,7 @@ from tklb.host.apt.source_files import add_sources, find_fault
 from tklb.host.files.openat import RootedTree
 from tklb.host.files.staged_content import StagedContents
 from tklb.host.package_relations import find_needs_of, read_needs, read_relations
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 from tklb.model.packages import LocalPackage, Package, PackageOrder, PackageRelations
 from tklb.model.plan import Step

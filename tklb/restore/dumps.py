@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from tklb.base.fs import file_sha256, private_folder
@@ -12,6 +12,7 @@ from tklb.databases.dump_format import SERVER, DumpFolder, read_server
 from tklb.databases.filter import spell_item
 from tklb.databases.servers import find_server
 from tklb.errors import DatabaseFailed
+from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import ENGINES, SavedServer, ServerFeatures
 from tklb.model.files import FileEntry
 from tklb.model.snapshot_metadata import SQLITE_COPIES

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tklb.host.dpkg import list_absent_holds, list_installed, list_unconfigured,
 from tklb.host.files.live_files import LiveFiles
 from tklb.host.package_relations import read_relations
 from tklb.host.registries.inventory import read_registries
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 from tklb.profile.detect import detect_profile
 from tklb.profile.folder import Profile, load_profile

@@ -7,7 +7,7 @@ and would otherwise run and restart nothing. A command that fails stays on the l
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tklb.base.fs import write_atomic
 from tklb.base.json import read_state, write_state
 from tklb.diff import mtree
 from tklb.errors import printable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Command, Step, StepKind
 

@@ -3,12 +3,11 @@
 Nothing that the ledger does not name is used.
 """
 
-from dataclasses import dataclass
-
 from tklb.crypto.armor import LONGEST_KEY_FILE
 from tklb.crypto.key_file import open_key, read_key_text
 from tklb.crypto.secret import fingerprint, read_older, read_secret
 from tklb.errors import KeyUnusable
+from tklb.lazy_dataclass import dataclass
 from tklb.ledger.read import Ledger, read_ledger
 from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry

@@ -5,7 +5,7 @@ snapshot without being a reason for one: a copy that is written while nothing el
 """
 
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tklb.base.json import read_state
 from tklb.config.paths import Paths
 from tklb.crypto.key_copies import KeyCopy, add_copies, format_copies, parse_copies, read_copies
 from tklb.crypto.secret import fingerprint
+from tklb.lazy_dataclass import dataclass
 from tklb.model.secret import Secret
 from tklb.snapshot import metadata
 

@@ -7,10 +7,11 @@ says which backend serves an address, and wrappers/ adds retry, stall timeout an
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from tklb.lazy_dataclass import dataclass
 
 VOLUMES = "volumes/"
 LEDGER = "ledger/"

@@ -7,13 +7,13 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
 from tklb.base.concurrency import Stop, run_side_by_side
 from tklb.base.fs import file_sha256, open_plain
 from tklb.errors import TargetDamaged, TargetUnreachable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.snapshot import Volume
 from tklb.storage.backend import VOLUMES, Backend
 from tklb.storage.transfer import download_volume

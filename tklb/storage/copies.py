@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tklb.base.fs import fresh_folder
 from tklb.errors import TargetDamaged
+from tklb.lazy_dataclass import dataclass
 from tklb.model.snapshot import Volume
 from tklb.storage.backend import Backend
 from tklb.storage.check import ObjectProblem, check_objects

@@ -8,13 +8,13 @@ imported only when they are needed.
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from tklb.config.rates import parse_rates
 from tklb.config.schema import Config
+from tklb.lazy_dataclass import dataclass
 from tklb.model.target import TargetUrl
 from tklb.storage.backend import Backend
 from tklb.storage.local import LocalBackend

@@ -7,10 +7,10 @@ ledger entry itself names as skipped or changed are no difference. Reads those f
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.base.fs import file_sha256, kind_of_mode
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 from tklb.model.snapshot import LedgerEntry
 from tklb.snapshot import metadata

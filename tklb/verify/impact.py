@@ -13,7 +13,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -22,6 +21,7 @@ from tklb.base.measure import format_count
 from tklb.crypto.gpg import decrypt_file
 from tklb.engine.set_contents import Index, Span, State, parse_manifest, read_signatures
 from tklb.errors import TargetDamaged
+from tklb.lazy_dataclass import dataclass
 from tklb.ledger.read import Ledger
 from tklb.model.snapshot import LedgerEntry, Volume
 from tklb.model.volume_names import SetName, VolumeNameParts, parse_name

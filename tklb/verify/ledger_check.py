@@ -8,11 +8,11 @@ they need themselves. Touches nothing but what it reads.
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.base.measure import format_count
 from tklb.errors import TargetDamaged
+from tklb.lazy_dataclass import dataclass
 from tklb.ledger.entry import ENTRY_NAME, LONGEST_ENTRY, entry_name
 from tklb.ledger.memory import list_copies, read_newest
 from tklb.ledger.read import Ledger

@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tklb.base.fs import private_folder
 from tklb.base.measure import Stopwatch, format_count, format_transfer
 from tklb.engine.duplicity import select_restore_volumes
+from tklb.lazy_dataclass import dataclass
 from tklb.model.snapshot import LedgerEntry, Volume
 from tklb.storage.check import ObjectProblem, check_objects, find_unexpected
 from tklb.verify.ledger_check import snapshot_of_volume

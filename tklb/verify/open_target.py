@@ -1,11 +1,11 @@
 """Open the target that is verified, even where no entry of its ledger is whole."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.config.paths import Paths
 from tklb.crypto.secret import read_secret
 from tklb.errors import SnapshotUnknown, TargetDamaged
+from tklb.lazy_dataclass import dataclass
 from tklb.ledger.entry import authentication_key, key_name
 from tklb.ledger.read import Ledger
 from tklb.model.secret import Secret

@@ -1,7 +1,8 @@
 """A problem that a verification found, and its cost. Pure."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from tklb.lazy_dataclass import dataclass
 
 
 class LostFile(NamedTuple):

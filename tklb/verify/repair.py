@@ -6,10 +6,11 @@ the target, and a private folder that copies pass through.
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tklb.base.fs import fresh_folder
+from tklb.lazy_dataclass import dataclass
 from tklb.ledger.entry import ENTRY_NAME, LONGEST_ENTRY, authentication_key, open_entry
 from tklb.ledger.memory import copies_folder
 from tklb.ledger.read import Ledger

@@ -1,10 +1,11 @@
 """The request for a verification, and its result. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from fractions import Fraction
 
 from tklb.errors import COMPLETE, INCOMPLETE, TargetDamaged
+from tklb.lazy_dataclass import dataclass
 from tklb.model.plan import Step
 from tklb.model.report import Skipped, UnknownItems
 from tklb.model.snapshot import LedgerEntry

@@ -5,12 +5,13 @@ take_share() is pure: it takes the names there are and the turns so far, and giv
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from tklb.base.json import read_state, write_state
+from tklb.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from tklb.backup.scope.homes import find_homes
 from tklb.backup.scope.link_targets import LinkSearch, find_link_targets
@@ -16,6 +15,7 @@ from tklb.errors import UsageWrong
 from tklb.host.mounts import Mount, read_mounts
 from tklb.host.owned_paths import OwnedPaths, read_owned_paths
 from tklb.host.system_files import SystemFiles, find_system_files
+from tklb.lazy_dataclass import dataclass
 from tklb.model.accounts import AccountDelta, Accounts
 from tklb.model.report import FoundPath, FoundScope
 from tklb.profile.derive import SET_ID

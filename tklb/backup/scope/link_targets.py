@@ -8,7 +8,6 @@ else into a backup.
 import os
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 from tklb.backup.scope.homes import is_own_folder
 from tklb.diff.rules import Folder, Rule, Rules
@@ -16,6 +15,7 @@ from tklb.errors import printable
 from tklb.host.files.walk import list_folder
 from tklb.host.mounts import NETWORK, PASSING, PSEUDO, Mount
 from tklb.host.owned_paths import OwnedPaths
+from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress, ignore_progress
 from tklb.model.report import FoundPath
 

@@ -9,19 +9,18 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from tklb.backup.scope.homes import SHARED_FOLDERS
 from tklb.backup.scope.sizes import SizeCache
-from tklb.base.measure import format_count, format_size
 from tklb.crypto.key_copies import read_copies
 from tklb.databases.servers import find_server
 from tklb.diff.rules import Rules
-from tklb.errors import DatabaseFailed, printable
+from tklb.errors import DatabaseFailed
 from tklb.host.files.scan import OwnerNames, read_owner_names
 from tklb.host.files.walk import list_folder
 from tklb.host.mounts import NETWORK, PASSING, PSEUDO, Mount, is_within, read_mounts
 from tklb.host.owned_paths import OwnedPaths, read_owned_paths
+from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import ENGINES
 from tklb.model.report import OutsideItem
 from tklb.profile.left_out import LEFT_OUT, LOST, LeftOut, LeftOutKind
@@ -148,14 +147,3 @@ def _read_owner(names: OwnerNames, path: bytes) -> bytes:
     except OSError:
         return b""
     return names.users.get(number, b"%d" % number)
-
-
-def describe_outside(items: Iterable[OutsideItem]) -> tuple[str, ...]:
-    """Give a line for each item: `/data (3 files, 2.0 MB, belongs to olga): no rule takes it`."""
-    return tuple(_format_item(item) for item in items)
-
-
-def _format_item(item: OutsideItem) -> str:
-    least = "" if item.is_whole else "more than "
-    size = f"{least}{format_count(item.files, 'file')}, {format_size(item.bytes)}"
-    return f"{printable(item.path)} ({size}, belongs to {printable(item.owner)}): {item.reason}"

@@ -6,7 +6,6 @@ Remembers the answers for a day in the cache: a folder of terabytes is not walke
 import contextlib
 import os
 import stat
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple, Self
 from tklb.base.json import read_state, write_state
 from tklb.errors import NoSpace
 from tklb.host.files.walk import list_folder, read_status
+from tklb.lazy_dataclass import dataclass
 
 _MOST_NAMES = 20_000
 _VALID = timedelta(days=1)

@@ -31,7 +31,7 @@ def init(output: Output, target: str | None, profile: str | None, passphrase_fil
     the passphrase are enough to recover a dead server.
     """
     need_root()
-    from tklb.backup.scope.outside import describe_outside
+    from tklb.backup.scope.outside_lines import describe_outside
     from tklb.cli.output.scope import outside_json
     from tklb.commands.init import InitRequest, initialise
 

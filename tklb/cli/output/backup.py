@@ -1,14 +1,19 @@
 """The result of `tklb backup`, as lines for people and as JSON for machines."""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
-from tklb.backup.result import BackupResult
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 from tklb.base.measure import format_count, format_size
 from tklb.cli.output.json_forms import Json, skipped_json
 from tklb.cli.output.scope import mount_lines, mounts_json, outside_json
 from tklb.errors import printable
 from tklb.model.report import count_skipped
 from tklb.model.snapshot import Kind
+
+if TYPE_CHECKING:
+    from tklb.backup.result import BackupResult
 
 
 def backup_json(result: BackupResult) -> Json:

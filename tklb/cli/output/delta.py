@@ -1,20 +1,25 @@
 """The delta, as lines for people and as one JSON object. Both stream: there may be millions of files."""
 
+from __future__ import annotations
+
 import json
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from tklb.base.measure import format_size
 from tklb.cli.output.json_forms import path_fields
 from tklb.databases.filter import spell_item
 from tklb.diff.packages import delta_names
 from tklb.errors import printable
-from tklb.model.accounts import AccountDelta
-from tklb.model.databases import Database
 from tklb.model.files import Change, FileChange
-from tklb.model.packages import PackageDelta
-from tklb.model.registries.decisions import RegistryItem
+
+if TYPE_CHECKING:
+    from tklb.model.accounts import AccountDelta
+    from tklb.model.databases import Database
+    from tklb.model.packages import PackageDelta
+    from tklb.model.registries.decisions import RegistryItem
 
 _SIGNS = {Change.NEW: "+", Change.EDITED: "~", Change.METADATA: "m", Change.DELETED: "-"}
 

@@ -1,12 +1,17 @@
 """Values that several commands give as JSON."""
 
+from __future__ import annotations
+
 import base64
 from collections.abc import Iterable
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from tklb.errors import printable
-from tklb.model.plan import Step
-from tklb.model.report import Skipped, UnknownItems
+
+if TYPE_CHECKING:
+    from tklb.model.plan import Step
+    from tklb.model.report import Skipped, UnknownItems
 
 Json = dict[str, object]
 MOST_LISTED = 10_000  # items in one list

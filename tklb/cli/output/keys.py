@@ -1,18 +1,23 @@
 """The results of `tklb key`, as lines for people and as JSON for machines."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from tklb.base.measure import format_count
-from tklb.cli.output.json_forms import Json
 from tklb.cli.output.text import describe_age, format_time, table
-from tklb.commands.key.kit import Kit
-from tklb.commands.key.passphrase import PassphraseChange
-from tklb.commands.key.rotate import Rotation
-from tklb.crypto.key_copies import KeyCopy
-from tklb.crypto.key_state import KeyState, OlderKey
-from tklb.errors import TklbError
-from tklb.model.secret import Secret
+
+if TYPE_CHECKING:
+    from tklb.cli.output.json_forms import Json
+    from tklb.commands.key.kit import Kit
+    from tklb.commands.key.passphrase import PassphraseChange
+    from tklb.commands.key.rotate import Rotation
+    from tklb.crypto.key_copies import KeyCopy
+    from tklb.crypto.key_state import KeyState, OlderKey
+    from tklb.errors import TklbError
+    from tklb.model.secret import Secret
 
 _OPENED_BY = {"bare": "nothing else", "passphrase": "a passphrase", "public-key": "OpenPGP keys"}
 

@@ -1,12 +1,17 @@
 """A line of progress on a terminal, and nothing elsewhere."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from tklb.errors import printable
-from tklb.model.callbacks import Progress
+
+if TYPE_CHECKING:
+    from tklb.model.callbacks import Progress
 
 _EVERY = 0.1  # seconds between two drawings
 _RATED_AFTER = 2.0  # seconds

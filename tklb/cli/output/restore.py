@@ -1,16 +1,21 @@
 """The plan and the report of `tklb restore`, as lines for people and as JSON for machines."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from tklb.base.measure import format_count
 from tklb.cli.output.json_forms import Json, skipped_json, step_json, unknown_json
 from tklb.cli.output.text import count_unknown, describe_age, unknown_lines
 from tklb.errors import printable
-from tklb.model.plan import Plan
-from tklb.model.report import Report
-from tklb.model.snapshot import LedgerEntry
-from tklb.restore.source import UsedKey
+
+if TYPE_CHECKING:
+    from tklb.model.plan import Plan
+    from tklb.model.report import Report
+    from tklb.model.snapshot import LedgerEntry
+    from tklb.restore.source import UsedKey
 
 
 def source_line(entry: LedgerEntry, now: datetime) -> str:

@@ -1,12 +1,17 @@
 """What is in scope, what is left out and what lies outside, as lines for people and as JSON for machines."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from tklb.base.measure import format_size
 from tklb.cli.output.json_forms import Json, path_fields
-from tklb.commands.scope import LeftOutPath, ScopeReport, TakenRule
 from tklb.errors import printable
-from tklb.model.report import MountPoint, OutsideItem
+
+if TYPE_CHECKING:
+    from tklb.commands.scope import LeftOutPath, ScopeReport, TakenRule
+    from tklb.model.report import MountPoint, OutsideItem
 
 
 def scope_json(report: ScopeReport) -> Json:

@@ -1,15 +1,20 @@
 """The snapshots of a target and the state of the backups, as lines for people and as JSON for machines."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from tklb.base.measure import format_count, format_size
-from tklb.cli.output.json_forms import Json
 from tklb.cli.output.scope import outside_json
 from tklb.cli.output.text import describe_age, format_time, table
-from tklb.commands.status import StatusReport
 from tklb.errors import printable
-from tklb.model.snapshot import LedgerEntry
+
+if TYPE_CHECKING:
+    from tklb.cli.output.json_forms import Json
+    from tklb.commands.status import StatusReport
+    from tklb.model.snapshot import LedgerEntry
 
 
 def entry_json(entry: LedgerEntry) -> Json:

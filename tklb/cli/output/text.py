@@ -1,11 +1,16 @@
 """Times, tables and lists as text for people."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from tklb.base.measure import format_count
 from tklb.errors import printable
-from tklb.model.report import UnknownItems
+
+if TYPE_CHECKING:
+    from tklb.model.report import UnknownItems
 
 _SHOWN = 20  # unknown items on a terminal
 _WORDS = {

@@ -1,7 +1,10 @@
 """The result of `tklb verify`: problems and their cost, as lines for people and as JSON for machines."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from tklb.base.measure import format_count, format_size
 from tklb.cli.output.json_forms import Json, path_fields, skipped_json, step_json, unknown_json
@@ -9,8 +12,10 @@ from tklb.cli.output.text import describe_age, unknown_lines
 from tklb.errors import printable
 from tklb.model.report import count_skipped
 from tklb.storage.backend import KEY, LEDGER
-from tklb.verify.problem import LostFile, Problem
 from tklb.verify.result import Depth, VerifyResult
+
+if TYPE_CHECKING:
+    from tklb.verify.problem import LostFile, Problem
 
 _SHOWN = 20  # of files, and of differences; --json has all
 

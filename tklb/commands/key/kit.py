@@ -2,7 +2,7 @@
 
 import logging
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tklb.backup.target_key import has_passphrase
@@ -13,6 +13,7 @@ from tklb.crypto.protection import Protection, format_protected_key, note_file
 from tklb.crypto.recovery_sheet import RecoverySheet
 from tklb.crypto.secret import fingerprint, read_secret
 from tklb.errors import UsageWrong
+from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Clock
 from tklb.model.secret import Secret
 from tklb.session import TargetAccess, open_target_session

@@ -1,7 +1,6 @@
 """Give the key a passphrase, or remove it: on this machine and at the target. No volume is changed."""
 
 import logging
-from dataclasses import dataclass
 
 from tklb.backup.chain import open_chain
 from tklb.backup.target_key import upload_key_file
@@ -11,6 +10,7 @@ from tklb.crypto.key_copies import forget_copy
 from tklb.crypto.protection import refuse_known_passphrase, write_protected_key
 from tklb.crypto.secret import fingerprint
 from tklb.errors import TargetDamaged, TklbError
+from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Clock
 from tklb.model.secret import Secret
 from tklb.session import open_session

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tklb.backup.chain import open_chain
 from tklb.base.fs import run_lock
@@ -13,6 +12,7 @@ from tklb.crypto.key_file import read_fingerprint
 from tklb.crypto.protection import refuse_known_passphrase, write_protected_key
 from tklb.crypto.secret import fingerprint, make_secret, write_older, write_secret
 from tklb.errors import TklbError, UsageWrong
+from tklb.lazy_dataclass import dataclass
 from tklb.ledger.entry import authentication_key, key_name
 from tklb.model.callbacks import Clock
 from tklb.model.secret import Secret

@@ -6,12 +6,12 @@ Takes the configuration; looks for a socket or a data folder. tklb.databases lis
 import os
 import shutil
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tklb.base.process import PATH, run
 from tklb.config.schema import DatabaseConfig
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
+from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import MARIADB
 
 if TYPE_CHECKING:

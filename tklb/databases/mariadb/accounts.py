@@ -6,7 +6,6 @@ server's answer to such a statement may hold a password's hash: it is cut off be
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from tklb.databases.dump_format import DumpFolder, write_json
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, decode, quote_name, quote_text
 from tklb.databases.report import DatabaseReport
 from tklb.errors import printable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
 
 __all__ = ["dump_accounts", "load_accounts"]

@@ -11,10 +11,10 @@ and in the members of an ENUM or SET. An event's statement is in two character s
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from tklb.databases.mariadb import ENGINE
 from tklb.databases.mariadb.connection import ServerConnection, decode, quote_name, quote_text
+from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import Database
 
 __all__ = ["Column", "Table", "list_databases", "read_version"]

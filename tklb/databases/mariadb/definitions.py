@@ -11,7 +11,7 @@ then. A definition that cannot be made is reported, never a reason to stop.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tklb.databases.mariadb.catalogue import Schema, Table, correct_column, corr
 from tklb.databases.mariadb.connection import NEUTRAL, ServerConnection, ServerError, decode, quote_name, quote_text
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, printable
+from tklb.lazy_dataclass import dataclass
 
 __all__ = ["SavedDefinitions", "dump_definitions", "load_definitions", "read_definitions"]
 

@@ -8,13 +8,14 @@ pg_lsclusters(1), postgresql-common(7), libpq's "The Connection Service File".
 import os
 import pwd
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tklb.base.process import run
 from tklb.config.schema import DatabaseConfig
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
+from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import POSTGRESQL
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tklb.databases.postgresql import ENGINE
 from tklb.databases.postgresql.connection import ServerConnection, ServerError, quote_name, quote_text
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed
+from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
 
 __all__ = ["dump_accounts", "load_accounts"]

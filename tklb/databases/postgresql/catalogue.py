@@ -8,7 +8,6 @@ import contextlib
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from tklb.databases.postgresql import ENGINE, Login
 from tklb.databases.postgresql.accounts import ACL_AS_JSON, Grant, quote_setting, read_grants, split_setting
@@ -19,6 +18,7 @@ from tklb.databases.postgresql.connection import (
     quote_name,
     quote_text,
 )
+from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import Database
 
 __all__ = ["Column", "Table", "list_databases", "read_version"]

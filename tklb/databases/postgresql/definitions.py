@@ -14,7 +14,6 @@ it. Source: pg_dump(1).
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +36,7 @@ from tklb.databases.postgresql.connection import (
 )
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed
+from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import SavedDatabase, SavedTable
 
 __all__ = ["SavedDefinitions", "dump_definitions", "load_definitions", "read_definitions"]

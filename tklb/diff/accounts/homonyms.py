@@ -9,10 +9,10 @@ have the same name.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from tklb.diff.accounts.lines import GROUP, PASSWD, AccountLine, AccountTable, parse, split_members
 from tklb.errors import printable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.accounts import Accounts
 from tklb.model.report import Skipped
 

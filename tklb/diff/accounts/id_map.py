@@ -5,10 +5,10 @@ of recorded ids and applied once, so chains and swaps are exact.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tklb.diff.accounts.lines import AccountTable
 from tklb.errors import printable
+from tklb.lazy_dataclass import dataclass
 
 # Debian Policy 9.2.2. An id stays in its range: a system account must not become a normal user.
 RANGES = (

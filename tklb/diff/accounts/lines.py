@@ -7,8 +7,9 @@ machine acts on that.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from tklb.lazy_dataclass import dataclass
 
 MAX_ID = 2**32 - 2  # 2**32 - 1 means "no id" to chown(2)
 _NUMBER = re.compile(rb"0*([0-9]{1,10})")

@@ -6,7 +6,6 @@ A second merge of the result with the same old tables changes nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from tklb.diff.accounts.homonyms import MemberRule, PrimaryGroups
 from tklb.diff.accounts.id_map import IdMap
@@ -19,6 +18,7 @@ from tklb.diff.accounts.lines import (
     replace_id,
 )
 from tklb.errors import printable
+from tklb.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Which decisions in the registries are the owner's, and which of them another machine lacks. Pure."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from tklb.lazy_dataclass import dataclass
 from tklb.model.registries.decisions import (
     AlternativeGroup,
     Answer,

@@ -7,7 +7,6 @@ apt downloads that first. If the transaction fails all the same, the replaced pa
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from tklb.diff.packages import choose_version, compare_versions, label, native_architecture
 from tklb.errors import COMPLETE, INCOMPLETE
@@ -16,6 +15,7 @@ from tklb.host.apt.command import OPTIONS, ensure_usable, find_absent, run_apt, 
 from tklb.host.apt.finish import configure, name_unfinished
 from tklb.host.apt.offers import list_exact_needs, list_offers
 from tklb.host.services import deny_service_starts
+from tklb.lazy_dataclass import dataclass
 from tklb.model.packages import PackageOffer, PackageOrder
 from tklb.model.report import Skipped
 

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tklb.base.json import read_state, write_state
 from tklb.diff.packages import compare_versions, label, native_architecture
 from tklb.errors import TklbError
 from tklb.host.apt.command import NAME, run_apt
+from tklb.lazy_dataclass import dataclass
 from tklb.model.packages import Package, PackageDelta, PackageOffer
 
 _FRESH = ("-o", "Dir::State::status=/dev/null", "-o", "Dir::Cache::pkgcache=")  # as if nothing were installed

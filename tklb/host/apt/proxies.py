@@ -9,13 +9,13 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from tempfile import NamedTemporaryFile
 from urllib.parse import urlsplit
 
 from tklb.base.process import run
 from tklb.errors import ProgramFailed
 from tklb.host.apt.command import run_apt
+from tklb.lazy_dataclass import dataclass
 
 _NAME = r"Acquire::(?:http|https|ftp)::(?:Proxy(?:::[^\s\"]+)?|Proxy-?Auto-?Detect)"
 _SETTING = re.compile(rf'(?mi)^({_NAME}) "(.+)";$')

@@ -10,12 +10,12 @@ import io
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from tklb.host.files.openat import digest_of
 from tklb.host.files.staged_content import StagedContents
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 from tklb.model.packages import LocalPackage, ShippedPath
 

@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 
 from tklb.base.fs import kind_of_mode
 from tklb.diff.attributes.xattrs import is_carried
@@ -24,6 +23,7 @@ from tklb.host.files.handles.read_limits import ReadLimits, may_be_mostly_holes,
 from tklb.host.files.openat import descriptor_path
 from tklb.host.files.readahead import BackgroundReader, is_large, read_in_turn
 from tklb.host.files.walk import Seen, open_moved_message, walk
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 from tklb.model.report import Skipped, SkippedItems
 

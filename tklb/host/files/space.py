@@ -5,11 +5,12 @@ Takes a root, the stage and the entries to write. Raises NoSpace if a file syste
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 
 from tklb.errors import NoSpace
 from tklb.host.files.openat import RootedTree
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 
 _BLOCK = 4096

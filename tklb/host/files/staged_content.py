@@ -9,11 +9,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from tklb.host.files.openat import RootedTree, digest_of
 from tklb.host.files.readahead import BackgroundReader, is_large, read_in_turn
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 
 T = TypeVar("T")

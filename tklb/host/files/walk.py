@@ -11,11 +11,12 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from tklb.diff.path_names import is_message, is_same_message
 from tklb.diff.rules import Folder, Rules
 from tklb.host.mounts import PSEUDO, read_mounts
+from tklb.lazy_dataclass import dataclass
 from tklb.model.report import Skipped, SkippedItems
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -10,7 +10,6 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 from tklb.base.fs import free_space
@@ -21,6 +20,7 @@ from tklb.host.files.handles.read_limits import open_to_read
 from tklb.host.files.openat import NoFolder, RootedTree, digest_of
 from tklb.host.sqlite import reader
 from tklb.host.sqlite.patience import Seconds, expect_seconds
+from tklb.lazy_dataclass import dataclass
 
 HEADER = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat2.html#the_database_header
 

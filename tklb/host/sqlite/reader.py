@@ -16,7 +16,8 @@ import stat
 import struct
 import sys
 import time
-from dataclasses import dataclass
+
+from tklb.lazy_dataclass import dataclass
 
 # exit statuses: no copy; changed while being read, worth another try; left in the middle of a transaction
 REFUSED, CHANGED, UNFINISHED = 74, 75, 76

@@ -4,8 +4,9 @@
 needs it. It never counts in a comparison.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from tklb.lazy_dataclass import dataclass
 from tklb.model.secret import Secret
 
 

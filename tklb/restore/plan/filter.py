@@ -3,11 +3,12 @@
 Takes overrides in the form that backups use; decides about items. Pure.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from tklb.diff.rules import Override, Selection
 from tklb.errors import UsageWrong
+from tklb.lazy_dataclass import dataclass
 from tklb.model.accounts import Accounts
 from tklb.model.databases import ENGINES
 from tklb.model.plan import Role

@@ -1,10 +1,11 @@
 """The inputs of a plan: the contents of a snapshot, this machine as it is, and the filter of the user. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from tklb.diff.path_names import is_plain_path
 from tklb.diff.rules import Rules
+from tklb.lazy_dataclass import dataclass
 from tklb.model.accounts import Accounts
 from tklb.model.databases import SavedServer, ServerFeatures
 from tklb.model.files import FileChange, FileEntry

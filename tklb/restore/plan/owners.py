@@ -4,12 +4,13 @@ Takes account files and manifest entries; gives mapped entries, sets of ids and 
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from tklb.diff.accounts.merge import describe_nameless
 from tklb.diff.attributes.acl import remap_acl
 from tklb.diff.attributes.xattrs import ACLS, is_carried
 from tklb.errors import printable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.accounts import Accounts
 from tklb.model.files import FileEntry
 from tklb.restore.plan.tally import Tally

@@ -1,8 +1,8 @@
 """A part of a plan: the steps of one stage, with its warnings and skipped items. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from tklb.lazy_dataclass import dataclass
 from tklb.model.plan import Step
 from tklb.model.report import Skipped
 

@@ -12,11 +12,11 @@ does not see what tklb writes, so a step activates the trigger and lets dpkg pro
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
 from tklb.diff.packages import is_bound_to_machine
 from tklb.errors import printable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.plan import Command, RemakeFacts, Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.part import PlanPart, join_parts

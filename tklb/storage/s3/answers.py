@@ -6,12 +6,12 @@ of the Amazon S3 API reference, and those of other services.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 from tklb.errors import AccessRefused, TargetDamaged, TargetFull, TargetUnreachable, TklbError
+from tklb.lazy_dataclass import dataclass
 
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")

@@ -16,7 +16,6 @@ import shlex
 import socket
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from tklb.base.fs import is_plain
 from tklb.config.schema import SftpConfig
 from tklb.errors import AccessRefused, TargetUnreachable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.target import TargetUrl
 
 PORT = 22

@@ -9,8 +9,9 @@ import stat
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from tklb.lazy_dataclass import dataclass
 
 NO_SUCH_FILE, DENIED, FAILURE = 2, 3, 4
 FULL = (14, 15)  # no space, quota exceeded: of later versions, which some servers use all the same

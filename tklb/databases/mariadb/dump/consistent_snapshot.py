@@ -7,11 +7,11 @@ up commits for some tens of milliseconds (BACKUP STAGE, https://mariadb.com/kb/e
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from tklb.base.process import Conversation, open_conversation
 from tklb.databases.mariadb import Login
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection
+from tklb.lazy_dataclass import dataclass
 
 __all__ = ["ConsistentSnapshot", "open_consistent_snapshot"]
 

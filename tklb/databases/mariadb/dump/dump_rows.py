@@ -14,7 +14,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.databases.dump_format import PIPE, ROWS, encode_file_name, encode_folder_name
@@ -25,6 +24,7 @@ from tklb.databases.mariadb.dump.consistent_snapshot import ConsistentSnapshot, 
 from tklb.databases.report import DatabaseReport
 from tklb.databases.row_files import RowWriter
 from tklb.errors import ProgramFailed, printable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
 
 __all__ = ["dump_rows"]

@@ -6,7 +6,7 @@ interrupted is undone: it leaves the database as it was. Touches that database, 
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TypeGuard
 
 from tklb.databases.dump_format import DumpFolder
@@ -29,6 +29,7 @@ from tklb.databases.mariadb.load.load_rows import RowTarget, load_rows
 from tklb.databases.mariadb.load.swap import Swap
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, printable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
 from tklb.model.databases import DatabaseLoad, SavedTable
 

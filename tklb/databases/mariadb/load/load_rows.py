@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.filter import spell_item
@@ -18,6 +17,7 @@ from tklb.databases.mariadb.connection import ServerConnection, ServerError, ope
 from tklb.databases.mariadb.definitions import RowFormat
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, printable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
 from tklb.model.databases import SavedTable
 

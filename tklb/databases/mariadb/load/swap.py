@@ -8,12 +8,12 @@ two are redirected to the live database.
 import re
 import secrets
 import time
-from dataclasses import dataclass
 
 from tklb.databases.mariadb.catalogue import OURS
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, quote_name, quote_text
 from tklb.databases.report import DatabaseReport
 from tklb.errors import printable
+from tklb.lazy_dataclass import dataclass
 
 __all__ = ["Swap", "create_database", "drop_database", "drop_leftovers", "has_database", "swap_database"]
 

@@ -7,7 +7,6 @@ Takes a connection; leaves it in the transaction that holds the moment and the l
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tklb.databases.postgresql.catalogue import list_lockable
 from tklb.databases.postgresql.connection import (
@@ -17,6 +16,7 @@ from tklb.databases.postgresql.connection import (
     ServerError,
     quote_name,
 )
+from tklb.lazy_dataclass import dataclass
 
 __all__ = ["ConsistentSnapshot", "open_consistent_snapshot"]
 

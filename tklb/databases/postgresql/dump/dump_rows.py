@@ -10,7 +10,6 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from tklb.base.process import Conversation, open_conversation
@@ -28,6 +27,7 @@ from tklb.databases.postgresql.connection import (
 from tklb.databases.report import DatabaseReport
 from tklb.databases.row_files import RowWriter
 from tklb.errors import ProgramFailed
+from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
 from tklb.model.databases import SavedTable
 

@@ -10,7 +10,6 @@ import contextlib
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Self
 
 from tklb.base.scram import make_verifier
@@ -27,6 +26,7 @@ from tklb.databases.postgresql.connection import (
 from tklb.databases.postgresql.definitions import retry_with_path
 from tklb.databases.postgresql.load.swap import OUR_COMMENT
 from tklb.errors import DatabaseFailed
+from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
 from tklb.model.databases import SavedTable
 from tklb.model.secret import Secret

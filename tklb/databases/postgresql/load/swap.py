@@ -9,7 +9,6 @@ manual; CountOtherDBBackends of procarray.c. Takes connections with a third data
 import contextlib
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from tklb.databases.postgresql.accounts import format_grants, quote_setting, quote_setting_name
 from tklb.databases.postgresql.catalogue import OURS, Properties
@@ -20,6 +19,7 @@ from tklb.databases.postgresql.connection import (
     quote_name,
     quote_text,
 )
+from tklb.lazy_dataclass import dataclass
 
 __all__ = ["Swap", "create_database", "drop_database", "drop_leftovers", "has_database", "swap_database"]
 

@@ -8,10 +8,10 @@ too early. A folder that is not at its path any more stays closed.
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from tklb.diff.attributes.rights import Rights, is_same_inode
 from tklb.host.files.openat import Place, RootedTree
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 
 _CLOSED = 0o700

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from tklb.lazy_dataclass import dataclass
 from tklb.restore.plan.files.present import Present
 from tklb.restore.plan.keep_rules import KeepRules
 from tklb.restore.plan.owners import OwnerMap

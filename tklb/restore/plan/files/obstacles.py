@@ -9,11 +9,11 @@ The plan decides first. It changes nothing about an object unless its replacemen
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import count
 
 from tklb.diff.path_names import resolve_link
 from tklb.errors import printable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 from tklb.model.plan import Step, StepKind
 from tklb.restore.plan.files.file_inputs import FileInputs

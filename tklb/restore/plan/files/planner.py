@@ -8,12 +8,13 @@ cost no memory.
 from bisect import bisect_left
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tklb.diff.at_jobs import rewrite_at_job
 from tklb.diff.attributes.rights import Rights, needs_new_inode
 from tklb.diff.sqlite_names import LOG_HEAD, SMALLEST_PAGE, is_log, sidecars
 from tklb.errors import printable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped

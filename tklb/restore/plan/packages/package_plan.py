@@ -10,7 +10,7 @@ missing only if no package here provides its name and a source here offers it.
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from tklb.diff.apt_sources import is_source
 from tklb.diff.packages import (
@@ -22,6 +22,7 @@ from tklb.diff.packages import (
     native_architecture,
 )
 from tklb.errors import printable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.packages import LocalPackage, Package, PackageHistory, PackageOffer, PackageOrder, PackageRelations
 from tklb.model.plan import Role, Step, StepKind
 from tklb.model.report import Skipped

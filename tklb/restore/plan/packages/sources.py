@@ -10,7 +10,6 @@ the keyring that this machine has for the same suite.
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 
 from tklb.diff.apt_sources import (
     CODENAMES,
@@ -25,6 +24,7 @@ from tklb.diff.apt_sources import (
     split_disks,
 )
 from tklb.errors import COMPLETE
+from tklb.lazy_dataclass import dataclass
 from tklb.model.packages import SourceFile
 from tklb.model.report import Skipped
 

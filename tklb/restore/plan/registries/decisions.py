@@ -5,9 +5,10 @@ diversion that this machine has stays: two programs cannot both own a path.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tklb.diff.registries.difference import describe_group, describe_stat_override, find_missing
+from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 from tklb.model.plan import Step, StepKind
 from tklb.model.registries.decisions import Registries, StatOverride
