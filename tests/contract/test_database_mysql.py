@@ -35,7 +35,11 @@ START = """
     from tklb.databases.dump_format import DumpFolder, read_server, write_server
     from tklb.config.schema import DatabaseConfig
     from tklb.databases.mariadb import find_server
-    config = DatabaseConfig(mysql_defaults_file=values.get("defaults", ""), lock_seconds=values.get("lock_seconds", 5))
+    config = DatabaseConfig(
+        mysql_defaults_file=values.get("defaults", ""),
+        lock_seconds=values.get("lock_seconds", 5),
+        read_back=values.get("read_back", True),
+    )
     server = find_server(config)
     nothing = lambda *how_far: None
     def report(result):

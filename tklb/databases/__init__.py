@@ -28,7 +28,7 @@ Both engines have the same files, a stage each:
 
 What an engine needs and the other does not, one of them alone:
 
-    (nothing yet)
+    mariadb/load/compare_rows  loaded rows against the dump
 
 `__all__` lists the entry points of a stage: they are the same in both engines. Other names without an underscore are
 lent by one stage of an engine to its other stages. The front door of an engine is its package: find_server, and the

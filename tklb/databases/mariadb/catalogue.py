@@ -106,6 +106,16 @@ class Table:
         return self.kind in ("BASE TABLE", "SYSTEM VERSIONED") and self.engine.upper() not in ROWLESS
 
     @property
+    def is_inexact(self) -> bool:
+        """Whether the dump program would not give its rows exactly, or not a row a line."""
+        return not self.stored_columns or any(each.type == "float" or each.is_number for each in self.columns)
+
+    @property
+    def counter(self) -> str:
+        """The column that numbers its rows; empty where it has none."""
+        return next((column.name for column in self.columns if "auto_increment" in column.extra.lower()), "")
+
+    @property
     def stored_columns(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.is_stored)
 
@@ -152,7 +162,7 @@ def is_of_user(name: str) -> bool:
 
 def list_schemas(connection: ServerConnection, only: str = "") -> dict[str, Schema]:
     """Every database but the server's own and those of a restore, by name; or one of them."""
-    tables = _list_tables(connection, only)
+    tables = list_tables(connection, only)
     routines, triggers, events = (
         _list_by_database(connection, columns, source, only)
         for columns, source in (
@@ -203,7 +213,8 @@ def _list_by_database(
     return found
 
 
-def _list_tables(connection: ServerConnection, only: str) -> dict[str, list[Table]]:
+def list_tables(connection: ServerConnection, only: str) -> dict[str, list[Table]]:
+    """The tables and views of every database, or of one, in the order of their names."""
     facts = "TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION, COLUMN_NAME, DATA_TYPE, EXTRA, COLLATION_NAME, COLUMN_TYPE"
     columns = {
         database: _sort_columns(rows)

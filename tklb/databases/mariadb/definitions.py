@@ -109,6 +109,7 @@ class RowFormat:
     numbers: frozenset[str]  # those that are written as the number of a member
     choices: frozenset[str]  # those that have members
     has_rows: bool  # of its own; a MERGE table, say, has none
+    counter: str = ""  # the column that numbers the rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ def dump_definitions(folder: Path, schema: Schema, definitions: Sequence[Definit
 
 def make_row_format(table: Table) -> RowFormat:
     """The format of the lines of rows of a table that is in the server."""
-    return _read_row_format(_describe_rows(table))
+    return replace(_read_row_format(_describe_rows(table)), counter=table.counter)
 
 
 def _describe_rows(table: Table) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tklb.databases.dump_format import ROWS, encode_folder_name
 from tklb.databases.interface import DatabaseScope, DumpResult
-from tklb.databases.mariadb import ENGINE, Login, find_program
+from tklb.databases.mariadb import DUMP_PROGRAMS, ENGINE, Login, find_program
 from tklb.databases.mariadb.accounts import dump_accounts
 from tklb.databases.mariadb.catalogue import Schema, Table, list_schemas, read_version
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection
@@ -24,7 +24,6 @@ from tklb.model.databases import SavedDatabase, SavedServer, SavedTable
 
 __all__ = ["dump_databases"]
 
-DUMP_PROGRAMS = ("mariadb-dump", "mysqldump")
 _BINARY = "SET character_set_results = binary"
 Found = dict[tuple[str, str], Definition]  # by kind and name
 

@@ -136,7 +136,7 @@ class _RowDump:
         tables = [table for table, rows in self.rows.items() if not rows.reason]
         words = Counter(f"{table.database}.{table.name}" for table in [*self.rows, *others])
         program = self._source.program
-        self._own = {t for t in tables if not program or _is_inexact(t) or words[f"{t.database}.{t.name}"] > 1}
+        self._own = {t for t in tables if not program or t.is_inexact or words[f"{t.database}.{t.name}"] > 1}
         chosen = {table for table in tables if table not in self._own}
         databases = sorted({table.database for table in chosen})
         if not databases:
@@ -219,7 +219,7 @@ class _RowDump:
     def _read_table(self, reader: ServerConnection, rows: TableRows) -> None:
         def write(each: TableRows) -> None:
             with each.writer as writer:
-                for block in _read_blocks(reader, each.table):
+                for block in read_blocks(reader, each.table):
                     writer.write(block)
                     self._add_progress(len(block))
 
@@ -308,17 +308,17 @@ class _RowDump:
         self._source.progress("databases", self._done, max(self._size, self._done))
 
 
-def _is_inexact(table: Table) -> bool:
-    """Whether the program would not give its rows exactly, or not a row a line."""
-    return not table.stored_columns or any(column.type == "float" or column.is_number for column in table.columns)
+def list_key(reader: ServerConnection, table: Table) -> tuple[str, ...]:
+    """The columns of the primary key, or of the first unique one: rows are in their order."""
+    keys = [row for row in reader.fetch_rows(f"SHOW KEYS FROM {table.sql}") if row[1] == b"0"]
+    return tuple(decode(row[4]) for row in keys if row[2] == keys[0][2])
 
 
-def _read_blocks(reader: ServerConnection, table: Table) -> Iterator[bytes]:
+def read_blocks(reader: ServerConnection, table: Table) -> Iterator[bytes]:
     """Read the rows ourselves, as blocks of lines, in the order of the primary key where there is one."""
     columns = table.stored_columns
     values = ", ".join(column.selection for column in columns) or "1"
-    keys = [row for row in reader.fetch_rows(f"SHOW KEYS FROM {table.sql}") if row[1] == b"0"]
-    order = ", ".join(quote_name(decode(row[4])) for row in keys if row[2] == keys[0][2])
+    order = ", ".join(map(quote_name, list_key(reader, table)))
     ordered = f" ORDER BY {order}" if order else ""
     lines: list[bytes] = []
     size = 0

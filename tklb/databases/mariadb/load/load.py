@@ -12,7 +12,7 @@ from typing import TypeGuard
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.filter import spell_item
 from tklb.databases.mariadb import ENGINE, Login, accounts
-from tklb.databases.mariadb.catalogue import list_schemas
+from tklb.databases.mariadb.catalogue import list_schemas, list_tables
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection, quote_name, quote_text
 from tklb.databases.mariadb.definitions import (
     PROGRAMS,
@@ -25,7 +25,8 @@ from tklb.databases.mariadb.definitions import (
     show_definitions,
 )
 from tklb.databases.mariadb.load import swap
-from tklb.databases.mariadb.load.load_rows import RowTarget, load_rows
+from tklb.databases.mariadb.load.compare_rows import LoadTarget
+from tklb.databases.mariadb.load.load_rows import load_rows
 from tklb.databases.mariadb.load.swap import Swap
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, printable
@@ -139,7 +140,11 @@ def _make_sequences_first(loading: DatabaseLoading, connection: ServerConnection
 def _load_rows(loading: DatabaseLoading) -> None:
     formats = loading.saved.tables
     tables = [(table, formats[table.name]) for table in loading.tables if table.rows]
-    target = RowTarget(loading.login, loading.swap.scratch, loading.load.into, loading.dump)
+    scratch = loading.swap.scratch
+    with open_connection(loading.login) as connection:
+        connection.run("SET character_set_results = binary")
+        made = {table.name: table for table in list_tables(connection, scratch)[scratch]} if tables else {}
+    target = LoadTarget(loading.login, scratch, loading.load.into, loading.dump, made)
     load_rows(target, tables, loading.progress, loading.report)
 
 

@@ -9,21 +9,18 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 
-from tklb.databases.dump_format import DumpFolder
-from tklb.databases.filter import spell_item
-from tklb.databases.mariadb import ENGINE, Login
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection, quote_name
 from tklb.databases.mariadb.definitions import RowFormat
+from tklb.databases.mariadb.load.compare_rows import Job, LoadTarget, open_read_back
+from tklb.databases.read_back import ReadBack
 from tklb.databases.report import DatabaseReport
-from tklb.errors import DatabaseFailed, printable
-from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
 from tklb.model.databases import SavedTable
 
 __all__ = ["load_rows"]
 
-Job = tuple[SavedTable, RowFormat]
 _SIDE_BY_SIDE = 2
 _FORBIDDEN = frozenset({1148, 3948, 4166})  # LOAD DATA LOCAL is switched off
 _FORM = (
@@ -33,33 +30,36 @@ _FORM = (
 _INSERT_SIZE = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class RowTarget:
-    """Where rows go. `scratch` is the database with the tables, `label` its final name, which reports use."""
+def load_rows(target: LoadTarget, tables: Sequence[Job], progress: Progress, report: DatabaseReport) -> None:
+    """Load the rows of all tables, and compare them. Raises DatabaseFailed, which says the table; ServerError."""
+    jobs = [(saved, _complete_format(target, saved, row_format)) for saved, row_format in tables]
+    if not target.login.read_back:
+        _RowLoad(target, progress, report, None).run(jobs)
+        return
+    with open_read_back(target) as read_back:
+        _RowLoad(target, progress, report, read_back).run(jobs)
+        read_back.finish()
 
-    login: Login
-    scratch: str
-    label: str
-    dump: DumpFolder
 
-
-def load_rows(target: RowTarget, tables: Sequence[Job], progress: Progress, report: DatabaseReport) -> None:
-    """Load the rows of all tables. Raises DatabaseFailed, which says the table; ServerError."""
-    _RowLoad(target, progress, report).run(tables)
+def _complete_format(target: LoadTarget, saved: SavedTable, row_format: RowFormat) -> RowFormat:
+    """The format with what the server knows of the table that it made."""
+    if saved.name not in target.tables:
+        raise target.fail(saved.name, "its definition makes another table")
+    return replace(row_format, counter=target.tables[saved.name].counter)
 
 
 def format_load(file: str, table: str, row_format: RowFormat) -> str:
     """The statement that reads a file of lines into a table; `file` and `table` are quoted already."""
+    turned = dict.fromkeys(row_format.bytes, "UNHEX(SUBSTR({}, 3))")
+    turned |= dict.fromkeys(row_format.numbers, "CAST({} AS UNSIGNED)")
+    if turned and row_format.counter:
+        # beside a SET, the server numbers a row of 0 anew in spite of NO_AUTO_VALUE_ON_ZERO, but not if it is set too
+        turned[row_format.counter] = "{}"
     names, values = [], []
     for number, column in enumerate(row_format.columns):
-        if column in row_format.bytes:
-            names.append(f"@v{number}")
-            values.append(f"{quote_name(column)} = UNHEX(SUBSTR(@v{number}, 3))")
-        elif column in row_format.numbers:
-            names.append(f"@v{number}")
-            values.append(f"{quote_name(column)} = CAST(@v{number} AS UNSIGNED)")
-        else:
-            names.append(quote_name(column))
+        names.append(f"@v{number}" if column in turned else quote_name(column))
+        if column in turned:
+            values.append(f"{quote_name(column)} = {turned[column].format(f'@v{number}')}")
     assignment = f" SET {', '.join(values)}" if values else ""
     return f"LOAD DATA LOCAL INFILE {file} INTO TABLE {table} {_FORM} ({', '.join(names)}){assignment}"
 
@@ -67,8 +67,10 @@ def format_load(file: str, table: str, row_format: RowFormat) -> str:
 class _RowLoad:
     """One load of rows. Each worker has a connection; an interruption or the first failure ends all of them."""
 
-    def __init__(self, target: RowTarget, progress: Progress, report: DatabaseReport) -> None:
-        self._target, self._progress, self._report = target, progress, report
+    def __init__(
+        self, target: LoadTarget, progress: Progress, report: DatabaseReport, read_back: ReadBack[Job] | None
+    ) -> None:
+        self._target, self._progress, self._report, self._read_back = target, progress, report, read_back
         self._waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._sessions: set[int] = set()
         self._is_stopped = False
@@ -115,14 +117,16 @@ class _RowLoad:
             self._is_stopped = True
 
     def _load_table(self, connection: ServerConnection, table: SavedTable, row_format: RowFormat) -> None:
-        item = printable(spell_item(ENGINE, self._target.label, table.name))
         try:
             self._send(connection, table, row_format)
+            if not self._report_changes(connection, table, row_format) and self._read_back and row_format.columns:
+                self._read_back.add((table, row_format))
+                return
             there = int(connection.fetch_value(f"SELECT COUNT(*) FROM {quote_name(table.name)}"))
         except ServerError as exc:
-            raise DatabaseFailed(item=item, reason=f"its rows cannot be loaded: {exc}") from exc
+            raise self._target.fail(table.name, f"its rows cannot be loaded: {exc}") from exc
         if there != table.rows:
-            raise DatabaseFailed(item=item, reason=f"{there} rows are there after loading {table.rows}")
+            raise self._target.fail(table.name, f"{there} rows are there after loading {table.rows}")
 
     def _send(self, connection: ServerConnection, table: SavedTable, row_format: RowFormat) -> None:
         name = quote_name(table.name)
@@ -138,10 +142,9 @@ class _RowLoad:
                 raise
             for statement in _format_inserts(name, row_format, blocks):
                 connection.run(statement)
-            return
-        self._report_changes(connection, table, row_format)
 
-    def _report_changes(self, connection: ServerConnection, table: SavedTable, row_format: RowFormat) -> None:
+    def _report_changes(self, connection: ServerConnection, table: SavedTable, row_format: RowFormat) -> bool:
+        """Report a table whose values the server changed knowingly. Where it is silent, they are compared."""
         # A choice that was never a member is loaded as it was: as no member, with a warning.
         expected = tuple(f"Data truncated for column '{column}' " for column in row_format.choices)
         warnings = connection.fetch_texts("SHOW WARNINGS")
@@ -149,6 +152,7 @@ class _RowLoad:
         if unexpected:
             reason = f"the server changed values while loading: {unexpected[0][2]}"
             self._report.skip(self._target.label, table.name, reason)
+        return bool(unexpected)
 
     def _watch(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         for block in blocks:
