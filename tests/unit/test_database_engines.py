@@ -154,4 +154,4 @@ def test_words_of_engines_stand_in_one_table() -> None:
     own = named.pop("tklb/model/databases.py")
     assert [line.partition(" = ")[0] for line in own] == ["MARIADB", "POSTGRESQL"]
     # a schema and an account of MariaDB have the same name
-    assert set(named) <= {f"tklb/databases/mariadb/{module}.py" for module in ("catalogue", "accounts")}
+    assert set(named) <= {f"tklb/databases/mariadb/{module}.py" for module in ("catalogue", "accounts", "settings")}

@@ -217,6 +217,11 @@ class Conversation:
         except subprocess.TimeoutExpired as exc:
             raise ProgramFailed(program=self.program, reason=f"no end after {seconds:g} seconds") from exc
 
+    @property
+    def errors(self) -> str:
+        """Its stderr so far, or the last of it."""
+        return self._errors.decode("utf-8", "backslashreplace")
+
     def last_errors(self) -> str:
         """The last lines of its stderr so far, as one line."""
         self._listener.join(timeout=0.2)

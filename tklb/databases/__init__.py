@@ -15,6 +15,7 @@ Both engines have the same files, a stage each:
 
     connection                one connection; the only module that knows the driver
     server                    the server, as the interface has it
+    settings                  the configuration of the server, and whether the server runs with it
     catalogue                 databases, tables and columns
     accounts                  users, roles and grants: out of the server and back
     definitions               statements that make everything but rows: out of the server and back

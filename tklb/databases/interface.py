@@ -1,9 +1,10 @@
 """The interface of every database engine: protocols and values only.
 
-A server is found, never made. No method stops or reconfigures it, and only `start` starts it. The administrator's own
-account is used, and no secret travels in the arguments of a program.
+A server is found, never made. No method reconfigures it. Only `start` and `restart` start it, and only `restart` stops
+it. The administrator's own account is used, and no secret travels in the arguments of a program.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -58,6 +59,14 @@ class DatabaseServer(Protocol):
         """Start a server that does not run, by its service, and wait until it answers.
 
         Only a restore does this. Raises DatabaseFailed where no service starts it, or where it does not answer in time.
+        """
+
+    def restart(self, changed: Sequence[bytes]) -> str:
+        """Restart the server, so that it reads its configuration files, of which those at the `changed` paths changed.
+
+        Only a restore does this. Give why the server does not run then, or does not let its administrator in, in the
+        words of its log; empty where all is well. A server that does not run is down at the end, and nothing of it is
+        left. Raises nothing.
         """
 
     def list_databases(self) -> tuple[Database, ...]:

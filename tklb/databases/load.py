@@ -5,7 +5,7 @@ does not run yet. A database that fails stays as it was, and the others are load
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from tklb.base.measure import Stopwatch, format_count
 from tklb.databases.dump_format import DumpFolder
@@ -38,6 +38,23 @@ class DatabaseLoader:
             return (Skipped(step.item, str(exc), status=exc.code),)
         self.notes += result.notes
         return result.skipped
+
+    def has_server(self, engine: str, *, is_up: bool) -> bool:
+        """Whether this machine has a server of an engine; with `is_up`, whether it answers."""
+        try:
+            server = self._find(engine)
+            return server is not None and (not is_up or server.list_databases() is not None)
+        except DatabaseFailed:
+            return False
+
+    def restart(self, engine: str, changed: Sequence[bytes]) -> str:
+        """Restart a server whose configuration has `changed`; give why it does not run, or nothing."""
+        self._servers.pop(engine, None)  # it may be found at another place then
+        try:
+            server = self._find(engine)
+        except DatabaseFailed as exc:
+            return str(exc)
+        return server.restart(changed) if server else "this machine has no such server"
 
     def finish(self) -> tuple[Skipped, ...]:
         """The items of all servers that waited for another database which did not come."""

@@ -96,6 +96,13 @@ def restart(names: Iterable[str]) -> tuple[Skipped, ...]:
     return tuple(skipped)
 
 
+def is_forbidden(name: str, verb: str) -> bool:
+    """Whether the policy of this machine forbids to `restart` or `start` a service. No policy forbids nothing."""
+    if not os.access(_POLICY_PLACE, os.X_OK):
+        return False
+    return run([_POLICY_PLACE, name, verb], accept=range(256), timeout=_SECONDS).status == _FORBIDDEN
+
+
 def _has_systemd() -> bool:
     return os.path.isdir("/run/systemd/system")
 
@@ -135,10 +142,8 @@ def _restart_by_script(name: str) -> str:
     if links and "S" not in links:
         return ""
     verb = "restart" if was_running else "start"
-    if os.access(_POLICY_PLACE, os.X_OK):
-        allowed = run([_POLICY_PLACE, name, verb], accept=range(256), timeout=_SECONDS).status
-        if allowed == _FORBIDDEN:
-            return "policy-rc.d forbids it"
+    if is_forbidden(name, verb):
+        return "policy-rc.d forbids it"
     return _try_command(["service", name, verb])
 
 

@@ -13,12 +13,33 @@ class DatabaseEngine:
     module: str  # has find_server; it is imported only where a server is asked
     services: tuple[str, ...]  # the names that Debian gives its service
     data: bytes = b""  # where Debian puts its files
+    settings: tuple[bytes, ...] = ()  # files and folders with its configuration, and how its service starts
     has_schemas: bool = False  # a table has two names: SCHEMA.TABLE and TABLE
 
 
-MARIADB = DatabaseEngine("mysql", "tklb.databases.mariadb", ("mariadb", "mysql"), b"/var/lib/mysql")
-POSTGRESQL = DatabaseEngine("pgsql", "tklb.databases.postgresql", ("postgresql",), b"/var/lib/postgresql", True)
+_UNITS = b"/etc/systemd/system/"
+_OF_MARIADB = (
+    *(b"/etc/mysql", b"/etc/my.cnf", b"/etc/my.cnf.d", b"/etc/default/mariadb", b"/etc/default/mysql"),
+    *(_UNITS + name + b".service" + end for name in b"mariadb mysql mysqld".split() for end in (b"", b".d")),
+)
+_OF_POSTGRESQL = (
+    *(b"/etc/postgresql", b"/etc/postgresql-common"),
+    *(_UNITS + name + b".service" + end for name in b"postgresql postgresql@".split() for end in (b"", b".d")),
+)
+_DATA, _CLUSTERS = b"/var/lib/mysql", b"/var/lib/postgresql"
+MARIADB = DatabaseEngine("mysql", "tklb.databases.mariadb", ("mariadb", "mysql"), _DATA, _OF_MARIADB)
+POSTGRESQL = DatabaseEngine("pgsql", "tklb.databases.postgresql", ("postgresql",), _CLUSTERS, _OF_POSTGRESQL, True)
 ENGINES = {engine.word: engine for engine in (MARIADB, POSTGRESQL)}  # the only place that lists them
+
+
+def find_configured(path: bytes) -> str:
+    """Give the word of the engine whose servers read their configuration at `path`; empty where none does."""
+    words = (engine.word for engine in ENGINES.values() if any(_is_within(path, top) for top in engine.settings))
+    return next(words, "")
+
+
+def _is_within(path: bytes, top: bytes) -> bool:
+    return path == top or path.startswith(top + b"/")
 
 
 @dataclass(frozen=True, slots=True, order=True)

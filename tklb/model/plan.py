@@ -124,6 +124,7 @@ class Plan:
     folder_times: tuple[tuple[bytes, int], ...] = ()
     unknown: UnknownItems = field(default_factory=UnknownItems)
     is_whole: bool = True  # no option limits it
+    may_restart: bool = True  # it restarts services
 
     @property
     def is_empty(self) -> bool:

@@ -42,12 +42,13 @@ from tklb.restore.apply_packages import (
     check_apt,
     delete_leftovers,
 )
-from tklb.restore.plan.databases import DATABASES
+from tklb.restore.plan.databases import DATABASES, find_settings
 from tklb.restore.plan.inputs import SnapshotContents
 from tklb.restore.plan.outcome import Outcome
 from tklb.restore.plan.services import NOT_STARTED
 from tklb.restore.remainder import RemainderList, add_entries
 from tklb.restore.remake import run_commands
+from tklb.restore.settings.apply_settings import SettingsResult, apply_settings
 
 SOURCES = (StepKind.ARCHITECTURE, StepKind.PRESEED, StepKind.SOURCE)
 DECISIONS = (
@@ -118,11 +119,11 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
         failed = run.install_packages(replan)
         ensure_room(executor.root, folders[0], _list_written(run.plan.steps))
         run.remainder.note_rest(run.plan.steps)
-        run.apply(_select(run.plan.steps, (*BEFORE_FILES, *FILES)))
+        run.apply(_select_files(run.plan.steps))
         if failed:  # now that the files are there
             run.install_failed_packages(failed, replan)
             run.remainder.note_rest(run.plan.steps)
-            run.apply(_select(run.plan.steps, (*BEFORE_FILES, *FILES)))
+            run.apply(_select_files(run.plan.steps))
         run.outcome.note_late(check_apt(run.plan.steps, executor.root))
         run.apply(_select(run.plan.steps, AFTER_FILES))
         run.set_folder_times()
@@ -130,7 +131,9 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
         run.outcome.note_late(writer.set_lifted_flags())
         run.check_packages()
         with _sync_in_background():
-            run.apply(_select(run.plan.steps, (*DATABASES, StepKind.SERVICE)))
+            run.apply(_select(run.plan.steps, DATABASES))
+            run.apply_settings()
+            run.restart_services()
             run.outcome.note_late(executor.loader.finish())
         run.remainder.forget_services()
         return run.report(plan)
@@ -172,6 +175,8 @@ class _Application:
         self._failed: list[str] = []  # packages that it did not bring
         self._came: tuple[Step, ...] = ()  # the steps of the plan before packages came
         self._unfinished: tuple[Skipped, ...] = ()  # what could not be finished
+        self._refused: list[tuple[Step, tuple[Skipped, ...]]] = []  # loads that wait for the other configuration
+        self._restarted: frozenset[bytes] = frozenset()  # services that have their new configuration
 
     def install(self, steps: Sequence[Step], *, is_last: bool = False) -> Sequence[Step]:
         """Install and replace packages; give the steps that failed. They are skipped only the last time."""
@@ -244,8 +249,7 @@ class _Application:
     def _apply_kind(self, kind: StepKind, batch: list[Step]) -> list[Step]:
         """Apply steps of one kind; give those that are done."""
         if kind in DATABASES:
-            loader, progress = self._executor.loader, self._executor.progress
-            return [step for step in batch if self.outcome.note_step(step, loader.carry_out(step, progress))]
+            return [step for step in batch if self._load(step)]
         if kind is StepKind.FLAGS:
             return [step for step in batch if self._set_flags(step)]
         absent = [step for step in batch if kind is StepKind.MARK and step.item.decode() in self._failed]
@@ -253,6 +257,43 @@ class _Application:
             self.outcome.note_step(step, [Skipped(b"package:" + step.item, "not marked: it is not installed")])
         batch = [step for step in batch if step not in absent]
         return self.outcome.note_batch(batch, self._apply_batch(kind, batch))
+
+    def _load(self, step: Step) -> bool:
+        """Load a database or the accounts of a server; whether all of it came."""
+        skipped = self._executor.loader.carry_out(step, self._executor.progress)
+        if any(item.item == step.item for item in skipped) and self._has_settings(step):
+            self._refused.append((step, skipped))
+            return False
+        return self.outcome.note_step(step, skipped)
+
+    def _has_settings(self, step: Step) -> bool:
+        engine = step.item.partition(b":")[0].decode()
+        return any(find_settings(other) == engine for other in self.plan.steps)
+
+    def apply_settings(self) -> None:
+        """Put the configuration of database servers in place, and load again what was refused without it."""
+        executor = self._executor
+        for result in apply_settings(self.plan, self._writer, executor.loader):
+            self._restarted |= result.restarted
+            for step, skipped in result.trial.steps:
+                self.outcome.note_step(step, skipped)
+            self.outcome.note_late(result.problems)
+            self._load_refused(result)
+        self.set_folder_times()
+
+    def _load_refused(self, result: SettingsResult) -> None:
+        loader, progress = self._executor.loader, self._executor.progress
+        may_differ = result.restarted and not result.trial.failure
+        for step, refused in self._refused:
+            if step.item.partition(b":")[0].decode() == result.engine:
+                self.outcome.note_step(step, loader.carry_out(step, progress) if may_differ else refused)
+
+    def restart_services(self) -> None:
+        """Restart services, but for those that have tried their configuration already."""
+        steps = tuple(_select(self.plan.steps, (StepKind.SERVICE,)))
+        for step in (step for step in steps if step.item in self._restarted):
+            self.outcome.note_step(step, ())
+        self.apply(step for step in steps if step.item not in self._restarted)
 
     def _set_flags(self, step: Step) -> bool:
         """Set the flags of a file that is there; what was skipped before has none."""
@@ -336,6 +377,11 @@ def _written_entry(step: Step) -> FileEntry | None:
 
 def _select(steps: Iterable[Step], kinds: tuple[StepKind, ...]) -> Iterator[Step]:
     return (step for step in steps if step.kind in kinds)
+
+
+def _select_files(steps: Iterable[Step]) -> Iterator[Step]:
+    """The steps for accounts and files, without the configuration of database servers."""
+    return (step for step in _select(steps, (*BEFORE_FILES, *FILES)) if not find_settings(step))
 
 
 def _list_written(steps: Iterable[Step]) -> Iterator[FileEntry]:

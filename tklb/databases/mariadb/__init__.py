@@ -62,13 +62,32 @@ class Login:
 
 def find_server(config: DatabaseConfig) -> "Server | None":
     """Find the server of this machine, whether it runs or not; None where there is none."""
-    sockets = [name for name in SOCKETS if _is_socket(name)]
-    if not config.mysql_defaults_file and not sockets and not os.path.isdir(f"{DATA}/mysql"):
+    login = find_login(config)
+    if not login.defaults_file and not _is_socket(login.socket) and not os.path.isdir(f"{DATA}/mysql"):
         return None
     from tklb.databases.mariadb.server import Server
 
-    socket = sockets[0] if sockets else SOCKETS[0]
-    return Server(Login(socket, config.mysql_defaults_file, config.lock_seconds, config.read_back))
+    return Server(login)
+
+
+def find_login(config: DatabaseConfig) -> Login:
+    """Give how the administrator gets into the server, whether it runs or not."""
+    sockets = [name for name in SOCKETS if _is_socket(name)]
+    socket = sockets[0] if sockets else read_options().get("socket", SOCKETS[0])
+    return Login(socket, config.mysql_defaults_file, config.lock_seconds, config.read_back)
+
+
+def read_options() -> dict[str, str]:
+    """Read the server's options from its option files, with underscores in their names. A later one wins."""
+    program = find_program("my_print_defaults")
+    if not program:
+        return {}
+    try:
+        lines = run([program, "--mysqld"], timeout=60).stdout.decode("utf-8", "surrogateescape").splitlines()
+    except ProgramFailed:
+        return {}
+    pairs = (line.removeprefix("--").partition("=") for line in lines)
+    return {name.replace("-", "_").removeprefix("loose_"): value for name, _, value in pairs}
 
 
 def find_program(*names: str) -> str:

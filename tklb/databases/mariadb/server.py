@@ -4,6 +4,7 @@ Takes a login; opens a connection for each call. Touches the folder of a dump an
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from tklb.databases.dump_format import DumpFolder
@@ -15,6 +16,7 @@ from tklb.databases.mariadb.connection import ServerConnection, ServerError, con
 from tklb.databases.mariadb.definitions import Definition, make_definition
 from tklb.databases.mariadb.dump.dump import dump_databases
 from tklb.databases.mariadb.load.load import describe_programs, load_database
+from tklb.databases.mariadb.settings import restart_server
 from tklb.databases.report import DatabaseReport
 from tklb.model.callbacks import Progress
 from tklb.model.databases import Database, DatabaseLoad, ServerFeatures
@@ -53,6 +55,9 @@ class Server:
 
     def start(self) -> None:
         self.login.start()
+
+    def restart(self, changed: Sequence[bytes]) -> str:
+        return restart_server(self.login, changed)
 
     def list_databases(self) -> tuple[Database, ...]:
         with convert_errors(ENGINE), open_connection(self.login) as connection:

@@ -82,7 +82,7 @@ def find_server(config: DatabaseConfig) -> "Server | None":
     Raises DatabaseFailed where there is a server and no libpq. libpq is loaded only here: every package of a server
     brings it.
     """
-    login = _find_login(config.pgsql_service, config.lock_seconds)
+    login = find_login(config)
     if login is None:
         return None
     login = replace(login, read_back=config.read_back)
@@ -101,7 +101,9 @@ def find_program(name: str, major: int) -> str:
     return own if os.access(own, os.X_OK) else name
 
 
-def _find_login(service: str, lock_seconds: int) -> Login | None:
+def find_login(config: DatabaseConfig) -> Login | None:
+    """Give how the administrator gets in: to the server of the service, else to a cluster; None without either."""
+    service, lock_seconds = config.pgsql_service, config.lock_seconds
     if service:
         return Login(service=service, account=None, lock_seconds=lock_seconds)
     if not shutil.which("pg_lsclusters"):

@@ -5,7 +5,7 @@ Takes a login; opens a connection for each call. Touches the folder of a dump an
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tklb.base.process import run
@@ -17,6 +17,7 @@ from tklb.databases.postgresql.catalogue import list_databases, open_maintenance
 from tklb.databases.postgresql.connection import ServerConnection, convert_errors
 from tklb.databases.postgresql.dump.dump import dump_databases
 from tklb.databases.postgresql.load.load import load_database
+from tklb.databases.postgresql.settings import restart_server
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model.callbacks import Progress
@@ -42,6 +43,9 @@ class Server:
         deadline = time.monotonic() + _START_SECONDS
         while not self._answers(until=deadline):
             time.sleep(0.2)
+
+    def restart(self, changed: Sequence[bytes]) -> str:
+        return restart_server(self.login, changed)
 
     def list_databases(self) -> tuple[Database, ...]:
         with self._open() as connection:

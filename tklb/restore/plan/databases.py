@@ -8,13 +8,22 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from tklb.databases.filter import DatabaseFilter, build_filter, spell_item
 from tklb.errors import printable
-from tklb.model.databases import ENGINES, DatabaseLoad, SavedDatabase, SavedServer, SavedTable, ServerFeatures
+from tklb.model.databases import (
+    ENGINES,
+    DatabaseLoad,
+    SavedDatabase,
+    SavedServer,
+    SavedTable,
+    ServerFeatures,
+    find_configured,
+)
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.filter import RestoreFilter
 from tklb.restore.plan.part import PlanPart, join_parts
 
 DATABASES = (StepKind.DATABASE_ACCOUNTS, StepKind.DATABASE)
+_FILES = frozenset((StepKind.MOVE, StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE))
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
 
 
@@ -44,6 +53,17 @@ def _plan_server(
         parts.append(PlanPart(warnings=tuple(_compare_versions(server, offer))))
     parts += [_plan_database(database, scope, choice, offer, broken) for database in wanted]
     return join_parts(parts)
+
+
+def find_settings(step: Step) -> str:
+    """Give the word of the engine whose configuration a step changes; empty where it changes none."""
+    return find_configured(step.item) if step.kind in _FILES else ""
+
+
+def split_settings(files: PlanPart) -> tuple[PlanPart, PlanPart]:
+    """Keep apart the steps on configuration of database servers: they come after the databases."""
+    late = PlanPart(tuple(step for step in files.steps if find_settings(step)))
+    return PlanPart(tuple(s for s in files.steps if not find_settings(s)), files.warnings, files.skipped), late
 
 
 def list_items(servers: Iterable[SavedServer]) -> Iterator[bytes]:

@@ -16,10 +16,11 @@ The order, and the reasons:
      Diversions come before the files, overrides of owner and mode and alternatives after them, flags last;
   5. commands that make caches and maps of this machine anew: from files that are complete by then, and before the
      programs start that read them;
-  6. databases: their servers have users, packages and configuration by then. The servers restart first, because the
-     configuration says where the data are, and data in memory would not survive a restart. Accounts come before the
-     objects that they own;
-  7. services last: they start on a complete machine.
+  6. databases: their servers have users and packages by then. Accounts come before the objects that they own. The
+     servers load them with the configuration that this machine has: that of another machine may keep a server from
+     starting, or its administrator from logging in;
+  7. the configuration of database servers: each server tries it, and goes on without what keeps it from running;
+  8. services last: they start on a complete machine.
 """
 
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ from tklb.model.accounts import AccountMerge, Accounts
 from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Plan, Step, StepKind
 from tklb.model.report import Skipped
-from tklb.restore.plan.databases import list_items, plan_databases
+from tklb.restore.plan.databases import list_items, plan_databases, split_settings
 from tklb.restore.plan.files.above import FoldersAbove
 from tklb.restore.plan.files.boot_settings import find_portable, is_boot_setting
 from tklb.restore.plan.files.file_inputs import FileInputs
@@ -127,13 +128,13 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
     registries = _plan_registries(restore, merge)
     gone = strangers.plan_packages(packages)
     before = (_plan_finish(here), registries.before_packages, packages, gone, accounts, registries.before_files)
-    late = (registries.last, strangers.report())
-    after = (strangers.plan_sources(), registries.after_files, remakes, flags, *late)
-    parts = [_compare_machines(restore), *before, files, *after]
-    servers, services = plan_services(restore, join_parts(parts).steps)
+    after = (strangers.plan_sources(), registries.after_files, remakes, flags, registries.last, strangers.report())
+    servers, services = plan_services(restore, join_parts((*before, files, *after)).steps)
+    files, settings = split_settings(files)
     databases = _plan_databases(restore) if restore.wants("databases") else PlanPart()
     rest = _report_rest(restore, merge, accounts, files, watch)
-    plan = join_parts([*parts, servers, databases, services, rest, apart])
+    early = (_compare_machines(restore), *before, files, *after)
+    plan = join_parts((*early, databases, settings, servers, services, rest, apart))
     return Plan(
         snapshot=saved.snapshot,
         steps=plan.steps,
@@ -143,6 +144,7 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
         folder_times=folder_times,
         unknown=strangers.finish(),
         is_whole=choice.is_whole and not restore.apart,
+        may_restart=not choice.is_limited,
     )
 
 

@@ -42,7 +42,7 @@ Reasons = dict[str, str]  # of services, in the order in which they restart
 
 
 def plan_services(restore: PlanInputs, steps: tuple[Step, ...]) -> tuple[PlanPart, PlanPart]:
-    """Give the restarts before the databases are loaded and those after it. No steps need no restart."""
+    """Give the restarts of database servers, and those of all other services. No steps need no restart."""
     here, listed = restore.here.services, restore.saved.contents.machine.services
     if not (steps or here.new_packages or here.unfinished):
         return PlanPart(), PlanPart()

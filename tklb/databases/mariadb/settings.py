@@ -1,0 +1,156 @@
+"""The configuration of the server: what it says, and whether the server runs with it.
+
+Takes a login; reads option files by MariaDB's own program, stops and starts the server. Before its
+service starts it, the server runs once under our eyes: so a start that fails says why in the server's own words, and at
+once. Sources: my_print_defaults(1), mysqld_safe(1), "Configuring MariaDB with Option Files" of MariaDB's manual.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tklb.base.fs import open_plain
+from tklb.base.process import Conversation, open_conversation, run
+from tklb.databases.mariadb import DATA, ENGINE, Login, find_program, read_options
+from tklb.databases.mariadb.connection import ServerError, open_connection
+from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
+
+__all__ = ["restart_server"]
+
+_ACCOUNT = "mysql"
+_START, _STOP, _LOGIN, _LOOK = 180, 300, 5, 0.2  # seconds
+_MOST_LOG = 1 << 16
+_ERROR = re.compile(r"^.*?\[ERROR\] (?:\S*(?:mariadbd|mysqld): )?(.+)$", re.MULTILINE)
+_LAST_WORDS = ("Aborting", "Plugin initialization aborted", "Failed to initialize plugins")
+_READY = "ready for connections"
+
+
+def restart_server(login: Login, _changed: Sequence[bytes]) -> str:
+    """Restart the server, whatever changed; give why it does not run, in its own words, or nothing."""
+    try:
+        _stop(login)
+        options = read_options()
+        login = replace(login, socket=options.get("socket", login.socket))
+        if reason := _try_start(login, options):
+            return reason
+        login.start()
+        return _wait_for_answer(login, time.monotonic() + _START)
+    except (DatabaseFailed, ProgramFailed, ProgramMissing) as exc:
+        return str(exc.facts.get("reason", exc))
+
+
+# ---------------------------------------------------------------- stop
+
+
+def _stop(login: Login) -> None:
+    """Stop a server that runs, and wait for its end. Raises DatabaseFailed, ProgramFailed."""
+    if os.path.isdir("/run/systemd/system"):
+        run(["systemctl", "stop", "--", "mariadb.service"], timeout=_STOP)
+        return
+    try:
+        with open_connection(login) as connection:
+            process = connection.fetch_value("SELECT @@pid_file")
+            pid = _read_pid(os.path.join(connection.fetch_value("SELECT @@datadir"), process))
+            connection.run("SHUTDOWN")
+    except ServerError:
+        return  # it does not run
+    deadline = time.monotonic() + _STOP
+    while pid and _is_server(pid):
+        if time.monotonic() > deadline:
+            raise DatabaseFailed(item=ENGINE, reason=f"the server does not stop within {_STOP} seconds")
+        time.sleep(_LOOK)
+
+
+def _read_pid(path: str) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path(path).read_text("ascii", "replace"))
+    return 0
+
+
+def _is_server(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip() in ("mariadbd", "mysqld")
+    return False
+
+
+# ---------------------------------------------------------------- a start under our eyes
+
+
+def _try_start(login: Login, options: Mapping[str, str]) -> str:
+    """Run the server until it answers, then end it; give why it does not answer."""
+    run(["install", "-m", "755", "-o", _ACCOUNT, "-g", "root", "-d", "/run/mysqld"])
+    argv = [find_program("mariadbd", "mysqld") or "mariadbd"]
+    if "user" not in options:
+        argv.append(f"--user={_ACCOUNT}")
+    with _follow_log(options) as log, open_conversation(argv) as server:
+        reason = _watch_start(login, server, log)
+        if server.is_running:
+            os.kill(server.pid, signal.SIGTERM)
+        server.wait(_STOP)
+        return reason
+
+
+class _LogTail:
+    """What a server adds to its log from now on."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._start = os.path.getsize(path) if path and os.path.exists(path) else 0
+
+    def read(self) -> str:
+        try:
+            with open_plain(Path(self._path)) as stream:
+                stream.seek(self._start)
+                return stream.read(_MOST_LOG).decode("utf-8", "backslashreplace")
+        except OSError:
+            return ""
+
+
+@contextlib.contextmanager
+def _follow_log(options: Mapping[str, str]) -> Iterator[_LogTail]:
+    name = options.get("log_error", "")
+    yield _LogTail(os.path.join(options.get("datadir", DATA), name) if name else "")
+
+
+def _watch_start(login: Login, server: Conversation, log: _LogTail) -> str:
+    deadline, ready = time.monotonic() + _START, 0.0
+    while server.is_running:
+        reason = _try_login(login)
+        if not reason:
+            return ""
+        text, now = server.errors + log.read(), time.monotonic()
+        ready = ready or (now if _READY in text else 0.0)
+        if now > deadline or (ready and now > ready + _LOGIN):
+            return reason
+        time.sleep(_LOOK)
+    server.wait(_STOP)
+    server.last_errors()  # waits for the end of its output
+    return find_reason(server.errors + log.read()) or f"{server.program} ended: {server.last_errors()}"
+
+
+def find_reason(text: str) -> str:
+    """Find the first error of a server's log; empty where it has none."""
+    found = [line.strip() for line in _ERROR.findall(text)]
+    telling = [line for line in found if not line.startswith(_LAST_WORDS)]
+    return next(iter(telling or found), "")
+
+
+def _try_login(login: Login) -> str:
+    try:
+        with open_connection(login):
+            return ""
+    except ServerError as exc:
+        return exc.discreet
+
+
+def _wait_for_answer(login: Login, deadline: float) -> str:
+    while reason := _try_login(login):
+        if time.monotonic() > deadline:
+            return reason
+        time.sleep(_LOOK)
+    return ""

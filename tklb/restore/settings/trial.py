@@ -1,0 +1,81 @@
+"""Try the configuration of a snapshot with the database server of this machine.
+
+The server starts with all files of the snapshot. Where it does not run with them, they are tried one by one, and those
+that keep it from running give way to those of this machine.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from tklb.errors import DatabaseFailed, printable
+from tklb.lazy_dataclass import dataclass
+from tklb.model.plan import Step
+from tklb.model.report import Skipped
+from tklb.restore.settings.exchange import Exchange, ExchangedFiles
+
+log = logging.getLogger(__name__)
+
+_MOST_TRIALS = 12  # restarts, one for each file
+
+Result = tuple[Step, tuple[Skipped, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """The steps with what was skipped of each. `failure`: why the server does not run with this machine's files."""
+
+    steps: tuple[Result, ...]
+    failure: str = ""
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.failure and not any(skipped for _, skipped in self.steps)
+
+
+def try_settings(files: ExchangedFiles, steps: Sequence[Step], restart: Callable[[], str] | None) -> TrialResult:
+    """Put files in place and restart the server. `restart` gives why the server does not run; None tries nothing."""
+    done = [(step, *files.apply(step)) for step in steps]
+    late = files.finish_folders()
+    exchanges = [exchange for _, exchange, _ in done if exchange]
+    reasons, failure = _find_culprits(files, exchanges, restart) if restart else ({}, "")
+    files.discard(exchanges)
+    results = [(step, (*skipped, *_describe(exchange, reasons))) for step, exchange, skipped in done]
+    known = {step.item for step in steps}
+    results[-1] = (results[-1][0], (*results[-1][1], *(item for item in late if item.item not in known)))
+    return TrialResult(tuple(results), failure)
+
+
+def explain_down(word: str, reason: str) -> Skipped:
+    """A server that does not run at the end, as a skipped item."""
+    failed = DatabaseFailed(item=word, reason=f"the server does not run: {reason}")
+    return Skipped(f"{word}:*".encode(), str(failed), status=failed.code)
+
+
+def _find_culprits(
+    files: ExchangedFiles, exchanges: Sequence[Exchange], restart: Callable[[], str]
+) -> tuple[dict[bytes, str], str]:
+    """Give the files that keep the server from running, each with the reason, and why it does not run in the end."""
+    reason = restart()
+    if not reason or not exchanges:
+        return {}, reason
+    log.info("the server does not run with the configuration of the snapshot: %s", reason)
+    for exchange in reversed(exchanges):
+        files.undo(exchange)
+    if not 1 < len(exchanges) <= _MOST_TRIALS:
+        return dict.fromkeys((exchange.step.item for exchange in exchanges), reason), restart()
+    reasons = {}
+    for exchange in exchanges:
+        files.redo(exchange)
+        if reason := restart():
+            files.undo(exchange)
+            reasons[exchange.step.item] = reason
+    return reasons, restart() if reason else ""
+
+
+def _describe(exchange: Exchange | None, reasons: dict[bytes, str]) -> tuple[Skipped, ...]:
+    if exchange is None or exchange.step.item not in reasons:
+        return ()
+    stays = "this machine's own stays" if exchange.had else "it is not in use"
+    place = f", that of the snapshot is {printable(exchange.new_path)}" if exchange.brings else ""
+    item = exchange.step.item
+    return (Skipped(item, f"the server does not run with it: {reasons[item]}; {stays}{place}"),)
