@@ -45,8 +45,11 @@ HOUSE = Path(__file__).parents[2]
 TKLB = (sys.executable, "-B", "-m", "tklb")
 KILLED = 137
 # The command as `python3 -m tklb` runs it, in a process that need not import all of it again; traced if it is to be.
+# A passphrase is stretched a thousandth as far, for gpg takes a quarter of a second; test_key_encryption has all of it.
 COMMAND = """
     import os, runpy, subprocess, sys, time
+    import tklb.crypto.key_encryption
+    tklb.crypto.key_encryption._STRETCH = 0x60
     if values["tracer"]:
         subprocess.Popen([*values["tracer"], "-f", "-qq", "-p", str(os.getpid())])
         while "\\nTracerPid:\\t0\\n" in open("/proc/self/status").read():

@@ -24,9 +24,11 @@ from tests.lab.checker import compare, record
 from tests.lab.fixture_fs import FixtureFs
 from tests.lab.fresh_server import make_fresh_server
 from tests.lab.roots import SHORT, root
+from tests.lab.soak import SOAK, some
 from tests.lab.used_server import OWNERS_PAGE, bulk_files, touch_one_percent, used_server
 
 pytestmark = pytest.mark.lab
+in_a_soak = pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1; journeys do it all the time")
 TOPS = ["/etc", "/home", "/root", "/srv", "/opt", "/usr/local", "/var/www", "/var/spool", "/var/mail", "/var/local"]
 
 
@@ -157,6 +159,7 @@ def test_a_clone_is_a_whole_file_system(where: str) -> None:
         assert perl.samefile(versioned)
 
 
+@in_a_soak
 def test_apt_installs_inside_and_starts_nothing() -> None:
     with clone("core") as a:
         a.run(["apt-get", "update"])
@@ -165,6 +168,7 @@ def test_apt_installs_inside_and_starts_nothing() -> None:
         assert "lighttpd" not in a.run(["ps", "-e"]).stdout
 
 
+@in_a_soak
 def test_two_web_servers_run_side_by_side_on_the_same_port() -> None:
     with clone("lamp", hostname="a") as a, clone("lamp", hostname="b") as b:
         (b.root / "var/www/html/index.html").write_text("b's page")
@@ -178,6 +182,7 @@ def test_two_web_servers_run_side_by_side_on_the_same_port() -> None:
         assert "apache2" not in a.run(["ps", "-e"]).stdout
 
 
+@in_a_soak
 def test_databases_start_and_answer() -> None:
     with clone("lamp") as a:
         a.start("mariadb")
@@ -204,7 +209,7 @@ def test_tklb_is_there_on_request() -> None:
         assert a.run(["tklb", "--version"]).stdout.startswith("tklb")
 
 
-@pytest.mark.parametrize("name", ["lamp", "trixie-core"])
+@pytest.mark.parametrize("name", some(["lamp", "trixie-core"], 2, first=1))
 def test_a_lived_in_machine_differs_in_every_way_and_so_does_a_target(name: str) -> None:
     with clone(name) as fresh:
         clean = record(fresh.root, TOPS)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.lab.appliance import clone
 from tests.lab.machine_audit import Difference, Facts, compare, is_named, reason_of, record
+from tests.lab.soak import SOAK
 
 pytestmark = pytest.mark.lab
 
@@ -38,7 +39,9 @@ DEEDS = {
 
 @pytest.fixture(scope="module")
 def audits() -> Iterator[tuple[Facts, Facts, Facts]]:
-    """Of a fresh machine; of another; of that one after all deeds."""
+    """Of a fresh machine; of another; of that one after all deeds. A soak, as most of the journeys that audit are."""
+    if not SOAK:
+        pytest.skip("a soak alone: TKLB_SOAK=1")
     with clone("core", hostname="a") as a, clone("core", hostname="b") as b:
         clean, before = record(a), record(b)
         (b.root / "opt/jdk/bin").mkdir(parents=True)

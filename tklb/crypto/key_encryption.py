@@ -38,7 +38,8 @@ _NO_HOME = "/nonexistent"  # by the Debian policy, 9.2.3, it never is
 _ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C", "LANG": "C", "HOME": _NO_HOME}
 _ALONE = ["--no-options", "--no-autostart", "--no-random-seed-file", "--lock-never"]
 _PLAIN = ["--force-mdc", "--compress-algo=none", "--cipher-algo=AES256"]
-_STRETCHED = ["--s2k-mode=3", "--s2k-count=65011712", "--s2k-digest-algo=SHA512", "--s2k-cipher-algo=AES256"]
+_STRETCHED = ["--s2k-mode=3", "--s2k-digest-algo=SHA512", "--s2k-cipher-algo=AES256"]
+_STRETCH = 0xFF  # RFC 4880, 3.7.1.3: the most there is, 65,011,712 bytes
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _VALIDITY = {"e": "has expired", "r": "was revoked", "d": "is disabled", "i": "is not valid"}
 _NO_KEY = "is an OpenPGP message, but no tklb key"
@@ -56,7 +57,7 @@ def encrypt_key(secret: Secret, passphrase: Secret) -> str:
             passphrase=_encode_passphrase(passphrase),
             symmetric="AES256",
             armor=False,
-            extra_args=[*_PLAIN, *_STRETCHED],
+            extra_args=[*_PLAIN, *_STRETCHED, f"--s2k-count={_count_stretched(_STRETCH)}"],
         )
     message = _read_message(result)
     _check_stretching(message)
@@ -219,12 +220,17 @@ def _read_message(result: _Result) -> bytes:
     return result.data
 
 
+def _count_stretched(octet: int) -> int:
+    """RFC 4880, 3.7.1.3: the bytes that are hashed."""
+    return (16 + (octet & 15)) << ((octet >> 4) + 6)
+
+
 def _check_stretching(message: bytes) -> None:
     """Raise ProgramFailed where gpg stretched the passphrase less than we asked for: nobody would notice."""
     tags = packets(message)
     if [tag for tag, _ in tags] != [SESSION_KEY_FOR_PASSPHRASE, SEALED] or tags[0][1][:4] != b"\x04\x09\x03\x0a":
         raise ProgramFailed(program="gpg", reason="it did not protect the key as it had to")
-    if tags[0][1][-1] != 0xFF:
+    if tags[0][1][-1] != _STRETCH:
         raise ProgramFailed(program="gpg", reason="it did not stretch the passphrase as far as it had to")
 
 

@@ -18,8 +18,9 @@ The changes in duplicity 3.2.1, and why they cannot be made from outside:
 - On restore a folder or device that cannot be made gives the reason: duplicity hides that the disk is full.
 - On restore it waits for volumes that are not there yet.
 - Its log reaches us with any name in it.
-- Small runs are many, so it loads only the local backend, does not look up the host name in the network, moves or links
-  volumes instead of copying them, packs signatures with ISA-L, and starts no program to ask for a version.
+- Small runs are many, so it loads only the local backend, and no module for the network or for help in a pager. It does
+  not look up the host name in the network, moves or links volumes instead of copying them, packs signatures with ISA-L,
+  and starts no program to ask for a version.
 """
 
 import ctypes
@@ -33,7 +34,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from tklb.engine.duplicity_cli import ENCODE
@@ -44,6 +45,7 @@ _MOVED_EVERY = 8 << 20
 _LOOK = 0.02  # seconds between two looks for a volume that is on its way
 _ALIVE_EVERY = 10  # looks
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_UNUSED = ("urllib.request", "pydoc")  # of the network and of `--help`: with HTTP, TLS and mail a sixth of a start
 _GPG_VERSION = (2, 2, 40)  # of Debian 12: duplicity only asks whether it is 2.1 or later
 
 Untyped = Any  # what duplicity makes: it has no types
@@ -271,6 +273,8 @@ def main(arguments: Sequence[str]) -> int:
     """
     descriptor, parent, task, names, forced, *words = arguments
     _shield(int(parent))
+    for unused in _UNUSED:
+        sys.modules[unused] = ModuleType(unused)
     import duplicity
     from duplicity.__main__ import dup_run
 
