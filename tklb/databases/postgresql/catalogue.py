@@ -6,8 +6,8 @@ members of extensions, as pg_dump(1) does. The tables that an extension declares
 
 import contextlib
 import json
-import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from tklb.databases.postgresql import ENGINE, Login
 from tklb.databases.postgresql.accounts import ACL_AS_JSON, Grant, quote_setting, read_grants, split_setting
@@ -23,7 +23,6 @@ from tklb.model.databases import Database
 
 __all__ = ["Column", "Table", "list_databases", "read_version"]
 
-_NUMBER = re.compile(r"-?[0-9]+")
 BARE = ("postgres", "template1")  # every server has them; they count when there is something in them
 OURS = "^tklb_(scratch|aside)_[0-9a-f]{16}$"  # a restore makes these; a killed one leaves them
 LARGE_OBJECTS = "pg_catalog.pg_largeobject"
@@ -48,7 +47,6 @@ class Table:
     size: int = 0  # as the server last estimated it
     condition: str = ""
     columns: tuple[Column, ...] = ()
-    key: tuple[str, ...] = ()
     parents: tuple[str, ...] = ()  # of a partition: the tables that it is a part of, SCHEMA.TABLE
 
     @property
@@ -66,17 +64,12 @@ class Table:
         return quote_name(self.schema, self.table)
 
     def copy_out(self, encoding: str) -> str:
-        """The COPY that gives its rows: by the key where there is one, else as they lie."""
+        """The COPY that gives its rows, as they lie: no plan of the server decides whether they can be read."""
         columns = ", ".join(quote_name(column.name) for column in self.columns)
-        order = ", ".join(quote_name(name) for name in self.key)
-        source = f"{self.sql} ({columns})"
-        if order or self.condition or not columns:
-            ordered = f" ORDER BY {order}" if order else ""
-            source = f"(SELECT {columns} FROM ONLY {self.sql} {self.condition}{ordered})"
+        source = f"{self.sql}{f' ({columns})' if columns else ''}"
+        if self.condition:
+            source = f"(SELECT {columns} FROM ONLY {self.sql} {self.condition})"
         return f"COPY {source} TO STDOUT WITH (ENCODING {quote_text(encoding)})"
-
-    def count(self) -> str:
-        return f"SELECT count(*) FROM ONLY {self.sql} {self.condition}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +145,14 @@ def is_closed(connection: ServerConnection, database: str) -> bool:
     return connection.fetch_value("SELECT datallowconn FROM pg_database WHERE datname = $1", database) == "f"
 
 
+def measure_tables(connection: ServerConnection, tables: Sequence[Table]) -> tuple[Table, ...]:
+    """The tables with their present sizes: the estimates of a server are empty until it has analysed a table."""
+    oids = "{" + ",".join(table.oid for table in tables) + "}"
+    rows = connection.fetch_rows("SELECT oid, pg_table_size(oid) FROM unnest($1::oid[]) oid", oids)
+    sizes = {oid or "": int(size or 0) for oid, size in rows}
+    return tuple(replace(table, size=sizes.get(table.oid, table.size)) for table in tables)
+
+
 def _is_bare(connection: ServerConnection, database: str) -> bool:
     """Whether nothing in a database was made since its server was."""
     if is_closed(connection, database):
@@ -171,8 +172,21 @@ def _is_bare(connection: ServerConnection, database: str) -> bool:
         "(SELECT 1) one WHERE NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public')",
     ]
     query = "SELECT " + " OR ".join(f"EXISTS (SELECT FROM {question})" for question in questions)
-    with open_connection(connection.login, database) as other:
-        return other.fetch_value(query) == "f"
+    return _ask_inside(connection, database, query) == "f"
+
+
+def _ask_inside(connection: ServerConnection, database: str, query: str) -> str | None:
+    """Ask a database of the connection's server, in a second session where the server has room for one."""
+    if connection.database == database:
+        return connection.fetch_value(query)
+    with contextlib.suppress(ServerError), open_connection(connection.login, database) as other:
+        return other.fetch_value(query)
+    connection.close()
+    try:
+        with open_connection(connection.login, database) as other:
+            return other.fetch_value(query)
+    finally:
+        connection.reopen()
 
 
 _PUBLIC_CHANGED = (
@@ -211,7 +225,7 @@ def list_tables(connection: ServerConnection) -> tuple[Table, ...]:
         + _RELATIONS
         + ' AND c.relkind = \'r\' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"'
     )
-    columns, keys, parents = _list_columns(connection), _list_keys(connection), _list_parents(connection)
+    columns, parents = _list_columns(connection), _list_parents(connection)
     return tuple(
         Table(
             oid or "",
@@ -220,7 +234,6 @@ def list_tables(connection: ServerConnection) -> tuple[Table, ...]:
             int(size or 0),
             condition or "",
             columns.get(oid, ()),
-            keys.get(oid, ()),
             parents.get(oid, ()),
         )
         for oid, schema, name, size, condition in rows
@@ -251,24 +264,13 @@ def _list_columns(connection: ServerConnection) -> dict[str | None, tuple[Column
     rows = connection.fetch_rows(
         "SELECT attrelid, attname, format_type(atttypid, atttypmod)"
         " FROM pg_attribute JOIN pg_class c ON c.oid = attrelid"
-        " WHERE c.relkind = 'r' AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attrelid, attnum"
+        " JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE c.relkind = 'r' AND attnum > 0 AND NOT attisdropped AND attgenerated = ''"
+        " AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY attrelid, attnum"
     )
     found: dict[str | None, tuple[Column, ...]] = {}
     for oid, name, kind in rows:
         found[oid] = (*found.get(oid, ()), Column(name or "", kind or ""))
-    return found
-
-
-def _list_keys(connection: ServerConnection) -> dict[str | None, tuple[str, ...]]:
-    rows = connection.fetch_rows(
-        "SELECT i.indrelid, a.attname FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k(number, place)"
-        " JOIN pg_attribute a ON a.attnum = k.number"
-        " WHERE i.indisprimary AND i.indisvalid AND a.attrelid = i.indrelid AND k.place <= i.indnkeyatts"
-        " ORDER BY i.indrelid, k.place"
-    )
-    found: dict[str | None, tuple[str, ...]] = {}
-    for oid, name in rows:
-        found[oid] = (*found.get(oid, ()), name or "")
     return found
 
 
@@ -279,7 +281,7 @@ def read_large_objects(connection: ServerConnection) -> Table | None:
     columns = (Column("loid", "oid"), Column("pageno", "integer"), Column("data", "bytea"))
     query = "SELECT relpages::bigint * 8192 FROM pg_class WHERE relname = 'pg_largeobject'"
     size = int(connection.fetch_value(query) or 0)
-    return Table("2613", "pg_catalog", "pg_largeobject", size, "", columns, ("loid", "pageno"))
+    return Table("2613", "pg_catalog", "pg_largeobject", size, "", columns)
 
 
 def read_page_size(connection: ServerConnection) -> int:
@@ -287,20 +289,12 @@ def read_page_size(connection: ServerConnection) -> int:
     return int(connection.fetch_value("SELECT current_setting('block_size')") or 8192) // 4
 
 
-def list_sequences(connection: ServerConnection, without: Collection[str]) -> tuple[str, ...]:
-    """Statements that set sequences, but those of some oids, to where they are. They know no transaction: ask last."""
-    found = connection.fetch_rows(
-        "SELECT n.nspname, c.relname, c.oid" + _RELATIONS + " AND c.relkind = 'S' ORDER BY 1, 2"
+def list_sequences(connection: ServerConnection, without: Collection[str]) -> tuple[tuple[str, str, str], ...]:
+    """The sequences but those of some oids: oid, schema and name."""
+    rows = connection.fetch_rows(
+        "SELECT c.oid, n.nspname, c.relname" + _RELATIONS + " AND c.relkind = 'S' ORDER BY 2, 3"
     )
-    statements = []
-    for schema, name in ((schema, name) for schema, name, oid in found if oid not in without):
-        sequence = quote_name(schema or "", name or "")
-        (last, is_called), *_ = connection.fetch_rows(f"SELECT last_value, is_called FROM {sequence}")
-        if not _NUMBER.fullmatch(last or ""):  # an owner put a table in its place: its text must not become a statement
-            raise ServerError(f"{sequence} was replaced while it was read")
-        is_called_word = "true" if is_called == "t" else "false"
-        statements.append(f"SELECT pg_catalog.setval({quote_text(sequence)}, {last}, {is_called_word});\n")
-    return tuple(statements)
+    return tuple((oid or "", schema or "", name or "") for oid, schema, name in rows if oid not in without)
 
 
 def list_extensions(connection: ServerConnection) -> tuple[str, ...]:

@@ -7,9 +7,11 @@ dump needs, whatever the database or role sets. Source: "libpq - C Library" of P
 
 import contextlib
 import pwd
+import re
 import select
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Self
 
 from psycopg import Error as DriverError
@@ -18,6 +20,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from tklb.base.local_accounts import find_idle_account, is_listener, switch_account
 from tklb.databases.postgresql import Login
+from tklb.databases.postgresql.session_settings import LIMITS_TRANSACTIONS, format_options
 from tklb.errors import DatabaseFailed
 from tklb.model.secret import Secret
 
@@ -25,38 +28,10 @@ __all__ = ["ServerConnection", "ServerError", "convert_errors", "open_connection
 
 NAME = "tklb"
 LOCK_NOT_AVAILABLE, OUT_OF_LOCKS = "55P03", "53200"
-_SETTINGS = {
-    "datestyle": "ISO",
-    "intervalstyle": "postgres",
-    "timezone": "UTC",
-    "bytea_output": "hex",
-    "extra_float_digits": "3",
-    "standard_conforming_strings": "on",
-    "search_path": "",
-    "row_security": "off",
-    "synchronize_seqscans": "off",
-    "quote_all_identifiers": "off",
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
-    "default_transaction_read_only": "off",
-    "default_transaction_isolation": "read committed",
-    "default_transaction_deferrable": "off",
-    "session_replication_role": "origin",
-    "check_function_bodies": "off",
-    "client_min_messages": "warning",
-    "xmloption": "content",
-    "role": "none",
-    # a password's hash must not reach the server's log, be it in a statement that fails
-    "log_statement": "none",
-    "log_min_duration_statement": "-1",
-    "log_min_error_statement": "panic",
-    "log_duration": "off",
-    "log_parser_stats": "off",
-}
-_ADMINISTRATORS_ONLY = ("session_replication_role", "log_")  # settings that nobody else may change
-_LIMITS_TRANSACTIONS = 17  # the first version that does: an older one refuses such a setting
 _MOST_DETAIL = 200  # of what may be a whole row
+_GRACE = 2.0  # seconds; a server with few sessions may still end the one that we have just closed
+_PASSING = re.compile(r"FATAL:[^\"»«]*\Z")  # it is about no account or database: full, or starting up, in any language
+_REFUSAL = re.compile(r"(?:ERROR|FATAL|PANIC): +(.*?)(?: / |$)")  # one line of stderr among others
 _TEXT = ("utf-8", "surrogateescape")
 _login_lock = threading.Lock()
 
@@ -74,10 +49,8 @@ class ServerConnection:
 
     def __init__(self, login: Login, database: str, driver: PGconn) -> None:
         self.login, self.database = login, database
-        self._driver = driver
-        driver.notice_handler = None
+        self._take(driver)
         self.version = driver.server_version
-        self.pid = driver.backend_pid
         self.encoding = (driver.parameter_status(b"server_encoding") or b"").decode()
 
     def __enter__(self) -> Self:
@@ -98,6 +71,15 @@ class ServerConnection:
 
     def close(self) -> None:
         self._driver.finish()
+
+    def reopen(self) -> None:
+        """Connect again, after `close`."""
+        self._take(_log_in(self.login, self.database))
+        _prepare(self)
+
+    def _take(self, driver: PGconn) -> None:
+        self._driver, self.pid = driver, driver.backend_pid
+        driver.notice_handler = None
 
     def run(self, statements: str | bytes) -> None:
         """Run statements, several of them as one transaction; their answers are discarded."""
@@ -154,10 +136,14 @@ class ServerConnection:
             count = result.command_tuples or 0
         return count
 
-    def copy_out(self, statement: str) -> Iterator[bytes]:
-        """Run a COPY TO STDOUT; its lines in blocks."""
+    def copy_out(self, statement: str) -> Generator[bytes, None, int]:
+        """Run a COPY TO STDOUT; its lines in blocks, and how many rows the server counted as its return value."""
         self.send(statement)
-        self._begin_copy(pq.ExecStatus.COPY_OUT)
+        try:
+            self._begin_copy(pq.ExecStatus.COPY_OUT)
+        except ServerError:
+            self._give_up_copy()
+            raise
         lines: list[bytes] = []
         size = 0
         while line := self._receive_line():
@@ -167,7 +153,7 @@ class ServerConnection:
                 yield b"".join(lines)
                 lines, size = [], 0
         yield b"".join(lines)
-        self.wait()
+        return sum(result.command_tuples or 0 for result in self._receive())
 
     def cancel(self) -> None:
         """Ask the server, from any thread, to give up what it does for this connection."""
@@ -214,7 +200,7 @@ class ServerConnection:
             raise refusal
 
     def _receive_one(self) -> PGresult | ServerError | None:
-        """The next result, or the server's refusal; None at the end. Raises ServerError where the connection broke."""
+        """The next result or refusal; None at the end. Raises ServerError where the connection broke."""
         try:
             return self._receive_result()
         except ServerError as exc:
@@ -238,9 +224,24 @@ def open_connection(login: Login, database: str) -> ServerConnection:
 
     The whole process has the effective ids of the administrator's account meanwhile: no other thread may be at work.
     """
-    with _login_lock, switch_account(login.account):
-        driver = _connect(_list_words(login, database, login.major))
-    return _prepare(ServerConnection(login, database, driver))
+    return _prepare(ServerConnection(login, database, _log_in(login, database)))
+
+
+def _log_in(login: Login, database: str) -> PGconn:
+    deadline = time.monotonic() + _GRACE
+    while isinstance(found := _try_log_in(login, database), ServerError):
+        if time.monotonic() > deadline or not _PASSING.search(str(found)):
+            raise found
+        time.sleep(0.05)
+    return found
+
+
+def _try_log_in(login: Login, database: str) -> PGconn | ServerError:
+    try:
+        with _login_lock, switch_account(login.account):
+            return _connect(_list_words(login, database, login.major))
+    except ServerError as exc:
+        return exc
 
 
 # a table that became a view after it was listed must not run the view's functions (CVE-2024-7348)
@@ -253,7 +254,7 @@ ONLY_TABLES = (
 def _prepare(connection: ServerConnection) -> ServerConnection:
     if connection.encoding != "SQL_ASCII":
         connection.run("SET client_encoding = 'UTF8'")
-    if not connection.login.major and connection.version // 10000 >= _LIMITS_TRANSACTIONS:
+    if not connection.login.major and connection.version // 10000 >= LIMITS_TRANSACTIONS:
         connection.run("SET transaction_timeout = 0")
     return connection
 
@@ -297,7 +298,7 @@ def _list_places(login: Login) -> list[dict[str, str]]:
 
 
 def _list_role_words(login: Login, database: str, role: str) -> dict[str, str]:
-    options = _format_options(login.lock_seconds, 0, is_administrator=False)
+    options = format_options(login.lock_seconds, 0, is_administrator=False)
     return {**_list_words(login, database, login.major), "user": role, "options": options}
 
 
@@ -322,7 +323,7 @@ def _list_words(login: Login, database: str, major: int) -> dict[str, str]:
     words = {
         **login.list_keywords(),
         "dbname": database,
-        "options": _format_options(login.lock_seconds, major),
+        "options": format_options(login.lock_seconds, major),
         "application_name": NAME,
         "connect_timeout": "30",
     }
@@ -331,16 +332,6 @@ def _list_words(login: Login, database: str, major: int) -> dict[str, str]:
 
 def _join_words(words: Mapping[str, str]) -> str:
     return " ".join(f"{name}={_quote_word(value)}" for name, value in words.items())
-
-
-def _format_options(lock_seconds: int, major: int, *, is_administrator: bool = True) -> str:
-    """All settings as PGOPTIONS has them: stronger than those of a database or role, and from the first moment on."""
-    settings = {**_SETTINGS, "lock_timeout": f"{lock_seconds}s"}
-    if not is_administrator:
-        settings = {name: value for name, value in settings.items() if not name.startswith(_ADMINISTRATORS_ONLY)}
-    if major >= _LIMITS_TRANSACTIONS:
-        settings["transaction_timeout"] = "0"
-    return " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items())
 
 
 def _quote_word(value: str) -> str:
@@ -376,6 +367,12 @@ def convert_errors(item: str) -> Iterator[None]:
         yield
     except ServerError as exc:
         raise DatabaseFailed(item=item, reason=str(exc)) from exc
+
+
+def find_refusal(output: str) -> str:
+    """The server's own error in what a client program wrote, without context and query; else all of it."""
+    found = _REFUSAL.search(output)
+    return found[1] if found else output
 
 
 def quote_name(*names: str) -> str:

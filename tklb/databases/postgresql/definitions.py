@@ -7,7 +7,7 @@
     sequences.sql       where the sequences are
     post-data.sql       pg_dump's section after the rows: keys, indexes, triggers, ...
 
-Out of the server: `dump_definitions` writes them into the folder of a database in a dump. And back: `read_definitions`
+Out of the server: dump/pg_dump asks for the sections, `dump_definitions` writes them. And back: `read_definitions`
 reads and checks database.json, `load_definitions` runs a script statement by statement: no client program ever reads
 it. Source: pg_dump(1).
 """
@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tklb.base.process import run
 from tklb.databases.dump_format import DumpFolder, write_file
 from tklb.databases.filter import spell_item
-from tklb.databases.postgresql import ENGINE, find_program
+from tklb.databases.postgresql import ENGINE
 from tklb.databases.postgresql.accounts import read_grants
 from tklb.databases.postgresql.catalogue import (
     Column,
@@ -30,12 +29,10 @@ from tklb.databases.postgresql.catalogue import (
 from tklb.databases.postgresql.connection import (
     ServerConnection,
     ServerError,
-    format_login,
-    quote_name,
     quote_text,
 )
 from tklb.databases.report import DatabaseReport
-from tklb.errors import DatabaseFailed, ProgramFailed
+from tklb.errors import DatabaseFailed
 from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import SavedDatabase, SavedTable
 
@@ -45,8 +42,6 @@ DETAILS = "database.json"
 PRE_DATA, LARGE_OBJECTS, SEQUENCES, POST_DATA = "pre-data.sql", "large-objects.sql", "sequences.sql", "post-data.sql"
 Result = TypeVar("Result")
 _TEXT = ("utf-8", "surrogateescape")
-_END = b"--\n-- PostgreSQL database dump complete\n--\n"
-_GUARD = re.compile(rb"\A(--\n-- PostgreSQL database dump\n--\n\n)\\restrict ([A-Za-z0-9]+)\n\n")
 _TOGETHER = 50  # statements sent at once: one transaction, so that not all its locks are held to the end
 _UNDEFINED = ("42P01", "42703", "42883", "42704", "3F000")  # table, column, function, object, schema
 _MISSING_SCHEMA = ("42P01", "42883", "42704")  # errors that a name without its schema gives
@@ -116,75 +111,10 @@ class Statement:
         return self.verb in _VERBS
 
 
-# ---------------------------------------------------------------- out of the server
-
-
-def dump_definitions(
-    connection: ServerConnection, snapshot: str, folder: Path, without: Sequence[tuple[str, str]]
-) -> None:
-    """Write pg_dump's sections, without some relations. Raises ProgramFailed, ProgramMissing."""
-    program = PgDump(connection, lambda: _end_long_waits(connection))
-    for section, file in (("pre-data", PRE_DATA), ("post-data", POST_DATA)):
-        write_file(folder / file, program.dump_section(section, snapshot, without))
-
-
-@dataclass(frozen=True, slots=True)
-class PgDump:
-    """pg_dump for the database of a connection. `watch` is called while it runs."""
-
-    connection: ServerConnection
-    watch: Callable[[], None] | None = None
-
-    def dump_section(self, name: str, snapshot: str, without: Sequence[tuple[str, str]] = ()) -> bytes:
-        """The section `pre-data` or `post-data`, without some relations. Raises ProgramFailed, ProgramMissing."""
-        return self._run(
-            f"--section={name}",
-            f"--snapshot={snapshot}",
-            f"--lock-wait-timeout={self.connection.login.lock_seconds * 1000}",
-            *(f"--exclude-table={quote_name(*relation)}" for relation in without),
-        )
-
-    def dump_table(self, section: str, table: Table) -> bytes:
-        """A section of one table alone."""
-        return self._run(f"--section={section}", f"--table={quote_name(table.schema, table.table)}")
-
-    def _run(self, *choice: str) -> bytes:
-        connection = self.connection
-        major = connection.version // 10000
-        words = format_login(connection.login, connection.database, major)
-        encoding = f"--encoding={connection.copy_encoding}"
-        fixed = ("--no-password", "--no-blobs", "--no-tablespaces", "--quote-all-identifiers", encoding)
-        command = [find_program("pg_dump", major), *fixed, *choice, f"--dbname={words}"]
-        return _strip_guard(run(command, user=connection.login.account, watch=self.watch).stdout)
-
-
-def _strip_guard(output: bytes) -> bytes:
-    """The output without the two lines that guard psql: their key is another one each time. Raises ProgramFailed."""
-    guard = _GUARD.match(output)
-    tail = _END + b"\n"
-    if guard:
-        tail += b"\\unrestrict " + guard[2] + b"\n\n"
-        output = output[guard.end() :]
-    if not output.endswith(tail):
-        raise ProgramFailed(program="pg_dump", reason="it ended early, although its exit status is that of success")
-    head = guard[1] if guard else b""
-    return head + output[: -len(tail)] + _END
-
-
-def _end_long_waits(connection: ServerConnection) -> None:
-    """Cancel statements of our own in this database that have waited for a lock for too long.
-
-    pg_dump's own limit holds for the locks of its start only, not for those that describing a view takes.
-    """
-    connection.fetch_rows("SELECT pg_stat_clear_snapshot()")
-    connection.fetch_rows(
-        "SELECT pg_cancel_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        " WHERE NOT l.granted AND a.datname = current_database() AND a.application_name = 'tklb'"
-        f" AND l.waitstart < clock_timestamp() - interval '{connection.login.lock_seconds} seconds'"
-    )
-
-
-# ---------------------------------------------------------------- and back
+def dump_definitions(folder: Path, pre_data: bytes, post_data: bytes) -> None:
+    """Write pg_dump's sections into the folder of a database."""
+    write_file(folder / PRE_DATA, pre_data)
+    write_file(folder / POST_DATA, post_data)
 
 
 def read_definitions(dump: DumpFolder, saved: SavedDatabase) -> SavedDefinitions:

@@ -5,30 +5,22 @@ and the number of each table's rows, which the server counts. The stage definiti
 a login, a scope and an empty folder; gives what was dumped. Reads only; writes below the folder.
 """
 
-import json
 import shutil
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from tklb.databases.dump_format import encode_folder_name, write_file, write_json
+from tklb.databases.dump_format import encode_folder_name
 from tklb.databases.interface import DatabaseScope, DumpResult
 from tklb.databases.postgresql import ENGINE, Login
-from tklb.databases.postgresql.accounts import ACL_AS_JSON, dump_accounts, format_grants, read_grants
+from tklb.databases.postgresql.accounts import dump_accounts
 from tklb.databases.postgresql.catalogue import (
-    LARGE_OBJECTS as PAGES,
-)
-from tklb.databases.postgresql.catalogue import (
-    Properties,
-    Table,
     is_closed,
     list_databases,
     list_extensions,
     list_remarks,
-    list_roles,
-    list_sequences,
     list_tables,
+    measure_tables,
     open_maintenance,
     read_large_objects,
     read_page_size,
@@ -39,14 +31,19 @@ from tklb.databases.postgresql.connection import (
     ONLY_TABLES,
     ServerConnection,
     ServerError,
+    find_refusal,
     open_connection,
-    quote_name,
-    quote_text,
 )
-from tklb.databases.postgresql.definitions import DETAILS, LARGE_OBJECTS, SEQUENCES, dump_definitions
-from tklb.databases.postgresql.dump.consistent_snapshot import open_consistent_snapshot
+from tklb.databases.postgresql.definitions import dump_definitions
+from tklb.databases.postgresql.dump.consistent_snapshot import (
+    ConsistentSnapshot,
+    explain_locks,
+    open_consistent_snapshot,
+)
+from tklb.databases.postgresql.dump.details import write_details, write_sequences
 from tklb.databases.postgresql.dump.dump_rows import RowSource, dump_rows
 from tklb.databases.postgresql.dump.manual_script import write_manual_script
+from tklb.databases.postgresql.dump.pg_dump import DefinitionsDump, PgDump, is_lock_timeout, is_without_room
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model.callbacks import Progress
@@ -54,7 +51,6 @@ from tklb.model.databases import SavedDatabase, SavedServer, SavedTable
 
 __all__ = ["dump_databases"]
 
-_TEXT = ("utf-8", "surrogateescape")
 _SHORT_WAIT = 2  # seconds for locks in a database after one in which a wait was in vain
 
 
@@ -65,17 +61,17 @@ def dump_databases(login: Login, scope: DatabaseScope, folder: Path, progress: P
     with open_maintenance(login) as connection:
         accounts = dump_accounts(connection, folder)
         version = read_version(connection)
-        for database in list_databases(connection):
-            if not scope.has_database(database.name):
-                continue
-            if is_closed(connection, database.name):
-                report.skip(database.name, "", "it allows no connections")
-                continue
-            dump = _DatabaseDump(login, database.name, folder / encode_folder_name(database.name), scope, progress)
-            saved += dump.run()
-            report.add(dump.report)
-            if dump.has_waited:  # all databases together wait about as long as is allowed for one
-                login = replace(login, lock_seconds=min(_SHORT_WAIT, login.lock_seconds))
+        names = [database.name for database in list_databases(connection) if scope.has_database(database.name)]
+        closed = {name for name in names if is_closed(connection, name)}
+    for name in names:
+        if name in closed:
+            report.skip(name, "", "it allows no connections")
+            continue
+        dump = _DatabaseDump(login, name, folder / encode_folder_name(name), scope, progress)
+        saved += dump.run()
+        report.add(dump.report)
+        if dump.has_waited:  # all databases together wait about as long as is allowed for one
+            login = replace(login, lock_seconds=min(_SHORT_WAIT, login.lock_seconds))
     for name in login.others:
         report.skip_other(
             name,
@@ -95,85 +91,87 @@ class _DatabaseDump:
 
     def run(self) -> tuple[SavedDatabase, ...]:
         """Dump it; nothing where it failed, which the report then says."""
-        begin = time.monotonic()
         try:
             with open_connection(self._login, self._name) as connection:
-                connection.fetch_rows(ONLY_TABLES)
                 return (self._dump(connection),)
         except (ServerError, ProgramFailed, ProgramMissing, DatabaseFailed) as exc:
-            self.has_waited = time.monotonic() - begin >= self._login.lock_seconds
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self.report = DatabaseReport(ENGINE)
-            self.report.skip(self._name, "", str(exc))
+            self.has_waited |= is_lock_timeout(exc)
+            self._begin_again()
+            self.report.skip(self._name, "", find_refusal(str(exc)))
             return ()
 
+    def _begin_again(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self.report = DatabaseReport(ENGINE)
+
     def _dump(self, connection: ServerConnection) -> SavedDatabase:
-        folder, name = self._folder, self._name
+        snapshot = self._open_snapshot(connection)
+        definitions = DefinitionsDump(connection, snapshot.name, _list_names(snapshot))
+        definitions.start()
+        try:
+            return self._take(connection, snapshot, definitions)
+        except ProgramFailed as exc:
+            if not is_without_room(exc):
+                raise
+        finally:
+            definitions.close()
+        return self._dump_by_one_session(connection, _list_names(snapshot))
+
+    def _dump_by_one_session(self, connection: ServerConnection, without: Sequence[tuple[str, str]]) -> SavedDatabase:
+        """Dump where the server has no room for us beside pg_dump: it runs before and after, and must give the same."""
+        connection.close()
+        self._begin_again()
+        try:
+            before = PgDump(connection).dump_sections_alone(without)
+        except ProgramFailed as exc:
+            connection.reopen()
+            raise explain_locks(connection, exc) from exc
+        connection.reopen()
+        saved = self._take(connection, self._open_snapshot(connection), None)
+        connection.close()
+        if PgDump(connection).dump_sections_alone(without) != before:
+            reason = "its definitions changed meanwhile, and the server has no room for pg_dump beside our own session"
+            raise DatabaseFailed(item=f"{ENGINE}:{self._name}", reason=reason)
+        dump_definitions(self._folder, *before)
+        return saved
+
+    def _open_snapshot(self, connection: ServerConnection) -> ConsistentSnapshot:
+        connection.fetch_rows(ONLY_TABLES)
         snapshot = open_consistent_snapshot(connection)
-        self.has_waited = bool(snapshot.left_out)
+        self.has_waited |= snapshot.has_waited
         for (_, schema, relation), reason in snapshot.left_out.items():
-            self.report.skip(name, f"{schema}.{relation}", reason)
+            self.report.skip(self._name, f"{schema}.{relation}", reason)
+        return snapshot
+
+    def _take(
+        self, connection: ServerConnection, snapshot: ConsistentSnapshot, definitions: DefinitionsDump | None
+    ) -> SavedDatabase:
+        """Dump all that the snapshot has; the definitions too, where pg_dump reads them beside us."""
+        folder, name = self._folder, self._name
         left_out = {oid for oid, _, _ in snapshot.left_out}
-        without = [(schema, relation) for _, schema, relation in snapshot.left_out]
         tables = [table for table in list_tables(connection) if table.oid not in left_out]
         pages = read_large_objects(connection)
         tables += [pages] if pages else []
         properties = read_properties(connection, name)
-        wanted = [table for table in tables if self._scope.has_rows(name, *table.spellings)]
-        source = RowSource(connection, snapshot.name, folder, self._progress)
-        rows = dump_rows(
-            source, wanted, lambda: dump_definitions(connection, snapshot.name, folder, without), self.report
-        )
-        _write_details(connection, folder, properties, tables, left_out)
+        write_details(connection, folder, properties, tables, has_gaps=bool(left_out))
+        wanted = measure_tables(connection, [t for t in tables if self._scope.has_rows(name, *t.spellings)])
+        watch = definitions.watch if definitions else lambda: None
+        source = RowSource(connection, snapshot.name, folder, self._progress, watch)
+        if definitions:
+            definitions.check()
+        rows = dump_rows(source, wanted, self.report)
         saved = tuple(rows.get(table.oid, SavedTable(table.full_name)) for table in tables)
         page_size = read_page_size(connection) if pages else None
         write_manual_script(folder, properties.encoding, tables, saved, page_size)
         for remark in list_remarks(connection):
             self.report.note(f"{ENGINE}:{name}: {remark}")
         extensions = [f"extension:{each}" for each in list_extensions(connection) if each != "plpgsql"]
+        if definitions:
+            dump_definitions(folder, *definitions.finish())
+        write_sequences(connection, folder, left_out, self.report)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return SavedDatabase(ENGINE, name, folder.name, saved, size, (*extensions, *properties.needs))
 
 
-def _write_details(
-    connection: ServerConnection, folder: Path, properties: Properties, tables: Sequence[Table], without: set[str]
-) -> None:
-    """Write database.json, large objects and sequences; `without` are the oids of relations that are left out."""
-    if any(table.full_name == PAGES for table in tables):
-        write_file(folder / LARGE_OBJECTS, "".join(_format_large_objects(connection)).encode(*_TEXT))
-    write_file(folder / SEQUENCES, "".join(list_sequences(connection, without)).encode(*_TEXT))
-    details = {
-        "properties": asdict(properties),
-        "roles": list_roles(connection),
-        "extensions": list_extensions(connection),
-        "has_public": connection.fetch_value("SELECT count(*) FROM pg_namespace WHERE nspname = 'public'") == "1",
-        "has_gaps": bool(without),
-        "page_size": read_page_size(connection),
-        "tables": [
-            {
-                "name": table.full_name,
-                "schema": table.schema,
-                "table": table.table,
-                "condition": table.condition,
-                "columns": [[column.name, column.type] for column in table.columns],
-            }
-            for table in tables
-        ],
-    }
-    write_json(folder / DETAILS, details)
-
-
-def _format_large_objects(connection: ServerConnection) -> Iterator[str]:
-    """Statements that make every large object, empty, by its own number; with owner, privileges and comment."""
-    acl = ACL_AS_JSON.format(acl="m.lomacl")
-    rows = connection.fetch_rows(
-        f"SELECT m.oid, pg_get_userbyid(m.lomowner), {acl}, obj_description(m.oid, 'pg_largeobject')"
-        " FROM pg_largeobject_metadata m ORDER BY m.oid"
-    )
-    for oid, owner, grants, comment in rows:
-        thing = f"LARGE OBJECT {oid}"
-        yield f"SELECT pg_catalog.lo_create({oid});\nALTER {thing} OWNER TO {quote_name(owner or '')};\n"
-        statements = format_grants(thing, owner or "", read_grants(json.loads(grants)) if grants else None)
-        yield "".join(f"{statement};\n" for statement in statements)
-        if comment is not None:
-            yield f"COMMENT ON {thing} IS {quote_text(comment)};\n"
+def _list_names(snapshot: ConsistentSnapshot) -> list[tuple[str, str]]:
+    return [(schema, relation) for _, schema, relation in snapshot.left_out]

@@ -1,248 +1,197 @@
-"""The rows of tables, out of the server into files: psql streams them, two side by side, in one snapshot.
+"""The rows of tables, out of the server into files, in one snapshot: psql streams large ones, two side by side.
 
-psql gives COPY's lines as they come, which is several times as fast as asking for each row. It prints a random word
-after each table. The word counts only at the end of all that there is to read, so no row can be taken for it.
+Every table is read by a plain COPY, as pg_dump does it: rows come as they lie, no plan is made, no sort needs room, and
+no index is asked. An unchanged table lies as it did. RowWriter cuts it where its lines say so, so that a change touches
+few files.
+
+The connection that holds the snapshot has all tables locked. It reads by itself what is small, and whatever a psql
+failed at: there may be no session for one, or somebody waits to lock the table, and whoever comes next waits behind. A
+psql locks only the table that it reads: where each session had all of them locked, the server would run out of locks.
 
 Takes a snapshot and tables; writes below a folder. A table is whole if it has as many rows as the server counts.
 """
 
-import secrets
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
-from tklb.base.process import Conversation, open_conversation
-from tklb.databases.dump_format import PIPE, ROWS, encode_file_name
-from tklb.databases.postgresql import ENGINE, find_program
+from tklb.base.concurrency import Background
+from tklb.databases.dump_format import ROWS, encode_file_name
+from tklb.databases.postgresql import ENGINE
 from tklb.databases.postgresql.catalogue import Table
-from tklb.databases.postgresql.connection import (
-    LOCK_NOT_AVAILABLE,
-    ONLY_TABLES,
-    OUT_OF_LOCKS,
-    ServerConnection,
-    ServerError,
-    format_login,
-)
+from tklb.databases.postgresql.connection import ONLY_TABLES, ServerConnection, ServerError
+from tklb.databases.postgresql.dump.psql_stream import Blocks, PsqlStream, open_psql
 from tklb.databases.report import DatabaseReport
 from tklb.databases.row_files import RowWriter
-from tklb.errors import ProgramFailed
+from tklb.errors import ProgramFailed, ProgramMissing
 from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
 from tklb.model.databases import SavedTable
 
 __all__ = ["dump_rows"]
 
+log = logging.getLogger(__name__)
 WORKERS = 2
-_SHORT_WAIT = "50ms"
-_ANSWER_SECONDS = 60  # beyond the wait for a lock: only a psql that hangs is silent for so long
+_SMALL = 2 << 20  # bytes of all tables together that are read faster than a psql starts
+_SHORT_WAIT = "50ms"  # for a lock that the connection has anyway
 
 
 @dataclass(frozen=True, slots=True)
 class RowSource:
-    """Where rows come from and where they go. `connection` holds the snapshot; it counts the rows."""
+    """Where rows come from and where they go. `connection` holds the snapshot and the locks.
+
+    `watch` is called now and then, while the connection is idle.
+    """
 
     connection: ServerConnection
     snapshot: str
     folder: Path  # of the database in the dump
     progress: Progress
+    watch: Callable[[], None]
 
 
-def dump_rows(
-    source: RowSource, tables: Sequence[Table], between: Callable[[], None], report: DatabaseReport
-) -> dict[str, SavedTable]:
-    """Dump the rows of tables; return those that are whole, by oid.
-
-    `between` is called when all tables are locked and no row is read yet: what it waits for cannot come before us. It
-    may raise, which ends the dump. No other thread may be at work when this begins.
-    """
-    connection, label = source.connection, f"{ENGINE}:{source.connection.database}"
-    total = sum(table.size for table in tables)
-    copying = _Copying(source)
+def dump_rows(source: RowSource, tables: Sequence[Table], report: DatabaseReport) -> dict[str, SavedTable]:
+    """Dump the rows of tables; return those that are whole, by oid. No other thread may change the process' ids."""
+    copying = _Copying(source, sum(table.size for table in tables))
+    large_first = sorted(tables, key=lambda table: -table.size)
     try:
-        copying.begin(tables)
-        between()
-        copying.start()
-        counts = {}
-        for table in tables:
-            counts[table.oid] = copying.count(table)
-            source.progress(label, copying.size, total)
-        copying.wait(lambda: source.progress(label, copying.size, total))
+        left = copying.run_side_by_side(large_first) if copying.total > _SMALL else large_first
+        for table in left:
+            copying.copy_alone(table)
     finally:
         copying.close()
-    found = {table.oid: copying.check(table, counts[table.oid]) for table in tables}
     for table in tables:
-        if isinstance(reason := found[table.oid], str):
-            report.skip(connection.database, table.full_name, f"its rows were not dumped: {reason}")
-    return {oid: saved for oid, saved in found.items() if isinstance(saved, SavedTable)}
+        if reason := copying.failures.get(table.oid):
+            report.skip(source.connection.database, table.full_name, f"its rows were not dumped: {reason}")
+    return copying.saved
 
 
 class _Copying:
-    """Two psql at work, each with a thread that reads it."""
+    """The tables that are whole, by oid, and why others are not."""
 
-    def __init__(self, source: RowSource) -> None:
+    def __init__(self, source: RowSource, total: int) -> None:
+        self.total = total
+        self.saved: dict[str, SavedTable] = {}
+        self.failures: dict[str, str] = {}
         self._source = source
-        self._written: dict[str, RowWriter] = {}  # by the table's oid
-        self._failures: dict[str, str] = {}  # why a table's rows are not there
-        self._fault: BaseException | None = None  # beyond a single table
+        self._done = 0  # bytes
+        self._lock = threading.Lock()
         self._stack = ExitStack()
-        self._streams: list[tuple[_PsqlStream, list[Table]]] = []
-        self._threads: list[threading.Thread] = []
+        self._threads: list[Background] = []
+        self._is_over = False
+        self._fault: BaseException | None = None  # beyond a single table
 
-    @property
-    def size(self) -> int:
-        return sum(writer.size for writer in list(self._written.values()))
+    def run_side_by_side(self, tables: Sequence[Table]) -> list[Table]:
+        """Copy tables by psql, as many as the server has room for; give those that are still to be copied."""
+        waiting: SimpleQueue[Table] = SimpleQueue()
+        for table in tables:
+            waiting.put(table)
+        for stream in list(self._open_streams(min(WORKERS, len(tables)))):
+            self._threads.append(Background(partial(self._work_off, stream, waiting)))
+        self._wait()
+        return [table for table in tables if table.oid not in self.saved]
 
-    def begin(self, tables: Sequence[Table]) -> None:
-        """Open the sessions, in the snapshot, and lock the tables: nobody may come between later on."""
-        shares: list[list[Table]] = [[] for _ in range(WORKERS)]
-        for table in sorted(tables, key=lambda table: -table.size):
-            min(shares, key=lambda share: sum(one.size + 8192 for one in share)).append(table)
-        for share in filter(None, shares):
-            self._streams.append((self._open(), share))
-        for stream, share in self._streams:
-            for table in share:
-                self._lock(stream, table)
-
-    def _open(self) -> "_PsqlStream":
+    def copy_alone(self, table: Table) -> None:
+        """Copy a table by the connection itself; its verdict is final."""
         connection = self._source.connection
-        login, major = connection.login, connection.version // 10000
-        words = format_login(login, connection.database, major)
-        command = [find_program("psql", major), "-X", "-q", "-A", "-t", "--no-password", f"--dbname={words}"]
-        conversation = self._stack.enter_context(open_conversation(command, user=login.account))
-        stream = _PsqlStream(conversation, login.lock_seconds)
-        stream.run(f"SET client_encoding = '{connection.copy_encoding}'")
-        stream.run("SET work_mem = '64MB'")
-        stream.run(ONLY_TABLES)
-        stream.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        stream.run(f"SET TRANSACTION SNAPSHOT '{self._source.snapshot}'")
-        stream.survive_errors()
-        return stream
-
-    def _lock(self, stream: "_PsqlStream", table: Table) -> None:
-        if table.schema == "pg_catalog":
-            return
+        connection.run("SAVEPOINT a_table")
         try:
-            stream.run(f"LOCK TABLE ONLY {table.sql} IN ACCESS SHARE MODE")
+            self._copy(table, connection.copy_out(table.copy_out(connection.encoding)))
         except ServerError as exc:
-            if exc.state != OUT_OF_LOCKS:
-                self._failures[table.oid] = str(exc)
-            if exc.state == LOCK_NOT_AVAILABLE:
-                self._shorten_waits()
-
-    def _shorten_waits(self) -> None:
-        """Wait but a moment: somebody may have each of the tables locked."""
-        for stream, _ in self._streams:
-            stream.run(f"SET lock_timeout = '{_SHORT_WAIT}'")
-
-    def start(self) -> None:
-        for stream, share in self._streams:
-            self._threads.append(threading.Thread(target=self._copy, args=(stream, share), daemon=True))
-            self._threads[-1].start()
-
-    def count(self, table: Table) -> int:
-        connection = self._source.connection
-        connection.run("SAVEPOINT a_count")
-        try:
-            return int(connection.fetch_value(table.count()) or 0)
-        except ServerError as exc:
-            connection.run("ROLLBACK TO SAVEPOINT a_count")
-            self._failures.setdefault(table.oid, f"its rows cannot be counted: {exc}")
-            return -1
-
-    def wait(self, watch: Callable[[], None]) -> None:
-        """Wait until all is copied; `watch` is called now and then. Raises a failure beyond a single table."""
-        for thread in self._threads:
-            while thread.is_alive():
-                thread.join(0.5)
-                watch()
-        if self._fault:
-            raise self._fault
+            self.failures[table.oid] = str(exc)
+        connection.run("ROLLBACK TO SAVEPOINT a_table; RELEASE SAVEPOINT a_table")
+        self._report_progress()
 
     def close(self) -> None:
         """End the programs, and with them the threads."""
+        self._is_over = True
         self._stack.close()
         for thread in self._threads:
-            thread.join()
+            while not thread.has_ended:
+                thread.wait(1)
 
-    def check(self, table: Table, count: int) -> SavedTable | str:
-        """The table with its rows, if they are as many as the server counts; else they are removed: the reason."""
-        writer = self._written.get(table.oid)
-        reason = self._failures.get(table.oid)
-        rows, files = (writer.rows, writer.files) if writer else (0, [])
-        if reason is None and rows == count:
-            return SavedTable(table.full_name, rows, tuple(f"{ROWS}/{name}" for name in files))
-        for name in files:
-            (self._source.folder / ROWS / name).unlink()
-        return reason or f"{rows} rows came, the server counts {count}"
+    def _open_streams(self, count: int) -> Iterator[PsqlStream]:
+        """Sessions in the snapshot; fewer where the server has no room for them."""
+        statements = (
+            f"SET lock_timeout = '{_SHORT_WAIT}'",
+            ONLY_TABLES,
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            f"SET TRANSACTION SNAPSHOT '{self._source.snapshot}'",
+        )
+        for _ in range(count):
+            try:
+                yield self._stack.enter_context(open_psql(self._source.connection, *statements))
+            except (ServerError, ProgramFailed, ProgramMissing) as exc:
+                log.info("rows of %s: no further session: %s", self._source.connection.database, exc)
+                return
 
-    def _copy(self, stream: "_PsqlStream", share: list[Table]) -> None:
+    def _wait(self) -> None:
+        while not all(thread.has_ended for thread in self._threads):
+            for thread in self._threads:
+                thread.wait(0.25)
+            self._source.watch()
+            self._report_progress()
+        if self._fault:
+            raise self._fault
+
+    def _report_progress(self) -> None:
+        label = f"{ENGINE}:{self._source.connection.database}"
+        self._source.progress(label, self._done, max(self._done, self.total))
+
+    def _work_off(self, stream: PsqlStream, waiting: SimpleQueue[Table]) -> None:
+        """Copy tables by one psql, until it fails beyond a single one."""
         try:
-            for table in share:
-                self._copy_table(stream, table)
+            while not self._is_over:
+                self._copy_beside(stream, waiting.get_nowait())
+        except Empty:
+            pass
+        except (ServerError, ProgramFailed) as exc:
+            log.info("rows of %s: a psql is given up: %s", self._source.connection.database, exc)
         except BaseException as exc:  # noqa: BLE001 - raised again where it is waited for
             self._fault = exc
 
-    def _copy_table(self, stream: "_PsqlStream", table: Table) -> None:
-        if table.oid in self._failures:
-            return
-        with RowWriter(self._source.folder / ROWS, encode_file_name(table.full_name)) as writer:
-            self._written[table.oid] = writer
-            try:
-                for block in stream.stream_rows(table.copy_out(self._source.connection.encoding)):
-                    writer.write(block)
-            except (ServerError, ProgramFailed) as exc:
-                self._failures[table.oid] = str(exc)
-
-
-class _PsqlStream:
-    """A psql that gets statements and whose answers are read to their end."""
-
-    def __init__(self, conversation: Conversation, lock_seconds: int) -> None:
-        self._conversation = conversation
-        self._patience = lock_seconds + _ANSWER_SECONDS
-        self._mark = secrets.token_hex(16).encode()
-
-    def survive_errors(self) -> None:
-        """From now on a statement that fails does not end the transaction that it is in."""
-        self._conversation.say(b"\\set ON_ERROR_ROLLBACK on\n")
-
-    def run(self, statement: str) -> None:
-        """Run a statement that gives nothing. Raises ServerError, also where no answer comes."""
-        for _ in self.stream_rows(statement, self._patience):
-            pass
-
-    def stream_rows(self, statement: str, seconds: float | None = None) -> Iterator[bytes]:
-        """Run a statement; its lines in blocks. Raises ServerError where it failed, after all that it gave.
-
-        `seconds` is how long it may be silent.
-        """
-        text = statement.encode("utf-8", "surrogateescape")
-        self._conversation.say(text + b";\n\\echo " + self._mark + b" :ERROR :SQLSTATE\n")
-        parts: list[bytes] = []  # of a line whose end is still to come
-        while True:
-            block = self._hear(seconds)
-            cut = block.rfind(b"\n") + 1
-            if not cut:
-                parts.append(block)
-                continue
-            whole = b"".join((*parts, block[:cut]))
-            parts = [block[cut:]] if cut < len(block) else []
-            last = whole.rfind(b"\n", 0, len(whole) - 1) + 1
-            if whole.startswith(self._mark, last):
-                yield whole[:last]
-                return self._check_end(whole[last:].split())
-            yield whole
-
-    def _check_end(self, words: list[bytes]) -> None:
-        if words[1:] != [b"false", b"00000"]:
-            raise ServerError(self._conversation.last_errors().rpartition("ERROR: ")[2].strip(), words[-1].decode())
-
-    def _hear(self, seconds: float | None) -> bytes:
+    def _copy_beside(self, stream: PsqlStream, table: Table) -> None:
+        """Copy a table by a psql, if the server lets it. Raises ServerError, ProgramFailed where the psql is gone."""
+        stream.run("SAVEPOINT a_table")
         try:
-            block = self._conversation.hear(PIPE, seconds)
-        except ProgramFailed as exc:
-            raise ServerError(str(exc)) from exc
-        if not block:
-            raise ServerError(f"psql ended: {self._conversation.last_errors() or 'it gave no reason'}")
-        return block
+            self._copy(table, stream.stream_rows(table.copy_out(self._source.connection.encoding)))
+        except ServerError as exc:
+            if not exc.state:
+                raise
+        stream.run("ROLLBACK TO SAVEPOINT a_table")  # which gives the lock back
+        stream.run("RELEASE SAVEPOINT a_table")
+
+    def _copy(self, table: Table, blocks: Blocks) -> None:
+        """Write a table's rows. Raises ServerError, ProgramFailed where they are not whole; no file of it stays."""
+        folder = self._source.folder / ROWS
+        with RowWriter(folder, encode_file_name(table.full_name)) as writer:
+            try:
+                count = self._write(writer, blocks)
+            except (ServerError, ProgramFailed):
+                _remove(folder, writer.files)
+                raise
+        if writer.rows != count:
+            _remove(folder, writer.files)
+            raise ServerError(f"{writer.rows} rows came, the server counted {count}")
+        files = tuple(f"{ROWS}/{name}" for name in writer.files)
+        self.saved[table.oid] = SavedTable(table.full_name, writer.rows, files)
+
+    def _write(self, writer: RowWriter, blocks: Blocks) -> int:
+        """Write blocks as they come; the number of rows that comes at their end."""
+        while True:
+            try:
+                block = next(blocks)
+            except StopIteration as end:
+                return int(end.value)
+            writer.write(block)
+            with self._lock:
+                self._done += len(block)
+
+
+def _remove(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        (folder / name).unlink()

@@ -35,7 +35,6 @@ from tklb.databases.postgresql.connection import (
     quote_name,
 )
 from tklb.databases.postgresql.definitions import (
-    PgDump,
     SavedDefinitions,
     ScriptTarget,
     Statement,
@@ -43,6 +42,7 @@ from tklb.databases.postgresql.definitions import (
     read_definitions,
     split_script,
 )
+from tklb.databases.postgresql.dump.pg_dump import PgDump
 from tklb.databases.postgresql.load.load_rows import (
     MAKE_PAGES,
     Job,

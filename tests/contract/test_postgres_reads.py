@@ -1,0 +1,267 @@
+"""A dump of PostgreSQL reads whatever pg_dump reads: rows without plans, thousands of tables, few sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from subprocess import DEVNULL
+from typing import Any
+
+import pytest
+
+from tests.contract.database_engines import instead_of
+from tests.contract.test_database_postgres import dump, load, only, wait_for
+from tests.lab.appliance import Appliance
+from tests.lab.databases import database_clone
+from tests.lab.inside import TREE_INSIDE
+from tests.lab.postgresql import PSQL, sql
+from tests.lab.soak import SOAK
+
+pytestmark = pytest.mark.lab
+
+# Planning a query of these tables fails with an empty search path, or writes more than the server may.
+UNPLANNABLE = """
+CREATE SCHEMA tools;
+SET search_path = public, tools;
+CREATE TABLE tools.words (bad text, good text);
+CREATE FUNCTION tools.clean(text) RETURNS text LANGUAGE sql IMMUTABLE STRICT AS
+  $$ SELECT coalesce((SELECT good FROM words WHERE bad = $1), $1) $$;
+CREATE FUNCTION tools.tidy(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT lower(clean($1)) $$;
+CREATE FUNCTION tools.is_tidy(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT $1 = tidy($1) $$;
+CREATE TABLE by_index (id int PRIMARY KEY, name text);
+CREATE INDEX ON by_index (tidy(name));
+CREATE TABLE by_predicate (id int PRIMARY KEY, name text);
+CREATE UNIQUE INDEX ON by_predicate (id) WHERE is_tidy(name);
+CREATE TABLE by_statistics (id int PRIMARY KEY, name text);
+CREATE STATISTICS kept ON (tidy(name)), id FROM by_statistics;
+CREATE TABLE by_check (id int PRIMARY KEY, name text CHECK (is_tidy(name) IS NOT NULL));
+CREATE TABLE by_column (id int PRIMARY KEY, name text, tidy text GENERATED ALWAYS AS (tidy(name)) STORED);
+CREATE TABLE by_policy (id int PRIMARY KEY, name text);
+CREATE POLICY own ON by_policy USING (is_tidy(name));
+ALTER TABLE by_policy ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE TABLE by_partition (id int, name text) PARTITION BY LIST (tidy(name));
+CREATE TABLE part_a PARTITION OF by_partition DEFAULT;
+CREATE TABLE parent (id int PRIMARY KEY, name text);
+CREATE TABLE child () INHERITS (parent);
+CREATE UNLOGGED TABLE by_memory (id int PRIMARY KEY, name text);
+"""
+TABLES = (
+    *("by_index", "by_predicate", "by_statistics", "by_check", "by_column", "by_policy", "parent", "child"),
+    *("by_memory", "part_a"),
+)
+LIMITS = (
+    "enable_seqscan = off",
+    "enable_indexscan = off",
+    "statement_timeout = '1ms'",
+    "lock_timeout = '1ms'",
+    "idle_in_transaction_session_timeout = '1ms'",
+    "default_transaction_isolation = 'serializable'",
+    "default_transaction_deferrable = on",
+    "temp_file_limit = '0kB'",
+    "work_mem = '64kB'",
+    "array_nulls = off",
+)
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Appliance]:
+    with database_clone("bookworm", "postgresql", binds=TREE_INSIDE) as machine:
+        sql(machine, "ALTER SYSTEM SET max_connections = 20; ALTER SYSTEM SET max_locks_per_transaction = 10")
+        machine.stop("postgresql")
+        machine.start("postgresql")
+        yield machine
+
+
+@pytest.fixture(autouse=True)
+def no_folder(box: Appliance) -> None:
+    box.run(["rm", "-rf", "/root/dump"])
+
+
+def make(box: Appliance, name: str, *scripts: str) -> None:
+    sql(box, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    sql(box, f"CREATE DATABASE {name} TEMPLATE template0")
+    for script in scripts:
+        sql(box, script, name)
+
+
+def whole(answer: Any, name: str) -> dict[str, int]:
+    """The numbers of rows by table, where nothing was skipped."""
+    assert (answer["skipped"], answer["notes"]) == ([], [])
+    return dict(answer["tables"][name])
+
+
+def test_no_plan_and_no_setting_decides_whether_rows_are_read(box: Appliance) -> None:
+    rows = "".join(
+        f"INSERT INTO {table} (id, name) SELECT n, 'Name ' || n FROM generate_series(1, 99) n;" for table in TABLES
+    )
+    make(box, "planned", UNPLANNABLE, f"SET search_path = public, tools; {rows}")
+    with pytest.raises(AssertionError, match="does not exist"):
+        sql(box, "SET search_path = ''; SELECT count(*) FROM public.by_index", "planned")
+    sql(box, "".join(f"ALTER DATABASE planned SET {limit};" for limit in LIMITS))
+    taken = whole(dump(box, "/root/dump", overrides=only("planned")), "planned")
+    assert taken == {**{f"public.{table}": 99 for table in TABLES}, "tools.words": 0}
+
+
+def test_index_that_lacks_rows_hides_none(box: Appliance) -> None:
+    make(
+        box,
+        "broken",
+        "CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t SELECT n, n FROM generate_series(1, 9000) n",
+    )
+    lose = (
+        "CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other SELECT generate_series(1, 7000);"
+        "CHECKPOINT; SELECT pg_relation_filepath('t_pkey'), pg_relation_filepath('other_pkey')"
+    )
+    mine, lesser = sql(box, lose, "broken").split()[-1].split("|")
+    data = "/var/lib/postgresql/15/main"
+    box.stop("postgresql")
+    box.run(["cp", f"{data}/{lesser}", f"{data}/{mine}"])
+    box.start("postgresql")
+    sql(box, "DROP TABLE other", "broken")
+    query = "SET enable_seqscan = off; SELECT count(*) FROM (SELECT id FROM t WHERE id > 0) x"
+    assert int(sql(box, query, "broken").split()[-1]) < 9000
+    assert whole(dump(box, "/root/dump", overrides=only("broken")), "broken") == {"public.t": 9000}
+
+
+def test_unreadable_table_is_named_with_the_error_alone(box: Appliance) -> None:
+    rows = "SELECT n, repeat('x', 500) FROM generate_series(1, 30000) n"
+    make(box, "damaged", f"CREATE TABLE good AS {rows}; CREATE TABLE bad AS {rows}")
+    paths = sql(box, "CHECKPOINT; SELECT pg_relation_filepath('bad')", "damaged").split()
+    (bad,) = paths
+    box.stop("postgresql")
+    data = box.root / "var/lib/postgresql/15/main"
+    with (data / bad).open("r+b") as stream:
+        stream.seek(100 * 8192)
+        stream.write(b"\xff" * 8192)
+    box.start("postgresql")
+    answer = dump(box, "/root/dump", overrides=only("damaged"))
+    reasons = {item.rpartition("/")[2]: reason for item, reason in answer["skipped"]}
+    assert set(reasons) == {"public.bad"}, reasons
+    assert reasons["public.bad"].startswith("its rows were not dumped: invalid page in block 100")
+    assert not {"CONTEXT", "COPY", "LINE", "\n"} & {word for reason in reasons.values() for word in reason.split(" ")}
+    assert answer["tables"]["damaged"] == {"public.bad": None, "public.good": 30000}
+    sql(box, "DROP DATABASE damaged")
+    assert load(box, "/root/dump", "damaged")["failed"] is None
+
+
+def test_unchanged_rows_keep_their_files_and_an_update_touches_few(box: Appliance) -> None:
+    make(box, "steady", "CREATE TABLE t (id uuid PRIMARY KEY, a text)")
+    sql(
+        box,
+        "INSERT INTO t SELECT md5(n::text)::uuid, repeat(md5(n::text), 9) FROM generate_series(1, 99000) n",
+        "steady",
+    )
+
+    def files() -> dict[str, bytes]:
+        box.run(["rm", "-rf", "/root/dump"])
+        whole(dump(box, "/root/dump", overrides=only("steady")), "steady")
+        folder = box.root / "root/dump/steady/rows"
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    first = files()
+    sql(
+        box,
+        "SET synchronize_seqscans = on; SELECT count(*) FROM t; ANALYZE t; ALTER SYSTEM SET synchronize_seqscans = on",
+        "steady",
+    )
+    assert files() == first
+    sql(box, "UPDATE t SET a = 'other' WHERE id = md5('777')::uuid", "steady")
+    second = files()
+    changed = {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
+    assert len(first) > 6
+    assert 0 < len(changed) <= 4
+    load(box, "/root/dump", "steady")
+    assert files() == second  # a loaded table lies as the dump has it
+
+
+@contextmanager
+def full_pool(box: Appliance, left: int) -> Iterator[None]:
+    """All sessions that the server has room for are taken, but for some of those that administrators have."""
+    room = int(sql(box, "SHOW max_connections")) - left
+    command = [*PSQL, "-d", "postgres", "-c", "SELECT pg_sleep(600)"]
+    sessions = [box.popen(command, stdout=DEVNULL, stderr=DEVNULL) for _ in range(room)]
+    try:
+        wait_for(box, f"SELECT count(*) = {room} FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        yield
+    finally:
+        sql(box, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        for session in sessions:
+            session.wait()
+
+
+def test_dump_needs_no_more_sessions_than_pg_dump(box: Appliance) -> None:
+    rows = "SELECT n, repeat('x', 500) FROM generate_series(1, 9000) n"
+    make(
+        box,
+        "crowded",
+        f"CREATE TABLE t (id serial PRIMARY KEY, a text); INSERT INTO t {rows}; CREATE VIEW v AS SELECT 1",
+    )
+    contents = []
+    for left in (1, 2, 3, 20):
+        box.run(["rm", "-rf", "/root/dump"])
+        with full_pool(box, left):
+            assert whole(dump(box, "/root/dump", overrides=only("crowded")), "crowded") == {"public.t": 9000}
+        folder = box.root / "root/dump/crowded"
+        contents.append({path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()})
+    assert all(one == contents[0] for one in contents)
+    assert b"CREATE VIEW" in contents[0]["pre-data.sql"]
+
+
+def make_tables(box: Appliance, name: str, count: int) -> None:
+    make(box, name)
+    each = "EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY, a text); INSERT INTO t%1$s VALUES (1)', n)"
+    sql(box, f"DO $$ BEGIN FOR n IN 1..{count} LOOP {each}; COMMIT; END LOOP; END $$", name)
+
+
+def test_as_many_tables_as_pg_dump_can_lock_are_dumped(box: Appliance) -> None:
+    make_tables(box, "many", 320)
+    box.run(["runuser", "-u", "postgres", "--", "pg_dump", "--file=/dev/null", "many"])
+    taken = whole(dump(box, "/root/dump", overrides=only("many")), "many")
+    assert taken == {f"public.t{number}": 1 for number in range(1, 321)}
+    assert load(box, "/root/dump", "many")["failed"] is None
+    assert sql(box, "SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND oid >= 16384", "many") == "320\n"
+
+
+def test_more_tables_than_the_server_can_lock_name_the_setting_that_helps(box: Appliance) -> None:
+    make_tables(box, "masses", 4000)
+    ((item, reason),) = dump(box, "/root/dump", overrides=only("masses"))["skipped"]
+    assert item == "pgsql:masses"
+    assert "4000 tables" in reason
+    assert "max_locks_per_transaction = 256" in reason
+    sql(box, "DROP DATABASE masses")
+
+
+@pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1; some minutes for some thousands of tables")
+@pytest.mark.parametrize(("count", "locks"), [(5_000, 64), (20_000, 64), (20_000, 512)])
+def test_thousands_of_tables_make_the_trip_or_are_named(count: int, locks: int) -> None:
+    with database_clone("bookworm", "postgresql", binds=TREE_INSIDE) as machine:
+        sql(machine, f"ALTER SYSTEM SET max_locks_per_transaction = {locks}")
+        machine.stop("postgresql")
+        machine.start("postgresql")
+        make_tables(machine, "thousands", count)
+        answer = dump(machine, "/root/dump", overrides=only("thousands"))
+        if (count, locks) == (20_000, 64):
+            assert "max_locks_per_transaction = " in answer["skipped"][0][1]
+            return
+        assert len(whole(answer, "thousands")) == count
+        sql(machine, "ALTER SYSTEM RESET max_locks_per_transaction")
+        machine.stop("postgresql")
+        machine.start("postgresql")
+        assert load(machine, "/root/dump", "thousands")["failed"] is None
+        assert sql(machine, f"SELECT id FROM t{count}", "thousands") == "1\n"
+
+
+def test_only_a_wait_for_a_lock_shortens_later_waits(box: Appliance) -> None:
+    """A failure of another kind, however late, says nothing about the locks of the next database."""
+    make(box, "a_broken", "CREATE TABLE t (a int)")
+    make(box, "b_locked", "CREATE TABLE cache (a int); INSERT INTO cache VALUES (1)")
+    pg_dump = "/usr/lib/postgresql/15/bin/pg_dump"
+    slow = 'case "$*" in *a_broken*) sleep 4; echo "no room" >&2; exit 1 ;; esac; exec "$REAL" "$@"'
+    command = [*PSQL, "-d", "b_locked", "-c", "BEGIN; LOCK TABLE cache; SELECT pg_sleep(12); COMMIT"]
+    overrides = ["-pgsql:*", "pgsql:a_broken", "pgsql:b_locked"]
+    with instead_of(box, pg_dump, slow), box.popen(command, stdout=DEVNULL) as session:
+        wait_for(box, "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        answer = dump(box, "/root/dump", overrides=overrides, lock_seconds=7)
+        session.wait()
+    assert [item for item, _ in answer["skipped"]] == ["pgsql:a_broken"]
+    assert answer["tables"]["b_locked"] == {"public.cache": 1}

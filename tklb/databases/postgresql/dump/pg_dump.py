@@ -1,0 +1,179 @@
+"""pg_dump and pg_restore of the server's own release: the definitions of a database as the two sections of a script.
+
+One pg_dump reads the definitions, in the snapshot of the dump, while rows are copied; pg_restore cuts what it gave into
+the sections. Takes a connection; gives scripts.
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Sequence
+
+from tklb.base.concurrency import Background
+from tklb.base.process import run
+from tklb.databases.postgresql import find_program
+from tklb.databases.postgresql.catalogue import Table
+from tklb.databases.postgresql.connection import ServerConnection, format_login, quote_name
+from tklb.errors import Interrupted, ProgramFailed
+from tklb.lazy_dataclass import dataclass
+
+__all__ = ["DefinitionsDump", "PgDump"]
+
+_END = b"--\n-- PostgreSQL database dump complete\n--\n"
+_GUARD = re.compile(rb"\A(--\n-- PostgreSQL database dump\n--\n\n)\\restrict ([A-Za-z0-9]+)\n\n")
+_ATTEMPTS = 3
+_LOOK = 0.5  # seconds between two looks at others who wait
+
+
+class DefinitionsDump:
+    """The definitions of one database, read by a pg_dump that runs beside other work from `start` on.
+
+    `snapshot` may be empty: pg_dump then takes a moment of its own. The thread is gone after `close`.
+    """
+
+    def __init__(self, connection: ServerConnection, snapshot: str, without: Sequence[tuple[str, str]]) -> None:
+        self._connection = connection
+        self._program = PgDump(connection, self._check)
+        self._choice = (snapshot, without)
+        self._thread: Background | None = None
+        self._archive = b""
+        self._failure: BaseException | None = None
+        self._is_over = False
+
+    def start(self) -> None:
+        self._thread = Background(self._work)
+
+    def check(self) -> None:
+        """Raise the failure of a pg_dump that has found no room already."""
+        if isinstance(self._failure, ProgramFailed) and is_without_room(self._failure):
+            raise self._failure
+
+    def watch(self) -> None:
+        """Look at those who wait for a lock while pg_dump works; the connection must be idle."""
+        if self._thread and not self._thread.has_ended:
+            _end_long_waits(self._connection)
+
+    def finish(self) -> tuple[bytes, bytes]:
+        """Wait for pg_dump; the sections before and after the rows. Raises ProgramFailed, ProgramMissing.
+
+        A pg_dump that failed gets a second chance, now that no session of ours takes its place.
+        """
+        self._wait()
+        if isinstance(self._failure, ProgramFailed) and not is_lock_timeout(self._failure):
+            self._failure = None
+            self.start()
+            self._wait()
+        if self._failure:
+            raise self._failure
+        return self._program.cut_sections(self._archive)
+
+    def close(self) -> None:
+        self._is_over = True
+        while self._thread and not self._thread.has_ended:
+            self._thread.wait(_LOOK)
+
+    def _wait(self) -> None:
+        while self._thread and not self._thread.has_ended:
+            self._thread.wait(_LOOK)
+            self.watch()
+
+    def _work(self) -> None:
+        try:
+            self._archive = self._program.dump_archive(*self._choice)
+        except BaseException as exc:  # noqa: BLE001 - raised again where it is waited for
+            self._failure = exc
+
+    def _check(self) -> None:
+        if self._is_over:
+            raise Interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class PgDump:
+    """pg_dump for the database of a connection. `watch` is called while it runs, and may raise."""
+
+    connection: ServerConnection
+    watch: Callable[[], None] | None = None
+
+    def dump_archive(self, snapshot: str, without: Sequence[tuple[str, str]]) -> bytes:
+        """All definitions, without some relations, in a form that `cut_sections` reads.
+
+        Raises ProgramFailed, ProgramMissing.
+        """
+        return self._run(
+            "--format=custom",
+            "--compress=0",
+            "--section=pre-data",
+            "--section=post-data",
+            *([f"--snapshot={snapshot}"] if snapshot else []),
+            f"--lock-wait-timeout={self.connection.login.lock_seconds * 1000}",
+            *(f"--exclude-table={quote_name(*relation)}" for relation in without),
+        )
+
+    def dump_sections_alone(self, without: Sequence[tuple[str, str]]) -> tuple[bytes, bytes]:
+        """Both sections as they are at this moment, without any other session. Raises ProgramFailed, ProgramMissing."""
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(ProgramFailed):  # the server may still end a session that we have closed
+                return self.cut_sections(self.dump_archive("", without))
+            time.sleep(_LOOK)
+        return self.cut_sections(self.dump_archive("", without))
+
+    def cut_sections(self, archive: bytes) -> tuple[bytes, bytes]:
+        """The sections `pre-data` and `post-data` of an archive, as scripts. Raises ProgramFailed, ProgramMissing."""
+        return self._cut_section("pre-data", archive), self._cut_section("post-data", archive)
+
+    def _cut_section(self, name: str, archive: bytes) -> bytes:
+        program = find_program("pg_restore", self.connection.version // 10000)
+        command = [program, f"--section={name}", "--no-tablespaces", "--file=-"]
+        return _strip_guard(run(command, stdin=archive, user=self.connection.login.account).stdout)
+
+    def dump_table(self, section: str, table: Table) -> bytes:
+        """A section of one table alone, as a script."""
+        return _strip_guard(
+            self._run(f"--section={section}", "--no-tablespaces", f"--table={quote_name(table.schema, table.table)}")
+        )
+
+    def _run(self, *choice: str) -> bytes:
+        connection = self.connection
+        major = connection.version // 10000
+        words = format_login(connection.login, connection.database, major)
+        encoding = f"--encoding={connection.copy_encoding}"
+        fixed = ("--no-password", "--no-blobs", "--quote-all-identifiers", encoding)
+        command = [find_program("pg_dump", major), *fixed, *choice, f"--dbname={words}"]
+        return run(command, user=connection.login.account, watch=self.watch).stdout
+
+
+def is_lock_timeout(failure: Exception) -> bool:
+    """Whether a pg_dump failed because somebody had something locked; our sessions have the server's own words."""
+    return any(f"canceling statement due to {cause}" in str(failure) for cause in ("lock timeout", "user request"))
+
+
+def is_without_room(failure: Exception) -> bool:
+    """Whether the server had no session for a client program, or not enough locks for it beside our own session."""
+    return any(words in str(failure) for words in ("connection to server", "out of shared memory"))
+
+
+def _strip_guard(output: bytes) -> bytes:
+    """The output without the two lines that guard psql: their key is another one each time. Raises ProgramFailed."""
+    guard = _GUARD.match(output)
+    tail = _END + b"\n"
+    if guard:
+        tail += b"\\unrestrict " + guard[2] + b"\n\n"
+        output = output[guard.end() :]
+    if not output.endswith(tail):
+        raise ProgramFailed(program="pg_dump", reason="it ended early, although its exit status is that of success")
+    head = guard[1] if guard else b""
+    return head + output[: -len(tail)] + _END
+
+
+def _end_long_waits(connection: ServerConnection) -> None:
+    """Cancel statements of our own in this database that have waited for a lock for too long.
+
+    pg_dump's own limit holds for the locks of its start only, not for those that describing a view takes.
+    """
+    connection.fetch_rows("SELECT pg_stat_clear_snapshot()")
+    connection.fetch_rows(
+        "SELECT pg_cancel_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE NOT l.granted AND a.datname = current_database() AND a.application_name = 'tklb'"
+        f" AND l.waitstart < clock_timestamp() - interval '{connection.login.lock_seconds} seconds'"
+    )

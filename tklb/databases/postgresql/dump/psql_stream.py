@@ -1,0 +1,91 @@
+"""psql as a stream of rows: it gives COPY's lines as they come, several times as fast as a call for each row.
+
+It prints a random word after each statement. The word counts only at the end of all that there is to read, so no row
+can be taken for it. Takes a connection, whose login and database psql has; starts psql.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Generator, Iterator
+
+from tklb.base.process import Conversation, open_conversation
+from tklb.databases.dump_format import PIPE
+from tklb.databases.postgresql import find_program
+from tklb.databases.postgresql.connection import ServerConnection, ServerError, find_refusal, format_login
+from tklb.errors import ProgramFailed
+
+__all__ = ["PsqlStream", "open_psql"]
+
+Blocks = Generator[bytes, None, int]  # whole lines; at the end the number of rows that the server counted
+_ANSWER_SECONDS = 60  # beyond the wait for a lock: only a psql that hangs is silent for so long
+
+
+@contextlib.contextmanager
+def open_psql(connection: ServerConnection, *statements: str) -> Iterator["PsqlStream"]:
+    """A psql that has run some statements. Raises ServerError, ProgramFailed, ProgramMissing."""
+    login, major = connection.login, connection.version // 10000
+    words = format_login(login, connection.database, major)
+    command = [find_program("psql", major), "-X", "-q", "-A", "-t", "--no-password", f"--dbname={words}"]
+    with open_conversation(command, user=login.account) as conversation:
+        stream = PsqlStream(conversation, login.lock_seconds)
+        stream.run(f"SET client_encoding = '{connection.copy_encoding}'")
+        for statement in statements:
+            stream.run(statement)
+        yield stream
+
+
+class PsqlStream:
+    """A psql that gets statements and whose answers are read to their end."""
+
+    def __init__(self, conversation: Conversation, lock_seconds: int) -> None:
+        self._conversation = conversation
+        self._patience = lock_seconds + _ANSWER_SECONDS
+        self._mark = secrets.token_hex(16).encode()
+
+    def run(self, statement: str) -> None:
+        """Run a statement that gives nothing. Raises ServerError, also where no answer comes."""
+        for _ in self.stream_rows(statement, self._patience):
+            pass
+
+    def stream_rows(self, statement: str, seconds: float | None = None) -> Blocks:
+        """Run a statement; its lines in blocks. Raises ServerError where it failed, after all that it gave.
+
+        `seconds` is how long it may be silent.
+        """
+        self._conversation.say(statement.encode("utf-8", "surrogateescape") + b";\n")
+        failed, state, count = yield from self._hear_lines(b":ERROR :SQLSTATE :ROW_COUNT", seconds)
+        if (failed, state) == (b"false", b"00000"):
+            return int(count)
+        raise ServerError(self._ask(b":LAST_ERROR_MESSAGE"), state.decode())
+
+    def _ask(self, variable: bytes) -> str:
+        """The value of a variable of psql."""
+        self._conversation.say(b"\\echo " + variable + b"\n")
+        return b"".join(self._hear_lines(b"", self._patience)).decode("utf-8", "backslashreplace").strip()
+
+    def _hear_lines(self, variables: bytes, seconds: float | None) -> Generator[bytes, None, list[bytes]]:
+        """All lines to come, in blocks; at the end the values of variables. Raises ServerError where psql is gone."""
+        self._conversation.say(b"\\echo " + self._mark + b" " + variables + b"\n")
+        parts: list[bytes] = []  # of a line whose end is still to come
+        while True:
+            block = self._hear(seconds)
+            cut = block.rfind(b"\n") + 1
+            if not cut:
+                parts.append(block)
+                continue
+            whole = b"".join((*parts, block[:cut]))
+            parts = [block[cut:]] if cut < len(block) else []
+            last = whole.rfind(b"\n", 0, len(whole) - 1) + 1
+            if whole.startswith(self._mark, last):
+                yield whole[:last]
+                return whole[last:].split()[1:]
+            yield whole
+
+    def _hear(self, seconds: float | None) -> bytes:
+        try:
+            block = self._conversation.hear(PIPE, seconds)
+        except ProgramFailed as exc:
+            raise ServerError(str(exc)) from exc
+        if not block:
+            raise ServerError(f"psql ended: {find_refusal(self._conversation.last_errors()) or 'it gave no reason'}")
+        return block
