@@ -23,8 +23,9 @@ MARIADB = "/etc/mysql/mariadb.conf.d"
 
 
 class Arrival(NamedTuple):
-    """B after the restore, and what the restore reported."""
+    """The files of A's delta; B after the restore, and what the restore reported."""
 
+    delta: set[str]
     b: Appliance
     report: dict[str, Any]
 
@@ -42,12 +43,13 @@ def travel(engine: str, share: Path, prepare: Callable[[Appliance], None]) -> It
         prepare(a)
         a.run(["tklb", "init", "--target", TARGET])
         a.run(["tklb", "key", "escrow", "--no-passphrase", KEY])
+        delta = {change["path"] for change in json.loads(a.run(["tklb", "--json", "delta"]).stdout)["files"]}
         a.run(["tklb", "backup"])
     with database_clone("bookworm", engine, tklb=True, hostname="b", binds=binds, start=False) as b:
         (b.root / POLICY).unlink()
         done = b.run(["tklb", "--json", *FROM_A], check=False, timeout=900)
         assert done.returncode == 3, done.stdout + done.stderr
-        yield Arrival(b, json.loads(done.stdout))
+        yield Arrival(delta, b, json.loads(done.stdout))
 
 
 # ---------------------------------------------------------------- MariaDB
@@ -57,9 +59,26 @@ def ask(machine: Box, sql: str) -> str:
     return machine.run(["mariadb", "--batch", "--skip-column-names"], input=sql).stdout.strip()
 
 
+MOVE = """
+install -d -o mysql /srv/bin /var/log/mysql/own && mv /var/lib/mysql /srv/mysql && mkdir /srv/mysql/.snap
+mariadb-tzinfo-to-sql /usr/share/zoneinfo 2>/dev/null >/srv/zones.sql
+"""
+PLACES = """[mysqld]
+datadir = /srv/mysql
+log_bin = /srv/bin/binlog
+log_error = /var/log/mysql/own/error.log
+"""
+
+
 def prepare_mariadb(a: Appliance) -> None:
-    """Settings that were written and not yet read: A's server need not survive them."""
+    """Settings that A's server runs with, then those that were written and not yet read: it need not survive them."""
+    a.stop("mariadb")
+    a.run(["sh", "-ec", MOVE])
+    write(a, f"{MARIADB}/55-places.cnf", PLACES)
+    a.start("mariadb")
     ask(a, "CREATE DATABASE shop; CREATE TABLE shop.t (id INT PRIMARY KEY); INSERT INTO shop.t VALUES (1), (2)")
+    a.run(["sh", "-c", "mariadb mysql </srv/zones.sql"])
+    write(a, f"{MARIADB}/56-zone.cnf", "[mysqld]\ndefault_time_zone = Europe/Berlin\n")
     for name, line in {
         "60-good": "max_connections = 77",
         "61-word": "query_cach_size = 1M",
@@ -76,6 +95,19 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arrival]:
 
 def test_mariadb_runs_with_all_databases_and_the_settings_it_can_run_with(mariadb: Arrival) -> None:
     assert ask(mariadb.b, "SELECT COUNT(*) FROM shop.t; SELECT @@max_connections") == "2\n77"
+
+
+def test_data_logs_and_time_zones_of_mariadb_are_where_its_settings_say(mariadb: Arrival) -> None:
+    variables = "@@datadir, @@log_bin_basename, @@global.time_zone"
+    seen = ask(mariadb.b, f"SELECT {variables}; SELECT CONVERT_TZ('2026-07-01 12:00', 'UTC', 'Europe/Berlin')")
+    assert seen == "/srv/mysql/\t/srv/bin/binlog\tEurope/Berlin\n2026-07-01 14:00:00"
+    assert (mariadb.b.root / "var/log/mysql/own").is_dir()  # which mysqld_safe does not use
+    assert not {item["item"] for item in mariadb.report["skipped"] if item["item"].startswith(("/srv", "mysql:"))}
+
+
+def test_files_of_a_mariadb_server_travel_in_no_other_way_than_as_dumps(mariadb: Arrival) -> None:
+    assert not [path for path in mariadb.delta if path.startswith(("/srv/mysql", "/srv/bin/"))]
+    assert "/srv/zones.sql" in mariadb.delta
 
 
 @pytest.mark.parametrize(

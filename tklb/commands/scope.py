@@ -11,7 +11,7 @@ from tklb.host.own_traces import read_own_traces
 from tklb.lazy_dataclass import dataclass
 from tklb.model.report import MountPoint, OutsideItem
 from tklb.profile import builtin
-from tklb.profile.left_out import LEFT_OUT, LOST, LeftOutKind
+from tklb.profile.left_out import LEFT_OUT, LOST, LeftOut, LeftOutKind
 from tklb.session import Session
 
 _MEASURED = LOST | {LeftOutKind.SERVER, LeftOutKind.MACHINE, LeftOutKind.LOGS}
@@ -88,7 +88,8 @@ def explain_include(rule: Rule, reasons: dict[bytes, str]) -> tuple[str, str]:
 
 
 def _list_left_out(session: Session, state: MachineState) -> Iterator[LeftOutPath]:
-    for item in LEFT_OUT.values():
+    servers = (LeftOut(found.path, LeftOutKind.SERVER, found.reason) for found in state.found.servers)
+    for item in {**LEFT_OUT, **{item.pattern: item for item in servers}}.values():
         for path in find_present(state.rules, item):
             is_measured = item.kind in _MEASURED and path not in _UNMEASURED
             size = measure_tree(path) if is_measured else None

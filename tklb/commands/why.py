@@ -56,7 +56,8 @@ def _explain_rule(state: MachineState, decision: Decision) -> str:
         return f"included by the rule {printable(rule.pattern)}: {explain_include(rule, name_reasons(state))[1]}"
     if rule.pattern in LEFT_OUT and not rule.is_override:
         return f"left out by the rule {printable(rule.pattern)}: {LEFT_OUT[rule.pattern].reason}"
-    return f"left out by the rule {printable(rule.pattern)}"
+    reasons = {found.path: f": {found.reason}" for found in state.found.servers if not rule.is_override}
+    return f"left out by the rule {printable(rule.pattern)}{reasons.get(rule.pattern, '')}"
 
 
 def _find_mount(state: MachineState, path: bytes) -> str | None:

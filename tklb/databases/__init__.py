@@ -7,6 +7,7 @@
     row_files.py    rows as lines, spread over files so that a change touches few of them
     read_back.py    loaded rows are read back and compared with the dump
     report.py       skipped items and notes of a dump or load
+    data_folders.py make the folders that a configuration names, and move data
     load.py         carry out the steps of a plan
     mariadb/        MariaDB and MySQL
     postgresql/     PostgreSQL
@@ -15,6 +16,7 @@ Both engines have the same files, a stage each:
 
     connection                one connection; the only module that knows the driver
     server                    the server, as the interface has it
+    locations                 where the server keeps its data and logs
     settings                  the configuration of the server, and whether the server runs with it
     catalogue                 databases, tables and columns
     accounts                  users, roles and grants: out of the server and back

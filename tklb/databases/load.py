@@ -49,12 +49,14 @@ class DatabaseLoader:
 
     def restart(self, engine: str, changed: Sequence[bytes]) -> str:
         """Restart a server whose configuration has `changed`; give why it does not run, or nothing."""
-        self._servers.pop(engine, None)  # it may be found at another place then
         try:
-            server = self._find(engine)
+            server = self._servers.get(engine) or self._find(engine)
         except DatabaseFailed as exc:
             return str(exc)
-        return server.restart(changed) if server else "this machine has no such server"
+        if server is None:
+            return "this machine has no such server"
+        self._servers[engine] = server  # it knows where its data have moved
+        return server.restart(changed)
 
     def finish(self) -> tuple[Skipped, ...]:
         """The items of all servers that waited for another database which did not come."""

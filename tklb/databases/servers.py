@@ -5,6 +5,7 @@ from importlib import import_module
 from tklb.config.schema import DatabaseConfig
 from tklb.databases.interface import DatabaseServer
 from tklb.model.databases import ENGINES
+from tklb.model.report import FoundPath
 
 
 def find_server(engine: str, config: DatabaseConfig) -> DatabaseServer | None:
@@ -15,3 +16,12 @@ def find_server(engine: str, config: DatabaseConfig) -> DatabaseServer | None:
     """
     server: DatabaseServer | None = import_module(ENGINES[engine].module).find_server(config)
     return server
+
+
+def list_locations(config: DatabaseConfig) -> tuple[FoundPath, ...]:
+    """List where the servers of this machine keep data and logs: patterns of rules, with what lies there.
+
+    Where a server runs, it is asked; a running server is not needed.
+    """
+    modules = (import_module(f"{engine.module}.locations") for engine in ENGINES.values())
+    return tuple(found for module in modules for found in module.list_locations(config))

@@ -171,6 +171,7 @@ class FoundScope:
     unwalked: tuple[bytes, ...] = ()
     missing: tuple[bytes, ...] = ()
     unread: tuple[Skipped, ...] = ()
+    servers: tuple[FoundPath, ...] = ()  # patterns of what database servers keep, and is left out
 
 
 class Unknown(NamedTuple):

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tklb.backup.scope.homes import find_homes
 from tklb.backup.scope.link_targets import LinkSearch, find_link_targets
@@ -10,6 +11,7 @@ from tklb.backup.scope.missing_files import find_missing_files
 from tklb.backup.scope.mount_points import find_mount_points, list_closed, list_paths
 from tklb.base.measure import Stopwatch
 from tklb.config.paths import ROOT
+from tklb.databases.servers import list_locations
 from tklb.diff.rules import Rule, Rules, Selection
 from tklb.errors import UsageWrong
 from tklb.host.mounts import Mount, read_mounts
@@ -46,6 +48,8 @@ def complete_scope(session: Session, inputs: ScopeInputs) -> tuple[Rules, FoundS
     owned = _add_local(
         read_owned_paths(ROOT, session.paths.cache / "owned-paths", keep=inputs.keep), inputs.local_files
     )
+    servers = list_locations(session.config.databases)
+    inputs = replace(inputs, rules=add_rules(inputs.rules, tuple(Rule(False, found.path) for found in servers)))
     mounts = read_mounts()
     target = _list_target_paths(session, mounts)
     own = frozenset({*session.paths.own, *target})
@@ -68,7 +72,7 @@ def complete_scope(session: Session, inputs: ScopeInputs) -> tuple[Rules, FoundS
         len(points),
     )
     unwalked = tuple(sorted({*list_closed(points), *own} - {*session.paths.own}))
-    return rules, FoundScope(paths, system, points, unwalked, missing, (*files.unread, *damage))
+    return rules, FoundScope(paths, system, points, unwalked, missing, (*files.unread, *damage), servers)
 
 
 def _add_local(owned: OwnedPaths, files: tuple[bytes, ...]) -> OwnedPaths:

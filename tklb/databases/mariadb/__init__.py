@@ -63,7 +63,7 @@ class Login:
 def find_server(config: DatabaseConfig) -> "Server | None":
     """Find the server of this machine, whether it runs or not; None where there is none."""
     login = find_login(config)
-    if not login.defaults_file and not _is_socket(login.socket) and not os.path.isdir(f"{DATA}/mysql"):
+    if not login.defaults_file and not is_socket(login.socket) and not _has_data():
         return None
     from tklb.databases.mariadb.server import Server
 
@@ -72,22 +72,17 @@ def find_server(config: DatabaseConfig) -> "Server | None":
 
 def find_login(config: DatabaseConfig) -> Login:
     """Give how the administrator gets into the server, whether it runs or not."""
-    sockets = [name for name in SOCKETS if _is_socket(name)]
+    from tklb.databases.mariadb.locations import read_options
+
+    sockets = [name for name in SOCKETS if is_socket(name)]
     socket = sockets[0] if sockets else read_options().get("socket", SOCKETS[0])
     return Login(socket, config.mysql_defaults_file, config.lock_seconds, config.read_back)
 
 
-def read_options() -> dict[str, str]:
-    """Read the server's options from its option files, with underscores in their names. A later one wins."""
-    program = find_program("my_print_defaults")
-    if not program:
-        return {}
-    try:
-        lines = run([program, "--mysqld"], timeout=60).stdout.decode("utf-8", "surrogateescape").splitlines()
-    except ProgramFailed:
-        return {}
-    pairs = (line.removeprefix("--").partition("=") for line in lines)
-    return {name.replace("-", "_").removeprefix("loose_"): value for name, _, value in pairs}
+def _has_data() -> bool:
+    from tklb.databases.mariadb.locations import is_data_folder, read_options
+
+    return os.path.isdir(f"{DATA}/mysql") or is_data_folder(read_options().get("datadir", DATA))
 
 
 def find_program(*names: str) -> str:
@@ -95,7 +90,7 @@ def find_program(*names: str) -> str:
     return next((name for name in names if shutil.which(name, path=PATH)), "")
 
 
-def _is_socket(name: str) -> bool:
+def is_socket(name: str) -> bool:
     try:
         return stat.S_ISSOCK(os.stat(name).st_mode)
     except OSError:

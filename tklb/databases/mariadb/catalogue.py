@@ -21,6 +21,8 @@ __all__ = ["Column", "Table", "list_databases", "read_version"]
 
 SYSTEM = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
 OURS = re.compile(r"tklb_(scratch|aside)_[0-9a-f]{16}")  # a restore makes these; a killed one leaves them
+# a folder of the file system or of a tool in the data folder, which the server takes for a database of an old version
+_FOLDER = re.compile(r"#mysql50#(\.|lost\+found$)")
 # What --hex-blob writes as 0x...: values that are bytes.
 BYTES = frozenset(
     {
@@ -157,7 +159,7 @@ def list_databases(connection: ServerConnection) -> tuple[Database, ...]:
 
 def is_of_user(name: str) -> bool:
     """Whether a database is neither the server's nor of a restore."""
-    return name not in SYSTEM and not OURS.fullmatch(name)
+    return name not in SYSTEM and not OURS.fullmatch(name) and not _FOLDER.match(name)
 
 
 def list_schemas(connection: ServerConnection, only: str = "") -> dict[str, Schema]:

@@ -46,6 +46,7 @@ class Server:
 
     def __init__(self, login: Login) -> None:
         self.login = login
+        self._data = ""  # where its data are, once it was restarted
         self._grants: list[WaitingGrant] = []
         self._views: list[tuple[str, Definition, str]] = []  # database, view, why it cannot be made yet
 
@@ -56,8 +57,10 @@ class Server:
     def start(self) -> None:
         self.login.start()
 
-    def restart(self, changed: Sequence[bytes]) -> str:
-        return restart_server(self.login, changed)
+    def restart(self, _changed: Sequence[bytes]) -> str:
+        ended = restart_server(self.login, self._data)
+        self.login, self._data = ended.login, ended.data
+        return ended.reason
 
     def list_databases(self) -> tuple[Database, ...]:
         with convert_errors(ENGINE), open_connection(self.login) as connection:

@@ -10,38 +10,99 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from tklb.base.fs import open_plain
 from tklb.base.process import Conversation, open_conversation, run
-from tklb.databases.mariadb import DATA, ENGINE, Login, find_program, read_options
+from tklb.databases.data_folders import make_folder, move_data
+from tklb.databases.mariadb import DATA, ENGINE, Login, find_program
 from tklb.databases.mariadb.connection import ServerError, open_connection
+from tklb.databases.mariadb.locations import read_options
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
+from tklb.lazy_dataclass import dataclass
 
-__all__ = ["restart_server"]
+__all__ = ["Restart", "restart_server"]
 
 _ACCOUNT = "mysql"
 _START, _STOP, _LOGIN, _LOOK = 180, 300, 5, 0.2  # seconds
 _MOST_LOG = 1 << 16
+_ZONES = "/usr/share/zoneinfo"
+_FILES = ("log_error", "general_log_file", "slow_query_log_file", "log_bin", "relay_log", "server_audit_file_path")
+_FOLDERS = ("tmpdir", "slave_load_tmpdir", "innodb_undo_directory", "innodb_tmpdir", "secure_file_priv")
 _ERROR = re.compile(r"^.*?\[ERROR\] (?:\S*(?:mariadbd|mysqld): )?(.+)$", re.MULTILINE)
 _LAST_WORDS = ("Aborting", "Plugin initialization aborted", "Failed to initialize plugins")
 _READY = "ready for connections"
 
 
-def restart_server(login: Login, _changed: Sequence[bytes]) -> str:
-    """Restart the server, whatever changed; give why it does not run, in its own words, or nothing."""
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """How a restart ended. `reason`: why the server does not run, empty where it runs. `data` is its folder."""
+
+    login: Login
+    data: str
+    reason: str = ""
+
+
+def restart_server(login: Login, data: str = "") -> Restart:
+    """Restart the server. `data` is the folder of its data; empty where that is the one that it runs with."""
+    options = read_options()
     try:
+        data = data or _find_data(login)
+        if is_zone(options.get("default_time_zone", "")):
+            fill_time_zones(login)
         _stop(login)
-        options = read_options()
+        _make_folders(options)
         login = replace(login, socket=options.get("socket", login.socket))
+        new = os.path.normpath(options.get("datadir", DATA))
+        if new != data and (reason := move_data(data, new)):
+            return Restart(login, data, reason)
         if reason := _try_start(login, options):
-            return reason
+            return Restart(login, new, reason)
         login.start()
-        return _wait_for_answer(login, time.monotonic() + _START)
+        return Restart(login, new, _wait_for_answer(login, time.monotonic() + _START))
     except (DatabaseFailed, ProgramFailed, ProgramMissing) as exc:
-        return str(exc.facts.get("reason", exc))
+        return Restart(login, data, str(exc.facts.get("reason", exc)))
+
+
+def _find_data(login: Login) -> str:
+    try:
+        with open_connection(login) as connection:
+            return os.path.normpath(connection.fetch_value("SELECT @@datadir"))
+    except ServerError:
+        return DATA
+
+
+def _make_folders(options: Mapping[str, str]) -> None:
+    """Make the folders that options name and that this machine lacks."""
+    for name in _FILES:
+        make_folder(os.path.dirname(options.get(name, "")), _ACCOUNT, 0o2750)
+    for name in _FOLDERS:
+        for folder in options.get(name, "").split(":"):
+            make_folder(folder.rstrip("/"), _ACCOUNT, 0o750)
+
+
+# ---------------------------------------------------------------- time zones
+
+
+def is_zone(name: str) -> bool:
+    """Whether a time zone has a name that the server looks up in its tables."""
+    return bool(name) and name.upper() != "SYSTEM" and not name.startswith(("+", "-"))
+
+
+def fill_time_zones(login: Login) -> None:
+    """Fill empty tables of time zones from those of this machine. Raises ProgramFailed, ProgramMissing."""
+    try:
+        with open_connection(login) as connection:
+            if connection.fetch_value("SELECT COUNT(*) FROM mysql.time_zone_name") != "0":
+                return
+    except ServerError:
+        return  # it does not run
+    if program := find_program("mariadb-tzinfo-to-sql", "mysql_tzinfo_to_sql"):
+        statements = run([program, _ZONES], timeout=_START).stdout
+        client = find_program("mariadb", "mysql") or "mariadb"
+        run([client, *login.list_options(), "mysql"], stdin=statements, timeout=_START)
 
 
 # ---------------------------------------------------------------- stop

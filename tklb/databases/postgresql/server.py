@@ -45,7 +45,9 @@ class Server:
             time.sleep(0.2)
 
     def restart(self, changed: Sequence[bytes]) -> str:
-        return restart_server(self.login, changed)
+        ended = restart_server(self.login, changed)
+        self.login = ended.login
+        return ended.reason
 
     def list_databases(self) -> tuple[Database, ...]:
         with self._open() as connection:

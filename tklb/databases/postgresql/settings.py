@@ -8,19 +8,23 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tklb.base.fs import open_plain
 from tklb.base.process import run
-from tklb.databases.postgresql import Login
+from tklb.databases.data_folders import make_folder, move_data
+from tklb.databases.postgresql import ADMINISTRATOR, Login
 from tklb.databases.postgresql.catalogue import open_maintenance
 from tklb.databases.postgresql.connection import ServerError
+from tklb.databases.postgresql.locations import CLUSTERS, SETTINGS, read_settings
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
+from tklb.lazy_dataclass import dataclass
 
-__all__ = ["restart_server"]
+__all__ = ["Restart", "restart_server"]
 
-SETTINGS = "/etc/postgresql"
 _OF_CLUSTER = re.compile(rb"/etc/postgresql/([0-9.]+)/([^/]+)(?:/.*)?")
+_SYSTEMD = "/run/systemd/system"
 _STOP, _START, _LOGIN, _LOOK = 300, 300, 5, 0.2  # seconds
 _MOST_LOG = 1 << 16
 _ERROR = re.compile(r"(?:^|[\] ])(?:FATAL|PANIC|ERROR): +(.+)$", re.MULTILINE)
@@ -30,13 +34,24 @@ _CAUSE = re.compile(
 )
 
 
-def restart_server(login: Login, changed: Sequence[bytes]) -> str:
-    """Restart the clusters that `changed` belongs to; give why one does not run, in its own words, or nothing."""
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """How a restart ended. `reason`: why a cluster does not run, empty where all run. `data` is its folder."""
+
+    login: Login
+    data: str
+    reason: str = ""
+
+
+def restart_server(login: Login, changed: Sequence[bytes] = ()) -> Restart:
+    """Restart the clusters that `changed` belongs to, else that of the login, with the data where settings say."""
     names = {(found[1].decode(), found[2].decode()) for path in changed if (found := _OF_CLUSTER.fullmatch(path))}
-    version, _, name = login.name.partition("/")
-    every = sorted(names or {(version, name)})
-    reasons = (_restart(version, name, login) for version, name in every if _has_cluster(version, name))
-    return next((reason for reason in reasons if reason), "")
+    own, _, main = login.name.partition("/")
+    reason = ""
+    for version, name in sorted(names or {(own, main)}):
+        if _has_cluster(version, name) and not reason:
+            login, reason = _restart(version, name, login)
+    return Restart(login, login.data, reason)
 
 
 def _has_cluster(version: str, name: str) -> bool:
@@ -45,28 +60,51 @@ def _has_cluster(version: str, name: str) -> bool:
     return has_program and os.path.exists(f"{SETTINGS}/{version}/{name}/postgresql.conf")
 
 
-def _restart(version: str, name: str, login: Login) -> str:
+def _restart(version: str, name: str, login: Login) -> tuple[Login, str]:
+    """Give the login with the place of the data, and why the cluster does not run."""
     path = f"/var/log/postgresql/postgresql-{version}-{name}.log"
     start = os.path.getsize(path) if os.path.exists(path) else 0
+    is_ours = login.name == f"{version}/{name}"
     try:
+        _stop(version, name)
+        data = _find_data(version, name)
+        if is_ours and data != login.data and (reason := move_data(login.data, data)):
+            return login, reason
+        login = replace(login, data=data) if is_ours else login
         chatter = _start(version, name)
     except (ProgramFailed, ProgramMissing) as exc:
-        return str(exc.facts.get("reason", exc))
+        return login, str(exc.facts.get("reason", exc))
     if chatter:
-        return find_reason(_read_log(path, start)) or find_reason(chatter) or chatter.strip().replace("\n", " ")
-    return _wait_for_answer(login) if login.name == f"{version}/{name}" else ""
+        reason = find_reason(_read_log(path, start)) or find_reason(chatter) or chatter.strip().replace("\n", " ")
+        return login, reason
+    return login, _wait_for_answer(login) if is_ours else ""
+
+
+def _find_data(version: str, name: str) -> str:
+    """Give where the configuration says that the data are, and make the folders that it names."""
+    settings = read_settings(f"{SETTINGS}/{version}/{name}/postgresql.conf")
+    make_folder(settings.get("log_directory", ""), ADMINISTRATOR, 0o700)
+    for folder in settings.get("unix_socket_directories", "").split(","):
+        make_folder(folder.strip(), ADMINISTRATOR, 0o755)
+    return os.path.normpath(settings.get("data_directory", f"{CLUSTERS}/{version}/{name}"))
+
+
+def _stop(version: str, name: str) -> None:
+    command = ["pg_ctlcluster", "--force", version, name, "stop"]
+    if os.path.isdir(_SYSTEMD):
+        command = ["systemctl", "stop", f"postgresql@{version}-{name}.service"]
+    run(command, timeout=_STOP, accept=range(256))
 
 
 def _start(version: str, name: str) -> str:
-    """Start a cluster anew; give what the programs print where that fails, and leave nothing of it then."""
-    has_systemd, unit = os.path.isdir("/run/systemd/system"), f"postgresql@{version}-{name}.service"
-    own = ["pg_ctlcluster", "--force", version, name]
-    run(["systemctl", "stop", unit] if has_systemd else [*own, "stop"], timeout=_STOP, accept=range(256))
-    command = ["systemctl", "start", unit] if has_systemd else [*own, "start"]
+    """Start a cluster; give what the programs print where that fails, and leave nothing of it then."""
+    command = ["pg_ctlcluster", version, name, "start"]
+    if os.path.isdir(_SYSTEMD):
+        command = ["systemctl", "start", f"postgresql@{version}-{name}.service"]
     result = run(command, timeout=_STOP, accept=range(256), may_leave_server=True)
     if not result.status:
         return ""
-    run([*own, "stop"], timeout=_STOP, accept=range(256))  # a server that is still about to start
+    _stop(version, name)  # a server that is still about to start
     return (result.stderr or result.stdout).decode("utf-8", "backslashreplace") or "it does not start"
 
 
