@@ -6,10 +6,22 @@ Takes the lab's machines; touches clones only.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from tests.contract.test_database_mysql import databases, dump, instead_of_the_dump_tool, items, load, sql, stock
+from tests.contract.test_database_mysql import (
+    LOAD,
+    databases,
+    dump,
+    instead_of_the_dump_tool,
+    items,
+    load,
+    run,
+    sql,
+    stock,
+    wait_for,
+)
 from tests.lab.appliance import Appliance
 from tests.lab.databases import database_clone
 from tests.lab.inside import TREE_INSIDE
@@ -134,3 +146,164 @@ def test_rows_are_only_counted_where_reading_back_is_switched_off(rows: Applianc
     with instead_of_the_dump_tool(rows, "exit 2"):
         answer = load(rows, "/tmp/d", read_back=False)
     assert (answer["failed"], items(answer)) == (None, set())
+
+
+# ---------------------------------------------------------------- generated values
+
+GENERATED = """
+SET GLOBAL time_zone = '+05:00'; SET time_zone = '+05:00';
+CREATE TABLE stored (id INT PRIMARY KEY, t TIMESTAMP NULL, d DATE AS (CAST(t AS DATE)) STORED);
+INSERT INTO stored (id, t) VALUES (1, '2024-01-01 02:00:00'), (2, '2024-06-01 12:00:00'), (3, NULL);
+CREATE TABLE indexed (id INT PRIMARY KEY, t TIMESTAMP NULL, h INT AS (HOUR(t)) VIRTUAL, KEY (h));
+INSERT INTO indexed (id, t) VALUES (1, '2024-01-01 02:00:00'), (2, '2024-06-01 12:00:00');
+CREATE TABLE plain (id INT PRIMARY KEY, v VARCHAR(9), u VARCHAR(9) AS (UPPER(v)) STORED,
+    l INT AS (LENGTH(v)) VIRTUAL, KEY (l));
+INSERT INTO plain (id, v) VALUES (1, 'a'), (2, 'bb');
+"""
+ASK_GENERATED = """
+SET time_zone = '+05:00'; SELECT id, d FROM `rows`.stored; SELECT id FROM `rows`.indexed FORCE INDEX (h) WHERE h = 2;
+SELECT id, u, l FROM `rows`.plain; CHECK TABLE `rows`.indexed EXTENDED;
+"""
+
+
+@pytest.mark.parametrize("zone", ["+05:00", "+00:00"])
+def test_generated_values_come_as_they_were(rows: Appliance, zone: str) -> None:
+    sql(rows, f"USE `rows`; {GENERATED}")
+    before = sql(rows, ASK_GENERATED)
+    assert "2024-01-01" in before
+    dump(rows, "/tmp/d")
+    sql(rows, f"DROP DATABASE `rows`; SET GLOBAL time_zone = '{zone}'")
+    try:
+        answer = load(rows, "/tmp/d")
+        assert (answer["failed"], items(answer)) == (None, set())
+        assert sql(rows, ASK_GENERATED) == before
+    finally:
+        sql(rows, "SET GLOBAL time_zone = 'SYSTEM'")
+
+
+def test_generated_values_that_cannot_be_as_they_were_are_named(rows: Appliance) -> None:
+    sql(rows, f"USE `rows`; {GENERATED}")
+    sql(rows, "SET time_zone = '-08:00'; INSERT INTO `rows`.stored (id, t) VALUES (4, '2024-01-01 23:00:00')")
+    dump(rows, "/tmp/d")
+    sql(rows, "SET GLOBAL time_zone = 'SYSTEM'")
+    answer = load(rows, "/tmp/d")
+    assert (answer["failed"], items(answer)) == (None, {"rows/stored"})
+    assert "`d`" in answer["skipped"][0][1]
+    assert sql(rows, "SELECT COUNT(*) FROM `rows`.stored") == "4"
+
+
+# ---------------------------------------------------------------- what the server would refuse
+
+
+@contextmanager
+def settings(box: Appliance, **values: str) -> Iterator[None]:
+    """Global settings of the server, which are the default ones again at the end."""
+    sql(box, "".join(f"SET GLOBAL {name} = {value};" for name, value in values.items()))
+    try:
+        yield
+    finally:
+        sql(box, "".join(f"SET GLOBAL {name} = DEFAULT;" for name in values))
+
+
+@pytest.mark.parametrize("is_local_allowed", ["0", "1"])
+def test_large_values_come_through_small_packets(rows: Appliance, is_local_allowed: str) -> None:
+    with settings(rows, max_allowed_packet="1073741824"):
+        sql(rows, "CREATE TABLE `rows`.large (id INT PRIMARY KEY, b LONGBLOB, t LONGTEXT)")
+        sql(rows, "INSERT INTO `rows`.large VALUES (1, REPEAT('ab', 6000000), REPEAT('cd', 2000000)), (2, 'x', 'y')")
+    dump(rows, "/tmp/d")
+    sql(rows, "UPDATE `rows`.large SET b = '', t = ''")
+    with settings(rows, max_allowed_packet="1048576", local_infile=is_local_allowed):
+        answer = load(rows, "/tmp/d")
+        assert sql(rows, "SELECT @@GLOBAL.local_infile") == is_local_allowed
+    assert (answer["failed"], items(answer)) == (None, set())
+    asked = "SELECT MD5(b) = MD5(REPEAT('ab', 6000000)), LENGTH(t) FROM `rows`.large WHERE id = 1"
+    assert sql(rows, asked) == "1\t4000000"
+
+
+REFUSALS = {
+    "innodb_force_primary_key": "1",
+    "innodb_read_only_compressed": "1",
+    "innodb_default_row_format": "'compact'",
+    "enforce_storage_engine": "'MyISAM'",
+    "sql_select_limit": "1",
+    "sql_mode": "'ANSI,PAD_CHAR_TO_FULL_LENGTH,NO_ZERO_DATE,STRICT_ALL_TABLES'",
+    "max_statement_time": "0.001",
+    "max_join_size": "1",
+}
+REFUSED = """
+CREATE TABLE `rows`.packed (v INT, t TEXT) ROW_FORMAT = COMPRESSED; INSERT INTO `rows`.packed VALUES (1, 'x');
+CREATE TABLE `rows`.wide (k VARCHAR(500) PRIMARY KEY); INSERT INTO `rows`.wide VALUES ('a'), ('b');
+"""
+
+
+def test_settings_that_refuse_a_load_are_put_aside_and_given_back(rows: Appliance) -> None:
+    sql(rows, REFUSED)
+    before = list_lines(rows)
+    dump(rows, "/tmp/d")
+    sql(rows, "DROP DATABASE `rows`")
+    with settings(rows, **REFUSALS):
+        there = sql(rows, f"SELECT {', '.join(f'@@GLOBAL.{name}' for name in REFUSALS)}")
+        answer = load(rows, "/tmp/d")
+        assert sql(rows, f"SELECT {', '.join(f'@@GLOBAL.{name}' for name in REFUSALS)}") == there
+    assert (answer["failed"], items(answer)) == (None, set())
+    assert list_lines(rows) == before
+    assert not [name for name in databases(rows) if name.startswith("tklb_")]
+
+
+KILL_MYSELF = """
+    def stop(*_):
+        os.kill(os.getpid(), 9)
+    values["progress"] = stop
+"""
+
+
+def test_settings_are_given_back_after_a_kill(rows: Appliance) -> None:
+    dump(rows, "/tmp/d")
+    with settings(rows, innodb_force_primary_key="1"):
+        with pytest.raises((AssertionError, OSError, EOFError)):
+            run(rows, KILL_MYSELF + LOAD, folder="/tmp/d", names=None)
+        assert [name for name in databases(rows) if name.startswith("tklb_scratch")]
+        wait_for(rows, "SELECT @@GLOBAL.innodb_force_primary_key", "1")
+        sql(rows, "SET GLOBAL innodb_force_primary_key = 0")  # as if the client had been killed, too
+        answer = load(rows, "/tmp/d")
+        assert (answer["failed"], items(answer)) == (None, set())
+        assert sql(rows, "SELECT @@GLOBAL.innodb_force_primary_key") == "1"
+    assert not [name for name in databases(rows) if name.startswith("tklb_")]
+
+
+# ---------------------------------------------------------------- storage engines
+
+
+@pytest.mark.parametrize(("engine", "file"), [("ARCHIVE", "ha_archive"), ("BLACKHOLE", "ha_blackhole")])
+def test_storage_engine_comes_or_its_table_is_named(rows: Appliance, engine: str, file: str) -> None:
+    sql(rows, f"INSTALL SONAME '{file}'; CREATE TABLE `rows`.other (v INT) ENGINE = {engine}")
+    sql(rows, "INSERT INTO `rows`.other VALUES (1), (2)")
+    before = sql(rows, "SHOW CREATE TABLE `rows`.other; SELECT * FROM `rows`.other")
+    dump(rows, "/tmp/d")
+    sql(rows, f"DROP DATABASE `rows`; UNINSTALL SONAME '{file}'")
+    answer = load(rows, "/tmp/d")
+    assert (answer["failed"], items(answer)) == (None, set())
+    assert any(engine in note for note in answer["notes"])
+    assert sql(rows, "SHOW CREATE TABLE `rows`.other; SELECT * FROM `rows`.other") == before
+    sql(rows, f"DROP DATABASE `rows`; UNINSTALL SONAME '{file}'")
+    (place,) = (rows.root / "usr/lib/mysql/plugin").glob(f"{file}.so")
+    place.rename(place.with_suffix(".away"))
+    try:
+        answer = load(rows, "/tmp/d")
+    finally:
+        place.with_suffix(".away").rename(place)
+    assert (answer["failed"], items(answer)) == (None, {"rows/other"})
+    assert sql(rows, "SELECT COUNT(*) FROM `rows`.heap; SHOW TABLES FROM `rows` LIKE 'other'") == "4"
+
+
+def test_accounts_come_where_passwords_have_to_be_strong(rows: Appliance) -> None:
+    sql(rows, "CREATE OR REPLACE USER weak@'%' IDENTIFIED BY 'x'; GRANT SELECT ON `rows`.* TO weak@'%'")
+    dump(rows, "/tmp/d")
+    sql(rows, "DROP USER weak@'%'; INSTALL SONAME 'simple_password_check'")
+    try:
+        answer = load(rows, "/tmp/d", "nothing", accounts=True)
+        assert sql(rows, "SELECT @@GLOBAL.strict_password_validation") == "1"
+    finally:
+        sql(rows, "UNINSTALL SONAME 'simple_password_check'")
+    assert items(answer) == set()
+    assert sql(rows, "SELECT COUNT(*) FROM mysql.user WHERE User = 'weak'") == "1"

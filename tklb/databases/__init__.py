@@ -31,11 +31,14 @@ Both engines have the same files, a stage each:
 
 What an engine needs and the other does not, one of them alone:
 
-    mariadb/load/compare_rows     loaded rows against the dump
-    postgresql/session_settings   the settings of every session of ours
-    postgresql/dump/psql_stream   psql, which streams rows out of the server
-    postgresql/dump/pg_dump       pg_dump and pg_restore: the definitions as two scripts
-    postgresql/dump/details       properties, large objects and positions of sequences, into files
+    mariadb/load/compare_rows      loaded rows against the dump
+    mariadb/load/generated_values  generated values in the time zone that they belong to
+    mariadb/load/server_settings   settings of the server that refuse a load, put aside for its time
+    mariadb/load/storage_engines   plugins of storage engines, for the tables that need them
+    postgresql/dump/details        properties, large objects and positions of sequences, into files
+    postgresql/dump/pg_dump        pg_dump and pg_restore: the definitions as two scripts
+    postgresql/dump/psql_stream    psql, which streams rows out of the server
+    postgresql/session_settings    the settings of every session of ours
 
 `__all__` lists the entry points of a stage: they are the same in both engines. Other names without an underscore are
 lent by one stage of an engine to its other stages. The front door of an engine is its package: find_server, and the

@@ -22,6 +22,7 @@ __all__ = ["Login", "find_program", "find_server"]
 ENGINE = MARIADB.word
 SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock")
 DATA = "/var/lib/mysql"
+CLIENT_PROGRAMS = MARIADB.services  # they have the same names
 DUMP_PROGRAMS = ("mariadb-dump", "mysqldump")
 _SECONDS = 180  # to start a service
 

@@ -113,6 +113,19 @@ class Table:
         return not self.stored_columns or any(each.type == "float" or each.is_number for each in self.columns)
 
     @property
+    def generated_columns(self) -> tuple[str, ...]:
+        """The columns whose values the server generates; those of its history are not among them."""
+        columns = () if self.kind == "SYSTEM VERSIONED" else self.columns
+        return tuple(column.name for column in columns if not column.is_stored)
+
+    @property
+    def kept_columns(self) -> tuple[str, ...]:
+        """Those of them whose values are stored, and are not generated again by those who read them."""
+        kept = ("STORED", "PERSISTENT")
+        extras = {column.name: column.extra.upper() for column in self.columns}
+        return tuple(name for name in self.generated_columns if extras[name].startswith(kept))
+
+    @property
     def counter(self) -> str:
         """The column that numbers its rows; empty where it has none."""
         return next((column.name for column in self.columns if "auto_increment" in column.extra.lower()), "")
@@ -287,6 +300,20 @@ def correct_event(connection: ServerConnection, statement: bytes, database: str,
         return statement
     turned = connection.fetch_rows(f"SELECT CONVERT(CONVERT(X'{head.hex()}' USING utf8mb4) USING {charset})")[0][0]
     return (turned or head) + content
+
+
+def count_rows(connection: ServerConnection, table: Table) -> tuple[int, str]:
+    """How many rows a table has, and the digest of its generated values."""
+    return int(connection.fetch_value(f"SELECT COUNT(*) FROM {table.sql}")), read_digest(connection, table)
+
+
+def read_digest(connection: ServerConnection, table: Table) -> str:
+    """A digest of the generated values that are stored, whatever the order of rows; empty where there are none."""
+    if not table.kept_columns:
+        return ""
+    values = ", ".join(f"IFNULL(HEX(CAST({quote_name(name)} AS BINARY)), '-')" for name in table.kept_columns)
+    digits = f"CONV(LEFT(SHA2(CONCAT_WS(' ', {values}), 256), 15), 16, 10)"
+    return connection.fetch_value(f"SELECT SUM(CAST({digits} AS DECIMAL(30))) FROM {table.sql}")
 
 
 def _format_text(value: str) -> str:

@@ -19,7 +19,8 @@ __all__ = ["ServerConnection", "ServerError", "convert_errors", "open_connection
 
 Row = tuple[bytes | None, ...]
 NEUTRAL = (
-    "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone = '+00:00', autocommit = 1,"
+    "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION',"
+    " time_zone = '+00:00', autocommit = 1,"
     " foreign_key_checks = 0, unique_checks = 0, sql_quote_show_create = 1,"
     " net_read_timeout = 3600, net_write_timeout = 86400, wait_timeout = 86400"
 )
@@ -30,8 +31,15 @@ MORE = (
     "SET SESSION character_set_collations = ''",
     "SET SESSION idle_transaction_timeout = 0",
     "SET SESSION innodb_strict_mode = 0",
+    "SET SESSION enforce_storage_engine = NULL",
+    "SET SESSION sql_select_limit = 18446744073709551615",
+    "SET SESSION sql_big_selects = 1",
+    "SET SESSION max_session_mem_used = 9223372036854775807",
+    "SET SESSION tx_read_only = 0",
+    "SET SESSION transaction_read_only = 0",
 )
 _PACKET = 1 << 20
+_PACKET_ROOM = 512  # bytes of a packet beside its content
 _SYNTAX = 1064
 
 
@@ -74,6 +82,10 @@ class ServerConnection:
         with _convert_driver_errors():
             return int(self._driver.query(_encode(statement)))
 
+    def read_packet_limit(self) -> int:
+        """How many bytes of a statement, or of rows, the server takes in one packet."""
+        return int(self.fetch_value("SELECT @@max_allowed_packet")) - _PACKET_ROOM
+
     def run_as_oracle(self, statement: str) -> None:
         """Run a statement about packages: older servers take it in this mode only. The mode is neutral afterwards."""
         self.run("SET SESSION sql_mode = 'ORACLE'")
@@ -106,23 +118,23 @@ class ServerConnection:
 
     def feed(self, statement: str | bytes, blocks: Iterable[bytes]) -> None:
         """Run a LOAD DATA LOCAL statement on these blocks."""
-        driver = self._driver
+        driver, size = self._driver, min(_PACKET, self.read_packet_limit())
         with _convert_driver_errors():
             driver._execute_command(COMMAND.COM_QUERY, _encode(statement))  # noqa: SLF001 - there is no other way
             packet = driver._read_packet()  # noqa: SLF001
             if not packet.is_load_local_packet():
                 raise ServerError(0, "the server did not ask for the rows")
             try:
-                self._send_packets(blocks)
+                self._send_packets(blocks, size)
             except BaseException:
                 self.close()  # a part of the rows must not become a whole table
                 raise
             OKPacketWrapper(driver._read_packet())  # noqa: SLF001
 
-    def _send_packets(self, blocks: Iterable[bytes]) -> None:
+    def _send_packets(self, blocks: Iterable[bytes], size: int) -> None:
         for block in blocks:
-            for start in range(0, len(block), _PACKET):
-                self._driver.write_packet(block[start : start + _PACKET])
+            for start in range(0, len(block), size):
+                self._driver.write_packet(block[start : start + size])
         self._driver.write_packet(b"")
 
 

@@ -110,6 +110,8 @@ class RowFormat:
     choices: frozenset[str]  # those that have members
     has_rows: bool  # of its own; a MERGE table, say, has none
     counter: str = ""  # the column that numbers the rows
+    generated: str = ""  # the digest of the generated values that are stored
+    time_zone: str = ""  # of the server, for which values were generated
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +202,13 @@ def _correct_event(
     return replace(shown, text=correct_event(connection, shown.text, database, shown.name, shown.client))
 
 
-def dump_definitions(folder: Path, schema: Schema, definitions: Sequence[Definition]) -> None:
-    """Write the definitions into the folder of their database."""
+def dump_definitions(
+    folder: Path, schema: Schema, definitions: Sequence[Definition], generated: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Write the definitions into the folder of their database.
+
+    `generated` has, by table, the digest of its generated values and the server's time zone.
+    """
     tables = {table.name: table for table in schema.tables}
     objects = []
     for each in definitions:
@@ -212,6 +219,7 @@ def dump_definitions(folder: Path, schema: Schema, definitions: Sequence[Definit
             entry["position"] = list(each.position)
         if each.kind == "table":
             entry |= _describe_rows(tables[each.name])
+            entry |= {"generated": dict(generated[each.name])} if each.name in generated else {}
         objects.append(entry)
     about = {"name": schema.name, "charset": schema.charset, "collation": schema.collation, "comment": schema.comment}
     write_json(folder / DEFINITIONS, about | {"objects": objects})
@@ -251,7 +259,12 @@ def read_definitions(dump: DumpFolder) -> SavedDefinitions:
 
 def _read_row_format(entry: Mapping[str, Any]) -> RowFormat:
     bytes_, numbers, choices = (frozenset(map(str, entry[key])) for key in ("bytes", "numbers", "choices"))
-    return RowFormat(tuple(map(str, entry["columns"])), bytes_, numbers, choices, bool(entry["has_rows"]))
+    generated = entry.get("generated", {})
+    return RowFormat(
+        *(tuple(map(str, entry["columns"])), bytes_, numbers, choices, bool(entry["has_rows"])),
+        generated=str(generated.get("digest", "")),
+        time_zone=str(generated.get("time_zone", "")),
+    )
 
 
 def _read_definition(dump: DumpFolder, entry: Mapping[str, Any]) -> Definition:

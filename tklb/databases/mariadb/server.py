@@ -16,6 +16,7 @@ from tklb.databases.mariadb.connection import ServerConnection, ServerError, con
 from tklb.databases.mariadb.definitions import Definition, make_definition
 from tklb.databases.mariadb.dump.dump import dump_databases
 from tklb.databases.mariadb.load.load import describe_programs, load_database
+from tklb.databases.mariadb.load.server_settings import put_settings_aside
 from tklb.databases.mariadb.settings import restart_server
 from tklb.databases.report import DatabaseReport
 from tklb.model.callbacks import Progress
@@ -76,7 +77,7 @@ class Server:
 
     def load_accounts(self, dump: DumpFolder, progress: Progress) -> LoadResult:
         report = DatabaseReport(ENGINE)
-        with convert_errors(ENGINE), open_connection(self.login) as connection:
+        with convert_errors(ENGINE), put_settings_aside(self.login), open_connection(self.login) as connection:
             self._grants = accounts.load_accounts(connection, dump, progress, report)
         return LoadResult(tuple(report.skipped), tuple(report.notes))
 

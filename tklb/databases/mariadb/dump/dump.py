@@ -46,11 +46,11 @@ def dump_databases(login: Login, scope: DatabaseScope, folder: Path, progress: P
         chosen = set(tables)
         source = RowSource(login, control, find_program(*DUMP_PROGRAMS), folder, progress)
         rows = dump_rows(source, tables, [table for table in every if table not in chosen], report)
-        saved = []
+        saved, zone = [], control.fetch_value("SELECT @@GLOBAL.time_zone")
         for name, schema in schemas.items():
             place, steady = folder / encode_folder_name(name), _show_again(control, schema, found[name], report)
             if steady is not None:
-                saved.append(_write_database(place, schema, steady, rows))
+                saved.append(_write_database(place, schema, steady, rows, zone))
             elif place.exists():
                 shutil.rmtree(place)
         accounts = dump_accounts(control, folder, report)
@@ -90,13 +90,18 @@ def _show_again(
 
 
 def _write_database(
-    folder: Path, schema: Schema, steady: Sequence[Definition], rows: Mapping[Table, TableRows]
+    folder: Path, schema: Schema, steady: Sequence[Definition], rows: Mapping[Table, TableRows], zone: str
 ) -> SavedDatabase:
     names = {each.name for each in steady if each.kind == "table"}
     own = [table for table in schema.tables if table.name in names]
     tables = tuple(_save_table(table, rows.get(table)) for table in own if table.has_rows)
     _remove_rows(folder, {name for table in tables for name in table.files})
-    dump_definitions(folder, schema, steady)
+    generated = {
+        table.name: {"digest": rows[table].generated, "time_zone": zone}
+        for table in own
+        if table.generated_columns and table in rows
+    }
+    dump_definitions(folder, schema, steady, generated)
     write_manual_script(folder, schema, steady, tables)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return SavedDatabase(ENGINE, schema.name, folder.name, tables, size, _list_needs(schema, own))

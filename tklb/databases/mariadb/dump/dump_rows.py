@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tklb.databases.dump_format import PIPE, ROWS, encode_file_name, encode_folder_name
 from tklb.databases.mariadb import Login
-from tklb.databases.mariadb.catalogue import Table
+from tklb.databases.mariadb.catalogue import Table, count_rows
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, decode, quote_name
 from tklb.databases.mariadb.dump.consistent_snapshot import ConsistentSnapshot, open_consistent_snapshot
 from tklb.databases.report import DatabaseReport
@@ -35,10 +35,9 @@ OPTIONS = (
     *("--skip-dump-date", "--set-charset", "--default-character-set=utf8mb4", "--skip-routines", "--skip-events"),
     *("--max-allowed-packet=1G", "--net-buffer-length=1M"),
 )
-_SHORT_LOOK = 0.05  # the same after a long wait: somebody may have each table locked
-_SECONDS = 1.0  # without output, after which we look for a lock that the program waits for
-_LINES = 500  # of a block that we read ourselves
-_BLOCK = 1 << 20
+# without output, after which we look for a lock that the program waits for; after a long wait each may be locked
+_SECONDS, _SHORT_LOOK = 1.0, 0.05
+_LINES, _BLOCK = 500, 1 << 20  # of a block that we read ourselves
 Writer = Callable[[bytes], None]
 FindWriter = Callable[[str, str, tuple[str, ...]], Writer | None]
 FOOTER = b"-- Dump completed"
@@ -57,6 +56,7 @@ class TableRows:
         self.writer = RowWriter(folder / ROWS, encode_file_name(table.name))
         self.least: int | None = None  # the fewest and the most rows that it may have had
         self.most = 0
+        self.generated = ""  # the digest of the generated values that are stored
         self.is_foreign = False  # the program gave other columns than the server names
         self.reason = ""
 
@@ -73,7 +73,7 @@ class TableRows:
         return not self.reason and bool(self.least) and not self.writer.rows
 
     def count(self, connection: ServerConnection) -> None:
-        number = int(connection.fetch_value(f"SELECT COUNT(*) FROM {self.table.sql}"))
+        number, self.generated = count_rows(connection, self.table)
         self.least = number if self.least is None else min(number, self.least)
         self.most = max(number, self.most)
 

@@ -27,6 +27,8 @@ from tklb.databases.mariadb.definitions import (
 from tklb.databases.mariadb.load import swap
 from tklb.databases.mariadb.load.compare_rows import LoadTarget
 from tklb.databases.mariadb.load.load_rows import load_rows
+from tklb.databases.mariadb.load.server_settings import put_settings_aside
+from tklb.databases.mariadb.load.storage_engines import ENGINE_UNKNOWN, install_engines
 from tklb.databases.mariadb.load.swap import Swap
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, printable
@@ -37,6 +39,7 @@ from tklb.model.databases import DatabaseLoad, SavedTable
 __all__ = ["load_database"]
 
 _NEXT_VALUE = "nextval("
+_NO_ENGINE = "its storage engine is not here; install its plugin and restore the table again"
 
 
 @dataclass(slots=True)
@@ -55,6 +58,7 @@ class DatabaseLoading:  # mutable: each step notes here what an undo would have 
     sequences: list[str] = field(default_factory=list)  # made in the live database ahead of time
     before: list[Definition] = field(default_factory=list)  # programs of the live database
     grants: list[str] = field(default_factory=list)  # on routines of the live database
+    impossible: set[str] = field(default_factory=set)  # tables that this server cannot have
     waiting_views: list[tuple[Definition, str]] = field(default_factory=list)  # with the reason
 
     @property
@@ -65,7 +69,8 @@ class DatabaseLoading:  # mutable: each step notes here what an undo would have 
     def tables(self) -> tuple[SavedTable, ...]:
         """The tables that come: all, or those that were asked for."""
         names = self.load.tables
-        return tuple(table for table in self.load.saved.tables if names is None or table.name in names)
+        wanted = (table for table in self.load.saved.tables if names is None or table.name in names)
+        return tuple(table for table in wanted if table.name not in self.impossible)
 
 
 def load_database(
@@ -79,7 +84,7 @@ def load_database(
     try:
         with open_connection(login) as connection:
             swap.drop_leftovers(connection)
-            with _undo_on_failure(loading, connection):
+            with put_settings_aside(login), _undo_on_failure(loading, connection):
                 _make_tables(loading, connection)
                 _load_rows(loading)
                 _put_in_place(loading, connection)
@@ -107,6 +112,8 @@ def _make_tables(loading: DatabaseLoading, connection: ServerConnection) -> None
     sequences = saved.select("sequence") if loading.load.tables is None else ()
     if any(_NEXT_VALUE.encode() in each.text for each in tables):
         _make_sequences_first(loading, connection)
+    for engine in install_engines(connection, loading.load.saved.needs):
+        loading.report.note(f"the plugin of the storage engine {engine} was installed for {loading.item}")
     connection.run(f"USE {quote_name(loading.swap.scratch)}")
     for each in (*sequences, *tables):
         _make_one(loading, connection, each)
@@ -120,6 +127,10 @@ def _make_one(loading: DatabaseLoading, connection: ServerConnection, definition
             value, round_ = definition.position
             connection.fetch_rows(f"SELECT SETVAL({quote_name(definition.name)}, {value}, 0, {round_})")
     except ServerError as exc:
+        if exc.number in ENGINE_UNKNOWN:
+            loading.impossible.add(definition.name)
+            loading.report.skip(loading.load.into, definition.name, f"{_NO_ENGINE}: {exc}")
+            return
         item = printable(spell_item(ENGINE, loading.load.into, definition.name))
         raise DatabaseFailed(item=item, reason=f"it cannot be made here: {exc}") from exc
 
@@ -196,7 +207,7 @@ def _choose_moves(loading: DatabaseLoading, connection: ServerConnection) -> Swa
     here = {name for name, kind in swap.list_kinds(connection, loading.load.into).items() if kind != "VIEW"}
     new = set(swap.list_kinds(connection, loading.swap.scratch))
     without_rows = {table.name for table in loading.tables if table.rows is None}
-    stays = here & (without_rows | set(loading.load.kept))
+    stays = here & (without_rows | set(loading.load.kept) | loading.impossible)
     out = here - stays if loading.load.tables is None else here & new
     return replace(loading.swap, moved_in=tuple(sorted(new - stays)), moved_out=tuple(sorted(out)))
 

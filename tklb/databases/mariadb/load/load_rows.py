@@ -14,6 +14,7 @@ from dataclasses import replace
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection, quote_name
 from tklb.databases.mariadb.definitions import RowFormat
 from tklb.databases.mariadb.load.compare_rows import Job, LoadTarget, open_read_back
+from tklb.databases.mariadb.load.generated_values import settle_generated
 from tklb.databases.read_back import ReadBack
 from tklb.databases.report import DatabaseReport
 from tklb.model.callbacks import Progress
@@ -119,7 +120,10 @@ class _RowLoad:
     def _load_table(self, connection: ServerConnection, table: SavedTable, row_format: RowFormat) -> None:
         try:
             self._send(connection, table, row_format)
-            if not self._report_changes(connection, table, row_format) and self._read_back and row_format.columns:
+            has_changes = self._report_changes(connection, table, row_format)
+            if reason := settle_generated(connection, self._target.tables[table.name], row_format):
+                self._report.skip(self._target.label, table.name, reason)
+            if self._read_back and row_format.columns and not has_changes:
                 self._read_back.add((table, row_format))
                 return
             there = int(connection.fetch_value(f"SELECT COUNT(*) FROM {quote_name(table.name)}"))
@@ -140,7 +144,7 @@ class _RowLoad:
         except ServerError as exc:
             if exc.number not in _FORBIDDEN:
                 raise
-            for statement in _format_inserts(name, row_format, blocks):
+            for statement in _format_inserts(name, row_format, blocks, connection.read_packet_limit()):
                 connection.run(statement)
 
     def _report_changes(self, connection: ServerConnection, table: SavedTable, row_format: RowFormat) -> bool:
@@ -164,18 +168,21 @@ class _RowLoad:
             yield block
 
 
-def _format_inserts(name: str, row_format: RowFormat, blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same rows as ordinary statements, where the server takes no LOAD DATA LOCAL."""
+def _format_inserts(name: str, row_format: RowFormat, blocks: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    """The same rows as ordinary statements, where the server takes no LOAD DATA LOCAL. Raises ServerError."""
     columns = ", ".join(map(quote_name, row_format.columns))
     head = f"INSERT INTO {name} ({columns}) VALUES (".encode("utf-8", "surrogateescape")
+    room = min(limit, _INSERT_SIZE + len(head)) - len(head)
     lines: list[bytes] = []
     size = 0
-    for line in _split_lines(blocks):
-        if lines and size + len(line) > _INSERT_SIZE:
+    for number, line in enumerate(_split_lines(blocks), start=1):
+        if len(head) + len(line) > limit:
+            raise ServerError(0, f"row {number} has {len(line)} bytes, the server takes {limit}: max_allowed_packet")
+        if lines and size + len(line) > room:
             yield head + b"),(".join(lines) + b")"
             lines, size = [], 0
         lines.append(line)
-        size += len(line)
+        size += len(line) + 3
     if lines:
         yield head + b"),(".join(lines) + b")"
 

@@ -11,6 +11,7 @@ import time
 
 from tklb.databases.mariadb.catalogue import OURS
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, quote_name, quote_text
+from tklb.databases.mariadb.load.server_settings import give_settings_back
 from tklb.databases.report import DatabaseReport
 from tklb.errors import printable
 from tklb.lazy_dataclass import dataclass
@@ -76,6 +77,7 @@ def drop_leftovers(connection: ServerConnection) -> None:
     """Drop the databases of a killed run: its tables were all moved in one statement, so none of them is needed."""
     for (name,) in connection.fetch_texts("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA"):
         if OURS.fullmatch(name):
+            give_settings_back(connection, name)
             drop_database(connection, name)
 
 
