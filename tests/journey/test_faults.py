@@ -116,7 +116,7 @@ BACKUP_DIES = {
 }
 
 
-@pytest.mark.parametrize("moment", some(BACKUP_DIES, 3, first=6))
+@pytest.mark.parametrize("moment", some(BACKUP_DIES, 6, first=6))
 def test_a_killed_backup_harms_no_snapshot_and_the_next_run_succeeds(a: Appliance, moment: str) -> None:
     fault, path = BACKUP_DIES[moment]
     change_something(a)
@@ -161,7 +161,7 @@ RESTORE_DIES = {
 }
 
 
-@pytest.mark.parametrize("moment", some(RESTORE_DIES, 3, first=4))
+@pytest.mark.parametrize("moment", some(RESTORE_DIES, 6, first=4))
 def test_a_killed_restore_is_completed_by_repeating_it(b: Appliance, moment: str) -> None:
     fault, path = RESTORE_DIES[moment]
     assert straced(b, fault, "restore", *FROM_A, "--yes", path=path).status in (KILLED, 21)

@@ -107,7 +107,7 @@ def numbers(fault: Fault) -> Iterator[int]:
     return iter(range(400) if SOAK else (2 + FAULTS.index(fault),))
 
 
-@pytest.mark.parametrize("fault", some(FAULTS, 8, first=2))
+@pytest.mark.parametrize("fault", some(FAULTS, 16, first=2))
 def test_backup_through_a_fault_is_true_and_the_next_one_clean(place: Place, fault: Fault) -> None:
     machine, reached = place.machine, True
     for number in numbers(fault):
@@ -134,7 +134,7 @@ def test_backup_through_a_fault_is_true_and_the_next_one_clean(place: Place, fau
     assert differences(decoded(machine, "latest"), record(machine.root, SCOPE)) == []
 
 
-@pytest.mark.parametrize("fault", some(FAULTS, 5, first=7))
+@pytest.mark.parametrize("fault", some(FAULTS, 10, first=7))
 def test_restore_through_a_fault_is_right_or_says_that_it_is_not(place: Place, fault: Fault) -> None:
     machine, reached = place.machine, True
     place.shorten()

@@ -59,7 +59,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 JOURNAL = f"{PLACE}-journal"
 
 
-@pytest.fixture(params=["WAL", "DELETE"])
+@pytest.fixture(params=some(["WAL", "DELETE"], 2))
 def busy(request: pytest.FixtureRequest) -> Iterator[tuple[Appliance, subprocess.Popen[bytes]]]:
     """A machine whose application is writing."""
     with server_a() as a:
