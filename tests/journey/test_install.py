@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.appliance import install_tklb, tklb_layer
+from tests.lab.appliance import install_tklb, tklb_layer, tree_digest
 from tests.lab.box import Box
 from tests.lab.roots import digest_of, layer, root
 from tests.lab.soak import some
@@ -86,9 +86,9 @@ def filled(lowers: list[Path]) -> Iterator[Box]:
     """The same machine with tklb, which brought what it needs: its packages came when the installer last changed."""
     installer = digest_of(*(str(HOUSE / name) for name in ("scripts/install", "requirements.txt")))
     ready = layer(f"ready {installer}", lowers, install_with_packages)
-    with Box([ready, *lowers], hostname="bare", binds={HOUSE: TREE}) as machine:
+    current = layer(f"filled {tree_digest()}", [ready, *lowers], install_tklb)
+    with Box([current, ready, *lowers], hostname="bare", binds={HOUSE: TREE}) as machine:
         shutil.copy("/etc/resolv.conf", machine.root / "etc/resolv.conf")
-        install_tklb(machine)
         yield machine
 
 
