@@ -216,6 +216,7 @@ def test_stopped_server_fails_every_question_and_starts_on_demand(place: Place, 
         calls = {
             "databases": lambda: server.list_databases(),
             "offer": lambda: server.read_features(),
+            "rows": lambda: server.find_rows([(saved.name, "cache")]),
             "dump": lambda: server.dump_databases(build_filter(engine, []), Path("/root/unreached"), nothing),
             "load_accounts": lambda: server.load_accounts(dump, nothing),
             "load": lambda: server.load_database(dump, DatabaseLoad(saved, saved.name), nothing),
@@ -231,7 +232,23 @@ def test_stopped_server_fails_every_question_and_starts_on_demand(place: Place, 
         """
     )
     assert failed.pop("then") == [shop]
-    assert failed == dict.fromkeys(("databases", "offer", "dump", "load_accounts", "load"), 50)
+    assert failed == dict.fromkeys(("databases", "offer", "rows", "dump", "load_accounts", "load"), 50)
+
+
+def test_tables_here_are_known_with_and_without_rows(place: Place, shop: str) -> None:
+    tables = [place.engine.table(name) for name in ("cache", "empty_one", "locked", "buyers", "nosuch")]
+    place.sql("CREATE TABLE locked (a INT)", database=shop)
+    with session(place.engine, place.box, shop) as client:
+        client.ask(place.engine.lock.replace("cache", "locked"))
+        answer = place.run(
+            """
+            found = server.find_rows([tuple(each) for each in values["asked"]])
+            answer = sorted([*names, has] for names, has in found.items())
+            """,
+            asked=[*([shop, table] for table in tables), ["nosuch", tables[0]]],
+        )
+    expected = zip(tables, (True, False, True, True), strict=False)  # what nobody can read now may have rows
+    assert answer == sorted([shop, table, has] for table, has in expected)
 
 
 # ---------------------------------------------------------------- a dump

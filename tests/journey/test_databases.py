@@ -146,7 +146,7 @@ def test_everything_of_a_postgresql_server_comes_back(pgsql: Trip) -> None:
 
 def test_nothing_of_a_postgresql_server_goes_missing_unnamed(pgsql: Trip) -> None:
     assert items(pgsql.backup) == {"pgsql:closed"}
-    assert items(pgsql.report) == set()
+    assert items(pgsql.report) == {"pgsql:closed"}
 
 
 def test_unchanged_postgresql_server_costs_nothing(pgsql: Trip) -> None:

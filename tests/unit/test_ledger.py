@@ -1,5 +1,6 @@
 """The ledger: what is sealed comes back, and nothing else is taken for a snapshot. gpg is the real one."""
 
+import base64
 import json
 import tracemalloc
 from collections.abc import Callable
@@ -110,7 +111,12 @@ texts = st.text(st.characters(codec="utf-8"), max_size=20)
 digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 
-@given(st.lists(st.tuples(names, digests)), st.lists(st.builds(Skipped, names, texts)), st.lists(texts), texts)
+@given(
+    st.lists(st.tuples(names, digests)),
+    st.lists(st.builds(Skipped, names, texts, st.sampled_from((3, 50)))),
+    st.lists(texts),
+    texts,
+)
 def test_entry_means_what_was_written(
     changed_while_read: list[tuple[bytes, str]], skipped: list[Skipped], marks: list[str], hostname: str
 ) -> None:
@@ -119,6 +125,16 @@ def test_entry_means_what_was_written(
     )
     entry = open_entry(entry_name(made), format_entry(made, KEY, lambda hidden: hidden), KEY)
     assert parse_entry(entry, entry.sealed) == replace(made, key=key_name(KEY))
+
+
+def test_status_of_a_skipped_item_is_guessed_in_older_entries() -> None:
+    """They have none; but only a server that failed was ever called like this."""
+    items = (Skipped(b"mysql:*", "down"), Skipped(b"mysql:app/*", "locked"), Skipped(b"/a:*", "unreadable"))
+    made = record(1, skipped=items)
+    content = format_entry(made, KEY, lambda hidden: hidden)
+    assert b"skipped_status" not in base64.b64decode(json.loads(content.partition(b"\n")[0])["sealed"])
+    entry = open_entry(entry_name(made), content, KEY)
+    assert [item.status for item in parse_entry(entry, entry.sealed).skipped] == [50, 3, 3]
 
 
 def test_sealed_records_come_back_in_order_each_naming_the_one_before(target: MemoryTarget, folder: Path) -> None:

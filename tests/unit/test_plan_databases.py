@@ -1,12 +1,14 @@
 """Which databases a restore brings back, where to, and what it says beforehand."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from tklb.diff.rules import parse_override
 from tklb.errors import UsageWrong
 from tklb.model.databases import Database, SavedDatabase, SavedServer, SavedTable, ServerFeatures
 from tklb.model.plan import StepKind
-from tklb.restore.plan.databases import list_items, plan_databases
+from tklb.restore.plan.databases import RowGaps, list_items, plan_databases
 from tklb.restore.plan.filter import Rename, RestoreFilter, parse_rename
 from tklb.restore.plan.part import PlanPart
 
@@ -29,10 +31,17 @@ OFFERS = {
     "pgsql": ServerFeatures("PostgreSQL 17.5", (17,), (), frozenset({"extension:hstore"})),
 }
 
+NOTHING: Mapping[bytes, bool] = {}
 
-def plan(*limits: str, renames: tuple[str, ...] = (), broken: frozenset[bytes] = frozenset()) -> PlanPart:
+
+def plan(
+    *limits: str,
+    renames: tuple[str, ...] = (),
+    broken: frozenset[bytes] = frozenset(),
+    here: Mapping[bytes, bool] = NOTHING,
+) -> PlanPart:
     choice = RestoreFilter(limit=tuple(map(parse_override, limits)), renames=tuple(map(parse_rename, renames)))
-    return plan_databases((MYSQL, PGSQL), OFFERS, choice, broken)
+    return plan_databases((MYSQL, PGSQL), OFFERS, choice, broken, RowGaps(here))
 
 
 def loads(found: PlanPart) -> dict[bytes, tuple[str, tuple[str, ...] | None, tuple[str, ...]]]:
@@ -128,8 +137,28 @@ def test_every_way_to_spell_an_item_is_known() -> None:
 
 
 def test_plan_says_what_is_replaced() -> None:
-    details = {step.item: step.detail for step in plan().steps}
+    details = {step.item: step.detail for step in plan(here={b"mysql:shop/cache": True}).steps}
     assert (
         details[b"mysql:shop"] == "2 tables, 900 bytes, replaces the one here, the rows of cache stay as they are here"
     )
     assert details[b"mysql:wiki"] == "1 table, 100 bytes"
+
+
+def test_only_a_table_that_is_here_keeps_rows() -> None:
+    """On a fresh machine there is nothing that could stay as it is."""
+    for here in ({}, {b"mysql:shop/cache": False}):
+        (detail,) = [step.detail for step in plan(here=here).steps if step.item == b"mysql:shop"]
+        assert detail == "2 tables, 900 bytes, replaces the one here, without the rows of cache"
+    left_out = plan("-mysql:wiki/page").steps
+    assert [step.detail for step in left_out if step.item == b"mysql:wiki"] == [
+        "1 table, 100 bytes, without the rows of page"
+    ]
+
+
+def test_limit_of_a_table_without_rows_is_no_step_but_named() -> None:
+    found = plan("mysql:shop/cache")
+    assert found.steps == ()
+    assert [(item.item, item.status) for item in found.skipped] == [(b"mysql:shop/cache", 3)]
+    both = plan("mysql:shop/cache", "mysql:shop/orders")
+    assert loads(both) == {b"mysql:shop": ("shop", ("orders",), ())}
+    assert [item.item for item in both.skipped] == [b"mysql:shop/cache"]

@@ -14,6 +14,7 @@ from tklb.diff.rules import parse_override
 from tklb.model.accounts import Accounts
 from tklb.model.files import FileEntry
 from tklb.model.plan import Plan, Role, StepKind
+from tklb.model.report import Skipped
 from tklb.model.snapshot_metadata import MachineFacts, SnapshotMetadata
 from tklb.restore.plan.files.present import is_at_or_below
 from tklb.restore.plan.filter import RestoreFilter
@@ -555,11 +556,13 @@ def test_a_path_that_is_none_is_skipped_and_never_reaches_the_machine(path: byte
 def test_a_file_that_changed_while_it_was_backed_up_is_checked_by_what_was_stored() -> None:
     there = base_tree()
     there.put(b"/srv/log", content=b"growing")
-    snapshot = saved(base_tree(), there, changed_while_read={b"/srv/log": "f" * 64}, left_out={b"/srv/log"})
+    skipped = (Skipped(b"/srv/log", "changed while being read"),)
+    stored = {b"/srv/log": "f" * 64}
+    snapshot = saved(base_tree(), there, changed_while_read=stored, left_out={b"/srv/log"}, skipped=skipped)
     plan = plan_for(snapshot, base_tree())
     (step,) = plan.steps
     assert (step.entry.sha256, step.entry.size) == ("f" * 64, None)
-    assert any("/srv/log changed" in line for line in plan.warnings)
+    assert any(line.startswith("/srv/log: the backup skipped it: changed") for line in plan.warnings)
 
 
 # ---------------------------------------------------------------- any machines at all

@@ -1,6 +1,6 @@
 """The counts and the result of a backup. Decides; touches nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from tklb.backup.changes import Difference
@@ -64,6 +64,17 @@ def count_snapshot(
         users_added=len(accounts.users_added) * has_users,
         users_changed=len(accounts.users_changed) * has_users,
     )
+
+
+def has_same_gaps(known: Iterable[Skipped], skipped: Iterable[Skipped]) -> bool:
+    """Whether a snapshot lacks the same as another: its record names all that a restore of it cannot bring back.
+
+    What vanished while it was read is no gap.
+    """
+    before, now = (
+        {item.item for item in items if not item.reason.startswith("vanished")} for items in (known, skipped)
+    )
+    return before == now
 
 
 def count_delta(totals: DeltaTotals) -> Counts:

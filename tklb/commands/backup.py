@@ -14,7 +14,7 @@ from tklb.backup.changes import compare_with_last
 from tklb.backup.collect import collect_state
 from tklb.backup.dump_databases import list_databases
 from tklb.backup.encode import EncodeJob, encode_snapshot, open_spool
-from tklb.backup.result import BackupResult, count_snapshot, report_delta, report_snapshot
+from tklb.backup.result import BackupResult, count_snapshot, has_same_gaps, report_delta, report_snapshot
 from tklb.backup.run_note import RunNote, note_failure, note_run
 from tklb.backup.scope.outside import find_outside
 from tklb.backup.target_key import update_key_file
@@ -61,7 +61,7 @@ def _take_snapshot(session: Session, request: BackupRequest, begin: datetime) ->
         difference = compare_with_last(last, folder, work, chain.uncertain)
         outside = find_outside(session, state.rules, state.found.unwalked, keep=True)
         delta = report_delta(totals, state, outside, (session.clock() - begin).total_seconds())
-        if chain.head and last and difference.is_empty:
+        if chain.head and last and difference.is_empty and has_same_gaps(chain.head.skipped, totals.skipped):
             log.info("nothing changed since snapshot %s", chain.head.snapshot)
             update_key_file(session, chain.backend)
             return report_snapshot(delta, resumed, resumed) if resumed else replace(delta, snapshot=chain.head.snapshot)

@@ -115,4 +115,5 @@ def extract(session: TargetSession, request: RestoreRequest, into: Path) -> Repo
     """Only decode a snapshot into a folder. Raises RestoreRefused where that exists and is not empty."""
     need_empty_folder(into)
     with open_snapshot(session, request.snapshot, is_checked=False) as decoded:
-        return Report(done=(decoded.source.entry.snapshot,), skipped=extract_files(decoded, into))
+        skipped = extract_files(decoded, into, request.parse(session))
+        return Report(done=(decoded.source.entry.snapshot,), skipped=skipped)

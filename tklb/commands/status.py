@@ -12,7 +12,7 @@ from tklb.errors import COMPLETE, INCOMPLETE, NotInitialised, TargetUnreachable,
 from tklb.lazy_dataclass import dataclass
 from tklb.ledger.read import read_kept_entries
 from tklb.model.callbacks import Clock
-from tklb.model.report import OutsideItem
+from tklb.model.report import OutsideItem, describe_skipped, status_of
 from tklb.model.snapshot import LedgerEntry
 from tklb.restore.remainder import describe_interruption, read_remainder
 from tklb.session import Session, open_session
@@ -60,10 +60,10 @@ def check_status(session: Session) -> StatusReport:
     if note and note.error:
         problems.append(f"the last backup failed: {note.error}")
     state = "failing" if problems else _state(session, last, note)
-    if note and note.status not in (COMPLETE, INCOMPLETE):
-        status = status or note.status
+    ended = note.status if note and note.status != INCOMPLETE else COMPLETE
+    status = status or max(ended, status_of(last.skipped if last else ()))
     if last and last.skipped:
-        problems.append(f"the last snapshot skipped {len(last.skipped)} items")
+        problems.append(f"the last snapshot skipped {describe_skipped(last.skipped)}")
     outside = note.outside if note else ()
     problems += [f"not taken: {line}" for line in describe_outside(outside)]
     return StatusReport(

@@ -70,6 +70,7 @@ def _check_objects(verification: Verification, problems: tuple[Problem, ...]) ->
         read=len(selection.due),
         read_bytes=selection.due_bytes,
         problems=problems,
+        gaps=tuple((entry.snapshot, entry.skipped) for entry in entries if entry.skipped),
     )
     return check_snapshots(verification, entries, result) if request.depth is Depth.DATA else result
 

@@ -19,6 +19,7 @@ Both engines have the same files, a stage each:
     locations                 where the server keeps its data and logs
     settings                  the configuration of the server, and whether the server runs with it
     catalogue                 databases, tables and columns
+    present_rows              which tables here have rows
     accounts                  users, roles and grants: out of the server and back
     definitions               statements that make everything but rows: out of the server and back
     dump/dump                 a dump of the server

@@ -26,6 +26,20 @@ def _spell(name: str) -> bytes:
     return name.translate(_SIGNS).encode("utf-8", "surrogateescape")
 
 
+def parse_item(item: bytes) -> tuple[str, str, str]:
+    """Read what spell_item() wrote: engine, database and table, which is empty for a database."""
+    engine, _, names = item.partition(b":")
+    database, _, table = names.partition(b"/")
+    return engine.decode("utf-8", "surrogateescape"), _read_name(database), _read_name(table)
+
+
+def _read_name(spelled: bytes) -> str:
+    name = spelled.decode("utf-8", "surrogateescape")
+    for sign in "/.%":
+        name = name.replace(f"%{ord(sign):02X}", sign)
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class DatabaseFilter:
     """The overrides about one engine. `default` decides where no override does."""
@@ -54,6 +68,10 @@ class DatabaseFilter:
         """Whether the database is included as such, not only for some of its tables."""
         decision = self._rules.decide(b"/" + _spell(name))
         return self.default if decision.rule is None else decision.included
+
+    def has_any(self) -> bool:
+        """Whether any database may be included."""
+        return not self.is_empty() and (self.default or any(override.include for override in self.overrides))
 
     def is_empty(self) -> bool:
         """Whether the engine is left out as a whole: by `*`, and nothing is taken in again."""

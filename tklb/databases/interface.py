@@ -4,7 +4,7 @@ A server is found, never made. No method reconfigures it. Only `start` and `rest
 it. The administrator's own account is used, and no secret travels in the arguments of a program.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -82,6 +82,13 @@ class DatabaseServer(Protocol):
         The features have the words of SavedDatabase.needs. A kind of need that the implementer cannot ask about is in
         none of the features, and the plan does not warn about it. Raises DatabaseFailed where the server cannot be
         reached.
+        """
+
+    def find_rows(self, tables: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], bool]:
+        """Say of each table, given as database and table, whether it has rows; a table that is not here has no answer.
+
+        A table is spelled as in SavedTable.name. One that cannot be read counts as one with rows. No question waits
+        longer than a few seconds for a lock. Raises DatabaseFailed where the server cannot be reached.
         """
 
     def dump_databases(self, scope: DatabaseScope, folder: Path, progress: Progress) -> DumpResult:

@@ -10,10 +10,11 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from typing import Any, NoReturn
 
+from tklb.errors import INCOMPLETE, DatabaseFailed
 from tklb.lazy_dataclass import dataclass
 from tklb.model.report import Skipped
 from tklb.model.secret import Secret
@@ -168,7 +169,7 @@ def parse_entry(opened: OpenedEntry, decrypted: bytes) -> LedgerEntry:
                 (_parse_path(path), _match(_SHA256, sha256)) for path, sha256 in hidden["amended"]
             ),
             has_one_inode=hidden.get("one_inode") is True,
-            skipped=tuple(Skipped(_parse_path(item), _text(reason)) for item, reason in hidden["skipped"]),
+            skipped=_parse_skipped(hidden["skipped"], hidden.get("skipped_status")),
             marks=tuple(map(_text, hidden["marks"])),
             key=_text(plain["key"]),
             older=tuple(Secret(_match(_SECRET, secret)) for secret in hidden.get("older_keys", ())),
@@ -198,8 +199,27 @@ def _format_sealed(entry: LedgerEntry) -> bytes:
             "skipped": [[_format_path(skipped.item), _describe_reason(skipped)] for skipped in entry.skipped],
             "marks": entry.marks,
             "older_keys": [secret.reveal() for secret in entry.older],
+            **_format_statuses(entry.skipped),
         }
     )
+
+
+def _format_statuses(skipped: tuple[Skipped, ...]) -> Json:
+    """The exit status of each skipped item, where one differs from the usual one: older entries have none."""
+    statuses = [item.status for item in skipped]
+    return {} if set(statuses) <= {INCOMPLETE} else {"skipped_status": statuses}
+
+
+def _parse_skipped(items: Sequence[tuple[object, object]], statuses: Sequence[object] | None) -> tuple[Skipped, ...]:
+    """Parse the skipped items. Where no status is there, `ENGINE:*` still says that a server failed."""
+    parsed = tuple(Skipped(_parse_path(item), _text(reason)) for item, reason in items)
+    if statuses is None:
+        return tuple(replace(item, status=_guess_status(item.item)) for item in parsed)
+    return tuple(replace(item, status=_number(status)) for item, status in zip(parsed, statuses, strict=True))
+
+
+def _guess_status(item: bytes) -> int:
+    return DatabaseFailed.code if item.endswith(b":*") and not item.startswith(b"/") else INCOMPLETE
 
 
 def _describe_reason(skipped: Skipped) -> str:

@@ -9,6 +9,7 @@ from tklb.errors import COMPLETE, INCOMPLETE, printable
 from tklb.lazy_dataclass import dataclass
 
 _LISTED = 10  # items with one reason that are listed one by one
+_NAMED = 5  # lines about skipped items in one line
 _KEPT = 1000  # items with one reason and in one folder of / that a walk keeps one by one
 
 
@@ -93,6 +94,14 @@ def fold_skipped(items: Iterable[Skipped]) -> Iterator[tuple[str, str, int]]:
             yield _describe_many(count, found), reason, count
         else:
             yield from ((printable(item.item), reason, 1) for item in found)
+
+
+def describe_skipped(items: Sequence[Skipped]) -> str:
+    """Give what was skipped in one line: the number, and the first items with their reasons."""
+    lines = [f"{item}: {reason}" for item, reason, _ in fold_skipped(items)]
+    more = f"; `tklb list --long` shows {len(lines) - _NAMED} more" if len(lines) > _NAMED else ""
+    count = count_skipped(items)
+    return f"{count:,} {'item' if count == 1 else 'items'}: {'; '.join(lines[:_NAMED])}{more}"
 
 
 def _describe_many(count: int, items: Sequence[Skipped]) -> str:

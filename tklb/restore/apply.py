@@ -42,6 +42,7 @@ from tklb.restore.apply_packages import (
     check_apt,
     delete_leftovers,
 )
+from tklb.restore.plan.backup_skips import is_backup_skip
 from tklb.restore.plan.databases import DATABASES, find_settings
 from tklb.restore.plan.inputs import SnapshotContents
 from tklb.restore.plan.outcome import Outcome
@@ -345,10 +346,10 @@ class _Application:
 
     def report(self, shown_plan: Plan) -> Report:
         # the plan after the packages knows all services; its list replaces the one that was shown
+        # and what the backup skipped is among the skipped items
         shown = (line for line in shown_plan.warnings if not line.startswith(NOT_STARTED))
         warnings = (
-            *shown,
-            *self.plan.warnings,
+            *(line for line in (*shown, *self.plan.warnings) if not is_backup_skip(line)),
             *self._of_packages,
             *self._writer.notes,
             *self._executor.loader.notes,

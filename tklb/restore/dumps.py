@@ -1,7 +1,7 @@
 """The dumps of a decoded snapshot: where they are, whether they are whole, and which servers here can take them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
@@ -9,12 +9,13 @@ from pathlib import Path
 from tklb.base.fs import file_sha256, private_folder
 from tklb.config.schema import DatabaseConfig
 from tklb.databases.dump_format import SERVER, DumpFolder, read_server
-from tklb.databases.filter import spell_item
+from tklb.databases.filter import parse_item, spell_item
 from tklb.databases.servers import find_server
 from tklb.errors import DatabaseFailed
 from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import ENGINES, SavedServer, ServerFeatures
 from tklb.model.files import FileEntry
+from tklb.model.report import Skipped
 from tklb.model.snapshot_metadata import SQLITE_COPIES
 from tklb.snapshot import metadata
 
@@ -78,14 +79,34 @@ def place_copies(work: Path, folders: tuple[Path, ...], metadata_folder: Path) -
     return top
 
 
-def list_server_features(config: DatabaseConfig, dumps: FoundDumps) -> dict[str, ServerFeatures]:
-    """Ask the servers here for what they can take, by engine; those that do not answer are left out."""
-    features = {engine: _ask_features(config, engine) for engine in dumps.folders}
-    return {engine: found for engine, found in features.items() if found}
+@dataclass(frozen=True, slots=True)
+class ServerAnswers:
+    """What the servers here can take, by engine; those that do not answer are left out.
+
+    `rows` says of tables (`mysql:DB/TABLE`) whose rows the snapshot lacks, and that are here, whether they have rows.
+    """
+
+    features: Mapping[str, ServerFeatures] = field(default_factory=dict)
+    rows: Mapping[bytes, bool] = field(default_factory=dict)
 
 
-def _ask_features(config: DatabaseConfig, engine: str) -> ServerFeatures | None:
-    with suppress(DatabaseFailed):
-        server = find_server(engine, config)
-        return server.read_features() if server else None
-    return None
+def ask_servers(config: DatabaseConfig, dumps: FoundDumps, skipped: Iterable[Skipped]) -> ServerAnswers:
+    """Ask the servers of all engines that the snapshot has a dump of, or would have one of."""
+    lacking = [parse_item(item.item) for item in skipped if not item.item.startswith(b"/")]
+    engines = [engine for engine in ENGINES if engine in dumps.folders or any(engine == each[0] for each in lacking)]
+    features: dict[str, ServerFeatures] = {}
+    rows: dict[bytes, bool] = {}
+    for engine in engines:
+        with suppress(DatabaseFailed):
+            if server := find_server(engine, config):
+                features[engine] = server.read_features()
+                tables = dict.fromkeys([*_list_rowless(engine, dumps), *(t[1:] for t in lacking if t[0] == engine)])
+                found = server.find_rows(names for names in tables if all(names))
+                rows |= {spell_item(engine, *names): answer for names, answer in found.items()}
+    return ServerAnswers(features, rows)
+
+
+def _list_rowless(engine: str, dumps: FoundDumps) -> Iterator[tuple[str, str]]:
+    """Give database and table wherever the snapshot has the definition only."""
+    for database in (each for server in dumps.servers if server.engine == engine for each in server.databases):
+        yield from ((database.name, table.name) for table in database.tables if table.rows is None)

@@ -13,7 +13,9 @@ from tklb.errors import RestoreRefused
 from tklb.host.files.openat import descriptor_path
 from tklb.host.files.write_entry import FileWriter
 from tklb.model.report import Skipped
+from tklb.restore.plan.backup_skips import name_backup_skip, select_backup_skips
 from tklb.restore.plan.files.changed import describe_stored
+from tklb.restore.plan.filter import RestoreFilter
 from tklb.restore.plan.inputs import SnapshotContents
 from tklb.restore.prepare import DecodedSnapshot, read_contents
 
@@ -26,8 +28,11 @@ def need_empty_folder(into: Path) -> None:
         raise RestoreRefused(reason=f"{into} is there and is no empty folder")
 
 
-def extract_files(decoded: DecodedSnapshot, into: Path) -> tuple[Skipped, ...]:
-    """Put all files, with their whole metadata, and the snapshot metadata below `into`; give what was skipped."""
+def extract_files(decoded: DecodedSnapshot, into: Path, choice: RestoreFilter) -> tuple[Skipped, ...]:
+    """Put all files, with their whole metadata, and the snapshot metadata below `into`; give what was skipped.
+
+    What the backup skipped is among it, as far as `choice` has it in scope.
+    """
     contents = read_contents(decoded)
     with _hold_folder(into) as held, FileWriter(bytes(held), tuple(map(os.fsencode, decoded.stages))) as writer:
         skipped = tuple(_write_all(writer, contents))
@@ -38,7 +43,8 @@ def extract_files(decoded: DecodedSnapshot, into: Path) -> tuple[Skipped, ...]:
         "extracted %s of snapshot %s into %s, skipped %d", format_count(sum(1 for _ in contents.manifest()), "file"),
         contents.snapshot, into, len(skipped),
     )  # fmt: skip
-    return skipped
+    gaps = select_backup_skips(contents.skipped, choice, contents.contents.machine.parts)
+    return (*skipped, *map(name_backup_skip, gaps))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from tklb.model.files import FileEntry
 from tklb.profile.detect import detect_profile
 from tklb.profile.folder import Profile, load_profile
 from tklb.restore.decode import decode
-from tklb.restore.dumps import FoundDumps, find_dumps, list_server_features, place_copies
+from tklb.restore.dumps import FoundDumps, ask_servers, find_dumps, place_copies
 from tklb.restore.plan.files.boot_settings import BOOT_FOLDERS
 from tklb.restore.plan.inputs import CurrentMachine, OwnState, PackageState, SnapshotContents
 from tklb.restore.remainder import describe_interruption
@@ -106,6 +106,7 @@ def read_contents(decoded: DecodedSnapshot, dumps: FoundDumps | None = None) -> 
         base=_read_install_state(profile),
         servers=dumps.servers,
         broken=dumps.broken,
+        skipped=decoded.source.entry.skipped,
         left_out=frozenset(item.item for item in decoded.source.entry.skipped),
         profile_rules=profile.rules,
     )
@@ -128,6 +129,7 @@ def read_machine(
     carried = (source.path for source in contents.contents.sources)
     commands, services = read_facts(session.paths.remainder)
     installed = list_installed(ROOT)
+    answers = ask_servers(session.config.databases, dumps, contents.skipped)
     return CurrentMachine(
         machine=this_machine("", detect_profile(ROOT, session.paths.profiles).id, (), frozenset()),
         accounts=read_accounts(ROOT),
@@ -135,7 +137,8 @@ def read_machine(
         registries=read_registries(ROOT, installed),
         files=files,
         sources=read_source_files(ROOT, carried),
-        offers=list_server_features(session.config.databases, dumps),
+        offers=answers.features,
+        rows_here=answers.rows,
         remake=commands,
         services=services,
         package_state=PackageState(

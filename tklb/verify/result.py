@@ -47,6 +47,7 @@ class VerifyResult:
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
     unknown: UnknownItems = field(default_factory=UnknownItems)  # here, and not in the snapshot
+    gaps: tuple[tuple[str, tuple[Skipped, ...]], ...] = ()  # snapshots with what their backups skipped
 
     @property
     def is_ok(self) -> bool:

@@ -31,6 +31,7 @@ def skipped_json(skipped: Iterable[Skipped]) -> list[Json]:
         {
             **path_fields(item.item, "item"),
             "reason": item.reason,
+            "status": item.status,
             **({"count": item.count} if item.count > 1 else {}),
         }
         for item in islice(skipped, MOST_LISTED)

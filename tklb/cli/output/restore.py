@@ -10,6 +10,8 @@ from tklb.base.measure import format_count
 from tklb.cli.output.json_forms import Json, skipped_json, step_json, unknown_json
 from tklb.cli.output.text import count_unknown, describe_age, unknown_lines
 from tklb.errors import printable
+from tklb.model.report import fold_skipped
+from tklb.restore.plan.backup_skips import is_backup_skip
 
 if TYPE_CHECKING:
     from tklb.model.plan import Plan
@@ -52,6 +54,12 @@ def plan_lines(plan: Plan, limit: int | None = None) -> Iterator[str]:
     yield from (f"warning: {printable(warning)}" for warning in plan.warnings)
     yield from unknown_lines(plan.unknown)
     yield _summarise(plan)
+
+
+def skipped_lines(plan: Plan) -> Iterator[str]:
+    """Give what cannot come back, but for what the warnings of the plan name already."""
+    known = (item for item in plan.skipped if not is_backup_skip(item.reason))
+    yield from (f"cannot come back: {item}: {printable(reason)}" for item, reason, _ in fold_skipped(known))
 
 
 def _summarise(plan: Plan) -> str:

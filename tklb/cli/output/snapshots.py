@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tklb.base.measure import format_count, format_size
+from tklb.cli.output.json_forms import skipped_json
 from tklb.cli.output.scope import outside_json
 from tklb.cli.output.text import describe_age, format_time, table
 from tklb.errors import printable
+from tklb.model.report import fold_skipped
 
 if TYPE_CHECKING:
     from tklb.cli.output.json_forms import Json
@@ -28,10 +30,12 @@ def entry_json(entry: LedgerEntry) -> Json:
         "host": entry.hostname,
         "marks": list(entry.marks),
         "skipped": len(entry.skipped),
+        "skipped_items": skipped_json(entry.skipped),
     }
 
 
-def list_lines(entries: Iterable[LedgerEntry]) -> Iterator[str]:
+def list_lines(entries: Sequence[LedgerEntry], *, is_long: bool = False) -> Iterator[str]:
+    """Give the table of snapshots; the long one has what each backup skipped below it."""
     rows = [
         (
             entry.snapshot,
@@ -47,7 +51,12 @@ def list_lines(entries: Iterable[LedgerEntry]) -> Iterator[str]:
     if not rows:
         yield "no snapshots yet: run `tklb backup`"
         return
-    yield from table(("SNAPSHOT", "KIND", "SIZE", "STORED", "PROFILE", "HOST", ""), rows, right=frozenset({2, 3}))
+    head, *lines = table(("SNAPSHOT", "KIND", "SIZE", "STORED", "PROFILE", "HOST", ""), rows, right=frozenset({2, 3}))
+    yield head
+    for entry, line in zip(entries, lines, strict=True):
+        yield line
+        found = fold_skipped(entry.skipped) if is_long else ()
+        yield from (f"  skipped {item}: {printable(reason)}" for item, reason, _ in found)
 
 
 def status_json(condition: StatusReport) -> Json:

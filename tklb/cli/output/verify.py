@@ -41,6 +41,10 @@ def verify_json(result: VerifyResult, now: datetime) -> Json:
         "skipped": skipped_json(result.skipped),
         "skipped_count": count_skipped(result.skipped),
         "warnings": list(result.warnings),
+        "skipped_by_backups": [
+            {"snapshot": snapshot, "skipped": skipped_json(skipped), "skipped_count": count_skipped(skipped)}
+            for snapshot, skipped in result.gaps
+        ],
     }
 
 
@@ -95,7 +99,15 @@ def verify_lines(result: VerifyResult, now: datetime) -> Iterator[str]:
         yield f"... and {format_count(len(result.differences) - _SHOWN, 'difference')} more (all with --json)"
     yield from (f"warning: {printable(warning)}" for warning in result.warnings)
     yield from unknown_lines(result.unknown)
+    yield from _gap_lines(result)
     yield from _summary(result)
+
+
+def _gap_lines(result: VerifyResult) -> Iterator[str]:
+    """Say which snapshots lack something since their backups: they are whole all the same."""
+    for snapshot, skipped in result.gaps:
+        count = format_count(count_skipped(skipped), "item")
+        yield f"the backup of {snapshot} skipped {count}: `tklb list --long` shows them"
 
 
 def _summary(result: VerifyResult) -> Iterator[str]:

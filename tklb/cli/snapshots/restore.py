@@ -122,7 +122,15 @@ def restore(
 
 
 def _apply(output: Output, session: "TargetSession", request: "RestoreRequest", dry_run: bool, yes: bool) -> int:
-    from tklb.cli.output.restore import key_line, plan_json, plan_lines, report_json, report_lines, source_line
+    from tklb.cli.output.restore import (
+        key_line,
+        plan_json,
+        plan_lines,
+        report_json,
+        report_lines,
+        skipped_lines,
+        source_line,
+    )
     from tklb.commands.restore import plan_restore
 
     with plan_restore(session, request) as run:
@@ -132,7 +140,7 @@ def _apply(output: Output, session: "TargetSession", request: "RestoreRequest", 
         if dry_run or not (plan.steps or run.takes_over):
             output.value({**plan_json(plan), "key": asdict(run.source.key)}, plan_lines(plan))
             return report_skipped(output, plan.skipped)
-        _confirm(plan_lines(plan, _SHOWN), output, yes)
+        _confirm((*plan_lines(plan, _SHOWN), *skipped_lines(plan)), output, yes)
         report = run.apply()
         told = {**report_json(plan, report), "key": asdict(run.source.key)}
         output.value(told, report_lines(plan, report), f"snapshot {plan.snapshot} is back")

@@ -4,7 +4,7 @@ Takes a login; opens a connection for each call. Touches the folder of a dump an
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tklb.databases.dump_format import DumpFolder
@@ -17,6 +17,7 @@ from tklb.databases.mariadb.definitions import Definition, make_definition
 from tklb.databases.mariadb.dump.dump import dump_databases
 from tklb.databases.mariadb.load.load import describe_programs, load_database
 from tklb.databases.mariadb.load.server_settings import put_settings_aside
+from tklb.databases.mariadb.present_rows import find_rows
 from tklb.databases.mariadb.settings import restart_server
 from tklb.databases.report import DatabaseReport
 from tklb.model.callbacks import Progress
@@ -70,6 +71,10 @@ class Server:
     def read_features(self) -> ServerFeatures:
         with convert_errors(ENGINE), open_connection(self.login) as connection:
             return _read_features(connection)
+
+    def find_rows(self, tables: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], bool]:
+        with convert_errors(ENGINE), open_connection(self.login) as connection:
+            return find_rows(connection, tables)
 
     def dump_databases(self, scope: DatabaseScope, folder: Path, progress: Progress) -> DumpResult:
         with convert_errors(ENGINE):

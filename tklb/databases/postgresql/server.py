@@ -5,7 +5,7 @@ Takes a login; opens a connection for each call. Touches the folder of a dump an
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tklb.base.process import run
@@ -17,6 +17,7 @@ from tklb.databases.postgresql.catalogue import list_databases, open_maintenance
 from tklb.databases.postgresql.connection import ServerConnection, convert_errors
 from tklb.databases.postgresql.dump.dump import dump_databases
 from tklb.databases.postgresql.load.load import load_database
+from tklb.databases.postgresql.present_rows import find_rows
 from tklb.databases.postgresql.settings import restart_server
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
@@ -56,6 +57,10 @@ class Server:
     def read_features(self) -> ServerFeatures:
         with self._open() as connection:
             return _read_features(connection)
+
+    def find_rows(self, tables: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], bool]:
+        with self._open() as connection:
+            return find_rows(connection, tables)
 
     def dump_databases(self, scope: DatabaseScope, folder: Path, progress: Progress) -> DumpResult:
         with convert_errors(ENGINE):

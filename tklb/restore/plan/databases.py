@@ -5,9 +5,11 @@ Takes the saved databases and the features of this machine's servers; gives a Pl
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import field
 
 from tklb.databases.filter import DatabaseFilter, build_filter, spell_item
 from tklb.errors import printable
+from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import (
     ENGINES,
     DatabaseLoad,
@@ -27,21 +29,36 @@ _FILES = frozenset((StepKind.MOVE, StepKind.WRITE, StepKind.LINK, StepKind.METAD
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
 
 
+@dataclass(frozen=True, slots=True)
+class RowGaps:
+    """Tables (`mysql:DB/TABLE`) without rows in the snapshot. `here` says of those on this machine: has it rows.
+
+    `named` are items that the plan names already.
+    """
+
+    here: Mapping[bytes, bool] = field(default_factory=dict)
+    named: frozenset[bytes] = frozenset()
+
+
+_NO_GAPS = RowGaps()
+
+
 def plan_databases(
     servers: Iterable[SavedServer],
     offers: Mapping[str, ServerFeatures],
     choice: RestoreFilter,
     broken: frozenset[bytes],
+    gaps: RowGaps = _NO_GAPS,
 ) -> PlanPart:
     """Plan for every saved server. `offers` lacks the engines whose servers do not answer.
 
     `broken` are the items (`mysql:DB`) whose dumps are not whole.
     """
-    return join_parts(_plan_server(server, offers.get(server.engine), choice, broken) for server in servers)
+    return join_parts(_plan_server(server, offers.get(server.engine), choice, broken, gaps) for server in servers)
 
 
 def _plan_server(
-    server: SavedServer, offer: ServerFeatures | None, choice: RestoreFilter, broken: frozenset[bytes]
+    server: SavedServer, offer: ServerFeatures | None, choice: RestoreFilter, broken: frozenset[bytes], gaps: RowGaps
 ) -> PlanPart:
     scope = build_filter(server.engine, choice.limit, limited=choice.is_limited)
     wanted = [database for database in server.databases if scope.has_database(database.name)]
@@ -51,7 +68,12 @@ def _plan_server(
         parts.append(PlanPart((step,)))
     if wanted:
         parts.append(PlanPart(warnings=tuple(_compare_versions(server, offer))))
-    parts += [_plan_database(database, scope, choice, offer, broken) for database in wanted]
+    for database in wanted:
+        if spell_item(database.engine, database.name) in broken:
+            item = spell_item(database.engine, database.name)
+            parts.append(PlanPart(skipped=(Skipped(item, "its dump is not whole in the snapshot"),)))
+        else:
+            parts.append(_plan_database(database, scope, choice, offer, gaps))
     return join_parts(parts)
 
 
@@ -85,27 +107,36 @@ def _plan_database(
     scope: DatabaseFilter,
     choice: RestoreFilter,
     offer: ServerFeatures | None,
-    broken: frozenset[bytes],
+    gaps: RowGaps,
 ) -> PlanPart:
     item = spell_item(saved.engine, saved.name)
-    if item in broken:
-        return PlanPart(skipped=(Skipped(item, "its dump is not whole in the snapshot"),))
     rows = [table for table in saved.tables if scope.has_rows(saved.name, *spellings(saved.engine, table))]
-    is_whole = not choice.is_limited or scope.is_whole(saved.name)
-    load = DatabaseLoad(
-        saved=saved,
-        into=choice.name_of(saved.engine, saved.name),
-        tables=None if is_whole else tuple(table.name for table in rows),
-        kept=tuple(table.name for table in saved.tables if table.rows is None or table not in rows) if is_whole else (),
-    )
-    needs = _find_unmet_needs(saved, offer) if offer else []
+    if choice.is_limited and not scope.is_whole(saved.name):
+        tables = tuple(table.name for table in rows if table.rows is not None)
+        load = DatabaseLoad(saved, choice.name_of(saved.engine, saved.name), tables)
+        rowless = PlanPart(skipped=tuple(_name_rowless(saved, rows, gaps)))
+        return join_parts((_plan_load(load, item, offer, gaps), rowless)) if tables else rowless
+    kept = tuple(table.name for table in saved.tables if table.rows is None or table not in rows)
+    return _plan_load(DatabaseLoad(saved, choice.name_of(saved.engine, saved.name), None, kept), item, offer, gaps)
+
+
+def _name_rowless(saved: SavedDatabase, tables: Iterable[SavedTable], gaps: RowGaps) -> Iterator[Skipped]:
+    """Name the tables that were asked for, and whose rows an override left out of the backup."""
+    for table in tables:
+        item = spell_item(saved.engine, saved.name, table.name)
+        if table.rows is None and item not in gaps.named:
+            yield Skipped(item, "the backup left out its rows, as an override says")
+
+
+def _plan_load(load: DatabaseLoad, item: bytes, offer: ServerFeatures | None, gaps: RowGaps) -> PlanPart:
+    needs = _find_unmet_needs(load.saved, offer) if offer else []
     return PlanPart(
-        steps=(Step(StepKind.DATABASE, item, _describe_load(load, offer), load=load),),
+        steps=(Step(StepKind.DATABASE, item, _describe_load(load, offer, gaps), load=load),),
         warnings=tuple(f"{printable(item)} needs {printable(need)}, which this server has not" for need in needs),
     )
 
 
-def _describe_load(load: DatabaseLoad, offer: ServerFeatures | None) -> str:
+def _describe_load(load: DatabaseLoad, offer: ServerFeatures | None, gaps: RowGaps) -> str:
     there = {database.name for database in offer.databases} if offer else set()
     count = len(load.saved.tables if load.tables is None else load.tables)
     words = ["1 table" if count == 1 else f"{count} tables", f"{load.saved.bytes} bytes"]
@@ -113,9 +144,19 @@ def _describe_load(load: DatabaseLoad, offer: ServerFeatures | None) -> str:
         words.append(f"as {printable(load.into)}")
     if load.into in there:
         words.append("replaces the one here" if load.tables is None else "replaces those here")
-    if load.tables is None and load.kept:
-        words.append(f"the rows of {', '.join(map(printable, load.kept))} stay as they are here")
-    return ", ".join(words)
+    return ", ".join((*words, *_describe_kept(load, gaps, is_here=load.into in there)))
+
+
+def _describe_kept(load: DatabaseLoad, gaps: RowGaps, *, is_here: bool) -> Iterator[str]:
+    """Say what becomes of the tables whose rows do not come: only a table that is here can keep its own."""
+    rowless = {table.name for table in load.saved.tables if table.rows is None}
+    has_rows = {name: gaps.here.get(spell_item(load.saved.engine, load.saved.name, name)) for name in rowless}
+    stays = [name for name in load.kept if is_here and (name not in rowless or has_rows[name])]
+    empty = [name for name in load.kept if name not in stays]
+    if stays:
+        yield f"the rows of {', '.join(map(printable, stays))} stay as they are here"
+    if empty:
+        yield f"without the rows of {', '.join(map(printable, empty))}"
 
 
 def _find_unmet_needs(saved: SavedDatabase, offer: ServerFeatures) -> list[str]:

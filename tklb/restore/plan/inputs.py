@@ -36,7 +36,8 @@ class SnapshotContents:
     grants: Mapping[bytes, bytes] = field(default_factory=dict)  # contents of the rules of sudo and doas, by path
     base: Lookup | None = None  # install state of the backed-up machine's profile, if it is at hand
     servers: tuple[SavedServer, ...] = ()
-    left_out: frozenset[bytes] = frozenset()  # paths that the backup skipped
+    skipped: tuple[Skipped, ...] = ()  # what the backup skipped
+    left_out: frozenset[bytes] = frozenset()  # the items of these
     profile_rules: Rules | None = None  # scope of the backed-up machine's profile
     broken: frozenset[bytes] = frozenset()  # databases (`mysql:DB`) whose dumps are not whole
 
@@ -83,6 +84,7 @@ class CurrentMachine:
     registries: Registries = Registries()  # with the entries of packages
     sources: tuple[SourceFile, ...] = ()  # all that apt reads its sources from
     offers: Mapping[str, ServerFeatures] = field(default_factory=dict)  # features of the database servers that answer
+    rows_here: Mapping[bytes, bool] = field(default_factory=dict)  # tables the snapshot has no rows of: have these here
     remake: RemakeFacts = field(default_factory=RemakeFacts)  # what decides about commands that make caches anew
     services: ServiceFacts = field(default_factory=ServiceFacts)
     package_state: PackageState = field(default_factory=PackageState)

@@ -42,7 +42,8 @@ from tklb.model.accounts import AccountMerge, Accounts
 from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Plan, Step, StepKind
 from tklb.model.report import Skipped
-from tklb.restore.plan.databases import list_items, plan_databases, split_settings
+from tklb.restore.plan.backup_skips import list_unexplained, plan_backup_skips
+from tklb.restore.plan.databases import RowGaps, list_items, plan_databases, split_settings
 from tklb.restore.plan.files.above import FoldersAbove
 from tklb.restore.plan.files.boot_settings import find_portable, is_boot_setting
 from tklb.restore.plan.files.file_inputs import FileInputs
@@ -76,6 +77,7 @@ class _ManifestWatch:
         self.logs: set[bytes] = set()  # files with the names of SQLite's logs
         self.runlevel_links: set[bytes] = set()
         self.boot_settings: set[bytes] = set()
+        self.stored: set[bytes] = set()  # paths that the backup skipped, and that are there all the same
         self.reserved: set[bytes] = set()  # names as those of objects that a restore moved aside
 
     def read(self) -> Iterator[FileEntry]:
@@ -97,6 +99,8 @@ class _ManifestWatch:
                 self.runlevel_links.add(entry.path)
             if entry.kind == "file" and is_boot_setting(entry.path):  # a rule for a folder would hold for all in it
                 self.boot_settings.add(entry.path)
+            if entry.path in saved.left_out:
+                self.stored.add(entry.path)
             if KEPT_SUFFIX in entry.path:
                 self.reserved.add(entry.path)
             yield entry
@@ -210,11 +214,13 @@ def _report_rest(
     if any(step.item == HOSTNAME for step in files.steps):
         name = restore.saved.contents.machine.hostname
         warnings.append(f"this machine is called {name} from its next start on")
-    unmet = (Skipped(item, "the snapshot has no such item") for item in sorted(watch.unmet))
+    skips = plan_backup_skips(restore, watch.stored)
+    unmet = list_unexplained(sorted(watch.unmet), skips.skipped)
+    absent = (Skipped(item, "the snapshot has no such item") for item in unmet)
     unread = (Skipped(path, f"it cannot be read here: {why}") for path, why in restore.here.files.list_problems())
     wants_users = restore.wants("users")
     ambiguous = (item for item in merge.skipped if wants_users and restore.choice.allows(*_split_item(item.item)))
-    return PlanPart(warnings=tuple(warnings), skipped=(*unmet, *unread, *ambiguous))
+    return join_parts((PlanPart(warnings=tuple(warnings), skipped=(*absent, *unread, *ambiguous)), skips))
 
 
 def _split_item(item: bytes) -> tuple[str, bytes]:
@@ -289,12 +295,10 @@ def _plan_files(
 
 
 def _describe_changed(restore: PlanInputs) -> Iterator[str]:
-    """Name the files that changed while they were backed up, in one line those that only grew."""
+    """Name in one line the files that only grew while they were backed up; other changes are skipped items."""
     saved, grown = restore.saved, Tally[str]()
     for path in sorted(filter(restore.wants_path, saved.changed_while_read)):
-        if path in saved.left_out:
-            yield f"{printable(path)} changed while it was backed up"
-        else:
+        if path not in saved.left_out:
             grown.note("", path)
     if saved.changed_while_read and not saved.has_one_inode:
         yield "an older version took this snapshot: files that changed meanwhile come back for root alone (mode 0600)"
@@ -353,5 +357,7 @@ def _plan_databases(restore: PlanInputs) -> PlanPart:
     unknown = (rename.old for rename in choice.renames if rename.old not in known)
     reason = "the snapshot has no such database to rename"
     skipped = (Skipped(name.encode("utf-8", "surrogateescape"), reason) for name in unknown)
-    plan = plan_databases(saved.servers, restore.here.offers, choice, saved.broken)
+    named = frozenset(item.item for item in saved.skipped)
+    lacks = RowGaps(restore.here.rows_here, named)
+    plan = plan_databases(saved.servers, restore.here.offers, choice, saved.broken, lacks)
     return join_parts((plan, PlanPart(skipped=tuple(skipped))))
