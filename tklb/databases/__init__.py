@@ -40,6 +40,12 @@ What an engine needs and the other does not, one of them alone:
     postgresql/dump/pg_dump        pg_dump and pg_restore: the definitions as two scripts
     postgresql/dump/psql_stream    psql, which streams rows out of the server
     postgresql/session_settings    the settings of every session of ours
+    postgresql/script              a script of definitions, cut into statements and entries
+    postgresql/load/scratch        the database that a load fills
+    postgresql/load/load_tables    a load of single tables
+    postgresql/load/weaken         refused definitions, in a form that the server takes
+    postgresql/load/relax          constraints that rows do not hold, put aside while they load
+    postgresql/load/leftover       what was refused, tried again and reported
 
 `__all__` lists the entry points of a stage: they are the same in both engines. Other names without an underscore are
 lent by one stage of an engine to its other stages. The front door of an engine is its package: find_server, and the

@@ -60,7 +60,12 @@ class DatabaseLoader:
 
     def finish(self) -> tuple[Skipped, ...]:
         """The items of all servers that waited for another database which did not come."""
-        return tuple(item for server in self._servers.values() for item in server.finish().skipped)
+        return tuple(item for server in self._servers.values() for item in self._finish(server))
+
+    def _finish(self, server: DatabaseServer) -> tuple[Skipped, ...]:
+        result = server.finish()
+        self.notes += result.notes
+        return result.skipped
 
     def _load(self, server: DatabaseServer, dump: DumpFolder, step: Step, progress: Progress) -> LoadResult:
         watch = Stopwatch()

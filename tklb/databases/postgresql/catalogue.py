@@ -25,6 +25,8 @@ __all__ = ["Column", "Table", "list_databases", "read_version"]
 
 BARE = ("postgres", "template1")  # every server has them; they count when there is something in them
 OURS = "^tklb_(scratch|aside)_[0-9a-f]{16}$"  # a restore makes these; a killed one leaves them
+LOADING = "a restore of tklb loads this database; it is not complete"  # the mark of one that has its final name
+IS_OURS = f"(datname ~ '{OURS}' OR coalesce(shobj_description(oid, 'pg_database') = '{LOADING}', false))"
 LARGE_OBJECTS = "pg_catalog.pg_largeobject"
 _FIRST_OF_USERS = 16384  # FirstNormalObjectId of access/transam.h
 
@@ -133,8 +135,7 @@ def list_databases(connection: ServerConnection) -> tuple[Database, ...]:
     """All databases with their sizes, by name, but template0, those of a restore, and the bare ones of every server."""
     rows = connection.fetch_rows(
         "SELECT datname, CASE WHEN datallowconn THEN pg_database_size(oid) ELSE 0 END FROM pg_database"
-        " WHERE datname <> 'template0' AND datname !~ $1 ORDER BY datname COLLATE \"C\"",
-        OURS,
+        f" WHERE datname <> 'template0' AND NOT {IS_OURS} ORDER BY datname COLLATE \"C\""
     )
     found = (Database(ENGINE, name or "", int(size or 0)) for name, size in rows)
     return tuple(each for each in found if each.name not in BARE or not _is_bare(connection, each.name))
@@ -207,6 +208,7 @@ _KINDS = (
     "pg_ts_config",
 )
 
+_VERSIONS = "SELECT extname, extversion FROM pg_extension ORDER BY extname"
 _RELATIONS = """
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -300,6 +302,11 @@ def list_sequences(connection: ServerConnection, without: Collection[str]) -> tu
 def list_extensions(connection: ServerConnection) -> tuple[str, ...]:
     """The extensions of the connection's database, by name."""
     return tuple(name or "" for (name,) in connection.fetch_rows("SELECT extname FROM pg_extension ORDER BY extname"))
+
+
+def list_extension_versions(connection: ServerConnection) -> dict[str, str]:
+    """The versions of the extensions of the connection's database."""
+    return {name or "": version or "" for name, version in connection.fetch_rows(_VERSIONS)}
 
 
 def list_roles(connection: ServerConnection) -> tuple[str, ...]:

@@ -20,28 +20,59 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from tklb.base.local_accounts import find_idle_account, is_listener, switch_account
 from tklb.databases.postgresql import Login
-from tklb.databases.postgresql.session_settings import LIMITS_TRANSACTIONS, format_options
+from tklb.databases.postgresql.session_settings import (
+    LIMITS_TRANSACTIONS,
+    format_options,
+    format_settings,
+    join_words,
+    list_words,
+)
 from tklb.errors import DatabaseFailed
+from tklb.lazy_dataclass import dataclass
 from tklb.model.secret import Secret
 
 __all__ = ["ServerConnection", "ServerError", "convert_errors", "open_connection", "quote_name", "quote_text"]
 
-NAME = "tklb"
 LOCK_NOT_AVAILABLE, OUT_OF_LOCKS = "55P03", "53200"
 _MOST_DETAIL = 200  # of what may be a whole row
 _GRACE = 2.0  # seconds; a server with few sessions may still end the one that we have just closed
 _PASSING = re.compile(r"FATAL:[^\"»«]*\Z")  # it is about no account or database: full, or starting up, in any language
 _REFUSAL = re.compile(r"(?:ERROR|FATAL|PANIC): +(.*?)(?: / |$)")  # one line of stderr among others
 _TEXT = ("utf-8", "surrogateescape")
+_ABOUT_VALUES = ("22", "23", "2F", "38", "39", "42", "0A", "54", "F0", "HV", "P0", "XX")  # classes of SQLSTATE
+_BAD_COPY = "22P04"
+_PLACE = {
+    "schema": pq.DiagnosticField.SCHEMA_NAME,
+    "table": pq.DiagnosticField.TABLE_NAME,
+    "column": pq.DiagnosticField.COLUMN_NAME,
+    "type": pq.DiagnosticField.DATATYPE_NAME,
+    "constraint": pq.DiagnosticField.CONSTRAINT_NAME,
+}
 _login_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorPlace:
+    """What of the database an error is about; empty where the server does not say it."""
+
+    schema: str = ""
+    table: str = ""
+    column: str = ""
+    type: str = ""
+    constraint: str = ""
 
 
 class ServerError(Exception):
     """The server's answer to a statement that it refuses. `state` is the SQLSTATE, empty where the connection broke."""
 
-    def __init__(self, message: str, state: str = "") -> None:
+    def __init__(self, message: str, state: str = "", place: ErrorPlace | None = None) -> None:
         super().__init__(message)
-        self.state = state
+        self.state, self.place = state, place or ErrorPlace()
+
+    @property
+    def is_about_values(self) -> bool:
+        """Whether values, or code that they went through, are the reason; a damaged COPY is not."""
+        return self.state.startswith(_ABOUT_VALUES) and self.state != _BAD_COPY
 
 
 class ServerConnection:
@@ -65,6 +96,11 @@ class ServerConnection:
         return self._driver.transaction_status == pq.TransactionStatus.IDLE
 
     @property
+    def is_open(self) -> bool:
+        """Whether the connection still stands."""
+        return self._driver.status == pq.ConnStatus.OK
+
+    @property
     def copy_encoding(self) -> str:
         """The encoding in which client programs and COPY give its texts."""
         return "SQL_ASCII" if self.encoding == "SQL_ASCII" else "UTF8"
@@ -75,7 +111,7 @@ class ServerConnection:
     def reopen(self) -> None:
         """Connect again, after `close`."""
         self._take(_log_in(self.login, self.database))
-        _prepare(self)
+        _prepare(self, format_settings())
 
     def _take(self, driver: PGconn) -> None:
         self._driver, self.pid = driver, driver.backend_pid
@@ -224,7 +260,7 @@ def open_connection(login: Login, database: str) -> ServerConnection:
 
     The whole process has the effective ids of the administrator's account meanwhile: no other thread may be at work.
     """
-    return _prepare(ServerConnection(login, database, _log_in(login, database)))
+    return _prepare(ServerConnection(login, database, _log_in(login, database)), format_settings())
 
 
 def _log_in(login: Login, database: str) -> PGconn:
@@ -239,7 +275,8 @@ def _log_in(login: Login, database: str) -> PGconn:
 def _try_log_in(login: Login, database: str) -> PGconn | ServerError:
     try:
         with _login_lock, switch_account(login.account):
-            return _connect(_list_words(login, database, login.major))
+            options = format_options(login.lock_seconds, login.major, has_all=False)
+            return _connect(list_words(login, database, options))
     except ServerError as exc:
         return exc
 
@@ -251,7 +288,8 @@ ONLY_TABLES = (
 )
 
 
-def _prepare(connection: ServerConnection) -> ServerConnection:
+def _prepare(connection: ServerConnection, settings: str = "") -> ServerConnection:
+    connection.run(settings)
     if connection.encoding != "SQL_ASCII":
         connection.run("SET client_encoding = 'UTF8'")
     if not connection.login.major and connection.version // 10000 >= LIMITS_TRANSACTIONS:
@@ -299,43 +337,16 @@ def _list_places(login: Login) -> list[dict[str, str]]:
 
 def _list_role_words(login: Login, database: str, role: str) -> dict[str, str]:
     options = format_options(login.lock_seconds, 0, is_administrator=False)
-    return {**_list_words(login, database, login.major), "user": role, "options": options}
+    return {**list_words(login, database, options), "user": role}
 
 
 def _connect(words: Mapping[str, str]) -> PGconn:
-    driver = pq.PGconn.connect((_join_words(words) + " client_encoding=SQL_ASCII").encode(*_TEXT))
+    driver = pq.PGconn.connect((join_words(words) + " client_encoding=SQL_ASCII").encode(*_TEXT))
     if driver.status == pq.ConnStatus.OK:
         return driver
     reason = driver.error_message.decode("utf-8", "backslashreplace").strip()
     driver.finish()
     raise ServerError(reason)
-
-
-def format_login(login: Login, database: str, major: int) -> str:
-    """A connection string for connections and for client programs; no service file can change what it says.
-
-    `major` is the server's version, 0 where it is not known yet.
-    """
-    return _join_words(_list_words(login, database, major))
-
-
-def _list_words(login: Login, database: str, major: int) -> dict[str, str]:
-    words = {
-        **login.list_keywords(),
-        "dbname": database,
-        "options": format_options(login.lock_seconds, major),
-        "application_name": NAME,
-        "connect_timeout": "30",
-    }
-    return words if login.service else {**words, "gssencmode": "disable"}
-
-
-def _join_words(words: Mapping[str, str]) -> str:
-    return " ".join(f"{name}={_quote_word(value)}" for name, value in words.items())
-
-
-def _quote_word(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _decode(value: bytes | None) -> str | None:
@@ -348,7 +359,9 @@ def _make_error(result: PGresult) -> ServerError:
 
     message = read(pq.DiagnosticField.MESSAGE_PRIMARY).strip() or "no reason given"
     detail = read(pq.DiagnosticField.MESSAGE_DETAIL).strip()[:_MOST_DETAIL]
-    return ServerError(f"{message} ({detail})" if detail else message, read(pq.DiagnosticField.SQLSTATE))
+    place = {name: (result.error_field(field) or b"").decode(*_TEXT) for name, field in _PLACE.items()}
+    reason = f"{message} ({detail})" if detail else message
+    return ServerError(reason, read(pq.DiagnosticField.SQLSTATE), ErrorPlace(**place))
 
 
 @contextlib.contextmanager

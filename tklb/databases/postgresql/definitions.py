@@ -12,8 +12,8 @@ reads and checks database.json, `load_definitions` runs a script statement by st
 it. Source: pg_dump(1).
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,8 @@ from tklb.databases.postgresql.connection import (
     ServerError,
     quote_text,
 )
+from tklb.databases.postgresql.load.weaken import weaken
+from tklb.databases.postgresql.script import Entry, Statement, read_entries
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed
 from tklb.lazy_dataclass import dataclass
@@ -45,70 +47,26 @@ _TEXT = ("utf-8", "surrogateescape")
 _TOGETHER = 50  # statements sent at once: one transaction, so that not all its locks are held to the end
 _UNDEFINED = ("42P01", "42703", "42883", "42704", "3F000")  # table, column, function, object, schema
 _MISSING_SCHEMA = ("42P01", "42883", "42704")  # errors that a name without its schema gives
-_REFRESH = "MATERIALIZED VIEW DATA "
-_TOKEN = re.compile(
-    rb"""(?P<skip> --[^\n]* | '(?:[^']|'')*' | "(?:[^"]|"")*" | [Ee]'(?:[^'\\]|\\.|'')*'
-           | (?P<dollar>\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$) .*? (?P=dollar) )
-       | (?P<comment> /\*) | (?P<word> [A-Za-z_\x80-\xff][\w$\x80-\xff]*) | (?P<sign> [();])""",
-    re.DOTALL | re.VERBOSE,
-)
-_HEADER = re.compile(rb"^-- (?:Data for )?Name: (.*); Type: ([^;]*); Schema: (.*); Owner: (.*)$", re.MULTILINE)
-_VERB = re.compile(rb"[A-Za-z]+(?:\s+SYSTEM\b)?", re.IGNORECASE)
-_VERBS = frozenset({"SET", "SELECT", "CREATE", "ALTER", "COMMENT", "GRANT", "REVOKE", "SECURITY", "REFRESH", "RESET"})
-_ROUTINE = re.compile(rb"CREATE\s+(OR\s+REPLACE\s+)?(FUNCTION|PROCEDURE)\b")
+_UNKNOWN_SETTING = "42704"
+_ENDS_WORK = ("53", "57")  # classes of errors: no room or no memory, or an administrator ended it
+_ABOUT_OTHERS = ("ACL", "COMMENT", "SECURITY LABEL", "")
+_SHAPING = ("default_table_access_method", "default_tablespace")
 
 
 @dataclass(frozen=True, slots=True)
 class SavedDefinitions:
     """The contents of database.json. `tables` are in the order of the saved database's.
 
-    `has_gaps`: the definitions of some tables are missing, since somebody had them locked.
+    `versions` are those of extensions.
     """
 
     properties: Properties
     roles: tuple[str, ...]
     extensions: tuple[str, ...]
     has_public: bool
-    has_gaps: bool
     page_size: int
     tables: tuple[tuple[Table, SavedTable], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """`text` is the statement with the comments before it, `about` what the last header before it names.
-
-    `schema` is the one that it is in, "" for none.
-    """
-
-    text: bytes
-    about: str
-    schema: str = ""
-    verb: str = ""  # its first word, or two of them
-    kind: str = ""
-    owner: str = ""  # "-" for none
-
-    @property
-    def evaluates(self) -> str:
-        """What of the database's own the server may call for it, as the one who sends it: functions, domains or casts.
-
-        Empty for none: the server itself makes indexes and fills views as their owner.
-        """
-        if self.kind == "CHECK CONSTRAINT":
-            return "" if b"NOT VALID" in self.text else "functions"
-        if self.kind == "TABLE ATTACH" or (self.kind == "AGGREGATE" and b"INITCOND" in self.text.upper()):
-            return "domains"  # in the bounds of a partition and in the first value of an aggregate
-        return "casts" if self.kind == "FK CONSTRAINT" else ""
-
-    @property
-    def needs(self) -> tuple[str, str, str]:
-        """What it evaluates, for which owner, and the schema that it creates something in."""
-        return self.evaluates, self.owner, self.schema if self.kind == "AGGREGATE" else ""
-
-    @property
-    def is_definition(self) -> bool:
-        """Whether it is of the kinds that pg_dump writes. A COPY or DO could start a program on the server."""
-        return self.verb in _VERBS
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def dump_definitions(folder: Path, pre_data: bytes, post_data: bytes) -> None:
@@ -129,9 +87,9 @@ def read_definitions(dump: DumpFolder, saved: SavedDatabase) -> SavedDefinitions
             roles=tuple(map(str, value["roles"])),
             extensions=tuple(map(str, value["extensions"])),
             has_public=bool(value["has_public"]),
-            has_gaps=bool(value["has_gaps"]),
             page_size=int(value["page_size"]),
             tables=tuple(zip(tables, saved.tables, strict=True)),
+            versions={str(name): str(version) for name, version in value.get("extension_versions", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise DatabaseFailed(item=dump.item, reason=f"{DETAILS} of its dump is not as it should be: {exc}") from exc
@@ -160,12 +118,12 @@ def _read_properties(value: Mapping[str, Any]) -> Properties:
 class ScriptTarget:
     """How a script is run. `database` is the database's final name, which reports use.
 
-    `path` is the search path of those who use the database. A tolerant target skips what hangs on a missing definition.
+    `path` is the search path of those who use the database. `versions` are those that extensions are to have.
     """
 
     database: str
     path: str
-    is_tolerant: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
     choose: Callable[[str, str, str], ServerConnection] | None = None  # who runs what evaluates what of which owner
 
     @property
@@ -173,48 +131,159 @@ class ScriptTarget:
         return spell_item(ENGINE, self.database).decode(*_TEXT)
 
 
-def load_definitions(connection: ServerConnection, script: bytes, target: ScriptTarget, report: DatabaseReport) -> None:
-    """Run a script of a dump. Raises DatabaseFailed, which says the object that the server refuses.
+@dataclass(frozen=True, slots=True)
+class RefusedEntry:
+    """A definition that the server refuses."""
 
-    A materialized view that cannot be filled (it may look at another server, say) is reported as skipped.
+    entry: Entry
+    error: ServerError
+
+    @property
+    def reason(self) -> str:
+        return f"{self.entry.first.kind}: {self.error}".removeprefix(": ")
+
+    @property
+    def hangs_on_another(self) -> bool:
+        """Whether it is about an object only, and that one is not here: it has its own refusal."""
+        return self.entry.first.kind in _ABOUT_OTHERS and self.error.state in _UNDEFINED
+
+
+def report_refusals(refusals: Iterable[RefusedEntry], target: ScriptTarget, report: DatabaseReport) -> None:
+    """Report the definitions that no round could bring, each as an item of its database."""
+    names: set[str] = set()
+    for refusal in refusals:
+        name = refusal.entry.first.full_name
+        if not refusal.hangs_on_another and (name not in names or refusal.error.state not in _UNDEFINED):
+            report.skip(target.database, name, refusal.reason)
+            names.add(name)
+
+
+def load_definitions(
+    connection: ServerConnection,
+    script: bytes,
+    target: ScriptTarget,
+    report: DatabaseReport,
+    left: Iterable[RefusedEntry] = (),
+) -> tuple[RefusedEntry, ...]:
+    """Run a script of a dump, and what is left of those before; give the definitions that the server refuses.
+
+    They are tried in as many rounds as make progress, then in a weaker form, which is reported. Raises DatabaseFailed
+    where the dump is not as it should be, and where the server ends the work.
     """
-    batch: list[Statement] = []
-    for statement in split_script(script):
-        if not statement.is_definition:
-            reason = f"{statement.about}: its dump holds {statement.verb or 'no'} statement, which defines nothing"
-            raise DatabaseFailed(item=target.item, reason=reason)
-        if statement.evaluates and target.choose:
-            # the answer depends on what is defined by now
-            _run_batch(connection, batch, target, report)
-            _run_one(target.choose(*statement.needs), statement, target, report)
-            batch = []
-            continue
-        batch.append(statement)
-        if len(batch) == _TOGETHER:
-            _run_batch(connection, batch, target, report)
-            batch = []
-    _run_batch(connection, batch, target, report)
+    return _Trial(connection, target, report).run(script, left)
 
 
-def _run_batch(
-    connection: ServerConnection, batch: Sequence[Statement], target: ScriptTarget, report: DatabaseReport
-) -> None:
-    try:
-        connection.run(b"".join(statement.text for statement in batch))
-    except ServerError:
-        # all of them are undone: one by one, the one that fails is seen
-        for statement in batch:
-            _run_one(connection, statement, target, report)
+class _Trial:
+    """One script, all at once where the server takes it, else entry by entry."""
 
+    def __init__(self, connection: ServerConnection, target: ScriptTarget, report: DatabaseReport) -> None:
+        self._connection, self._target, self._report = connection, target, report
 
-def _run_one(connection: ServerConnection, statement: Statement, target: ScriptTarget, report: DatabaseReport) -> None:
-    try:
-        retry_with_path(connection, statement.schema, target.path, lambda: connection.run(statement.text))
-    except ServerError as exc:
-        reason = f"{statement.about}: {exc}"
-        if not (target.is_tolerant and exc.state in _UNDEFINED) and not statement.about.startswith(_REFRESH):
-            raise DatabaseFailed(item=target.item, reason=reason) from exc
-        report.skip(target.database, "", reason)
+    def run(self, script: bytes, left: Iterable[RefusedEntry]) -> tuple[RefusedEntry, ...]:
+        refusals = list(left)
+        late: list[Entry] = []
+        batch: list[Entry] = []
+        for entry in read_entries(script):
+            self._check(entry)
+            if entry.is_event_trigger:  # they could refuse the rounds
+                late.append(entry)
+            elif self._needs_another(entry):
+                refusals += [*self._run_batch(batch), *self._try(entry)]
+                batch = []
+            else:
+                batch.append(entry)
+            if len(batch) == _TOGETHER:
+                refusals += self._run_batch(batch)
+                batch = []
+        refusals += self._run_batch(batch)
+        return (*self._repeat(refusals), *self._run_batch(late))
+
+    def _check(self, entry: Entry) -> None:
+        for statement in entry.statements:
+            if not statement.is_definition:
+                reason = f"{statement.label}: its dump holds {statement.verb or 'no'} statement, which defines nothing"
+                raise DatabaseFailed(item=self._target.item, reason=reason)
+
+    def _needs_another(self, entry: Entry) -> bool:
+        """Whether another session may have to run it: which one, depends on what is defined by then."""
+        return entry.has_evaluation and self._target.choose is not None
+
+    def _run_batch(self, batch: Sequence[Entry]) -> list[RefusedEntry]:
+        if not batch or self._send(self._connection, "", b"".join(self._pin(entry).text for entry in batch)) is None:
+            return []
+        # all of them are undone: one by one, those that the server refuses are seen
+        return [refusal for entry in batch for refusal in self._try(entry)]
+
+    def _repeat(self, refusals: list[RefusedEntry]) -> list[RefusedEntry]:
+        """Try again what was refused, as long as that brings something, at the end in a weaker form."""
+        while refusals:
+            again = [each for refusal in refusals for each in self._try(refusal.entry)]
+            if len(again) < len(refusals):
+                refusals = again
+                continue
+            weakened = [self._weaken(refusal) for refusal in again]
+            refusals = [each for _, rest in weakened for each in rest]
+            if not any(is_new for is_new, _ in weakened):
+                break
+        return refusals
+
+    def _weaken(self, refusal: RefusedEntry) -> tuple[bool, list[RefusedEntry]]:
+        """Whether it came in a weaker form; and what is still to come of it."""
+        weaker = weaken(self._connection, refusal.entry, self._run)
+        if weaker is None:
+            return False, [refusal]
+        for text in weaker.reports:
+            self._report.skip(self._target.database, refusal.entry.first.full_name, f"{text}: {refusal.error}")
+        return True, [RefusedEntry(entry, refusal.error) for entry in weaker.later]
+
+    def _try(self, entry: Entry) -> list[RefusedEntry]:
+        """Run one entry, whole or in its parts."""
+        error = self._run(entry)
+        if error is None or (entry.first.is_setting and error.state == _UNKNOWN_SETTING):
+            return []
+        first, *rest = entry.cut()
+        if not rest:
+            return [RefusedEntry(entry, error)]
+        if not entry.is_list and (main := self._run(first)):
+            return [RefusedEntry(entry, main)]
+        return [each for part in ((first, *rest) if entry.is_list else rest) for each in self._try(part)]
+
+    def _run(self, entry: Entry) -> ServerError | None:
+        schema = entry.first.schema
+        if not self._needs_another(entry):
+            pinned = self._pin(entry)
+            error = self._send(self._connection, schema, pinned.text)
+            return self._send(self._connection, schema, entry.text) if error and pinned != entry else error
+        for statement in entry.statements:
+            try:
+                chosen = self._choose(statement)
+            except ServerError as exc:
+                return exc
+            if error := self._send(chosen, schema, statement.text):
+                return error
+        return None
+
+    def _choose(self, statement: Statement) -> ServerConnection:
+        choose = self._target.choose
+        return choose(*statement.needs) if choose and statement.evaluates else self._connection
+
+    def _pin(self, entry: Entry) -> Entry:
+        """An extension comes with the version that it had."""
+        version = self._target.versions.get(entry.first.name) if entry.first.kind == "EXTENSION" else None
+        if not version:
+            return entry
+        return entry.replace_text(
+            entry.first.text.removesuffix(b";") + f" VERSION {quote_text(version)};".encode(*_TEXT)
+        )
+
+    def _send(self, connection: ServerConnection, schema: str, text: bytes) -> ServerError | None:
+        try:
+            retry_with_path(connection, schema, self._target.path, lambda: connection.run(text))
+        except ServerError as exc:
+            if not connection.is_open or exc.state.startswith(_ENDS_WORK):
+                raise DatabaseFailed(item=self._target.item, reason=str(exc)) from exc
+            return exc
+        return None
 
 
 def retry_with_path(connection: ServerConnection, schema: str, path: str, step: Callable[[], Result]) -> Result:
@@ -236,73 +305,3 @@ def retry_with_path(connection: ServerConnection, schema: str, path: str, step: 
         raise first from None
     finally:
         connection.run("SET search_path TO ''")
-
-
-# ---------------------------------------------------------------- a script, statement by statement
-#
-# A statement ends where the server's own grammar ends it: quotes, comments, parentheses and the bodies of SQL functions
-# are passed over whole (psqlscan.l), so that a comment inside a function's body is no header.
-
-
-def split_script(script: bytes) -> Iterator[Statement]:
-    """Cut a script. The rest after the last semicolon is no statement where it is comments only."""
-    begin, about, inside, kind, owner = 0, "the settings", "", "", ""
-    for first, end in _find_ends(script):
-        headers = _HEADER.findall(script[begin:first])
-        if headers:
-            name, kind, schema, owner = (part.decode("utf-8", "backslashreplace") for part in headers[-1])
-            inside = "" if schema == "-" else schema
-            about = f"{kind} {schema}.{name}" if inside else f"{kind} {name}"
-        verb = _VERB.match(script, first)
-        yield Statement(script[begin:end], about, inside, verb[0].upper().decode() if verb else "", kind, owner)
-        begin = end
-
-
-def _find_ends(script: bytes) -> Iterator[tuple[int, int]]:
-    """Where each statement's first word and its end are."""
-    first, place, depth = -1, 0, _Depth()
-    while found := _TOKEN.search(script, place):
-        place = found.end()
-        if found["comment"]:
-            place = _find_comment_end(script, place)
-        elif found["sign"] == b";" and depth.is_none():
-            yield (first if first >= 0 else found.start()), place
-            first, depth = -1, _Depth()
-        elif found["word"] or found["sign"]:
-            first = found.start() if first < 0 else first
-            depth.note(found[0].upper(), script, first)
-
-
-class _Depth:
-    """How deep in parentheses and in the body of an SQL function a statement is."""
-
-    def __init__(self) -> None:
-        self._parentheses = self._blocks = self._words = 0
-        self._is_routine = False
-
-    def is_none(self) -> bool:
-        return self._parentheses <= 0 and self._blocks <= 0
-
-    def note(self, token: bytes, script: bytes, first: int) -> None:
-        self._words += 1
-        if token in b"()":
-            self._parentheses += 1 if token == b"(" else -1
-        elif self._words == 1:
-            self._is_routine = bool(_ROUTINE.match(script, first))
-        elif self._is_routine and self._parentheses == 0:
-            self._note_block(token)
-
-    def _note_block(self, word: bytes) -> None:
-        if word == b"BEGIN" or (word == b"CASE" and self._blocks):
-            self._blocks += 1
-        elif word == b"END" and self._blocks:
-            self._blocks -= 1
-
-
-def _find_comment_end(script: bytes, place: int) -> int:
-    depth = 1
-    for sign in re.finditer(rb"/\*|\*/", script[place:]):
-        depth += 1 if sign[0] == b"/*" else -1
-        if not depth:
-            return place + sign.end()
-    return len(script)

@@ -16,6 +16,7 @@ from tklb.databases.postgresql.accounts import load_accounts
 from tklb.databases.postgresql.catalogue import list_databases, open_maintenance, read_version, spell_locale
 from tklb.databases.postgresql.connection import ServerConnection, convert_errors
 from tklb.databases.postgresql.dump.dump import dump_databases
+from tklb.databases.postgresql.load.leftover import Leftover, finish_load
 from tklb.databases.postgresql.load.load import load_database
 from tklb.databases.postgresql.present_rows import find_rows
 from tklb.databases.postgresql.settings import restart_server
@@ -34,6 +35,7 @@ class Server:
 
     def __init__(self, login: Login) -> None:
         self.login = login
+        self._left: list[Leftover] = []  # of the loads, to be tried again when all are done
 
     @property
     def engine(self) -> str:
@@ -74,11 +76,16 @@ class Server:
 
     def load_database(self, dump: DumpFolder, load: DatabaseLoad, progress: Progress) -> LoadResult:
         report = DatabaseReport(ENGINE)
-        load_database(self.login, dump, load, progress, report)
+        left = load_database(self.login, dump, load, progress, report)
+        self._left += [left] if left else []
         return LoadResult(tuple(report.skipped), tuple(report.notes))
 
     def finish(self) -> LoadResult:
-        return LoadResult()  # no database of a cluster waits for another
+        report = DatabaseReport(ENGINE)
+        for left in self._left:
+            report.add(finish_load(left, self.login))
+        self._left.clear()
+        return LoadResult(tuple(report.skipped), tuple(report.notes))
 
     def _answers(self, until: float) -> bool:
         try:

@@ -1,11 +1,38 @@
-"""The settings of every session of ours, whatever the server, the database or the role sets. Pure.
+"""The settings of our sessions, and of those of client programs, as words of libpq and as statements.
 
-Source: "Server Configuration" of PostgreSQL's manual; pg_dump sets much the same.
+They are stronger than those of a database or a role. What limits a session, or runs code in it, is set before it
+begins; the rest inside: an extension may read what a session would be reset to (postgis_topology does). Gives values.
 """
 
-__all__ = ["LIMITS_TRANSACTIONS", "format_options"]
+from collections.abc import Mapping
 
-_SETTINGS = {
+from tklb.databases.postgresql import Login
+
+__all__ = ["format_login", "format_options", "format_settings", "join_words", "list_words"]
+
+NAME = "tklb"
+LIMITS_TRANSACTIONS = 17  # the first version that has such a limit, and a switch for event triggers
+_AT_START = {
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "session_replication_role": "origin",
+    "session_preload_libraries": "",  # one that is missing refuses every session
+    "local_preload_libraries": "",
+    "client_min_messages": "warning",
+    "lc_messages": "C",
+    "role": "none",
+    # a password's hash must not reach the server's log, be it in a statement that fails
+    "log_statement": "none",
+    "log_min_duration_statement": "-1",
+    "log_min_error_statement": "panic",
+    "log_duration": "off",
+    "log_parser_stats": "off",
+}
+_INSIDE = {
     "datestyle": "ISO",
     "intervalstyle": "postgres",
     "timezone": "UTC",
@@ -16,43 +43,61 @@ _SETTINGS = {
     "row_security": "off",
     "synchronize_seqscans": "off",
     "quote_all_identifiers": "off",
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
-    "default_transaction_read_only": "off",
-    "default_transaction_isolation": "read committed",
-    "default_transaction_deferrable": "off",
-    "session_replication_role": "origin",
     "check_function_bodies": "off",
     "array_nulls": "on",
     "work_mem": "16MB",
     "temp_file_limit": "-1",
     "jit": "off",  # it takes longer than most answers
-    "client_min_messages": "warning",
     "xmloption": "content",
-    "role": "none",
-    "lc_messages": "C",
-    # a password's hash must not reach the server's log, be it in a statement that fails
-    "log_statement": "none",
-    "log_min_duration_statement": "-1",
-    "log_min_error_statement": "panic",
-    "log_duration": "off",
-    "log_parser_stats": "off",
 }
 _ADMINISTRATORS_ONLY = (
-    "session_replication_role",
+    "session_",
     "log_",
     "lc_messages",
     "temp_file_limit",
+    "event_triggers",
 )  # settings that nobody else may change
-LIMITS_TRANSACTIONS = 17  # the first version that does: an older one refuses such a setting
 
 
-def format_options(lock_seconds: int, major: int, *, is_administrator: bool = True) -> str:
-    """All settings as PGOPTIONS has them: stronger than those of a database or role, and from the first moment on."""
-    own = _ADMINISTRATORS_ONLY if not is_administrator else ()
-    settings = {name: value for name, value in _SETTINGS.items() if not name.startswith(own)}
-    settings["lock_timeout"] = f"{lock_seconds}s"
+def format_settings() -> str:
+    """The settings of a session as statements."""
+    return "; ".join(f"SET {name} = '{value}'" for name, value in _INSIDE.items())
+
+
+def format_options(lock_seconds: int, major: int, *, is_administrator: bool = True, has_all: bool = True) -> str:
+    """Settings as PGOPTIONS has them; all of them, or those that must be there from the first moment on."""
+    settings = {**_AT_START, **(_INSIDE if has_all else {}), "lock_timeout": f"{lock_seconds}s"}
     if major >= LIMITS_TRANSACTIONS:
-        settings["transaction_timeout"] = "0"
+        settings |= {"transaction_timeout": "0", "event_triggers": "off"}
+    if not is_administrator:
+        settings = {name: value for name, value in settings.items() if not name.startswith(_ADMINISTRATORS_ONLY)}
     return " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items())
+
+
+def format_login(login: Login, database: str, major: int) -> str:
+    """A connection string for client programs; no service file can change what it says.
+
+    `major` is the server's version, 0 where it is not known yet.
+    """
+    return join_words(list_words(login, database, format_options(login.lock_seconds, major)))
+
+
+def list_words(login: Login, database: str, options: str) -> dict[str, str]:
+    """Where and how to connect, in libpq's words."""
+    words = {
+        **login.list_keywords(),
+        "dbname": database,
+        "options": options,
+        "application_name": NAME,
+        "connect_timeout": "30",
+    }
+    return words if login.service else {**words, "gssencmode": "disable"}
+
+
+def join_words(words: Mapping[str, str]) -> str:
+    """The words as a connection string."""
+    return " ".join(f"{name}={_quote_word(value)}" for name, value in words.items())
+
+
+def _quote_word(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -15,6 +15,7 @@ from tklb.databases.postgresql.catalogue import LARGE_OBJECTS as PAGES
 from tklb.databases.postgresql.catalogue import (
     Properties,
     Table,
+    list_extension_versions,
     list_extensions,
     list_roles,
     list_sequences,
@@ -41,6 +42,7 @@ def write_details(
         "properties": asdict(properties),
         "roles": list_roles(connection),
         "extensions": list_extensions(connection),
+        "extension_versions": list_extension_versions(connection),
         "has_public": connection.fetch_value("SELECT count(*) FROM pg_namespace WHERE nspname = 'public'") == "1",
         "has_gaps": has_gaps,
         "page_size": read_page_size(connection),

@@ -13,7 +13,8 @@ from tklb.base.concurrency import Background
 from tklb.base.process import run
 from tklb.databases.postgresql import find_program
 from tklb.databases.postgresql.catalogue import Table
-from tklb.databases.postgresql.connection import ServerConnection, format_login, quote_name
+from tklb.databases.postgresql.connection import ServerConnection, quote_name
+from tklb.databases.postgresql.session_settings import format_login
 from tklb.errors import Interrupted, ProgramFailed
 from tklb.lazy_dataclass import dataclass
 

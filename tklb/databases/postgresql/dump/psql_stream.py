@@ -11,7 +11,8 @@ from collections.abc import Generator, Iterator
 from tklb.base.process import Conversation, open_conversation
 from tklb.databases.dump_format import PIPE
 from tklb.databases.postgresql import find_program
-from tklb.databases.postgresql.connection import ServerConnection, ServerError, find_refusal, format_login
+from tklb.databases.postgresql.connection import ServerConnection, ServerError, find_refusal
+from tklb.databases.postgresql.session_settings import format_login
 from tklb.errors import ProgramFailed
 
 __all__ = ["PsqlStream", "open_psql"]

@@ -34,6 +34,7 @@ from tklb.model.secret import Secret
 __all__ = ["load_rows"]
 
 Job = tuple[Table, SavedTable]
+RefusedRows = tuple[Job, ServerError]
 ReadBlocks = Callable[[Sequence[str]], Iterator[bytes]]
 # the pages of large objects wait here until all are there
 MAKE_PAGES = "CREATE TEMPORARY TABLE tklb_pages (loid oid, pageno bigint, data bytea)"
@@ -75,22 +76,29 @@ class RowTarget:
     path: str
 
 
-def load_rows(target: RowTarget, tables: Sequence[Job], progress: Progress) -> None:
-    """Load the rows of all tables. Raises DatabaseFailed; an interruption ends all connections' work first."""
-    _RowLoad(target, tables, progress).run()
+def load_rows(target: RowTarget, tables: Sequence[Job], progress: Progress) -> list[RefusedRows]:
+    """Load the rows of all tables; give those tables whose rows the server refuses: they are empty.
+
+    Raises DatabaseFailed; an interruption ends all connections' work first.
+    """
+    return _RowLoad(target, tables, progress).run()
 
 
 def load_table(connection: ServerConnection, target: RowTarget, job: Job, read: ReadBlocks | None = None) -> None:
     """Add the rows of one table. `read` gives the blocks of its files, twice where need be. Raises DatabaseFailed."""
-    table, saved = job
-    read = read or target.dump.blocks
-    statement = format_copy(table, target.encoding)
     try:
-        count = retry_with_path(
-            connection, table.schema, target.path, lambda: connection.copy_in(statement, read(saved.files))
-        )
+        _add_rows(connection, target, job, read or target.dump.blocks)
     except ServerError as exc:
-        raise DatabaseFailed(item=target.item, reason=f"rows of {saved.name}: {exc}") from exc
+        raise DatabaseFailed(item=target.item, reason=f"rows of {job[1].name}: {exc}") from exc
+
+
+def _add_rows(connection: ServerConnection, target: RowTarget, job: Job, read: ReadBlocks) -> None:
+    """As load_table, but raises ServerError where the server refuses rows."""
+    table, saved = job
+    statement = format_copy(table, target.encoding)
+    count = retry_with_path(
+        connection, table.schema, target.path, lambda: connection.copy_in(statement, read(saved.files))
+    )
     if count != saved.rows:
         reason = f"rows of {saved.name}: the server took {count}, the dump has {saved.rows}"
         raise DatabaseFailed(item=target.item, reason=reason)
@@ -119,8 +127,9 @@ class _RowLoad:
         self._done = 0
         self._lock = threading.Lock()
         self._fault: BaseException | None = None
+        self._refused: list[RefusedRows] = []
 
-    def run(self) -> None:
+    def run(self) -> list[RefusedRows]:
         connections = self._target.connections
         threads = [threading.Thread(target=self._work, args=(each,), daemon=True) for each in connections]
         for thread in threads:
@@ -133,6 +142,7 @@ class _RowLoad:
             raise
         if self._fault:
             raise self._fault
+        return self._refused
 
     def _wait(self, thread: threading.Thread) -> None:
         while thread.is_alive():
@@ -151,9 +161,17 @@ class _RowLoad:
     def _work(self, connection: ServerConnection) -> None:
         try:
             while not self._fault and (job := self._take_job()):
-                load_table(connection, self._target, job, self._read)
+                self._load(connection, job)
         except BaseException as exc:  # noqa: BLE001 - raised again where it is waited for
             self._fault = self._fault or exc
+
+    def _load(self, connection: ServerConnection, job: Job) -> None:
+        try:
+            _add_rows(connection, self._target, job, self._read)
+        except ServerError as exc:
+            if not connection.is_open or not exc.is_about_values:
+                raise DatabaseFailed(item=self._target.item, reason=f"rows of {job[1].name}: {exc}") from exc
+            self._refused.append((job, exc))
 
     def _take_job(self) -> Job | None:
         with self._lock:
@@ -233,10 +251,9 @@ class Loaders:
         grants += [f"GRANT USAGE ON SCHEMA {quote_name(table.schema)} TO {role}" for table in closed]
         grants += [f"GRANT SELECT, INSERT, DELETE ON TABLE {table.sql} TO {role}" for table in closed]
         grants.append(f"GRANT SET ON PARAMETER session_replication_role TO {role}")
-        if self._chief.fetch_value("SELECT has_database_privilege($1, current_database(), 'CONNECT')", name) == "f":
-            grants.append(f"GRANT CONNECT ON DATABASE {quote_name(self._chief.database)} TO {role}")
         try:
             self._chief.run("; ".join(grants))
+            self._let_connect(name)
             with open_as(self._chief, name, password) as connection:
                 yield connection
         finally:
@@ -343,48 +360,16 @@ class Loaders:
                 self._chief.run(f"GRANT {quote_name(owner)} TO {quote_name(name)}")
         return self._roles[owner]
 
+    def _let_connect(self, role: str) -> None:
+        if self._chief.fetch_value("SELECT has_database_privilege($1, current_database(), 'CONNECT')", role) == "f":
+            self._chief.run(f"GRANT CONNECT ON DATABASE {quote_name(self._chief.database)} TO {quote_name(role)}")
+
     def _open(self, owner: str) -> ServerConnection:
         if self._is_needed:
-            opened = open_as(self._chief, *self._make_role(owner))
+            name, password = self._make_role(owner)
+            self._let_connect(name)
+            opened = open_as(self._chief, name, password)
         else:
             opened = open_connection(self._chief.login, self._chief.database)
         self._opened.append(opened)
         return opened
-
-
-# ---------------------------------------------------------------- after the rows of single tables
-
-
-def move_sequences(live: ServerConnection, table: Table) -> None:
-    """Set the sequences of a table's columns behind the highest of its numbers."""
-    for column in (one for one in table.columns if not one.type.endswith("[]")):
-        found = live.fetch_value("SELECT pg_get_serial_sequence($1, $2)", table.sql, column.name)
-        if found:
-            highest = f"(SELECT max({quote_name(column.name)})::bigint FROM ONLY {table.sql})"
-            live.run(
-                f"SELECT setval({quote_text(found)}, {highest})"
-                f" FROM {found} WHERE {highest} > last_value OR ({highest} = last_value AND NOT is_called)"
-            )
-
-
-def describe_orphans(live: ServerConnection, table: Table) -> Iterator[str]:
-    """Describe the foreign keys, of the table's and to it, that do not hold any more."""
-    keys = live.fetch_rows(
-        """SELECT c.conname, c.conrelid::regclass::text, c.confrelid::regclass::text,
-             string_agg(format('%1$s.%2$I IS NOT NULL', 'child', a.attname), ' AND '),
-             string_agg(format('child.%I = parent.%I', a.attname, b.attname), ' AND ')
-           FROM pg_constraint c
-           CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS k(own, other)
-           JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.own
-           JOIN pg_attribute b ON b.attrelid = c.confrelid AND b.attnum = k.other
-           WHERE c.contype = 'f' AND $1::regclass IN (c.conrelid, c.confrelid) AND c.conparentid = 0
-           GROUP BY c.oid, c.conname, c.conrelid, c.confrelid ORDER BY 1""",
-        table.sql,
-    )
-    for name, child, parent, is_set, is_same in keys:
-        count = live.fetch_value(
-            f"SELECT count(*) FROM {child} child WHERE {is_set}"
-            f" AND NOT EXISTS (SELECT FROM {parent} parent WHERE {is_same})"
-        )
-        if count != "0":
-            yield f"{count} rows of {child} miss their rows in {parent} (foreign key {name})"

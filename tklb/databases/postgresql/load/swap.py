@@ -9,9 +9,10 @@ manual; CountOtherDBBackends of procarray.c. Takes connections with a third data
 import contextlib
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tklb.databases.postgresql.accounts import format_grants, quote_setting, quote_setting_name
-from tklb.databases.postgresql.catalogue import OURS, Properties
+from tklb.databases.postgresql.catalogue import IS_OURS, LOADING, Properties
 from tklb.databases.postgresql.connection import (
     ServerConnection,
     ServerError,
@@ -36,6 +37,15 @@ class Swap:
     live: str
     scratch: str
     aside: str
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the one being loaded has its final name already."""
+        return self.scratch == self.live
+
+    def keep_name(self) -> "Swap":
+        """The swap of a database that is loaded under its final name."""
+        return replace(self, scratch=self.live)
 
 
 def make_swap(live: str) -> Swap:
@@ -83,7 +93,6 @@ def list_property_statements(name: str, properties: Properties) -> Iterator[tupl
     yield "owner", f"ALTER {this} OWNER TO {quote_name(properties.owner)}"
     for statement in format_grants(this, properties.owner, properties.grants):
         yield "privileges", statement
-    yield "comment", f"COMMENT ON {this} IS {'NULL' if properties.comment is None else quote_text(properties.comment)}"
     for role, setting, value in properties.settings:
         target = f"ROLE {quote_name(role)} IN {this}" if role else this
         yield (
@@ -92,6 +101,29 @@ def list_property_statements(name: str, properties: Properties) -> Iterator[tupl
         )
     template = "true" if properties.is_template else "false"
     yield "limits", f"ALTER {this} CONNECTION LIMIT {properties.limit} IS_TEMPLATE {template}"
+
+
+def set_comment(connection: ServerConnection, name: str, comment: str | None) -> None:
+    """Give a database its comment, in the place of the mark that it may have."""
+    text = "NULL" if comment is None else quote_text(comment)
+    connection.run(f"COMMENT ON DATABASE {quote_name(name)} IS {text}")
+
+
+def mark_database(connection: ServerConnection, swap: Swap) -> None:
+    """Give a scratch database its final name, with a mark; nobody but administrators may connect to it."""
+    name = quote_name(swap.scratch)
+    connection.run(
+        f"COMMENT ON DATABASE {name} IS {quote_text(LOADING)}; REVOKE CONNECT ON DATABASE {name} FROM PUBLIC;"
+        f"ALTER DATABASE {name} RENAME TO {quote_name(swap.live)}"
+    )
+
+
+def unmark_privileges(connection: ServerConnection, name: str) -> None:
+    """Give a database the privileges of a new one again: NULL, which no GRANT gives back."""
+    try:
+        connection.run(f"UPDATE pg_database SET datacl = NULL WHERE datname = {quote_text(name)}")
+    except ServerError:  # no superuser
+        connection.run(f"GRANT CONNECT ON DATABASE {quote_name(name)} TO PUBLIC")
 
 
 def swap_database(
@@ -193,7 +225,7 @@ def list_slots(connection: ServerConnection, database: str) -> tuple[str, ...]:
 def drop_leftovers(connection: ServerConnection) -> tuple[str, ...]:
     """Drop the databases of killed runs; return notes on those that could not be dropped."""
     notes = []
-    for (name,) in connection.fetch_rows("SELECT datname FROM pg_database WHERE datname ~ $1 ORDER BY 1", OURS):
+    for (name,) in connection.fetch_rows(f"SELECT datname FROM pg_database WHERE {IS_OURS} ORDER BY 1"):
         try:
             drop_database(connection, name or "")
         except ServerError as exc:

@@ -1,0 +1,176 @@
+"""Load single tables of a dump into the database that is here.
+
+A table that is here with the same columns gets the saved rows in the place of its own. A table that is not here is made
+as it is in the dump, before, and is gone again where the rest fails. The rows are one transaction.
+
+Takes a load; touches that database, and a scratch database while it lasts.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from tklb.databases.postgresql import definitions as files
+from tklb.databases.postgresql.accounts import keep_roles
+from tklb.databases.postgresql.catalogue import LARGE_OBJECTS, Table, list_tables
+from tklb.databases.postgresql.connection import ServerConnection, ServerError, quote_name, quote_text
+from tklb.databases.postgresql.definitions import load_definitions
+from tklb.databases.postgresql.dump.pg_dump import PgDump
+from tklb.databases.postgresql.load.load_rows import Job, Loaders, load_table
+from tklb.databases.postgresql.load.scratch import LoadRun, define, make_scratch
+from tklb.databases.postgresql.script import Statement, split_script
+from tklb.databases.report import DatabaseReport
+from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
+
+__all__ = ["load_tables"]
+
+_KEY = "FK CONSTRAINT"
+
+
+def load_tables(loading: LoadRun) -> None:
+    jobs = _choose_tables(loading)
+    with ExitStack() as stack:
+        live = stack.enter_context(loading.open(loading.load.into))
+        here = {(table.schema, table.table): table for table in list_tables(live)}
+        present = [job for job in jobs if (job[0].schema, job[0].table) in here]
+        for table, saved in present:
+            if set(here[table.schema, table.table].columns) != set(table.columns):
+                raise loading.refuse(f"{saved.name} has other columns here than in the dump")
+        absent = [job for job in jobs if job not in present]
+        scripts = _read_scripts(loading, absent) if absent else []
+        stack.enter_context(keep_roles(live))
+        loaders = stack.enter_context(Loaders(live))
+        with _make_tables(loading, loaders, live, absent, scripts):
+            _fill_tables(loading, loaders, present)
+        for script, (_, saved) in zip(scripts, absent, strict=True):
+            _make_keys(loading, loaders, live, script[1], saved.name)
+        for table, _ in present:
+            _move_sequences(live, table)
+            for note in _describe_orphans(live, table) if loaders.trusts("casts") else ():
+                loading.note(note)
+
+
+def _choose_tables(loading: LoadRun) -> list[Job]:
+    chosen = set(loading.load.tables or ())
+    jobs = [(table, saved) for table, saved in loading.saved.tables if saved.name in chosen]
+    missing = sorted(chosen - {saved.name for _, saved in jobs})
+    empty = sorted(saved.name for _, saved in jobs if saved.rows is None)
+    if missing or empty:
+        raise DatabaseFailed(item=loading.item, reason=f"the dump has no rows of {', '.join(missing + empty)}")
+    if LARGE_OBJECTS in chosen:
+        raise loading.refuse(f"{LARGE_OBJECTS}: large objects are brought with their whole database only")
+    return jobs
+
+
+def _read_scripts(loading: LoadRun, absent: Sequence[Job]) -> list[tuple[bytes, bytes]]:
+    """The definitions of tables, before and after their rows: from a scratch database that has all definitions."""
+    with make_scratch(loading) as (swap, _), ExitStack() as stack:
+        connection = stack.enter_context(loading.open(swap.scratch))
+        loaders = stack.enter_context(Loaders(connection))
+        target = replace(loading.script_target, choose=loaders.choose)
+        unwanted = DatabaseReport(loading.report.engine)  # about other objects
+        refusals = define(loading, connection, target, unwanted)
+        load_definitions(connection, loading.dump.read(files.POST_DATA), target, unwanted, refusals)
+        program = PgDump(connection)
+        try:
+            return [
+                (program.dump_table("pre-data", table), program.dump_table("post-data", table)) for table, _ in absent
+            ]
+        except (ProgramFailed, ProgramMissing) as exc:
+            raise DatabaseFailed(item=loading.item, reason=str(exc)) from exc
+
+
+@contextlib.contextmanager
+def _make_tables(
+    loading: LoadRun,
+    loaders: Loaders,
+    live: ServerConnection,
+    absent: Sequence[Job],
+    scripts: Sequence[tuple[bytes, bytes]],
+) -> Iterator[None]:
+    """Make tables that are not here, with their rows; a failure, also in the block, drops them. Keys come later."""
+    try:
+        for (before, _), (_, saved) in zip(scripts, absent, strict=True):
+            _run_script(loading, loaders, live, split_script(before), saved.name)
+        _fill_tables(loading, loaders, absent)
+        for (_, after), (_, saved) in zip(scripts, absent, strict=True):
+            _run_script(loading, loaders, live, (one for one in split_script(after) if one.kind != _KEY), saved.name)
+        yield
+    except BaseException:
+        for table, _ in absent:
+            live.run(f"DROP TABLE IF EXISTS {table.sql}")
+        raise
+
+
+def _fill_tables(loading: LoadRun, loaders: Loaders, jobs: Sequence[Job]) -> None:
+    """Give tables the saved rows in the place of their own, without triggers, in one transaction: all or none."""
+    if not jobs:
+        return
+    with loaders.join([table for table, _ in jobs]) as taker:
+        taker.run("BEGIN; SET LOCAL session_replication_role = replica")
+        for table, saved in jobs:
+            loading.progress(f"{loading.item}: {saved.name}", 0, 0)
+            taker.run(f"LOCK TABLE ONLY {table.sql} IN SHARE ROW EXCLUSIVE MODE")
+            taker.run(f"DELETE FROM ONLY {table.sql} {table.condition}")
+        for job in jobs:
+            load_table(taker, loading.make_row_target(taker), job)
+        taker.run("COMMIT")
+
+
+def _make_keys(loading: LoadRun, loaders: Loaders, live: ServerConnection, script: bytes, name: str) -> None:
+    """Make the foreign keys of a new table, now that all rows are there."""
+    for statement in (one for one in split_script(script) if one.kind == _KEY):
+        try:
+            _run_script(loading, loaders, live, [statement], name)
+        except DatabaseFailed as exc:
+            loading.report.skip(loading.load.into, name, str(exc))
+
+
+def _run_script(
+    loading: LoadRun, loaders: Loaders, live: ServerConnection, script: Iterable[Statement], name: str
+) -> None:
+    for statement in script:
+        try:
+            runner = loaders.choose(*statement.needs) if statement.evaluates else live
+            runner.run(statement.text)
+        except ServerError as exc:
+            raise loading.refuse(f"{name} cannot be made here: {statement.label}: {exc}") from exc
+
+
+# ---------------------------------------------------------------- after the rows
+
+
+def _move_sequences(live: ServerConnection, table: Table) -> None:
+    """Set the sequences of a table's columns behind the highest of its numbers."""
+    for column in (one for one in table.columns if not one.type.endswith("[]")):
+        found = live.fetch_value("SELECT pg_get_serial_sequence($1, $2)", table.sql, column.name)
+        if found:
+            highest = f"(SELECT max({quote_name(column.name)})::bigint FROM ONLY {table.sql})"
+            live.run(
+                f"SELECT setval({quote_text(found)}, {highest})"
+                f" FROM {found} WHERE {highest} > last_value OR ({highest} = last_value AND NOT is_called)"
+            )
+
+
+def _describe_orphans(live: ServerConnection, table: Table) -> Iterator[str]:
+    """Describe the foreign keys, of the table's and to it, that do not hold any more."""
+    keys = live.fetch_rows(
+        """SELECT c.conname, c.conrelid::regclass::text, c.confrelid::regclass::text,
+             string_agg(format('%1$s.%2$I IS NOT NULL', 'child', a.attname), ' AND '),
+             string_agg(format('child.%I = parent.%I', a.attname, b.attname), ' AND ')
+           FROM pg_constraint c
+           CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS k(own, other)
+           JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.own
+           JOIN pg_attribute b ON b.attrelid = c.confrelid AND b.attnum = k.other
+           WHERE c.contype = 'f' AND $1::regclass IN (c.conrelid, c.confrelid) AND c.conparentid = 0
+           GROUP BY c.oid, c.conname, c.conrelid, c.confrelid ORDER BY 1""",
+        table.sql,
+    )
+    for name, child, parent, is_set, is_same in keys:
+        count = live.fetch_value(
+            f"SELECT count(*) FROM {child} child WHERE {is_set}"
+            f" AND NOT EXISTS (SELECT FROM {parent} parent WHERE {is_same})"
+        )
+        if count != "0":
+            yield f"{count} rows of {child} miss their rows in {parent} (foreign key {name})"

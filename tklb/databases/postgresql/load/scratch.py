@@ -1,0 +1,173 @@
+"""The empty database that a load fills: under a name of its own, or, where its final name is free, under that one.
+
+Extensions may look at the name of their database (pg_cron). One under its final name has a mark until its load is done,
+and nobody but administrators may connect. A backup leaves it out, and the next load drops it after a kill.
+
+Takes one load; touches the server.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+from tklb.databases.dump_format import DumpFolder
+from tklb.databases.filter import spell_item
+from tklb.databases.postgresql import ENGINE, Login
+from tklb.databases.postgresql import definitions as files
+from tklb.databases.postgresql.connection import ServerConnection, ServerError, open_connection, quote_name
+from tklb.databases.postgresql.definitions import (
+    RefusedEntry,
+    SavedDefinitions,
+    ScriptTarget,
+    load_definitions,
+    read_definitions,
+)
+from tklb.databases.postgresql.load.load_rows import Job, RowTarget
+from tklb.databases.postgresql.load.swap import (
+    Swap,
+    create_database,
+    drop_database,
+    list_property_statements,
+    make_swap,
+    mark_database,
+    set_comment,
+    unmark_privileges,
+)
+from tklb.databases.report import DatabaseReport
+from tklb.errors import DatabaseFailed
+from tklb.model.callbacks import Progress
+from tklb.model.databases import DatabaseLoad
+
+__all__ = ["LoadRun", "choose_versions", "define", "make_scratch", "set_properties"]
+
+_INSTEAD = "--rename-database brings the saved database beside this one"
+
+
+class LoadRun:
+    """One load. `third` is a database that is not swapped, for connections that must be with neither."""
+
+    def __init__(
+        self, login: Login, dump: DumpFolder, load: DatabaseLoad, progress: Progress, report: DatabaseReport, third: str
+    ) -> None:
+        self.login, self.load, self.progress, self.report, self.third = login, load, progress, report, third
+        self.dump = dump.enter(load.saved.folder)
+        self.saved: SavedDefinitions = read_definitions(self.dump, load.saved)
+        self.made_roles: list[str] = []
+        self.versions: Mapping[str, str] = {}  # of extensions, where another one than the server's own is offered
+
+    @property
+    def item(self) -> str:
+        return spell_item(ENGINE, self.load.into).decode("utf-8", "surrogateescape")
+
+    @property
+    def script_target(self) -> ScriptTarget:
+        return ScriptTarget(self.load.into, self.saved.properties.search_path, self.versions)
+
+    @property
+    def kept_tables(self) -> list[Job]:
+        """The tables whose rows stay as they are here."""
+        names = set(self.load.kept)
+        return [(table, saved) for table, saved in self.saved.tables if saved.rows is None or saved.name in names]
+
+    def loads(self, job: Job) -> bool:
+        """Whether the rows of a table come from the dump."""
+        chosen = self.load.tables is None or job[1].name in self.load.tables
+        return chosen and job not in self.kept_tables
+
+    def loses(self, job: Job) -> bool:
+        """Whether rows are missing where a table cannot be had."""
+        return self.loads(job) or job in self.kept_tables
+
+    def open(self, database: str) -> ServerConnection:
+        return open_connection(self.login, database)
+
+    def note(self, text: str) -> None:
+        self.report.note(f"{self.item}: {text}")
+
+    def make_row_target(self, *connections: ServerConnection) -> RowTarget:
+        properties = self.saved.properties
+        return RowTarget(connections, self.dump, self.item, properties.encoding, properties.search_path)
+
+    def refuse(self, reason: str) -> DatabaseFailed:
+        return DatabaseFailed(item=self.item, reason=f"{reason}; {_INSTEAD}")
+
+
+@contextlib.contextmanager
+def make_scratch(loading: LoadRun, *, is_free: bool = False) -> Iterator[tuple[Swap, ServerConnection]]:
+    """An empty database like the saved one, and a connection that is with neither; both gone at the end.
+
+    `is_free`: it has its final name already, and stays where the block ends well.
+    """
+    swap = make_swap(loading.load.into)
+    is_done = False
+    with loading.open(loading.third) as chief:
+        try:
+            _make_roles(loading, chief)
+            if lack := create_database(chief, swap.scratch, loading.saved.properties):
+                loading.note(lack)
+            if is_free:
+                mark_database(chief, swap)
+                swap = swap.keep_name()
+            yield swap, chief
+            is_done = True
+        finally:
+            chief.settle()
+            chief.close()
+            _tidy(loading, swap, is_done=is_done)
+
+
+def _tidy(loading: LoadRun, swap: Swap, *, is_done: bool) -> None:
+    own = [swap.aside] if swap.is_in_place and is_done else [swap.aside, swap.scratch]
+    for name in own:
+        try:
+            with loading.open(loading.third) as connection:
+                drop_database(connection, name)
+        except (ServerError, DatabaseFailed) as exc:
+            loading.note(f"{name} is left over and cannot be dropped: {exc}")
+    for role in () if is_done else loading.made_roles:
+        with contextlib.suppress(ServerError, DatabaseFailed), loading.open(loading.third) as connection:
+            connection.run(f"DROP ROLE {quote_name(role)}")
+
+
+def _make_roles(loading: LoadRun, connection: ServerConnection) -> None:
+    """Make the roles that the dump needs and the server lacks: without a login, so that owners and grants are right."""
+    here = {name for (name,) in connection.fetch_rows("SELECT rolname FROM pg_authid")}
+    for role in loading.saved.roles:
+        if role not in here:
+            connection.run(f"CREATE ROLE {quote_name(role)} NOLOGIN")
+            loading.made_roles.append(role)
+    if loading.made_roles:
+        loading.note(f"roles made without a login: {', '.join(loading.made_roles)}")
+
+
+def define(
+    loading: LoadRun, connection: ServerConnection, target: ScriptTarget, report: DatabaseReport
+) -> tuple[RefusedEntry, ...]:
+    """Drop what only template0 has, then load the definitions before the rows."""
+    if "plpgsql" not in loading.saved.extensions:
+        connection.run("DROP EXTENSION plpgsql")
+    if not loading.saved.has_public:
+        connection.run("DROP SCHEMA public")
+    else:
+        connection.run("COMMENT ON SCHEMA public IS NULL")
+    return load_definitions(connection, loading.dump.read(files.PRE_DATA), target, report)
+
+
+def choose_versions(connection: ServerConnection, wanted: Mapping[str, str]) -> dict[str, str]:
+    """The versions of extensions that the server offers beside those that it installs unasked."""
+    rows = connection.fetch_rows(
+        "SELECT v.name, v.version FROM pg_available_extension_versions v JOIN pg_available_extensions e USING (name)"
+        " WHERE v.version <> e.default_version"
+    )
+    return {name or "": version or "" for name, version in rows if wanted.get(name or "") == version}
+
+
+def set_properties(loading: LoadRun, connection: ServerConnection, swap: Swap) -> None:
+    """Give the loaded database its owner, privileges, settings and comment; its mark goes last."""
+    if swap.is_in_place:
+        unmark_privileges(connection, swap.live)
+    for about, statement in list_property_statements(swap.scratch, loading.saved.properties):
+        try:
+            connection.run(statement)
+        except ServerError as exc:
+            loading.report.skip(loading.load.into, "", f"its {about}: {exc}")
+    set_comment(connection, swap.scratch, loading.saved.properties.comment)
