@@ -36,7 +36,8 @@ START = """
     from tklb.databases.dump_format import DumpFolder, read_server, write_server
     from tklb.config.schema import DatabaseConfig
     from tklb.databases.postgresql import find_server
-    server = find_server(DatabaseConfig(pgsql_service="", lock_seconds=values.get("lock_seconds", 5)))
+    config = {"lock_seconds": values.get("lock_seconds", 5), "read_back": values.get("read_back", True)}
+    server = find_server(DatabaseConfig(pgsql_service="", **config))
     nothing = lambda *how_far: None
     def report(result):
         skipped = [[one.item.decode("utf-8", "surrogateescape"), one.reason] for one in result.skipped]

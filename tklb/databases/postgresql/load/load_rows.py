@@ -24,7 +24,11 @@ from tklb.databases.postgresql.connection import (
     quote_text,
 )
 from tklb.databases.postgresql.definitions import retry_with_path
+from tklb.databases.postgresql.load.compare_rows import compare_rows
+from tklb.databases.postgresql.load.fingerprint import FINGERPRINT
+from tklb.databases.postgresql.load.fresh_table import fill_fresh
 from tklb.databases.postgresql.load.swap import OUR_COMMENT
+from tklb.databases.read_back import ReadBack
 from tklb.errors import DatabaseFailed
 from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
@@ -54,15 +58,6 @@ _CODE = {
 }
 _ACCESS = {"pg_class": "relacl", "pg_namespace": "nspacl", "pg_proc": "proacl"}
 _SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
-_DEFINITIONS = tuple(
-    "attrdef attribute cast class constraint default_acl event_trigger extension foreign_server index inherits language"  # noqa: SIM905
-    " namespace operator policy proc publication rewrite statistic_ext trigger type user_mapping".split()
-)
-_FINGERPRINT = "SELECT md5(string_agg(part, ' ')) FROM (" + " UNION ALL ".join(
-    f"SELECT '{name} ' || count(*) || ' ' || coalesce(sum(hashtext(xmin::text || ctid::text)::bigint), 0) AS part"
-    f" FROM pg_{name}" for name in _DEFINITIONS
-) + ") parts"  # fmt: skip
-_ATTEMPTS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +72,12 @@ class RowTarget:
 
 
 def load_rows(target: RowTarget, tables: Sequence[Job], progress: Progress) -> list[RefusedRows]:
-    """Load the rows of all tables; give those tables whose rows the server refuses: they are empty.
+    """Load the rows of all tables, and compare them; give those tables whose rows the server refuses: they are empty.
 
-    Raises DatabaseFailed; an interruption ends all connections' work first.
+    Raises DatabaseFailed, ServerError; an interruption ends all connections' work first.
     """
-    return _RowLoad(target, tables, progress).run()
+    with compare_rows(target.connections[0], target.dump, target.encoding, target.item) as read_back:
+        return _RowLoad(target, tables, progress, read_back).run()
 
 
 def load_table(connection: ServerConnection, target: RowTarget, job: Job, read: ReadBlocks | None = None) -> None:
@@ -92,10 +88,10 @@ def load_table(connection: ServerConnection, target: RowTarget, job: Job, read: 
         raise DatabaseFailed(item=target.item, reason=f"rows of {job[1].name}: {exc}") from exc
 
 
-def _add_rows(connection: ServerConnection, target: RowTarget, job: Job, read: ReadBlocks) -> None:
+def _add_rows(connection: ServerConnection, target: RowTarget, job: Job, read: ReadBlocks, how: str = "") -> None:
     """As load_table, but raises ServerError where the server refuses rows."""
     table, saved = job
-    statement = format_copy(table, target.encoding)
+    statement = format_copy(table, target.encoding, how)
     count = retry_with_path(
         connection, table.schema, target.path, lambda: connection.copy_in(statement, read(saved.files))
     )
@@ -104,11 +100,11 @@ def _add_rows(connection: ServerConnection, target: RowTarget, job: Job, read: R
         raise DatabaseFailed(item=target.item, reason=reason)
 
 
-def format_copy(table: Table, encoding: str) -> str:
+def format_copy(table: Table, encoding: str, how: str = "") -> str:
     """The COPY that takes what Table.copy_out gave; large objects' pages wait aside, see put_pages."""
     columns = ", ".join(quote_name(column.name) for column in table.columns)
     target = "pg_temp.tklb_pages" if table.full_name == LARGE_OBJECTS else table.sql
-    return f"COPY {target}{f' ({columns})' if columns else ''} FROM STDIN WITH (ENCODING {quote_text(encoding)})"
+    return f"COPY {target}{f' ({columns})' if columns else ''} FROM STDIN WITH ({how}ENCODING {quote_text(encoding)})"
 
 
 def put_pages(connection: ServerConnection, page_size: int) -> None:
@@ -120,8 +116,10 @@ def put_pages(connection: ServerConnection, page_size: int) -> None:
 class _RowLoad:
     """One load of rows by all connections; the first failure ends it."""
 
-    def __init__(self, target: RowTarget, tables: Sequence[Job], progress: Progress) -> None:
-        self._target, self._progress = target, progress
+    def __init__(
+        self, target: RowTarget, tables: Sequence[Job], progress: Progress, read_back: ReadBack[Job] | None
+    ) -> None:
+        self._target, self._progress, self._read_back = target, progress, read_back
         self._left = list(tables)
         self._size = sum(target.dump.path(name).stat().st_size for _, saved in tables for name in saved.files)
         self._done = 0
@@ -166,12 +164,16 @@ class _RowLoad:
             self._fault = self._fault or exc
 
     def _load(self, connection: ServerConnection, job: Job) -> None:
+        size = sum(self._target.dump.path(name).stat().st_size for name in job[1].files)
         try:
-            _add_rows(connection, self._target, job, self._read)
+            fill_fresh(connection, job[0], size, lambda how: _add_rows(connection, self._target, job, self._read, how))
         except ServerError as exc:
             if not connection.is_open or not exc.is_about_values:
                 raise DatabaseFailed(item=self._target.item, reason=f"rows of {job[1].name}: {exc}") from exc
             self._refused.append((job, exc))
+            return
+        if self._read_back:
+            self._read_back.add(job)
 
     def _take_job(self) -> Job | None:
         with self._lock:
@@ -296,9 +298,9 @@ class Loaders:
         closed = [table for table in tables if self._find_key(table) == ""]
         defaults = {name: self._list_defaults(name) for name in _ACCESS} if closed else {}
         role = self._grant_inserts(closed) if closed else ""
-        before = self._chief.fetch_value(_FINGERPRINT)
+        before = self._chief.fetch_value(FINGERPRINT)
         yield
-        if self._chief.fetch_value(_FINGERPRINT) != before:
+        if self._chief.fetch_value(FINGERPRINT) != before:
             raise ServerError("a function of the database changed definitions while rows were loaded")
         if closed:
             self._chief.run(f"DROP OWNED BY {role}")
@@ -313,7 +315,7 @@ class Loaders:
             kinds = ("SELECT ON ALL TABLES", "SELECT ON ALL SEQUENCES", "EXECUTE ON ALL ROUTINES")
             grants += [f"GRANT {kind} IN SCHEMA {quote_name(name)} TO {role}" for kind in kinds for name in schemas]
         grants += [f"GRANT USAGE ON SCHEMA {quote_name(name)} TO {role}" for name in schemas]
-        grants += [f"GRANT INSERT ON TABLE {table.sql} TO {role}" for table in tables]
+        grants += [f"GRANT INSERT, TRUNCATE ON TABLE {table.sql} TO {role}" for table in tables]
         self._chief.run("; ".join(grants))
         return role
 

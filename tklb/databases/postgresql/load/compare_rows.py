@@ -1,0 +1,119 @@
+"""Compare loaded tables with their dump, while others load: read them as a dump does, see tklb.databases.read_back.
+
+A load leaves rows in the order of the files. psql streams large tables, a connection of ours reads small ones. Takes a
+database with loaded tables; reads it only.
+"""
+
+import contextlib
+import re
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack
+
+from tklb.databases.dump_format import DumpFolder
+from tklb.databases.postgresql.catalogue import Table
+from tklb.databases.postgresql.connection import ONLY_TABLES, ServerConnection, ServerError, open_connection
+from tklb.databases.postgresql.definitions import POST_DATA
+from tklb.databases.postgresql.dump.psql_stream import PsqlStream, open_psql
+from tklb.databases.read_back import ReadBack, RowComparison, explain_difference
+from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing, printable
+from tklb.model.databases import SavedTable
+
+__all__ = ["compare_rows"]
+
+Job = tuple[Table, SavedTable]
+_LARGE = 1 << 20  # bytes of a table that psql reads faster, although it must start
+_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+_LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+_NAME = rb'"(?:[^"]|"")*"'
+_KEY = re.compile(rb"%b PRIMARY KEY \((%b(?:, %b)*)\)" % ((_NAME,) * 3))
+
+
+@contextlib.contextmanager
+def compare_rows(
+    loader: ServerConnection, dump: DumpFolder, encoding: str, label: str
+) -> Iterator[ReadBack[Job] | None]:
+    """Compare the tables that are handed in, all of them before the end of the block; None where nobody wants it.
+
+    An administrator's connection with the database of `loader` reads. `label` is the database in reports. Raises
+    DatabaseFailed, which says the table; ServerError. No other thread may be at work when this begins.
+    """
+    if not loader.login.read_back:
+        yield None
+        return
+    with open_connection(loader.login, loader.database) as reader:
+        reader.fetch_rows(ONLY_TABLES)
+        comparing = _Comparing(reader, dump, encoding, label)
+        with ReadBack(comparing.check, comparing.cancel) as read_back:
+            yield read_back
+            read_back.finish()
+
+
+class _Comparing:
+    """Reads tables back, in the thread of a ReadBack."""
+
+    def __init__(self, reader: ServerConnection, dump: DumpFolder, encoding: str, label: str) -> None:
+        self._reader, self._dump, self._encoding, self._label = reader, dump, encoding, label
+        self._psql: PsqlStream | None = None
+        self._stack = ExitStack()
+
+    def cancel(self) -> None:
+        self._reader.cancel()
+        self._stack.close()
+
+    def check(self, batch: Sequence[Job]) -> None:
+        try:
+            for job in batch:
+                self._check_table(job)
+        finally:
+            self._stack.close()
+            self._psql = None
+
+    def _check_table(self, job: Job) -> None:
+        table, saved = job
+        comparison = RowComparison(self._dump.blocks(saved.files))
+        try:
+            for block in self._read(job):
+                comparison.write(block)
+        except (ServerError, ProgramFailed) as exc:
+            raise self._fail(table, f"its rows cannot be read back: {exc}") from exc
+        if difference := comparison.finish():
+            names = [column.name for column in table.columns]
+            keys = list_key(self._dump.read(POST_DATA), table)
+            raise self._fail(table, explain_difference(difference, names, keys, split_line))
+
+    def _fail(self, table: Table, reason: str) -> DatabaseFailed:
+        return DatabaseFailed(item=f"{self._label}/{printable(table.full_name)}", reason=reason)
+
+    def _read(self, job: Job) -> Generator[bytes, None, int]:
+        table, saved = job
+        statement = table.copy_out(self._encoding)
+        size = sum(self._dump.path(name).stat().st_size for name in saved.files)
+        if size < _LARGE or not (psql := self._find_psql()):
+            return self._reader.copy_out(statement)
+        return psql.stream_rows(statement)
+
+    def _find_psql(self) -> PsqlStream | None:
+        """A psql for the tables of a batch, where the server has room for it."""
+        if self._psql is None:
+            with contextlib.suppress(ServerError, ProgramFailed, ProgramMissing):
+                self._psql = self._stack.enter_context(open_psql(self._reader, ONLY_TABLES))
+        return self._psql
+
+
+def list_key(script: bytes, table: Table) -> list[str]:
+    """The columns of a table's primary key, from the definitions that come after the rows."""
+    head = f"ALTER TABLE ONLY {table.sql}\n    ADD CONSTRAINT ".encode("utf-8", "surrogateescape")
+    for part in script.split(head)[1:]:
+        if found := _KEY.match(part):
+            names = re.findall(_NAME, found[1])
+            return [name[1:-1].replace(b'""', b'"').decode("utf-8", "surrogateescape") for name in names]
+    return []
+
+
+def split_line(line: bytes) -> list[bytes]:
+    """The values of a line of rows, as COPY's text format has them; NULL is backslash and N."""
+    return [value if value == b"\\N" else _ESCAPE.sub(_unescape, value) for value in line.split(b"\t")]
+
+
+def _unescape(found: re.Match[bytes]) -> bytes:
+    return _LETTERS.get(found[1], found[1])
