@@ -37,7 +37,8 @@ def write(machine: Box, path: str, text: str, owner: str = "root:root") -> None:
     machine.run(["sh", "-c", 'mkdir -p "${1%/*}" && cat >"$1" && chown "$2" "$1"', "sh", path, owner], input=text)
 
 
-def travel(engine: str, share: Path, prepare: Callable[[Appliance], None]) -> Iterator[Arrival]:
+def depart(engine: str, share: Path, prepare: Callable[[Appliance], None]) -> set[str]:
+    """Back A up; give the files of its delta."""
     binds = {share: "/mnt/share"}
     with database_clone("bookworm", engine, tklb=True, binds=binds) as a:
         prepare(a)
@@ -45,7 +46,12 @@ def travel(engine: str, share: Path, prepare: Callable[[Appliance], None]) -> It
         a.run(["tklb", "key", "escrow", "--no-passphrase", KEY])
         delta = {change["path"] for change in json.loads(a.run(["tklb", "--json", "delta"]).stdout)["files"]}
         a.run(["tklb", "backup"])
-    with database_clone("bookworm", engine, tklb=True, hostname="b", binds=binds, start=False) as b:
+        return delta
+
+
+def arrive(engine: str, share: Path, release: str, delta: set[str]) -> Iterator[Arrival]:
+    binds = {share: "/mnt/share"}
+    with database_clone(release, engine, tklb=True, hostname="b", binds=binds, start=False) as b:
         (b.root / POLICY).unlink()
         done = b.run(["tklb", "--json", *FROM_A], check=False, timeout=900)
         assert done.returncode == 3, done.stdout + done.stderr
@@ -90,7 +96,8 @@ def prepare_mariadb(a: Appliance) -> None:
 
 @pytest.fixture(scope="module")
 def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arrival]:
-    yield from travel("mariadb", tmp_path_factory.mktemp("share"), prepare_mariadb)
+    share = tmp_path_factory.mktemp("share")
+    yield from arrive("mariadb", share, "bookworm", depart("mariadb", share, prepare_mariadb))
 
 
 def test_mariadb_runs_with_all_databases_and_the_settings_it_can_run_with(mariadb: Arrival) -> None:
@@ -136,10 +143,21 @@ def query(machine: Box, sql: str) -> str:
     return machine.run(["runuser", "-u", "postgres", "--", "psql", "-XAtc", sql], cwd="/").stdout.strip()
 
 
+MOVE_CLUSTER = """
+install -d /srv/pg && mv /var/lib/postgresql/15/main /srv/pg/main
+sed -i "s,^data_directory.*,data_directory = '/srv/pg/main'," /etc/postgresql/15/main/postgresql.conf
+"""
+
+
 def prepare_postgresql(a: Appliance) -> None:
+    a.stop("postgresql")
+    a.run(["sh", "-ec", MOVE_CLUSTER])
+    a.start("postgresql")
     query(a, "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1), (2)")
+    for setting in ("work_mem = '9MB'", "max_connections = 51", "ssl_cert_file = '/nowhere.pem'"):
+        query(a, f"ALTER SYSTEM SET {setting}")
     for name, line in {
-        "10-good": "work_mem = 7MB",
+        "10-good": "maintenance_work_mem = 70MB",
         "20-language": "lc_messages = 'de_DE.UTF-8'",
         "30-library": "shared_preload_libraries = 'pg_nowhere'",
         "40-word": "serch_path = 'x'",
@@ -148,13 +166,49 @@ def prepare_postgresql(a: Appliance) -> None:
     write(a, f"{CLUSTER}/pg_hba.conf", "local all all scram-sha-256\n", "postgres:postgres")
 
 
+class Departure(NamedTuple):
+    share: Path
+    delta: set[str]
+
+
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arrival]:
-    yield from travel("postgresql", tmp_path_factory.mktemp("share"), prepare_postgresql)
+def departure(tmp_path_factory: pytest.TempPathFactory) -> Departure:
+    share = tmp_path_factory.mktemp("share")
+    return Departure(share, depart("postgresql", share, prepare_postgresql))
+
+
+@pytest.fixture(scope="module")
+def postgresql(departure: Departure) -> Iterator[Arrival]:
+    yield from arrive("postgresql", departure.share, "bookworm", departure.delta)
+
+
+@pytest.fixture(scope="module")
+def newer(departure: Departure) -> Iterator[Arrival]:
+    yield from arrive("postgresql", departure.share, "trixie", departure.delta)
 
 
 def test_postgresql_runs_with_all_databases_and_the_settings_it_can_run_with(postgresql: Arrival) -> None:
-    assert query(postgresql.b, "SELECT COUNT(*) FROM t; SHOW work_mem") == "2\n7MB"
+    shown = "SELECT COUNT(*) FROM t; SHOW maintenance_work_mem; SHOW data_directory"
+    assert postgresql.reason(f"{CLUSTER}/postgresql.conf") == ""
+    assert query(postgresql.b, shown) == "2\n70MB\n/srv/pg/main"
+
+
+def test_settings_of_alter_system_travel_one_by_one(postgresql: Arrival) -> None:
+    shown = "SHOW work_mem; SHOW max_connections; SELECT COUNT(*) FROM pg_settings WHERE pending_restart"
+    assert query(postgresql.b, shown) == "9MB\n51\n0"
+    assert "/nowhere.pem" in postgresql.reason("pgsql:ALTER SYSTEM SET ssl_cert_file")
+
+
+def test_data_of_a_cluster_travel_in_no_other_way_than_as_dumps(postgresql: Arrival) -> None:
+    assert not [path for path in postgresql.delta if path.startswith("/srv/pg/main")]
+
+
+def test_settings_of_another_release_are_carried_over_or_named(newer: Arrival) -> None:
+    assert query(newer.b, "SELECT COUNT(*) FROM t; SHOW maintenance_work_mem; SHOW work_mem") == "2\n70MB\n9MB"
+    assert newer.b.run(["pg_lsclusters", "--no-header"]).stdout.split()[:2] == ["17", "main"]
+    reasons = "; ".join(skipped["reason"] for skipped in newer.report["skipped"])
+    assert "tklb-from-15-main.conf has maintenance_work_mem" in reasons
+    assert "no server of its release is here" in newer.reason(f"{CLUSTER}/pg_hba.conf")
 
 
 @pytest.mark.parametrize(

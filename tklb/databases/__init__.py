@@ -49,6 +49,7 @@ What an engine needs and the other does not, one of them alone:
     postgresql/load/weaken         refused definitions, in a form that the server takes
     postgresql/load/relax          constraints that rows do not hold, put aside while they load
     postgresql/load/leftover       what was refused, tried again and reported
+    postgresql/settings_trial      settings of another cluster, as far as the server runs with them
 
 `__all__` lists the entry points of a stage: they are the same in both engines. Other names without an underscore are
 lent by one stage of an engine to its other stages. The front door of an engine is its package: find_server, and the

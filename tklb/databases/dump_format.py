@@ -105,7 +105,8 @@ def read_server(dump: DumpFolder) -> SavedServer:
         value = dump.read_json(SERVER)
         databases = tuple(_database(item) for item in value["databases"])
         accounts = tuple(map(str, value["accounts"]))
-        return SavedServer(str(value["engine"]), str(value["version"]), databases, accounts)
+        settings = tuple((_name(name), _name(setting)) for name, setting in value.get("settings", ()))
+        return SavedServer(str(value["engine"]), str(value["version"]), databases, accounts, settings)
     except (KeyError, TypeError, ValueError) as exc:
         raise DatabaseFailed(item=dump.item, reason=f"{SERVER} of its dump is not as it should be: {exc}") from exc
 

@@ -69,6 +69,21 @@ class DatabaseServer(Protocol):
         left. Raises nothing.
         """
 
+    def load_settings(self, settings: Sequence[tuple[str, str]]) -> LoadResult:
+        """Give the server the settings that another one kept in its data folder, as SavedServer.settings has them.
+
+        The server may restart. A setting that it does not run with is in `skipped`. Raises DatabaseFailed.
+        """
+
+    def is_read(self, path: bytes) -> bool:
+        """Whether a server of this machine, of the right release, reads its configuration at `path`. Raises nothing."""
+
+    def carry_settings(self, files: Sequence[bytes]) -> str:
+        """Bring into the configuration of this server what files of another release say, as far as it runs with it.
+
+        Say what was brought and what was not, empty where there is nothing to bring. Raises nothing.
+        """
+
     def list_databases(self) -> tuple[Database, ...]:
         """List the databases that are there now, by name, with their sizes in bytes as the server reports them.
 

@@ -58,6 +58,19 @@ class DatabaseLoader:
         self._servers[engine] = server  # it knows where its data have moved
         return server.restart(changed)
 
+    def is_read(self, engine: str, path: bytes) -> bool:
+        """Whether a server of this machine can read its configuration at a path; so it may where there is no server."""
+        try:
+            server = self._servers.get(engine) or self._find(engine)
+        except DatabaseFailed:
+            return True
+        return server is None or server.is_read(path)
+
+    def carry_settings(self, engine: str, files: Sequence[bytes]) -> str:
+        """Bring what files of another release say to the server that ran last; say what became of it."""
+        server = self._servers.get(engine)
+        return server.carry_settings(files) if server else ""
+
     def finish(self) -> tuple[Skipped, ...]:
         """The items of all servers that waited for another database which did not come."""
         return tuple(item for server in self._servers.values() for item in self._finish(server))
@@ -72,6 +85,10 @@ class DatabaseLoader:
         if step.kind is StepKind.DATABASE_ACCOUNTS:
             result = server.load_accounts(dump, progress)
             log.info("loaded the accounts of %s in %.1f s", server.engine, watch.seconds)
+            return result
+        if step.kind is StepKind.DATABASE_SETTINGS:
+            result = server.load_settings(step.settings)
+            log.info("set settings of %s in %.1f s: %s", server.engine, watch.seconds, step.detail)
             return result
         load = step.load
         assert load is not None

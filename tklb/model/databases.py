@@ -80,6 +80,7 @@ class SavedServer:
     version: str  # as people write it: MariaDB 10.11.14, PostgreSQL 15.13
     databases: tuple[SavedDatabase, ...] = ()
     accounts: tuple[str, ...] = ()  # users and roles, as people write them, but the administrator's
+    settings: tuple[tuple[str, str], ...] = ()  # names and values that the server keeps in its data folder
 
 
 @dataclass(frozen=True, slots=True)

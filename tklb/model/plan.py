@@ -45,6 +45,7 @@ class StepKind(StrEnum):
     FLAGS = "set-flags"
     DATABASE_ACCOUNTS = "merge-database-accounts"
     DATABASE = "load-database"
+    DATABASE_SETTINGS = "set-server-settings"
     SERVICE = "restart-service"
 
 
@@ -105,6 +106,7 @@ class Step:
     load: DatabaseLoad | None = None
     command: Command | None = None
     decision: AlternativeGroup | Answer | Diversion | RemovedEntry | StatOverride | None = None
+    settings: tuple[tuple[str, str], ...] = ()  # DATABASE_SETTINGS
     content: bytes | None = None  # WRITE: the content, where it is not that of the snapshot
 
 

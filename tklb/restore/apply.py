@@ -80,6 +80,7 @@ _WORDS = {
     StepKind.FLAGS: ("set", "flag of a file"),
     StepKind.DATABASE_ACCOUNTS: ("merged accounts of", "database server"),
     StepKind.DATABASE: ("loaded", "database"),
+    StepKind.DATABASE_SETTINGS: ("set settings of", "database server"),
     StepKind.SERVICE: ("restarted", "service"),
 }
 

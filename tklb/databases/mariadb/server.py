@@ -18,8 +18,9 @@ from tklb.databases.mariadb.dump.dump import dump_databases
 from tklb.databases.mariadb.load.load import describe_programs, load_database
 from tklb.databases.mariadb.load.server_settings import put_settings_aside
 from tklb.databases.mariadb.present_rows import find_rows
-from tklb.databases.mariadb.settings import restart_server
+from tklb.databases.mariadb.settings import TIME_ZONES, fill_time_zones, restart_server
 from tklb.databases.report import DatabaseReport
+from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model.callbacks import Progress
 from tklb.model.databases import Database, DatabaseLoad, ServerFeatures
 
@@ -63,6 +64,20 @@ class Server:
         ended = restart_server(self.login, self._data)
         self.login, self._data = ended.login, ended.data
         return ended.reason
+
+    def load_settings(self, settings: Sequence[tuple[str, str]]) -> LoadResult:
+        if TIME_ZONES in dict(settings):
+            try:
+                fill_time_zones(self.login)
+            except (ProgramFailed, ProgramMissing) as exc:
+                raise DatabaseFailed(item=ENGINE, reason=f"the tables of time zones stay empty: {exc}") from exc
+        return LoadResult()
+
+    def is_read(self, _path: bytes) -> bool:
+        return True
+
+    def carry_settings(self, _files: Sequence[bytes]) -> str:
+        return ""
 
     def list_databases(self) -> tuple[Database, ...]:
         with convert_errors(ENGINE), open_connection(self.login) as connection:

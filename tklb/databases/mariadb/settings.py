@@ -18,7 +18,7 @@ from tklb.base.fs import open_plain
 from tklb.base.process import Conversation, open_conversation, run
 from tklb.databases.data_folders import make_folder, move_data
 from tklb.databases.mariadb import DATA, ENGINE, Login, find_program
-from tklb.databases.mariadb.connection import ServerError, open_connection
+from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection
 from tklb.databases.mariadb.locations import read_options
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.lazy_dataclass import dataclass
@@ -28,6 +28,7 @@ __all__ = ["Restart", "restart_server"]
 _ACCOUNT = "mysql"
 _START, _STOP, _LOGIN, _LOOK = 180, 300, 5, 0.2  # seconds
 _MOST_LOG = 1 << 16
+TIME_ZONES = "time_zone_tables"
 _ZONES = "/usr/share/zoneinfo"
 _FILES = ("log_error", "general_log_file", "slow_query_log_file", "log_bin", "relay_log", "server_audit_file_path")
 _FOLDERS = ("tmpdir", "slave_load_tmpdir", "innodb_undo_directory", "innodb_tmpdir", "secure_file_priv")
@@ -89,6 +90,14 @@ def _make_folders(options: Mapping[str, str]) -> None:
 def is_zone(name: str) -> bool:
     """Whether a time zone has a name that the server looks up in its tables."""
     return bool(name) and name.upper() != "SYSTEM" and not name.startswith(("+", "-"))
+
+
+def dump_settings(connection: ServerConnection) -> tuple[tuple[str, str], ...]:
+    """Give what the server keeps in its own tables: whether it knows the names of time zones."""
+    with contextlib.suppress(ServerError):
+        if connection.fetch_value("SELECT COUNT(*) FROM mysql.time_zone_name") != "0":
+            return ((TIME_ZONES, "filled"),)
+    return ()
 
 
 def fill_time_zones(login: Login) -> None:

@@ -20,7 +20,8 @@ __all__ = ["list_locations"]
 SETTINGS, CLUSTERS = "/etc/postgresql", "/var/lib/postgresql"
 _DATA = "data of a PostgreSQL cluster, which tklb stores as dumps"
 _LOG = "a log of a PostgreSQL cluster; logs do not travel"
-_LINE = re.compile(r"^\s*([A-Za-z_][\w.]*)(?:\s*=\s*|\s+)('(?:[^'\n]|'')*'|[^\s#]+)", re.MULTILINE)
+_LINE = re.compile(r"^\s*([A-Za-z_][\w.]*)(?:\s*=\s*|\s+)('(?:[^'\\\n]|''|\\.)*'|[^\s#]+)", re.MULTILINE)
+_ESCAPED = re.compile(r"\\(.)")
 _INCLUDES = ("include", "include_if_exists", "include_dir")
 _DEEPEST = 10  # files that include each other
 _MOST_BYTES = 1 << 20
@@ -78,14 +79,14 @@ def _read(path: str) -> str:
         return ""
 
 
-def read_settings(path: str, depth: int = 0) -> dict[str, str]:
-    """Read a configuration file with those that it includes; a later setting wins. An absent file has none."""
+def read_settings(path: str, depth: int = 0, *, follows: bool = True) -> dict[str, str]:
+    """Read a configuration file; a later setting wins. An absent file has none. `follows`: it reads included ones."""
     found: dict[str, str] = {}
     for name, raw in _LINE.findall(_read(path)):
-        value = raw[1:-1].replace("''", "'") if raw.startswith("'") else raw
+        value = _ESCAPED.sub(r"\1", raw[1:-1].replace("''", "'")) if raw.startswith("'") else raw
         target = os.path.join(os.path.dirname(path), value)
         if name.lower() in _INCLUDES:
-            found |= _read_included(name.lower(), target, depth + 1)
+            found |= _read_included(name.lower(), target, depth + 1) if follows else {}
         else:
             found[name.lower()] = value
     return found

@@ -19,7 +19,8 @@ from tklb.databases.postgresql.dump.dump import dump_databases
 from tklb.databases.postgresql.load.leftover import Leftover, finish_load
 from tklb.databases.postgresql.load.load import load_database
 from tklb.databases.postgresql.present_rows import find_rows
-from tklb.databases.postgresql.settings import restart_server
+from tklb.databases.postgresql.settings import has_release, restart_server
+from tklb.databases.postgresql.settings_trial import describe_carried, load_settings
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model.callbacks import Progress
@@ -51,6 +52,18 @@ class Server:
         ended = restart_server(self.login, changed)
         self.login = ended.login
         return ended.reason
+
+    def load_settings(self, settings: Sequence[tuple[str, str]]) -> LoadResult:
+        report = DatabaseReport(ENGINE)
+        for name, reason in load_settings(self.login, settings):
+            report.skip_other(f"ALTER SYSTEM SET {name}", f"the server does not run with it: {reason}")
+        return LoadResult(tuple(report.skipped))
+
+    def is_read(self, path: bytes) -> bool:
+        return has_release(path)
+
+    def carry_settings(self, files: Sequence[bytes]) -> str:
+        return describe_carried(self.login, files)
 
     def list_databases(self) -> tuple[Database, ...]:
         with self._open() as connection:

@@ -54,6 +54,18 @@ def restart_server(login: Login, changed: Sequence[bytes] = ()) -> Restart:
     return Restart(login, login.data, reason)
 
 
+def has_release(path: bytes) -> bool:
+    """Whether this machine has the release of PostgreSQL whose cluster a configuration file belongs to."""
+    found = _OF_CLUSTER.fullmatch(path)
+    return found is None or os.access(f"/usr/lib/postgresql/{found[1].decode()}/bin/postgres", os.X_OK)
+
+
+def split_cluster(path: bytes) -> str:
+    """Give the cluster that a configuration file belongs to, as VERSION/NAME; empty where it belongs to none."""
+    found = _OF_CLUSTER.fullmatch(path)
+    return b"/".join(found.groups()).decode() if found else ""
+
+
 def _has_cluster(version: str, name: str) -> bool:
     """Whether the cluster has a configuration and its release is installed."""
     has_program = os.access(f"/usr/lib/postgresql/{version}/bin/postgres", os.X_OK)
@@ -66,6 +78,8 @@ def _restart(version: str, name: str, login: Login) -> tuple[Login, str]:
     start = os.path.getsize(path) if os.path.exists(path) else 0
     is_ours = login.name == f"{version}/{name}"
     try:
+        if is_ours:
+            _stop_at(version, login)
         _stop(version, name)
         data = _find_data(version, name)
         if is_ours and data != login.data and (reason := move_data(login.data, data)):
@@ -87,6 +101,13 @@ def _find_data(version: str, name: str) -> str:
     for folder in settings.get("unix_socket_directories", "").split(","):
         make_folder(folder.strip(), ADMINISTRATOR, 0o755)
     return os.path.normpath(settings.get("data_directory", f"{CLUSTERS}/{version}/{name}"))
+
+
+def _stop_at(version: str, login: Login) -> None:
+    """Stop the server at its present data: its configuration may name others already."""
+    account = login.account or ADMINISTRATOR
+    argv = [f"/usr/lib/postgresql/{version}/bin/pg_ctl", "stop", "-D", login.data, "-m", "fast", "-w"]
+    run([*argv, "-t", str(_STOP)], user=account, timeout=_STOP + 30, accept=range(256))
 
 
 def _stop(version: str, name: str) -> None:

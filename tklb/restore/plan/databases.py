@@ -24,7 +24,7 @@ from tklb.model.report import Skipped
 from tklb.restore.plan.filter import RestoreFilter
 from tklb.restore.plan.part import PlanPart, join_parts
 
-DATABASES = (StepKind.DATABASE_ACCOUNTS, StepKind.DATABASE)
+DATABASES = (StepKind.DATABASE_ACCOUNTS, StepKind.DATABASE, StepKind.DATABASE_SETTINGS)
 _FILES = frozenset((StepKind.MOVE, StepKind.WRITE, StepKind.LINK, StepKind.METADATA, StepKind.DELETE))
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
 
@@ -74,6 +74,10 @@ def _plan_server(
             parts.append(PlanPart(skipped=(Skipped(item, "its dump is not whole in the snapshot"),)))
         else:
             parts.append(_plan_database(database, scope, choice, offer, gaps))
+    if server.settings and not choice.is_limited:
+        names = ", ".join(printable(name) for name, _ in server.settings)
+        step = Step(StepKind.DATABASE_SETTINGS, server.engine.encode(), names, settings=server.settings)
+        parts.append(PlanPart((step,)))
     return join_parts(parts)
 
 

@@ -14,7 +14,7 @@ from tklb.model.plan import Plan, Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.databases import find_settings
 from tklb.restore.settings.exchange import ExchangedFiles
-from tklb.restore.settings.trial import TrialResult, explain_down, try_settings
+from tklb.restore.settings.trial import TrialResult, explain_down, put_beside, try_settings
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,17 @@ def _apply_engine(
     paths = tuple(step.item for step in steps)
     is_tried = plan.may_restart and _runs(engine, plan, loader)
     restart = partial(loader.restart, engine.word, paths) if is_tried else None
-    trial = try_settings(ExchangedFiles(writer), steps, restart)
+    files = ExchangedFiles(writer)
+    unread = [step for step in steps if not loader.is_read(engine.word, step.item)]
+    read = [step for step in steps if step not in unread]
+    trial = try_settings(files, read, restart)
+    if unread:
+        beside = put_beside(files, unread, partial(loader.carry_settings, engine.word) if is_tried else None)
+        trial = TrialResult((*trial.steps, *beside), trial.failure)
     stays = sum(1 for _, skipped in trial.steps if skipped)
     verb = "tried" if is_tried else "wrote"
-    files = format_count(len(steps), "configuration file")
-    log.info("%s %s of %s in %.1f s, %d skipped", verb, files, engine.word, watch.seconds, stays)
+    count = format_count(len(steps), "configuration file")
+    log.info("%s %s of %s in %.1f s, %d skipped", verb, count, engine.word, watch.seconds, stays)
     restarted = frozenset(name.encode() for name in engine.services) if is_tried else frozenset()
     return SettingsResult(engine.word, trial, restarted)
 

@@ -40,9 +40,35 @@ def try_settings(files: ExchangedFiles, steps: Sequence[Step], restart: Callable
     reasons, failure = _find_culprits(files, exchanges, restart) if restart else ({}, "")
     files.discard(exchanges)
     results = [(step, (*skipped, *_describe(exchange, reasons))) for step, exchange, skipped in done]
-    known = {step.item for step in steps}
-    results[-1] = (results[-1][0], (*results[-1][1], *(item for item in late if item.item not in known)))
+    if results:
+        results[-1] = (results[-1][0], (*results[-1][1], *late))
     return TrialResult(tuple(results), failure)
+
+
+def put_beside(
+    files: ExchangedFiles, steps: Sequence[Step], carry: Callable[[Sequence[bytes]], str] | None
+) -> tuple[Result, ...]:
+    """Give files that no server here reads a name beside their place; `carry` brings what they say to a server."""
+    done = [(step, *files.apply(step)) for step in steps]
+    exchanges = [exchange for _, exchange, _ in done if exchange]
+    for exchange in reversed(exchanges):
+        files.undo(exchange)
+    late = files.finish_folders()
+    carried = carry([exchange.new_path for exchange in exchanges if exchange.brings]) if carry else ""
+    first = exchanges[0] if exchanges else None
+    results = [
+        (step, (*skipped, *_describe_unread(exchange, carried if exchange is first else "")))
+        for step, exchange, skipped in done
+    ]
+    results[-1] = (results[-1][0], (*results[-1][1], *late))
+    return tuple(results)
+
+
+def _describe_unread(exchange: Exchange | None, carried: str) -> tuple[Skipped, ...]:
+    if exchange is None:
+        return ()
+    reason = f"no server of its release is here; it is {printable(exchange.new_path)}"
+    return (Skipped(exchange.step.item, f"{reason}; {carried}" if carried else reason),)
 
 
 def explain_down(word: str, reason: str) -> Skipped:

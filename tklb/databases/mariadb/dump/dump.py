@@ -18,6 +18,7 @@ from tklb.databases.mariadb.connection import ServerConnection, ServerError, ope
 from tklb.databases.mariadb.definitions import Definition, Unreadable, dump_definitions, show_definitions
 from tklb.databases.mariadb.dump.dump_rows import RowSource, TableRows, dump_rows
 from tklb.databases.mariadb.dump.manual_script import write_manual_script
+from tklb.databases.mariadb.settings import dump_settings
 from tklb.databases.report import DatabaseReport
 from tklb.model.callbacks import Progress
 from tklb.model.databases import SavedDatabase, SavedServer, SavedTable
@@ -54,7 +55,7 @@ def dump_databases(login: Login, scope: DatabaseScope, folder: Path, progress: P
             elif place.exists():
                 shutil.rmtree(place)
         accounts = dump_accounts(control, folder, report)
-        server = SavedServer(ENGINE, read_version(control), tuple(saved), accounts)
+        server = SavedServer(ENGINE, read_version(control), tuple(saved), accounts, dump_settings(control))
         return DumpResult(server, tuple(report.skipped), tuple(report.notes))
 
 

@@ -44,6 +44,7 @@ from tklb.databases.postgresql.dump.details import write_details, write_sequence
 from tklb.databases.postgresql.dump.dump_rows import RowSource, dump_rows
 from tklb.databases.postgresql.dump.manual_script import write_manual_script
 from tklb.databases.postgresql.dump.pg_dump import DefinitionsDump, PgDump, is_lock_timeout, is_without_room
+from tklb.databases.postgresql.settings_trial import dump_settings
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model.callbacks import Progress
@@ -60,7 +61,7 @@ def dump_databases(login: Login, scope: DatabaseScope, folder: Path, progress: P
     saved: list[SavedDatabase] = []
     with open_maintenance(login) as connection:
         accounts = dump_accounts(connection, folder)
-        version = read_version(connection)
+        version, settings = read_version(connection), dump_settings(connection)
         names = [database.name for database in list_databases(connection) if scope.has_database(database.name)]
         closed = {name for name in names if is_closed(connection, name)}
     for name in names:
@@ -77,7 +78,8 @@ def dump_databases(login: Login, scope: DatabaseScope, folder: Path, progress: P
             name,
             "one cluster is taken, that with the lowest port; a libpq service (databases.pgsql_service) names another",
         )
-    return DumpResult(SavedServer(ENGINE, version, tuple(saved), accounts), tuple(report.skipped), tuple(report.notes))
+    server = SavedServer(ENGINE, version, tuple(saved), accounts, settings)
+    return DumpResult(server, tuple(report.skipped), tuple(report.notes))
 
 
 class _DatabaseDump:

@@ -1,0 +1,121 @@
+"""Settings of another cluster, brought into one of this machine as far as its server runs with them.
+
+Takes a login and settings; writes a configuration file as the account of the cluster and restarts the cluster. First
+PostgreSQL's own program checks each setting. Where the server does not start with all the others together, they are
+tried one by one. Sources: "Setting Parameters" and postgres(1) of PostgreSQL's manual.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from tklb.base.process import run
+from tklb.databases.postgresql import ADMINISTRATOR, Login
+from tklb.databases.postgresql.connection import ServerConnection
+from tklb.databases.postgresql.locations import SETTINGS, read_settings
+from tklb.databases.postgresql.settings import find_reason, restart_server, split_cluster
+from tklb.errors import ProgramFailed, ProgramMissing
+
+AUTO = "postgresql.auto.conf"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_MOST_TRIALS = 12
+_SECONDS = 60
+# they say where this cluster is and what it is called
+_OWN = ("cluster_name", "config_file", "data_directory", "external_pid_file", "hba_file", "ident_file")
+
+Setting = tuple[str, str]
+Refusals = tuple[tuple[str, str], ...]  # names, and why the server does not take them
+
+
+def dump_settings(connection: ServerConnection) -> tuple[Setting, ...]:
+    """Give what ALTER SYSTEM has set, by name."""
+    rows = connection.fetch_rows(
+        "SELECT name, setting FROM pg_file_settings WHERE name IS NOT NULL"
+        " AND sourcefile = current_setting('data_directory') || '/postgresql.auto.conf' ORDER BY seqno"
+    )
+    return tuple(sorted({str(name): setting or "" for name, setting in rows}.items()))
+
+
+def load_settings(login: Login, settings: Sequence[Setting]) -> Refusals:
+    """Set for the cluster what ALTER SYSTEM had set for another one; give what it does not take."""
+    return _try_settings(login, f"{login.data}/{AUTO}", settings)
+
+
+def carry_settings(login: Login, files: Sequence[str], old: str) -> tuple[str, tuple[str, ...], Refusals]:
+    """Bring settings of files that no server reads into a file of the cluster.
+
+    `old` is the cluster that they were of. Give that file, the names of what it has, and what the server does not take.
+    """
+    version, _, name = login.name.partition("/")
+    here = read_settings(f"{SETTINGS}/{version}/{name}/postgresql.conf")
+    found: dict[str, str] = {}
+    for file in files:
+        found |= read_settings(file, follows=False)
+    wanted = [(key, value) for key, value in found.items() if here.get(key) != value and key not in _OWN]
+    place = f"{SETTINGS}/{version}/{name}/conf.d/tklb-from-{old.replace('/', '-')}.conf"
+    refused = _try_settings(login, place, wanted)
+    missed = {key for key, _ in refused}
+    return place, tuple(key for key, _ in wanted if key not in missed), refused
+
+
+def describe_carried(login: Login, files: Sequence[bytes]) -> str:
+    """Carry over the settings of files that no server reads, and say what became of them."""
+    names = [name for file in files if (name := split_cluster(file))]
+    wanted = [os.fsdecode(file) for file in files if b"/postgresql.conf" in file or b"/conf.d/" in file]
+    if not names or not wanted or "/" not in login.name:
+        return ""
+    place, taken, refused = carry_settings(login, sorted(wanted, key=lambda file: "/conf.d/" in file), names[0])
+    parts = [f"{place} has {', '.join(taken)}"] if taken else []
+    parts += [f"{name} is not carried over: {reason}" for name, reason in refused]
+    return "; ".join(parts)
+
+
+def _try_settings(login: Login, file: str, settings: Sequence[Setting]) -> Refusals:
+    before = read_settings(file)
+    reasons = {key: reason for key, value in settings if (reason := _check(login, key, value))}
+    wanted = {key: value for key, value in settings if key not in reasons and before.get(key) != value}
+    if not wanted:
+        return tuple(reasons.items())
+    reason = _restart_with(login, file, {**before, **wanted})
+    if not reason:
+        return tuple(reasons.items())
+    taken: dict[str, str] = {}
+    is_tried = 1 < len(wanted) <= _MOST_TRIALS
+    for key, value in wanted.items():
+        why = _restart_with(login, file, {**before, **taken, key: value}) if is_tried else reason
+        reasons |= {key: why} if why else {}
+        taken |= {} if why else {key: value}
+    _restart_with(login, file, {**before, **taken})
+    return tuple(reasons.items())
+
+
+def _check(login: Login, name: str, value: str) -> str:
+    """Give why the program of the server refuses a setting; nothing where it takes it. It starts no server."""
+    version, _, cluster = login.name.partition("/")
+    if not _NAME.fullmatch(name) or "\n" in value or "\0" in value:
+        return "its name or value is not valid"
+    argv = [f"/usr/lib/postgresql/{version}/bin/postgres", "-D", login.data, "-C", "max_connections"]
+    options = (f"config_file={SETTINGS}/{version}/{cluster}/postgresql.conf", f"{name}={value}")
+    try:
+        words = [word for option in options for word in ("-c", option)]
+        result = run([*argv, *words], user=_account(login), accept=range(256), timeout=_SECONDS)
+    except (ProgramFailed, ProgramMissing) as exc:
+        return str(exc)
+    text = result.stderr.decode("utf-8", "backslashreplace")
+    return (find_reason(text) or text.strip() or "the server refuses it") if result.status else ""
+
+
+def _restart_with(login: Login, file: str, settings: Mapping[str, str]) -> str:
+    """Write a file as the account of the cluster, which can plant links there; give why the server does not run."""
+    text = "# Do not edit this file manually!\n" if file.endswith(AUTO) else "# Of another cluster: see tklb(1).\n"
+    text += "".join(f"{key} = {_quote(value)}\n" for key, value in settings.items())
+    run(["tee", "--", file], stdin=text.encode("utf-8", "surrogateescape"), user=_account(login), timeout=_SECONDS)
+    return restart_server(login).reason
+
+
+def _quote(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _account(login: Login) -> str:
+    return login.account or ADMINISTRATOR
