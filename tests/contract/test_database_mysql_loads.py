@@ -307,3 +307,32 @@ def test_accounts_come_where_passwords_have_to_be_strong(rows: Appliance) -> Non
         sql(rows, "UNINSTALL SONAME 'simple_password_check'")
     assert items(answer) == set()
     assert sql(rows, "SELECT COUNT(*) FROM mysql.user WHERE User = 'weak'") == "1"
+
+
+SHORT_PATIENCE = """
+    from tklb.databases.mariadb import connection
+    from tklb.databases.mariadb.load import load_rows, server_settings, server_watch
+    load_rows._PATIENCE, load_rows._LOOK = 3, 0.2
+    for module in (connection, load_rows, server_settings, server_watch):
+        for name in {"_CONNECT_SECONDS", "_ANSWER_SECONDS", "_SECONDS"} & set(vars(module)):
+            setattr(module, name, 1)
+    def stop(*_):
+        os.kill(int(Path("/run/mysqld/mysqld.pid").read_text()), 19)
+    values["progress"] = stop
+"""
+
+
+def test_load_ends_where_the_server_hangs_and_names_the_row(rows: Appliance) -> None:
+    sql(
+        rows,
+        "CREATE DATABASE one; CREATE TABLE one.t (v TEXT); INSERT INTO one.t VALUES ('x'), (REPEAT('y', 5000)), ('z')",
+    )
+    dump(rows, "/tmp/d", "mysql:one", "-mysql:*")
+    try:
+        answer = run(rows, SHORT_PATIENCE + LOAD, folder="/tmp/d", names=["one"])
+    finally:
+        rows.run(["sh", "-c", "kill -CONT $(cat /run/mysqld/mysqld.pid)"])
+    assert "mysql:one/t" in answer["failed"]
+    assert "the server has done nothing for 3 seconds; its longest row is number 2" in answer["failed"]
+    assert load(rows, "/tmp/d")["failed"] is None
+    assert not [name for name in databases(rows) if name.startswith("tklb_")]

@@ -39,6 +39,14 @@ def test_other_lines_differ_in_any_pieces(expected: list[bytes], found: list[byt
     assert (compare(expected, found, seed) is None) == (sorted(expected) == sorted(found))
 
 
+def test_rows_of_the_dump_are_counted_in_any_order() -> None:
+    for found in (b"a\nb\nc\n", b"c\na\nb\n", b"a\nb\n"):
+        comparison = RowComparison([b"a\nb", b"\nc\n"])
+        comparison.write(found)
+        comparison.finish()
+        assert comparison.rows == 3
+
+
 @pytest.mark.parametrize(
     ("found", "difference"),
     [

@@ -35,6 +35,7 @@ What an engine needs and the other does not, one of them alone:
     mariadb/load/compare_rows      loaded rows against the dump
     mariadb/load/generated_values  generated values in the time zone that they belong to
     mariadb/load/server_settings   settings of the server that refuse a load, put aside for its time
+    mariadb/load/server_watch      whether a server that loads still does something
     mariadb/load/storage_engines   plugins of storage engines, for the tables that need them
     postgresql/dump/details        properties, large objects and positions of sequences, into files
     postgresql/dump/pg_dump        pg_dump and pg_restore: the definitions as two scripts

@@ -9,6 +9,7 @@ An engine reads a table that it loaded in the very form that its dump has, and c
                 comparison.write(block)
             if difference := comparison.finish():
                 raise DatabaseFailed(item=..., reason=explain_difference(difference, columns, keys, split_line))
+            ...                                         # comparison.rows must be as many as the dump says
 
     with ReadBack(check, cancel) as read_back:          # `cancel` ends what the connection of `check` is at
         for table in tables:
@@ -77,6 +78,11 @@ class RowComparison:
         if place < len(block):
             self._open_disorder().add_found(block[place:])
 
+    @property
+    def rows(self) -> int:
+        """How many lines of the dump have been compared."""
+        return self._disorder.rows if self._disorder else self._rows
+
     def finish(self) -> RowDifference | None:
         """Say what differs, after the last piece."""
         if not self._disorder and self._place == len(self._block):
@@ -119,6 +125,10 @@ class _Disorder:
         self._size = self._sum = 0
         self._first: list[bytes | None] = [None, None]  # the first line of each side
         self._start = rows
+
+    @property
+    def rows(self) -> int:
+        return self._sides[0].rows
 
     def add_found(self, block: bytes) -> None:
         self._add(1, block)

@@ -5,6 +5,7 @@ sent from a file that the server names: the server gets the stream that it is fe
 """
 
 import contextlib
+import socket
 from collections.abc import Iterable, Iterator
 from typing import Self
 
@@ -38,6 +39,7 @@ MORE = (
     "SET SESSION tx_read_only = 0",
     "SET SESSION transaction_read_only = 0",
 )
+_CONNECT_SECONDS = 20
 _PACKET = 1 << 20
 _PACKET_ROOM = 512  # bytes of a packet beside its content
 _SYNTAX = 1064
@@ -72,6 +74,11 @@ class ServerConnection:
     def close(self) -> None:
         with contextlib.suppress(Exception):
             self._driver.close()
+
+    def abort(self) -> None:
+        """End the connection under a thread that waits for an answer, and gets ServerError. Any thread may call it."""
+        with contextlib.suppress(Exception):
+            self._driver._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001 - close() would wait for the answer
 
     def wait_for_locks(self, seconds: int) -> None:
         """Set how long a statement waits for a table or row that somebody else has locked."""
@@ -138,8 +145,11 @@ class ServerConnection:
         self._driver.write_packet(b"")
 
 
-def open_connection(login: Login, database: str = "") -> ServerConnection:
-    """Connect, with the neutral settings of a dump; `database` is the one in use. Raises ServerError."""
+def open_connection(login: Login, database: str = "", seconds: float | None = None) -> ServerConnection:
+    """Connect, with the neutral settings of a dump; `database` is the one in use. Raises ServerError.
+
+    `seconds` is how long an answer may take; None waits for ever.
+    """
     place = (
         {"read_default_file": login.defaults_file, "read_default_group": "client"}
         if login.defaults_file
@@ -154,13 +164,15 @@ def open_connection(login: Login, database: str = "") -> ServerConnection:
             autocommit=None,
             client_flag=CLIENT.LOCAL_FILES,
             local_infile=False,
-            connect_timeout=20,
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_CONNECT_SECONDS,
             max_allowed_packet=1 << 30,
             **place,
         )
     connection = ServerConnection(driver)
     try:
         _prepare(connection, login, database)
+        driver._read_timeout = seconds  # noqa: SLF001 - a server that hangs does not answer who connects
     except ServerError:
         connection.close()
         raise

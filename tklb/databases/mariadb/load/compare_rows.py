@@ -174,9 +174,11 @@ class _ProgramOutput:
 def raise_difference(target: LoadTarget, job: Job, comparison: RowComparison) -> None:
     """Raise DatabaseFailed where a table is not as it is in the dump."""
     difference = comparison.finish()
-    if not difference:
-        return
     saved, row_format = job
+    if not difference and comparison.rows == saved.rows:
+        return
+    if not difference:
+        raise target.fail(saved.name, f"{comparison.rows} rows are there after loading {saved.rows}")
     with open_connection(target.login) as connection:
         keys = list_key(connection, target.tables[saved.name])
     raise target.fail(saved.name, explain_difference(difference, row_format.columns, keys, split_line))

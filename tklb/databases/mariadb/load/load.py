@@ -5,6 +5,7 @@ interrupted is undone: it leaves the database as it was. Touches that database, 
 """
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import field, replace
 from typing import TypeGuard
@@ -39,6 +40,8 @@ from tklb.model.databases import DatabaseLoad, SavedTable
 __all__ = ["load_database"]
 
 _NEXT_VALUE = "nextval("
+_UNDO_SECONDS = 3600  # for one statement of an undo
+_END_SECONDS = 600  # for a session that was ended: it may have to take back many rows
 _NO_ENGINE = "its storage engine is not here; install its plugin and restore the table again"
 
 
@@ -257,7 +260,7 @@ def _undo_on_failure(loading: DatabaseLoading, connection: ServerConnection) -> 
         connection.close()
         loading.report = DatabaseReport(ENGINE)  # a load that failed reports only the failure
         try:
-            with open_connection(loading.login) as fresh:
+            with open_connection(loading.login, seconds=_UNDO_SECONDS) as fresh:
                 _undo(loading, fresh, connection.id)
         except ServerError as worse:
             reason = f"{exc}; then it could not be put back: {worse}; its tables are in {loading.swap.aside}"
@@ -297,7 +300,10 @@ def _wait_for_end(connection: ServerConnection, number: int) -> None:
     """End a session and wait for it: its last statement must not take effect later."""
     with contextlib.suppress(ServerError):
         connection.run(f"KILL {number}")
-        while connection.fetch_rows(f"SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {number}"):
+        until = time.monotonic() + _END_SECONDS
+        while time.monotonic() < until and connection.fetch_rows(
+            f"SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {number}"
+        ):
             connection.run("DO SLEEP(0.05)")
 
 

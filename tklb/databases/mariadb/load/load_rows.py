@@ -7,7 +7,7 @@ rows of this table go over the wire, whatever the server asks for.
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 
@@ -15,8 +15,10 @@ from tklb.databases.mariadb.connection import ServerConnection, ServerError, ope
 from tklb.databases.mariadb.definitions import RowFormat
 from tklb.databases.mariadb.load.compare_rows import Job, LoadTarget, open_read_back
 from tklb.databases.mariadb.load.generated_values import settle_generated
+from tklb.databases.mariadb.load.server_watch import ServerWatch
 from tklb.databases.read_back import ReadBack
 from tklb.databases.report import DatabaseReport
+from tklb.errors import DatabaseFailed
 from tklb.model.callbacks import Progress
 from tklb.model.databases import SavedTable
 
@@ -29,6 +31,10 @@ _FORM = (
     " LINES TERMINATED BY '\\n'"
 )
 _INSERT_SIZE = 1 << 20
+_LOOK = 5.0  # seconds between two looks for a server that hangs
+_PATIENCE = 900.0  # seconds in which a server that loads has to do something
+_SLOWEST = 200_000  # bytes of one value that it takes in a second, with nothing to be seen
+_ANSWER_SECONDS = 20
 
 
 def load_rows(target: LoadTarget, tables: Sequence[Job], progress: Progress, report: DatabaseReport) -> None:
@@ -73,13 +79,15 @@ class _RowLoad:
     ) -> None:
         self._target, self._progress, self._report, self._read_back = target, progress, report, read_back
         self._waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self._sessions: set[int] = set()
+        self._sessions: dict[ServerConnection, SavedTable | None] = {}  # with the table that each loads
         self._is_stopped = False
         self._failure: BaseException | None = None  # the first one: those after it come of it
         self._lock = threading.Lock()
         self._done = self._size = 0
+        self._tables: Sequence[Job] = ()
 
     def run(self, tables: Sequence[Job]) -> None:
+        self._tables = tables
         path = self._target.dump.path
         sizes = {table.name: sum(path(name).stat().st_size for name in table.files) for table, _ in tables}
         self._size = sum(sizes.values())
@@ -88,25 +96,45 @@ class _RowLoad:
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             workers = [pool.submit(self._work) for _ in range(min(_SIDE_BY_SIDE, len(tables)))]
             try:
-                for worker in workers:
-                    worker.result()
+                self._wait(workers)
             except BaseException:
                 self._stop()
                 raise
         if self._failure:
             raise self._failure
 
+    def _wait(self, workers: Sequence[Future[None]]) -> None:
+        path = self._target.dump.path
+        files = [path(name) for table, _ in self._tables for name in table.files]
+        largest = max((file.stat().st_size for file in files), default=0)
+        watch = ServerWatch(self._target.login, _PATIENCE + largest / _SLOWEST)
+        while wait(workers, _LOOK).not_done:
+            if not watch.is_hung(self._done):
+                continue
+            self._failure = self._failure or self._describe_hang(watch.patience)
+            self._stop()
+            for connection in tuple(self._sessions):
+                connection.abort()
+        for worker in workers:
+            worker.result()
+
+    def _describe_hang(self, seconds: float) -> DatabaseFailed:
+        table = next((table for table in self._sessions.values() if table), SavedTable("rows"))
+        where = _describe_longest(self._target.dump.blocks(table.files))
+        reason = f"its rows cannot be loaded: the server has done nothing for {seconds:.0f} seconds; {where}"
+        return self._target.fail(table.name, reason)
+
     def _stop(self) -> None:
         self._is_stopped = True
-        with suppress(ServerError), open_connection(self._target.login) as control:
-            for number in tuple(self._sessions):
+        with suppress(ServerError), open_connection(self._target.login, seconds=_ANSWER_SECONDS) as control:
+            for connection in tuple(self._sessions):
                 with suppress(ServerError):
-                    control.run(f"KILL {number}")
+                    control.run(f"KILL {connection.id}")
 
     def _work(self) -> None:
         try:
             with open_connection(self._target.login) as connection:
-                self._sessions.add(connection.id)
+                self._sessions[connection] = None
                 connection.run(f"USE {quote_name(self._target.scratch)}")
                 while not self._is_stopped:
                     self._load_table(connection, *self._waiting.get_nowait())
@@ -118,6 +146,7 @@ class _RowLoad:
             self._is_stopped = True
 
     def _load_table(self, connection: ServerConnection, table: SavedTable, row_format: RowFormat) -> None:
+        self._sessions[connection] = table
         try:
             self._send(connection, table, row_format)
             has_changes = self._report_changes(connection, table, row_format)
@@ -128,7 +157,8 @@ class _RowLoad:
                 return
             there = int(connection.fetch_value(f"SELECT COUNT(*) FROM {quote_name(table.name)}"))
         except ServerError as exc:
-            raise self._target.fail(table.name, f"its rows cannot be loaded: {exc}") from exc
+            where = f"; {_describe_longest(self._target.dump.blocks(table.files))}" if not exc.number else ""
+            raise self._target.fail(table.name, f"its rows cannot be loaded: {exc}{where}") from exc
         if there != table.rows:
             raise self._target.fail(table.name, f"{there} rows are there after loading {table.rows}")
 
@@ -185,6 +215,12 @@ def _format_inserts(name: str, row_format: RowFormat, blocks: Iterable[bytes], l
         size += len(line) + 3
     if lines:
         yield head + b"),(".join(lines) + b")"
+
+
+def _describe_longest(blocks: Iterable[bytes]) -> str:
+    """Name the longest row: it is the first suspect where a server gives no reason."""
+    size, number = max((len(line), -number) for number, line in enumerate(_split_lines(blocks), start=1))
+    return f"its longest row is number {-number}, with {size} bytes"
 
 
 def _split_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
