@@ -207,6 +207,18 @@ def test_dump_needs_no_more_sessions_than_pg_dump(box: Appliance) -> None:
     assert b"CREATE VIEW" in contents[0]["pre-data.sql"]
 
 
+def test_load_needs_no_session_for_each_owner(box: Appliance) -> None:
+    owners = [f"owner{number}" for number in range(20)]
+    make(box, "shared", "; ".join(f"CREATE ROLE {owner}; CREATE TABLE {owner} (a int)" for owner in owners))
+    fill = "ALTER TABLE {0} OWNER TO {0}; INSERT INTO {0} VALUES (1)"
+    sql(box, "; ".join(fill.format(owner) for owner in owners), "shared")
+    dump(box, "/root/dump", overrides=only("shared"))
+    sql(box, "DROP DATABASE shared")
+    answer = load(box, "/root/dump", "shared")
+    assert (answer["failed"], answer["skipped"]) == (None, [])
+    assert sql(box, "SELECT count(*) FROM owner19", "shared") == "1\n"
+
+
 def make_tables(box: Appliance, name: str, count: int) -> None:
     make(box, name)
     each = "EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY, a text); INSERT INTO t%1$s VALUES (1)', n)"

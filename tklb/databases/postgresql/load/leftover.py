@@ -23,6 +23,7 @@ from tklb.lazy_dataclass import dataclass
 __all__ = ["Leftover", "LostRows", "finish_load", "load_jobs", "protect_rows", "repeat_rows", "split_jobs", "try_again"]
 
 _TABLES = "SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind = 'r'"
+_SIDE_BY_SIDE = 2
 _FIRST_WITH_SWITCH = 170000  # of event triggers
 
 
@@ -68,11 +69,11 @@ def load_jobs(loading: LoadRun, loaders: Loaders, jobs: Iterable[Job]) -> list[t
     saved = {job[0].full_name: job for job in jobs}
     refused = []
     for tables in loaders.group(table for table, _ in saved.values()).values():
-        connections = [loaders.open_for(tables[0]) for _ in range(2)]
-        for connection in connections:
-            connection.run("SET synchronous_commit = off")
         chosen = [saved[table.full_name] for table in tables]
-        refused += load_rows(loading.make_row_target(*connections), chosen, loading.progress)
+        with loaders.lend(tables[0], _SIDE_BY_SIDE) as connections:
+            for connection in connections:
+                connection.run("SET synchronous_commit = off")
+            refused += load_rows(loading.make_row_target(*connections), chosen, loading.progress)
     return refused
 
 

@@ -223,9 +223,19 @@ class Loaders:
         if self._open_schemas:
             self._reset_defaults({"pg_namespace": self._open_schemas})
 
-    def open_for(self, table: Table) -> ServerConnection:
-        """A connection that may insert into a table, new for each call; closed at the end."""
-        return self._open(self._find_key(table))
+    @contextlib.contextmanager
+    def lend(self, table: Table, count: int) -> Iterator[list[ServerConnection]]:
+        """Connections that may insert into a table: one at least, and no more than the server has room for."""
+        key = self._find_key(table)
+        lent = [self._open(key)]
+        with contextlib.suppress(ServerError):
+            lent += [self._open(key) for _ in range(count - 1)]
+        try:
+            yield lent
+        finally:
+            for connection in lent:
+                connection.close()
+                self._opened.remove(connection)
 
     def connect(self, table: Table) -> ServerConnection:
         """The connection that may insert into a table: the same one for each owner."""
