@@ -271,6 +271,31 @@ def test_settings_are_given_back_after_a_kill(rows: Appliance) -> None:
     assert not [name for name in databases(rows) if name.startswith("tklb_")]
 
 
+AFTER_THE_SWAP = """
+    from tklb.databases.mariadb.load import swap
+    usual = swap.swap_database
+    def sabotage(session, moves, *more):
+        ended = usual(session, moves, *more)
+        session.run("SET SESSION lock_wait_timeout = 1")
+        from tklb.databases.mariadb.connection import open_connection
+        global other
+        other = open_connection(server.login)
+        other.run(f"LOCK TABLES `{moves.aside}`.heap WRITE")
+        return ended
+    swap.swap_database = sabotage
+"""
+
+
+def test_load_is_not_undone_by_a_failure_after_the_swap(rows: Appliance) -> None:
+    dump(rows, "/tmp/d")
+    sql(rows, "UPDATE `rows`.counted SET v = 17")
+    answer = run(rows, AFTER_THE_SWAP + LOAD, folder="/tmp/d", names=None)
+    assert answer["failed"] is None
+    assert items(answer) == {"rows"}
+    assert "is left over" in answer["skipped"][0][1]
+    assert "17" not in sql(rows, "SELECT v FROM `rows`.counted")
+
+
 # ---------------------------------------------------------------- storage engines
 
 

@@ -125,7 +125,7 @@ class DatabaseServer(Protocol):
         """
 
     def load_database(self, dump: DumpFolder, load: DatabaseLoad, progress: Progress) -> LoadResult:
-        """Load one database under a scratch name, count its rows, and put it in the place of the one here.
+        """Load one database under a scratch name, compare its rows, and put it in the place of the one here.
 
         The dump may come from a hostile target. The implementer gives no file of it to a client program, and runs no
         statement of it that could start a program. Users work with the old database until the last moment; then their

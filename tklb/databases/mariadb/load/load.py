@@ -99,7 +99,19 @@ def load_database(
 
 def _drop_others(loading: DatabaseLoading, connection: ServerConnection) -> None:
     for name in (loading.swap.scratch, loading.swap.aside):
-        swap.drop_database(connection, name)
+        with _report_failure(loading, f"{name} is left over"):
+            swap.drop_database(connection, name)
+
+
+@contextlib.contextmanager
+def _report_failure(loading: DatabaseLoading, what: str) -> Iterator[None]:
+    """Report a statement that the server refuses after the swap: it is no reason to undo a load that is good."""
+    try:
+        yield
+    except ServerError as exc:
+        if not exc.number:
+            raise
+        loading.report.skip(loading.load.into, "", f"{what}: {exc.discreet}")
 
 
 # ---------------------------------------------------------------- into the scratch database
@@ -219,12 +231,15 @@ def _make_programs(loading: DatabaseLoading, connection: ServerConnection) -> No
     into, saved, only = loading.load.into, loading.saved, loading.load.tables
     programs: Sequence[Definition] = saved.select(*PROGRAMS)
     if only is None:
-        drop_definitions(connection, into, loading.before)
-        _set_properties(connection, into, saved.charset, saved.collation, saved.comment)
+        with _report_failure(loading, "what was here could not be dropped"):
+            drop_definitions(connection, into, loading.before)
+        with _report_failure(loading, "its character set could not be set"):
+            _set_properties(connection, into, saved.charset, saved.collation, saved.comment)
         _make_rowless(loading, connection)
     else:
         programs = [each for each in saved.select("trigger") if each.table in only]
-    loading.waiting_views = load_definitions(connection, into, programs, loading.report)
+    with _report_failure(loading, "its views and programs could not all be made"):
+        loading.waiting_views = load_definitions(connection, into, programs, loading.report)
     accounts.restore_grants(connection, into, loading.grants, loading.report)
 
 
