@@ -76,6 +76,11 @@ log_error = /var/log/mysql/own/error.log
 """
 
 
+MAINTENANCE = (
+    "[client]\nhost = localhost\nuser = debian-sys-maint\npassword = maint\nsocket = /run/mysqld/mysqld.sock\n"
+)
+
+
 def prepare_mariadb(a: Appliance) -> None:
     """Settings that A's server runs with, then those that were written and not yet read: it need not survive them."""
     a.stop("mariadb")
@@ -84,6 +89,8 @@ def prepare_mariadb(a: Appliance) -> None:
     a.start("mariadb")
     ask(a, "CREATE DATABASE shop; CREATE TABLE shop.t (id INT PRIMARY KEY); INSERT INTO shop.t VALUES (1), (2)")
     a.run(["sh", "-c", "mariadb mysql </srv/zones.sql"])
+    ask(a, "GRANT ALL ON *.* TO `debian-sys-maint`@localhost IDENTIFIED BY 'maint'; CREATE USER root@`192.168.1.%`")
+    write(a, "/etc/mysql/debian.cnf", MAINTENANCE)
     write(a, f"{MARIADB}/56-zone.cnf", "[mysqld]\ndefault_time_zone = Europe/Berlin\n")
     for name, line in {
         "60-good": "max_connections = 77",
@@ -110,6 +117,12 @@ def test_data_logs_and_time_zones_of_mariadb_are_where_its_settings_say(mariadb:
     assert seen == "/srv/mysql/\t/srv/bin/binlog\tEurope/Berlin\n2026-07-01 14:00:00"
     assert (mariadb.b.root / "var/log/mysql/own").is_dir()  # which mysqld_safe does not use
     assert not {item["item"] for item in mariadb.report["skipped"] if item["item"].startswith(("/srv", "mysql:"))}
+
+
+def test_accounts_travel_with_the_files_that_log_in_as_them(mariadb: Arrival) -> None:
+    login = ["mariadb", "--defaults-file=/etc/mysql/debian.cnf", "-Ne", "SELECT CURRENT_USER()"]
+    assert mariadb.b.run(login).stdout.strip() == "debian-sys-maint@localhost"
+    assert ask(mariadb.b, "SELECT Host FROM mysql.user WHERE User = 'root'") == "192.168.1.%\nlocalhost"
 
 
 def test_files_of_a_mariadb_server_travel_in_no_other_way_than_as_dumps(mariadb: Arrival) -> None:

@@ -19,7 +19,9 @@ from tklb.model.callbacks import Progress
 __all__ = ["dump_accounts", "load_accounts"]
 
 ACCOUNTS = "accounts.json"
-_OWN_NAMES = frozenset({"root", "mariadb.sys", "debian-sys-maint", "mysql.sys", "mysql.connection", "mysql.infoschema"})
+_ADMINISTRATOR = "root"
+_OWN_NAMES = frozenset({"mariadb.sys", "mysql.sys", "mysql.connection", "mysql.infoschema"})
+_OF_THIS_MACHINE = frozenset({(_ADMINISTRATOR, "localhost"), ("mysql", "localhost")})
 _PUBLIC = "PUBLIC"
 _NOTHING_GRANTED = frozenset({1141, 1959})  # 1959: PUBLIC, before anything was granted to it
 _NO_ROUTINE = frozenset({1305})
@@ -37,8 +39,8 @@ class Account:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is the administrator's, or the server's."""
-        return not self.is_role and (self.name in _OWN_NAMES or (self.name, self.host) == ("mysql", "localhost"))
+        """Whether it is the administrator's on this very machine, or the server's."""
+        return not self.is_role and (self.name in _OWN_NAMES or (self.name, self.host) in _OF_THIS_MACHINE)
 
     @property
     def label(self) -> str:
@@ -81,7 +83,7 @@ def dump_accounts(connection: ServerConnection, folder: Path, report: DatabaseRe
 
 
 def _list_accounts(connection: ServerConnection) -> tuple[Account, ...]:
-    """All but the administrator's, roles first, sorted."""
+    """All but the administrator's on this machine, roles first, sorted. Files log in as debian-sys-maint: it is one."""
     role = "is_role" if connection.fetch_rows("SHOW COLUMNS FROM mysql.user LIKE 'is_role'") else "'N'"
     found = [
         Account(name, host, kind == "Y")
@@ -175,7 +177,8 @@ def load_accounts(
     saved = dump.read_json(ACCOUNTS)
     _install_plugins(connection, saved.get("plugins", {}), report)
     entries = [(entry, _read_account(entry)) for entry in saved["accounts"]]
-    entries = [(entry, account) for entry, account in entries if not account.is_own]
+    present = {*connection.fetch_texts(f"SELECT User, Host FROM mysql.user WHERE User = {quote_text(_ADMINISTRATOR)}")}
+    entries = [(entry, a) for entry, a in entries if not a.is_own and (a.is_role or (a.name, a.host) not in present)]
     made = []
     for number, (entry, account) in enumerate(entries):
         progress("database accounts", number, len(entries))
