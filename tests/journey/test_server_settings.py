@@ -239,3 +239,12 @@ def test_setting_that_postgresql_does_not_survive_is_beside_and_named_in_its_wor
     path = f"{CLUSTER}/{name}"
     assert words in postgresql.reason(path)
     assert (postgresql.b.root / f"{path[1:]}.tklb-snapshot").exists()
+
+
+def test_reason_of_a_server_that_is_down_is_a_line_of_its_own_log(newer: Arrival) -> None:
+    newer.b.stop("postgresql")
+    write(newer.b, "/etc/postgresql/17/main/conf.d/own.conf", "serch_path = 'x'\n", "postgres:postgres")
+    command = ["tklb", "--json", *FROM_A, "--limit", "pgsql:postgres"]
+    done = newer.b.run(command, check=False, timeout=900)
+    assert done.returncode == 50
+    assert 'unrecognized configuration parameter "serch_path"' in done.stdout.replace("\\", "")

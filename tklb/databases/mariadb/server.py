@@ -18,7 +18,7 @@ from tklb.databases.mariadb.dump.dump import dump_databases
 from tklb.databases.mariadb.load.load import describe_programs, load_database
 from tklb.databases.mariadb.load.server_settings import put_settings_aside
 from tklb.databases.mariadb.present_rows import find_rows
-from tklb.databases.mariadb.settings import TIME_ZONES, fill_time_zones, restart_server
+from tklb.databases.mariadb.settings import TIME_ZONES, explain_start, fill_time_zones, restart_server
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model.callbacks import Progress
@@ -58,7 +58,12 @@ class Server:
         return ENGINE
 
     def start(self) -> None:
-        self.login.start()
+        try:
+            self.login.start()
+        except DatabaseFailed as exc:
+            if reason := explain_start(self.login):
+                raise DatabaseFailed(item=ENGINE, reason=f"the server does not start: {reason}") from exc
+            raise
 
     def restart(self, _changed: Sequence[bytes]) -> str:
         ended = restart_server(self.login, self._data)

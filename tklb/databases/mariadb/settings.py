@@ -67,6 +67,14 @@ def restart_server(login: Login, data: str = "") -> Restart:
         return Restart(login, data, str(exc.facts.get("reason", exc)))
 
 
+def explain_start(login: Login) -> str:
+    """Give why a server that is down does not start, in its own words; empty where it would."""
+    try:
+        return _try_start(login, read_options())
+    except (ProgramFailed, ProgramMissing) as exc:
+        return str(exc)
+
+
 def _find_data(login: Login) -> str:
     try:
         with open_connection(login) as connection:

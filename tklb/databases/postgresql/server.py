@@ -19,7 +19,7 @@ from tklb.databases.postgresql.dump.dump import dump_databases
 from tklb.databases.postgresql.load.leftover import Leftover, finish_load
 from tklb.databases.postgresql.load.load import load_database
 from tklb.databases.postgresql.present_rows import find_rows
-from tklb.databases.postgresql.settings import has_release, restart_server
+from tklb.databases.postgresql.settings import explain_start, has_release, restart_server
 from tklb.databases.postgresql.settings_trial import describe_carried, load_settings
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
@@ -43,7 +43,8 @@ class Server:
         return ENGINE
 
     def start(self) -> None:
-        self.login.start()
+        with explain_start(self.login):
+            self.login.start()
         deadline = time.monotonic() + _START_SECONDS
         while not self._answers(until=deadline):
             time.sleep(0.2)

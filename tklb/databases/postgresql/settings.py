@@ -4,17 +4,18 @@ Takes a login; restarts clusters by postgresql-common, and reads what they add t
 pg_ctlcluster(1), postgresql-common(7), "Server Configuration" of PostgreSQL's manual.
 """
 
+import contextlib
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tklb.base.fs import open_plain
 from tklb.base.process import run
 from tklb.databases.data_folders import make_folder, move_data
-from tklb.databases.postgresql import ADMINISTRATOR, Login
+from tklb.databases.postgresql import ADMINISTRATOR, ENGINE, Login
 from tklb.databases.postgresql.catalogue import open_maintenance
 from tklb.databases.postgresql.connection import ServerError
 from tklb.databases.postgresql.locations import CLUSTERS, SETTINGS, read_settings
@@ -52,6 +53,20 @@ def restart_server(login: Login, changed: Sequence[bytes] = ()) -> Restart:
         if _has_cluster(version, name) and not reason:
             login, reason = _restart(version, name, login)
     return Restart(login, login.data, reason)
+
+
+@contextlib.contextmanager
+def explain_start(login: Login) -> Iterator[None]:
+    """Where a start in the block fails, give the reason from the log of the cluster."""
+    path = f"/var/log/postgresql/postgresql-{login.name.replace('/', '-')}.log"
+    start = os.path.getsize(path) if os.path.exists(path) else 0
+    try:
+        yield
+    except DatabaseFailed as exc:
+        if reason := find_reason(_read_log(path, start)):
+            failure = f"the cluster {login.name} does not start: {reason}"
+            raise DatabaseFailed(item=ENGINE, reason=failure) from exc
+        raise
 
 
 def has_release(path: bytes) -> bool:
