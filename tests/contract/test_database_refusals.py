@@ -329,7 +329,13 @@ DO $$ DECLARE path text; BEGIN
   SELECT reset_val INTO path FROM pg_settings WHERE name = 'search_path';
   EXECUTE 'ALTER DATABASE ' || quote_ident(current_database()) || ' SET search_path = ' || path || ', labs';
 END $$;
-CREATE TABLE job (id int PRIMARY KEY, command text);
+DO $$ BEGIN
+  IF current_setting('pgaudit.log', true) = 'all' THEN RAISE 'set pgaudit.log to none before installing'; END IF;
+END $$;
+CREATE TABLE job (id int PRIMARY KEY, command text, who text DEFAULT current_user);
+CREATE TABLE run (id int REFERENCES job); SELECT pg_extension_config_dump('run', '');
+ALTER TABLE job ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON job USING (who = current_user);
 SELECT pg_extension_config_dump('job', '');
 """
 
@@ -339,7 +345,8 @@ def test_extension_that_looks_at_its_database_finds_the_final_name_and_common_se
 ) -> None:
     plant(box, script=NAMED_EXTENSION % (name, name))
     sql(box, "CREATE SCHEMA labs; CREATE EXTENSION lab_gone SCHEMA labs", name)
-    sql(box, "INSERT INTO labs.job VALUES (1, 'vacuum'); CREATE TABLE t (a int)", name)
+    sql(box, f"ALTER DATABASE {name} SET pgaudit.log = 'all'", name)
+    sql(box, "INSERT INTO labs.job VALUES (1, 'vacuum'); INSERT INTO labs.run VALUES (1)", name)
     assert trip(box, name) == {}
     assert sql(box, "SELECT command FROM labs.job", name) == "vacuum\n"
     sql(box, "INSERT INTO labs.job VALUES (2, 'analyze')", name)

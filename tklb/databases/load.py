@@ -31,13 +31,28 @@ class DatabaseLoader:
 
     def carry_out(self, step: Step, progress: Progress) -> tuple[Skipped, ...]:
         """Do one step: load the accounts of a server, or one database. A failure is a skipped item."""
-        engine = step.load.saved.engine if step.load else step.item.decode()
+        engine = _name_engine(step)
         try:
             result = self._load(self._start_server(engine), self._dumps[engine], step, progress)
         except DatabaseFailed as exc:
             return (Skipped(step.item, str(exc), status=exc.code),)
         self.notes += result.notes
         return result.skipped
+
+    def carry_out_all(self, steps: Sequence[Step], progress: Progress) -> list[tuple[Step, tuple[Skipped, ...]]]:
+        """Do steps; give each with what was skipped of it.
+
+        A database that fails is loaded again as long as others of its server came after it: it may need one of them.
+        """
+        results = [(step, self.carry_out(step, progress)) for step in steps]
+        last = {_name_engine(step): place for place, (step, rest) in enumerate(results) if not _has_failed(step, rest)}
+        again = [
+            step
+            for place, (step, rest) in enumerate(results)
+            if _has_failed(step, rest) and place < last.get(_name_engine(step), -1)
+        ]
+        done = [(step, rest) for step, rest in results if step not in again]
+        return [*done, *(self.carry_out_all(again, progress) if again else ())]
 
     def has_server(self, engine: str, *, is_up: bool) -> bool:
         """Whether this machine has a server of an engine; with `is_up`, whether it answers."""
@@ -106,6 +121,15 @@ class DatabaseLoader:
             _ensure_answer(server)
             self._servers[engine] = server
         return self._servers[engine]
+
+
+def _name_engine(step: Step) -> str:
+    return step.load.saved.engine if step.load else step.item.decode()
+
+
+def _has_failed(step: Step, skipped: Sequence[Skipped]) -> bool:
+    """Whether nothing of a step was done."""
+    return any(item.item == step.item and item.status == DatabaseFailed.code for item in skipped)
 
 
 def _ensure_answer(server: DatabaseServer) -> None:

@@ -251,7 +251,8 @@ class _Application:
     def _apply_kind(self, kind: StepKind, batch: list[Step]) -> list[Step]:
         """Apply steps of one kind; give those that are done."""
         if kind in DATABASES:
-            return [step for step in batch if self._load(step)]
+            loads = self._executor.loader.carry_out_all(batch, self._executor.progress)
+            return [step for step, skipped in loads if self._note_load(step, skipped)]
         if kind is StepKind.FLAGS:
             return [step for step in batch if self._set_flags(step)]
         absent = [step for step in batch if kind is StepKind.MARK and step.item.decode() in self._failed]
@@ -260,9 +261,8 @@ class _Application:
         batch = [step for step in batch if step not in absent]
         return self.outcome.note_batch(batch, self._apply_batch(kind, batch))
 
-    def _load(self, step: Step) -> bool:
-        """Load a database or the accounts of a server; whether all of it came."""
-        skipped = self._executor.loader.carry_out(step, self._executor.progress)
+    def _note_load(self, step: Step, skipped: tuple[Skipped, ...]) -> bool:
+        """Note that a database or the accounts of a server were loaded; whether all of it came."""
         if any(item.item == step.item for item in skipped) and self._has_settings(step):
             self._refused.append((step, skipped))
             return False

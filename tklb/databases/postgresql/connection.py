@@ -220,8 +220,9 @@ class ServerConnection:
             raise ServerError("the server did not begin to copy")
 
     def _give_up_copy(self) -> None:
-        with contextlib.suppress(ServerError, DriverError):
+        with contextlib.suppress(DriverError):  # the COPY may not have begun
             self._driver.put_copy_end(b"given up")
+        with contextlib.suppress(ServerError, DriverError):
             self.wait()
 
     def _receive(self) -> Iterator[PGresult]:

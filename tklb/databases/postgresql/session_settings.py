@@ -31,6 +31,7 @@ _AT_START = {
     "log_min_error_statement": "panic",
     "log_duration": "off",
     "log_parser_stats": "off",
+    "pgaudit.log": "none",  # it would log rows; and PostGIS refuses to be installed while it logs all
 }
 _INSIDE = {
     "datestyle": "ISO",
@@ -56,6 +57,7 @@ _ADMINISTRATORS_ONLY = (
     "lc_messages",
     "temp_file_limit",
     "event_triggers",
+    "pgaudit.",
 )  # settings that nobody else may change
 
 

@@ -323,6 +323,7 @@ class Loaders:
         if self.trusts("functions"):
             schemas = [name for (name,) in self._chief.fetch_rows(_SCHEMAS) if name]
             kinds = ("SELECT ON ALL TABLES", "SELECT ON ALL SEQUENCES", "EXECUTE ON ALL ROUTINES")
+            grants.append(f"ALTER ROLE {role} BYPASSRLS")  # tables of extensions have policies already
             grants += [f"GRANT {kind} IN SCHEMA {quote_name(name)} TO {role}" for kind in kinds for name in schemas]
         grants += [f"GRANT USAGE ON SCHEMA {quote_name(name)} TO {role}" for name in schemas]
         grants += [f"GRANT INSERT, TRUNCATE ON TABLE {table.sql} TO {role}" for table in tables]
