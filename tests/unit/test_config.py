@@ -106,7 +106,7 @@ def other_value(one: Key) -> object:
         case bool():
             return not one.default
         case tuple():
-            return ("eu", '\x01"\\')
+            return ("mysql@eu=/etc/eu",) if one.check else ("eu", '\x01"\\')
     choices = [choice for choice in one.choices if choice != one.default]
     return choices[0] if choices else "/some/file" if one.is_file else "2M"
 

@@ -93,8 +93,11 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> PaperServer:
     """A server of an engine that only this test knows: a line in the table, a module that finds the server."""
     server = PaperServer({"shop": {"a.orders": b"1\n2\n", "a.cache": b"x\n"}, "wiki": {"a.page": b"home\n"}})
     module = ModuleType(PAPER.module)
-    vars(module)["find_server"] = lambda config: server if isinstance(config, DatabaseConfig) else None
+    vars(module)["find_server"] = lambda config, _name, _login: server if isinstance(config, DatabaseConfig) else None
     monkeypatch.setitem(sys.modules, PAPER.module, module)
+    instances = ModuleType(f"{PAPER.module}.instances")
+    vars(instances).update(list_names=lambda _config: (), PROGRAMS=("paperd",))
+    monkeypatch.setitem(sys.modules, instances.__name__, instances)
     for word in tuple(ENGINES):
         monkeypatch.delitem(ENGINES, word)
     monkeypatch.setitem(ENGINES, PAPER.word, PAPER)

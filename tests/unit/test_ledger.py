@@ -129,12 +129,15 @@ def test_entry_means_what_was_written(
 
 def test_status_of_a_skipped_item_is_guessed_in_older_entries() -> None:
     """They have none; but only a server that failed was ever called like this."""
-    items = (Skipped(b"mysql:*", "down"), Skipped(b"mysql:app/*", "locked"), Skipped(b"/a:*", "unreadable"))
+    items = (Skipped(b"mysql:*", "down", 50), Skipped(b"mysql:app/*", "locked"), Skipped(b"/a:*", "unreadable"))
     made = record(1, skipped=items)
     content = format_entry(made, KEY, lambda hidden: hidden)
     assert b"skipped_status" not in base64.b64decode(json.loads(content.partition(b"\n")[0])["sealed"])
     entry = open_entry(entry_name(made), content, KEY)
     assert [item.status for item in parse_entry(entry, entry.sealed).skipped] == [50, 3, 3]
+    other = format_entry(record(1, skipped=(Skipped(b"pgsql@15/old:*", "manual"),)), KEY, lambda hidden: hidden)
+    entry = open_entry(entry_name(made), other, KEY)
+    assert [item.status for item in parse_entry(entry, entry.sealed).skipped] == [3]
 
 
 def test_sealed_records_come_back_in_order_each_naming_the_one_before(target: MemoryTarget, folder: Path) -> None:

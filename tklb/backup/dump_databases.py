@@ -10,14 +10,14 @@ from pathlib import Path
 
 from tklb.base.fs import free_space, private_folder
 from tklb.base.measure import format_count, format_size
-from tklb.databases.dump_format import write_server
+from tklb.databases.dump_format import encode_server_name, write_server
 from tklb.databases.filter import DatabaseFilter, build_filter, spell_item
 from tklb.databases.interface import DatabaseServer
-from tklb.databases.servers import find_server
+from tklb.databases.servers import KnownServer, find_server, list_servers
 from tklb.diff.rules import Override
 from tklb.errors import DatabaseFailed, NoSpace
 from tklb.lazy_dataclass import dataclass
-from tklb.model.databases import ENGINES, Database, SavedServer
+from tklb.model.databases import ENGINES, Database, SavedServer, find_engine
 from tklb.model.report import Skipped
 from tklb.session import Session
 from tklb.snapshot import metadata
@@ -56,9 +56,9 @@ def explain_failure(engine: str, exc: DatabaseFailed) -> Skipped:
 
 
 def _ask_servers(session: Session, overrides: Iterable[Override], ask: AskServer) -> Dumps:
-    known = tuple(overrides)
-    filters = ((engine, build_filter(engine, known)) for engine in ENGINES)
-    parts = [_ask_server(session, engine, scope, ask) for engine, scope in filters if not scope.is_empty()]
+    wanted = tuple(overrides)
+    filters = ((server, build_filter(server.word, wanted)) for server in _list_servers(session, wanted))
+    parts = [_ask_server(session, server, scope, ask) for server, scope in filters if not scope.is_empty()]
     return Dumps(
         databases=tuple(database for part in parts for database in part.databases),
         skipped=tuple(item for part in parts for item in part.skipped),
@@ -66,12 +66,25 @@ def _ask_servers(session: Session, overrides: Iterable[Override], ask: AskServer
     )
 
 
-def _ask_server(session: Session, engine: str, scope: DatabaseFilter, ask: AskServer) -> Dumps:
+def _list_servers(session: Session, overrides: tuple[Override, ...]) -> tuple[KnownServer, ...]:
+    """All servers of this machine, and those that overrides name and that are not here."""
     try:
-        server = find_server(engine, session.config.databases)
-        return ask(server, scope) if server else Dumps(skipped=tuple(_list_absent(scope, engine, ())))
+        found = list_servers(session.config.databases)
     except DatabaseFailed as exc:
-        return Dumps(skipped=(explain_failure(engine, exc),))
+        found = tuple(KnownServer(engine, str(exc) if engine in str(exc) else "") for engine in ENGINES)
+    known = {server.word for server in found}
+    named = (override.kind for override in overrides if override.include and find_engine(override.kind))
+    return (*found, *(KnownServer(word) for word in dict.fromkeys(named) if word not in known))
+
+
+def _ask_server(session: Session, known: KnownServer, scope: DatabaseFilter, ask: AskServer) -> Dumps:
+    if known.lack:
+        return Dumps(skipped=(Skipped(f"{known.word}:*".encode(), known.lack),))
+    try:
+        server = find_server(known.word, session.config.databases)
+        return ask(server, scope) if server else Dumps(skipped=tuple(_list_absent(scope, known.word, ())))
+    except DatabaseFailed as exc:
+        return Dumps(skipped=(explain_failure(known.word, exc),))
 
 
 def _list(server: DatabaseServer, scope: DatabaseFilter) -> Dumps:
@@ -81,7 +94,7 @@ def _list(server: DatabaseServer, scope: DatabaseFilter) -> Dumps:
 
 
 def _dump(session: Session, server: DatabaseServer, scope: DatabaseFilter, folder: Path) -> Dumps:
-    place = private_folder(folder / metadata.DUMPS / server.engine)
+    place = private_folder(folder / metadata.DUMPS / encode_server_name(server.engine))
     _need_room(place, sum(found.bytes for found in server.list_databases() if scope.has_database(found.name)))
     dumped = server.dump_databases(scope, place, session.progress)
     write_server(place, dumped.server)

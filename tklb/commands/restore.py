@@ -13,7 +13,7 @@ from pathlib import Path
 from tklb.base.measure import Stopwatch, format_count
 from tklb.config.paths import ROOT
 from tklb.databases.load import DatabaseLoader
-from tklb.databases.servers import find_server
+from tklb.databases.servers import find_server, make_server
 from tklb.diff.rules import parse_override
 from tklb.host.files.live_files import LiveFiles
 from tklb.lazy_dataclass import dataclass
@@ -93,7 +93,8 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
 
         def apply() -> Report:
             watch, remainder = Stopwatch(), paths.remainder
-            loader = DatabaseLoader(lambda engine: find_server(engine, session.config.databases), dumps.folders)
+            find, make = (partial(each, config=session.config.databases) for each in (find_server, make_server))
+            loader = DatabaseLoader(find, dumps.folders, make)
             lists = (remainder, paths.script_traces)
             executor = Executor(decoded.stages, loader, session.progress, ROOT, files.folders, *lists)
             with remember_restore(remainder, contents.snapshot, is_whole=chosen.is_whole):

@@ -84,6 +84,8 @@ def _check_list(key: Key, value: list[object]) -> tuple[str, ...]:
     texts = tuple(item for item in value if isinstance(item, str))
     if len(texts) < len(value):
         raise ValueError(f"`{key.path}` must be a {key.kind}")
+    for text in texts:
+        _check_text(key, text)
     return texts
 
 

@@ -4,6 +4,7 @@ Each field below that `key()` makes is one key. The parser, the checks, the file
 reference of tklb.toml(5) all come from these fields. In a text, ** marks bold and * italic; each sentence has its line.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import Field, field, fields, is_dataclass
 from typing import Any, TypeVar
@@ -54,6 +55,12 @@ def key(default: T, text: str, *, path: str = "", **limits: object) -> T:
     return field(default=default, metadata={"path": path, "text": text, **limits})
 
 
+def check_server(text: str) -> None:
+    """Check the form of a configured server. Raises ValueError."""
+    if not re.fullmatch(r"(mysql@[A-Za-z0-9][\w.+-]*=/.+|pgsql@[A-Za-z0-9][\w.+/-]*=[^/=\s]+)", text, re.ASCII):
+        raise ValueError(f"{text!r} is not mysql@NAME=/FILE or pgsql@NAME=SERVICE")
+
+
 @dataclass(frozen=True, slots=True)
 class DatabaseConfig:
     """[databases]: how tklb connects to database servers."""
@@ -71,8 +78,18 @@ class DatabaseConfig:
         "",
         """Name of a service of libpq that leads to the server, with a superuser's account.
         It is in */etc/postgresql-common/pg_service.conf* or */root/.pg_service.conf*.
-        Without this key, tklb uses the cluster with the lowest port and reports any other as skipped.
+        Without this key, the default server is the cluster with the lowest port among those that start with the
+        machine.
+        Every other cluster is a server of its own.
         The default is none.""",
+    )
+    servers: tuple[str, ...] = key(
+        (),
+        """Servers that tklb does not find by itself, for example in containers: a list of *ENGINE***@***NAME*=*LOGIN*.
+        *LOGIN* is an option file as for **mysql_defaults_file**, or a service of libpq as for **pgsql_service**.
+        An example is **["mysql@shop=/etc/tklb/shop.cnf", "pgsql@tracker=tracker"]**.
+        Overrides and limits name the databases **mysql@shop:***DB*.""",
+        check=check_server,
     )
     lock_seconds: int = key(
         60,

@@ -1,7 +1,9 @@
 """Databases: list, dump and load, one interface for every engine.
 
     interface.py    the interface of every engine
-    servers.py      find the server of an engine
+    servers.py      list and find the servers of this machine
+    named_server.py   a server beside the default one of its engine
+    foreign_servers.py  servers in containers
     filter.py       which databases, and the rows of which tables
     dump_format.py  a dump on disk: folders, files, server.json
     row_files.py    rows as lines, spread over files so that a change touches few of them
@@ -20,6 +22,7 @@ Both engines have the same files, a stage each:
     settings                  the configuration of the server, and whether the server runs with it
     catalogue                 databases, tables and columns
     present_rows              which tables here have rows
+    instances                 the servers beside the default one
     accounts                  users, roles and grants: out of the server and back
     definitions               statements that make everything but rows: out of the server and back
     dump/dump                 a dump of the server

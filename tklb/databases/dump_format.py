@@ -42,6 +42,16 @@ def encode_folder_name(database: str) -> str:
     return f"{name}~" if name.endswith(".json") else name
 
 
+def encode_server_name(word: str) -> str:
+    """The folder of a server among the dumps: its word, with the slash of `pgsql@16/main` written %2F."""
+    return word.replace("/", "%2F")
+
+
+def decode_server_name(folder: str) -> str:
+    """The word of the server whose dump has such a folder."""
+    return folder.replace("%2F", "/")
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a new private file, and the folders above it."""
     private_folder(path.parent)

@@ -17,16 +17,18 @@ from tklb.model.report import Skipped
 
 log = logging.getLogger(__name__)
 
+FindServer = Callable[[str], DatabaseServer | None]
+
 
 class DatabaseLoader:
     """Loads with one server for each engine. For one thread.
 
-    `find` gives the server of an engine, `dumps` has the dump of each engine's server.
+    `find` gives a server by its word, `make` makes one that is not here; `dumps` has the dump of each server.
     """
 
-    def __init__(self, find: Callable[[str], DatabaseServer | None], dumps: Mapping[str, DumpFolder]) -> None:
+    def __init__(self, find: FindServer, dumps: Mapping[str, DumpFolder], make: FindServer | None = None) -> None:
         self.notes: list[str] = []
-        self._find, self._dumps = find, dumps
+        self._find, self._dumps, self._make = find, dumps, make
         self._servers: dict[str, DatabaseServer] = {}
 
     def carry_out(self, step: Step, progress: Progress) -> tuple[Skipped, ...]:
@@ -115,7 +117,7 @@ class DatabaseLoader:
 
     def _start_server(self, engine: str) -> DatabaseServer:
         if engine not in self._servers:
-            server = self._find(engine)
+            server = self._find(engine) or (self._make(engine) if self._make else None)
             if server is None:
                 raise DatabaseFailed(item=engine, reason="this machine has no such server")
             _ensure_answer(server)

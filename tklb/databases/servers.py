@@ -1,21 +1,75 @@
-"""The database servers of this machine. Takes the configuration; touches nothing but the places where servers are."""
+"""The database servers of this machine. Takes the configuration; touches nothing but the places where servers are.
+
+A server has a word: that of its engine for the default one, ENGINE@NAME for every other. NAME is that of a cluster or
+instance, or the one under which the configuration has it.
+"""
 
 from importlib import import_module
+from types import ModuleType
 
 from tklb.config.schema import DatabaseConfig
+from tklb.databases.foreign_servers import list_foreign_servers
 from tklb.databases.interface import DatabaseServer
-from tklb.model.databases import ENGINES
+from tklb.databases.named_server import NamedServer
+from tklb.errors import DatabaseFailed
+from tklb.lazy_dataclass import dataclass
+from tklb.model.databases import ENGINES, find_engine
 from tklb.model.report import FoundPath
 
 
-def find_server(engine: str, config: DatabaseConfig) -> DatabaseServer | None:
-    """Find the server of an engine, whether it runs or not; None where this machine has none.
+@dataclass(frozen=True, slots=True)
+class KnownServer:
+    """A server of this machine. `lack` says why it cannot be asked, and nobody expects it to answer."""
 
-    `engine` is a key of ENGINES. The engine's module is imported here and no earlier: a machine without that server
-    need not have its driver. Raises DatabaseFailed where there is a server and no driver for it.
+    word: str
+    lack: str = ""
+
+
+def list_servers(config: DatabaseConfig) -> tuple[KnownServer, ...]:
+    """List the default server of each engine, whether there is one or not, and every other server.
+
+    Raises DatabaseFailed where the servers of an engine cannot be listed.
     """
-    server: DatabaseServer | None = import_module(ENGINES[engine].module).find_server(config)
-    return server
+    known: dict[str, str] = {}
+    for engine in ENGINES:
+        known[engine] = ""
+        known |= {f"{engine}@{name}": "" for name in _read_logins(config, engine)}
+        module = _find_module(engine)
+        for name, lack in (*module.list_names(config), *list_foreign_servers(module.PROGRAMS)):
+            known.setdefault(f"{engine}@{name}", lack)
+    return tuple(KnownServer(word, lack) for word, lack in known.items())
+
+
+def find_server(word: str, config: DatabaseConfig) -> DatabaseServer | None:
+    """Find a server by its word, whether it runs or not; None where this machine has none.
+
+    The engine's module is imported here and no earlier: a machine without that server need not have its driver. Raises
+    DatabaseFailed where there is a server and no driver for it.
+    """
+    engine, _, name = word.partition("@")
+    if find_engine(word) is None:
+        raise DatabaseFailed(item=word, reason="this version of tklb does not know such a server")
+    login = _read_logins(config, engine).get(name, "")
+    server: DatabaseServer | None = import_module(ENGINES[engine].module).find_server(config, name, login)
+    return NamedServer(server, word) if name and server else server
+
+
+def make_server(word: str, config: DatabaseConfig) -> DatabaseServer | None:
+    """Make a server that is not here, by Debian's tools; None where these make none. Raises DatabaseFailed."""
+    engine, _, name = word.partition("@")
+    if not name or name in _read_logins(config, engine) or not _find_module(engine).make_instance(name):
+        return None
+    return find_server(word, config)
+
+
+def _find_module(engine: str) -> ModuleType:
+    return import_module(f"{ENGINES[engine].module}.instances")
+
+
+def _read_logins(config: DatabaseConfig, engine: str) -> dict[str, str]:
+    """The logins of configured servers of an engine, by name."""
+    pairs = (line.partition("=") for line in config.servers)
+    return {word.partition("@")[2]: login for word, _, login in pairs if word.partition("@")[0] == engine}
 
 
 def list_locations(config: DatabaseConfig) -> tuple[FoundPath, ...]:

@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 
 from tklb.diff.keywords import escape, unescape
 from tklb.errors import UsageWrong
-from tklb.model.databases import ENGINES
+from tklb.model.databases import ENGINES, find_engine
 
 _GLOB_SIGNS = re.compile(rb"[*?\[\\]")
 _MOST_FOLDERS = 1000
@@ -258,7 +258,7 @@ _NAMES = {
 
 
 class Override(NamedTuple):
-    """One override of the owner. `kind` is path, package, user or a key of ENGINES."""
+    """One override of the owner. `kind` is path, package, user or the word of a database server."""
 
     kind: str
     include: bool
@@ -284,7 +284,8 @@ def parse_override(text: str | bytes) -> Override:
             raise UsageWrong(reason=str(exc)) from None
     kind, _, value = body.decode("utf-8", "surrogateescape").partition(":")
     patterns = _list_patterns()
-    if kind not in patterns or not patterns[kind].fullmatch(value) or {".", ".."} & set(value.split("/")):
+    pattern = _DATABASE if find_engine(kind) else patterns.get(kind)
+    if pattern is None or not pattern.fullmatch(value) or {".", ".."} & set(value.split("/")):
         shown = raw.decode("utf-8", "backslashreplace")
         raise UsageWrong(reason=f"`{shown}` is not an override: give a path, {':NAME, '.join(patterns)}:NAME")
     return Override(kind, include, value.encode("utf-8", "surrogateescape"))

@@ -205,9 +205,9 @@ def _format_sealed(entry: LedgerEntry) -> bytes:
 
 
 def _format_statuses(skipped: tuple[Skipped, ...]) -> Json:
-    """The exit status of each skipped item, where one differs from the usual one: older entries have none."""
+    """The exit status of each skipped item, where one differs from what its name says: older entries have none."""
     statuses = [item.status for item in skipped]
-    return {} if set(statuses) <= {INCOMPLETE} else {"skipped_status": statuses}
+    return {} if statuses == [_guess_status(item.item) for item in skipped] else {"skipped_status": statuses}
 
 
 def _parse_skipped(items: Sequence[tuple[object, object]], statuses: Sequence[object] | None) -> tuple[Skipped, ...]:

@@ -1,5 +1,6 @@
 """Databases as a server lists them, as a dump holds them, and as they are loaded; the table of database engines."""
 
+import re
 from dataclasses import field
 
 from tklb.lazy_dataclass import dataclass
@@ -31,6 +32,14 @@ MARIADB = DatabaseEngine("mysql", "tklb.databases.mariadb", ("mariadb", "mysql")
 POSTGRESQL = DatabaseEngine("pgsql", "tklb.databases.postgresql", ("postgresql",), _CLUSTERS, _OF_POSTGRESQL, True)
 ENGINES = {engine.word: engine for engine in (MARIADB, POSTGRESQL)}  # the only place that lists them
 
+_WORD = re.compile(r"([a-z]+)(?:@[A-Za-z0-9][A-Za-z0-9_.+/-]{0,99})?")
+
+
+def find_engine(word: str) -> DatabaseEngine | None:
+    """Give the engine of a server by its word: `pgsql` or, for one that is not the default, `pgsql@16/main`."""
+    match = _WORD.fullmatch(word)
+    return ENGINES.get(match[1]) if match else None
+
 
 def find_configured(path: bytes) -> str:
     """Give the word of the engine whose servers read their configuration at `path`; empty where none does."""
@@ -44,7 +53,7 @@ def _is_within(path: bytes, top: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Database:
-    """One database as its server lists it. `engine` is a key of ENGINES."""
+    """One database as its server lists it. `engine` is the word of the server: see find_engine()."""
 
     engine: str
     name: str

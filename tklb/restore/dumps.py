@@ -6,14 +6,15 @@ from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 
-from tklb.base.fs import file_sha256, private_folder
+from tklb.base.fs import file_sha256, list_existing, private_folder
 from tklb.config.schema import DatabaseConfig
-from tklb.databases.dump_format import SERVER, DumpFolder, read_server
+from tklb.databases.dump_format import SERVER, DumpFolder, decode_server_name, encode_server_name, read_server
 from tklb.databases.filter import parse_item, spell_item
+from tklb.databases.named_server import name_server
 from tklb.databases.servers import find_server
 from tklb.errors import DatabaseFailed
 from tklb.lazy_dataclass import dataclass
-from tklb.model.databases import ENGINES, SavedServer, ServerFeatures
+from tklb.model.databases import SavedServer, ServerFeatures, find_engine
 from tklb.model.files import FileEntry
 from tklb.model.report import Skipped
 from tklb.model.snapshot_metadata import SQLITE_COPIES
@@ -38,17 +39,36 @@ def find_dumps(folders: tuple[Path, ...], stage: str) -> FoundDumps:
     Raises DatabaseFailed for a dump whose table of contents cannot be read.
     """
     stages = tuple(folder / stage for folder in folders)
-    dumps = {engine: DumpFolder(tuple(top / metadata.DUMPS / engine for top in stages), engine) for engine in ENGINES}
-    found = {engine: dump for engine, dump in dumps.items() if dump.has(SERVER)}
-    servers = {engine: read_server(dump) for engine, dump in found.items()}
+    tops = tuple(stage / metadata.DUMPS for stage in stages)
+    dumps = {
+        word: DumpFolder(tuple(top / encode_server_name(word) for top in tops), word) for word in _list_words(tops)
+    }
+    found = {word: dump for word, dump in dumps.items() if dump.has(SERVER)}
+    servers = {word: _read_server(dump, word) for word, dump in found.items()}
     damaged = _list_damaged_files(stages)
     broken = {
         spell_item(engine, database.name)
         for engine, server in servers.items()
         for database in server.databases
-        if any(path.startswith(f"/{metadata.DUMPS}/{engine}/{database.folder}/".encode()) for path in damaged)
+        if any(
+            path.startswith(f"/{metadata.DUMPS}/{encode_server_name(engine)}/{database.folder}/".encode())
+            for path in damaged
+        )
     }
     return FoundDumps(found, tuple(servers.values()), frozenset(broken))
+
+
+def _list_words(tops: Iterable[Path]) -> list[str]:
+    """The words of all servers that have a dump: default servers first. No other folder of a snapshot is entered."""
+    words = {decode_server_name(name) for top in tops for name in map(os.fsdecode, list_existing(os.fsencode(top)))}
+    return sorted((word for word in words if find_engine(word)), key=lambda word: ("@" in word, word))
+
+
+def _read_server(dump: DumpFolder, word: str) -> SavedServer:
+    try:
+        return name_server(read_server(dump), word)
+    except ValueError as exc:
+        raise DatabaseFailed(item=word, reason=str(exc)) from exc
 
 
 def _list_damaged_files(stages: tuple[Path, ...]) -> frozenset[bytes]:
@@ -93,7 +113,7 @@ class ServerAnswers:
 def ask_servers(config: DatabaseConfig, dumps: FoundDumps, skipped: Iterable[Skipped]) -> ServerAnswers:
     """Ask the servers of all engines that the snapshot has a dump of, or would have one of."""
     lacking = [parse_item(item.item) for item in skipped if not item.item.startswith(b"/")]
-    engines = [engine for engine in ENGINES if engine in dumps.folders or any(engine == each[0] for each in lacking)]
+    engines = dict.fromkeys((*dumps.folders, *(each[0] for each in lacking if find_engine(each[0]))))
     features: dict[str, ServerFeatures] = {}
     rows: dict[bytes, bool] = {}
     for engine in engines:

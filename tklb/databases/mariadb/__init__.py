@@ -39,6 +39,7 @@ class Login:
     defaults_file: str = ""
     lock_seconds: int = 60
     read_back: bool = True
+    instance: str = ""  # empty for the default server
 
     def list_options(self) -> list[str]:
         """The options that let a client program in; no secret is among them."""
@@ -49,6 +50,9 @@ class Login:
     def start(self) -> None:
         """Start the server by its service. Raises DatabaseFailed."""
         has_systemd = os.path.isdir("/run/systemd/system")
+        if self.instance:
+            self._start_instance(has_systemd=has_systemd)
+            return
         scripts = [name for name in MARIADB.services if has_systemd or os.access(f"/etc/init.d/{name}", os.X_OK)]
         reason = "no service starts it"
         for name in scripts:
@@ -60,9 +64,23 @@ class Login:
                 reason = str(exc)
         raise DatabaseFailed(item=ENGINE, reason=reason)
 
+    def _start_instance(self, *, has_systemd: bool) -> None:
+        command = ["mysqld_multi", "start", self.instance]
+        if has_systemd and not self.instance.isdecimal():
+            command = ["systemctl", "start", "--", f"mariadb@{self.instance}.service"]
+        try:
+            run(command, timeout=_SECONDS)
+        except (ProgramFailed, ProgramMissing) as exc:
+            raise DatabaseFailed(item=ENGINE, reason=str(exc)) from exc
 
-def find_server(config: DatabaseConfig) -> "Server | None":
-    """Find the server of this machine, whether it runs or not; None where there is none."""
+
+def find_server(config: DatabaseConfig, name: str = "", login_file: str = "") -> "Server | None":
+    """Find the default server, or the one called `name`, whether it runs or not; None where there is none.
+
+    `login_file` is the option file of a configured server.
+    """
+    if name:
+        return _find_instance(config, name, login_file)
     login = find_login(config)
     if not login.defaults_file and not is_socket(login.socket) and not _has_data():
         return None
@@ -84,6 +102,16 @@ def _has_data() -> bool:
     from tklb.databases.mariadb.locations import is_data_folder, read_options
 
     return os.path.isdir(f"{DATA}/mysql") or is_data_folder(read_options().get("datadir", DATA))
+
+
+def _find_instance(config: DatabaseConfig, name: str, login: str) -> "Server | None":
+    from tklb.databases.mariadb.instances import find_instances
+    from tklb.databases.mariadb.server import Server
+
+    socket = "" if login else find_instances(config.mysql_defaults_file).get(name, {}).get("socket", "")
+    if not login and not socket:
+        return None
+    return Server(Login(socket, login, config.lock_seconds, config.read_back, name))
 
 
 def find_program(*names: str) -> str:

@@ -8,6 +8,7 @@ import contextlib
 import glob
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from tklb.base.process import run
 from tklb.config.schema import DatabaseConfig
@@ -35,10 +36,21 @@ Place = tuple[str, str, str]  # a folder, a glob for names in it or nothing, wha
 
 
 def list_locations(config: DatabaseConfig) -> tuple[FoundPath, ...]:
-    """List where the server of this machine keeps its files; nothing where it has no data."""
+    """List where the servers of this machine keep their files; nothing for one that has no data."""
+    from tklb.databases.mariadb.instances import find_instances
+
     login = mariadb.find_login(config)
+    found = [_list_server(login, read_options())]
+    found += [
+        _list_server(replace(login, socket=options["socket"], defaults_file=""), options)
+        for options in find_instances(config.mysql_defaults_file).values()
+    ]
+    return tuple(dict.fromkeys(place for places in found for place in places))
+
+
+def _list_server(login: "mariadb.Login", options: Mapping[str, str]) -> tuple[FoundPath, ...]:
     settings, moved = _ask_server(login) if mariadb.is_socket(login.socket) else ({}, ())
-    settings = settings or _normalize(read_options())
+    settings = settings or _normalize(options)
     data = os.path.normpath(settings.get("datadir") or mariadb.DATA)
     if not is_data_folder(data):
         return ()
@@ -48,13 +60,20 @@ def list_locations(config: DatabaseConfig) -> tuple[FoundPath, ...]:
     return tuple(dict.fromkeys(found for place in outside for found in _make_patterns(*place)))
 
 
-def read_options() -> dict[str, str]:
-    """Read the server's options from its option files, with underscores in their names. A later one wins."""
+def read_options(*groups: str) -> dict[str, str]:
+    """Read the server's options from its option files, with underscores in their names. A later one wins.
+
+    `groups` are arguments of my_print_defaults(1), by default those of the server.
+    """
     program = mariadb.find_program("my_print_defaults")
     if not program:
         return {}
     try:
-        lines = run([program, "--mysqld"], timeout=60).stdout.decode("utf-8", "surrogateescape").splitlines()
+        lines = (
+            run([program, *(groups or ("--mysqld",))], timeout=60)
+            .stdout.decode("utf-8", "surrogateescape")
+            .splitlines()
+        )
     except ProgramFailed:
         return {}
     pairs = (line.removeprefix("--").partition("=") for line in lines)

@@ -1,14 +1,11 @@
 """PostgreSQL: the server of this machine, and how its administrator gets in.
 
-Takes the configuration, reads `pg_lsclusters` and the postmaster's own notes. A server is one that a libpq service
+Takes the configuration, reads the postmaster's own notes. A server is one that a libpq service
 gives, or a cluster of postgresql-common. tklb.databases lists the stages that the modules are. Sources:
 pg_lsclusters(1), postgresql-common(7), libpq's "The Connection Service File".
 """
 
 import os
-import pwd
-import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +39,6 @@ class Login:
     port: str = ""
     data: str = ""
     account: str | None = ADMINISTRATOR
-    others: tuple[str, ...] = ()  # clusters of this machine that are not used
     lock_seconds: int = 60
     read_back: bool = True
 
@@ -76,23 +72,23 @@ class Login:
             raise DatabaseFailed(item=ENGINE, reason=f"the cluster {self.name} does not start: {exc}") from exc
 
 
-def find_server(config: DatabaseConfig) -> "Server | None":
-    """Find the server that the service gives, else the cluster with the lowest port; None where there is neither.
+def find_server(config: DatabaseConfig, name: str = "", login: str = "") -> "Server | None":
+    """Find the default server, or the one called `name`, whether it runs or not; None where there is none.
 
-    Raises DatabaseFailed where there is a server and no libpq. libpq is loaded only here: every package of a server
-    brings it.
+    The default is what the service of the configuration gives, else a cluster. `login` is the service of a configured
+    server. Raises DatabaseFailed where there is a server and no libpq. libpq is loaded only here: every package of a
+    server brings it.
     """
-    login = find_login(config)
-    if login is None:
+    found = find_login(config, name, login)
+    if found is None:
         return None
-    login = replace(login, read_back=config.read_back)
     try:
         from tklb.databases.postgresql.server import Server
     except ImportError as exc:
         if "libpq" not in str(exc):
             raise
         raise DatabaseFailed(item=ENGINE, reason="the library libpq is missing: apt-get install libpq5") from exc
-    return Server(login)
+    return Server(found)
 
 
 def find_program(name: str, major: int) -> str:
@@ -101,33 +97,13 @@ def find_program(name: str, major: int) -> str:
     return own if os.access(own, os.X_OK) else name
 
 
-def find_login(config: DatabaseConfig) -> Login | None:
-    """Give how the administrator gets in: to the server of the service, else to a cluster; None without either."""
-    service, lock_seconds = config.pgsql_service, config.lock_seconds
+def find_login(config: DatabaseConfig, name: str = "", service: str = "") -> Login | None:
+    """Give how the administrator gets in: to the server of a service, else to a cluster; None without either."""
+    from tklb.databases.postgresql.instances import find_cluster, find_default
+
+    options = (config.lock_seconds, config.read_back)
+    service = service or ("" if name else config.pgsql_service)
     if service:
-        return Login(service=service, account=None, lock_seconds=lock_seconds)
-    if not shutil.which("pg_lsclusters"):
-        return None
-    found = sorted((row for row in _list_clusters() if _is_account(row[4])), key=lambda row: int(row[2]))
-    if not found:
-        return None
-    version, name, port, _, owner, data, *_ = found[0]
-    others = tuple(f"{row[0]}/{row[1]}" for row in found[1:])
-    return Login(f"{version}/{name}", "", port, data, owner, others, lock_seconds)
-
-
-def _list_clusters() -> list[list[str]]:
-    try:
-        output = run(["pg_lsclusters", "--no-header"], timeout=60).stdout.decode("utf-8", "surrogateescape")
-    except (ProgramFailed, ProgramMissing) as exc:
-        raise DatabaseFailed(item=ENGINE, reason=f"the clusters of this machine cannot be listed: {exc}") from exc
-    rows = (line.split() for line in output.splitlines())
-    return [row for row in rows if len(row) >= 6 and row[2].isdigit()]
-
-
-def _is_account(name: str) -> bool:
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
+        return Login("", service, "", "", None, *options)
+    found = find_cluster(name) if name else find_default()
+    return Login(found.name, "", found.port, found.data, found.owner, *options) if found else None

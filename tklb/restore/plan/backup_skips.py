@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from tklb.databases.filter import build_filter, parse_item
 from tklb.diff.path_names import is_plain_path
-from tklb.model.databases import ENGINES, SavedDatabase
+from tklb.model.databases import SavedDatabase, find_engine
 from tklb.model.report import Skipped, fold_skipped
 from tklb.restore.plan.files.present import is_at_or_below
 from tklb.restore.plan.filter import RestoreFilter
@@ -54,7 +54,7 @@ def list_unexplained(asked: Iterable[bytes], skipped: Iterable[Skipped]) -> list
 def _explains(item: bytes, asked: bytes) -> bool:
     if item.startswith(b"/"):
         return is_at_or_below(asked, item) or is_at_or_below(item, asked)
-    if parse_item(item)[0] not in ENGINES:
+    if find_engine(parse_item(item)[0]) is None:
         return item == asked
     (engine, database, _), (other, name, _) = parse_item(item), parse_item(asked)
     return engine == other and database in (name, _ALL)
@@ -78,7 +78,7 @@ def _selects(choice: RestoreFilter, item: bytes, parts: Container[str]) -> bool:
         return is_of_apt or (wants("files") and is_asked)
     kind, _, name = item.partition(b":")
     word = kind.decode("utf-8", "replace")
-    if word in ENGINES:
+    if find_engine(word):
         return wants("databases") and _selects_database(choice, item)
     if word not in _PARTS:
         return not choice.is_limited
@@ -92,7 +92,8 @@ def _selects_database(choice: RestoreFilter, item: bytes) -> bool:
         return scope.has_any()
     if not table:
         return scope.has_database(database)
-    bare = table.partition(".")[2] if ENGINES[engine].has_schemas else ""
+    found = find_engine(engine)
+    bare = table.partition(".")[2] if found and found.has_schemas else ""
     return scope.has_rows(database, *filter(None, (table, bare)))
 
 
@@ -103,7 +104,7 @@ def _describe_place(restore: PlanInputs, item: bytes, stored: Container[bytes]) 
     if item.startswith(b"/"):
         return _describe_path(restore, item, stored)
     kind, _, name = item.partition(b":")
-    if kind.decode("utf-8", "replace") in ENGINES:
+    if find_engine(kind.decode("utf-8", "replace")):
         return _describe_database(restore, item)
     if kind == b"package":
         is_here = any(package.name.encode() == name for package in restore.here.packages)

@@ -11,13 +11,13 @@ from tklb.databases.filter import DatabaseFilter, build_filter, spell_item
 from tklb.errors import printable
 from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import (
-    ENGINES,
     DatabaseLoad,
     SavedDatabase,
     SavedServer,
     SavedTable,
     ServerFeatures,
     find_configured,
+    find_engine,
 )
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
@@ -102,7 +102,8 @@ def list_items(servers: Iterable[SavedServer]) -> Iterator[bytes]:
 
 def spellings(engine: str, table: SavedTable) -> tuple[str, ...]:
     """Give the spellings of a table: where the engine has schemas, with and without its schema."""
-    bare = table.name.partition(".")[2] if engine in ENGINES and ENGINES[engine].has_schemas else ""
+    found = find_engine(engine)
+    bare = table.name.partition(".")[2] if found and found.has_schemas else ""
     return (table.name, bare) if bare else (table.name,)
 
 
@@ -171,8 +172,9 @@ def _find_unmet_needs(saved: SavedDatabase, offer: ServerFeatures) -> list[str]:
 def _compare_versions(server: SavedServer, offer: ServerFeatures | None) -> Iterator[str]:
     """Give a warning if the server here does not answer, or has another version."""
     if offer is None:
+        starts = "starts it, or makes it by Debian's tools," if "@" in server.engine else "starts it"
         yield (
-            f"no {server.engine} server answers here: the restore starts it before it loads the databases, "
+            f"no {server.engine} server answers here: the restore {starts} before it loads the databases, "
             "and only then knows what it does not support"
         )
         return

@@ -10,10 +10,18 @@ from tklb.diff.rules import Override, Selection
 from tklb.errors import UsageWrong
 from tklb.lazy_dataclass import dataclass
 from tklb.model.accounts import Accounts
-from tklb.model.databases import ENGINES
+from tklb.model.databases import ENGINES, find_engine
 from tklb.model.plan import Role
 
 _GLOB = b"*?["
+_NAMED = ("packages", "users", "databases")
+
+
+def _name_part(item: Override) -> str:
+    """The part of a snapshot that an override is about."""
+    if find_engine(item.kind):
+        return "databases"
+    return {"path": "files", "package": "packages", "user": "users"}[item.kind]
 
 
 class Rename(NamedTuple):
@@ -28,7 +36,7 @@ def parse_rename(text: str) -> Rename:
     """Read `OLD=NEW` or `ENGINE:OLD=NEW`. Raises UsageWrong."""
     old, equals, new = text.partition("=")
     engine, colon, name = old.partition(":")
-    if not colon or engine not in ENGINES:
+    if not colon or find_engine(engine) is None:
         engine, name = "", old
     if not equals or not name or not new or "/" in new or "=" in new:
         forms = " or ".join(f"{word}:OLD=NEW" for word in ENGINES)
@@ -77,14 +85,15 @@ class RestoreFilter:
     @property
     def asked_items(self) -> tuple[bytes, ...]:
         """All items that a limit names: paths, `package:NAME`, `user:NAME`, databases and their tables."""
-        names = (item for item in self.limit if item.include and item.kind in ("package", "user", *ENGINES))
+        names = (item for item in self.limit if item.include and _name_part(item) in _NAMED)
         plain = (item for item in names if not any(char in item.value for char in _GLOB))
         return (*self.asked_paths, *(item.kind.encode() + b":" + item.value for item in plain))
 
     def wants_part(self, name: str) -> bool:
         """Whether any of a part is wanted: `files`, `packages`, `users` or `databases`."""
-        kinds = {"files": ("path",), "packages": ("package",), "users": ("user",), "databases": tuple(ENGINES)}[name]
-        return name not in self.skip and (not self.is_limited or any(i.include for i in self.limit if i.kind in kinds))
+        return name not in self.skip and (
+            not self.is_limited or any(item.include and _name_part(item) == name for item in self.limit)
+        )
 
     def name_of(self, engine: str, database: str) -> str:
         """Give the name of a database on this machine."""

@@ -73,11 +73,6 @@ def dump_databases(login: Login, scope: DatabaseScope, folder: Path, progress: P
         report.add(dump.report)
         if dump.has_waited:  # all databases together wait about as long as is allowed for one
             login = replace(login, lock_seconds=min(_SHORT_WAIT, login.lock_seconds))
-    for name in login.others:
-        report.skip_other(
-            name,
-            "one cluster is taken, that with the lowest port; a libpq service (databases.pgsql_service) names another",
-        )
     server = SavedServer(ENGINE, version, tuple(saved), accounts, settings)
     return DumpResult(server, tuple(report.skipped), tuple(report.notes))
 

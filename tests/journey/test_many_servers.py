@@ -1,0 +1,164 @@
+"""More than one server of a kind: every cluster and instance is dumped and comes back by its own name; a server in a
+container is dumped where access to it is configured, and named where it is not.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.journey.test_databases import allow_services, ask, items, open_shop, told
+from tests.lab.appliance import Appliance, clone, stack
+from tests.lab.databases import database_clone
+from tests.lab.roots import layer
+from tests.lab.soak import some
+
+pytestmark = pytest.mark.lab
+
+TARGET, KEY = "file:///mnt/share/target", "/mnt/share/key"
+FROM_A = ("restore", "--target", TARGET, "--key", KEY, "--skip", "packages")
+REPORTS, SHOP, JAIL = "pgsql@15/reports", "mysql@shop", "mysql@jail"
+
+
+class Trip(NamedTuple):
+    """What tklb said on A and on B, and how many rows each cluster of B has then."""
+
+    delta: dict[str, Any]
+    backup: dict[str, Any]
+    down: dict[str, Any]  # the backup while the default cluster is down
+    plan: dict[str, Any]
+    report: dict[str, Any]
+    rows: tuple[str, ...]  # of the default cluster and of the other one
+    roles: str  # of the other one
+
+
+def psql(a: Appliance, port: int, database: str, *statements: str) -> str:
+    command = ["su", "postgres", "-s", "/bin/sh", "-c", f"psql -v ON_ERROR_STOP=1 -p {port} -d {database} -qAt"]
+    return a.run(command, input="\n".join(statements)).stdout
+
+
+def port_of(b: Appliance, cluster: str) -> int:
+    rows = [line.split() for line in b.run(["pg_lsclusters", "--no-header"]).stdout.splitlines()]
+    return next(int(row[2]) for row in rows if row[1] == cluster and row[3] == "online")
+
+
+@pytest.fixture(scope="module", params=some(["bookworm", "trixie"], 2))
+def trip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trip:
+    binds = {tmp_path_factory.mktemp("share"): "/mnt/share"}
+    with database_clone("bookworm", "postgresql", tklb=True, binds=binds) as a:
+        a.run(["pg_createcluster", "15", "reports"])
+        a.run(["pg_createcluster", "--start-conf=manual", "15", "old"])
+        a.run(["pg_ctlcluster", "15", "reports", "start"])
+        for port, rows in ((5432, 1), (5433, 5)):
+            psql(a, port, "postgres", "CREATE DATABASE app;")
+            psql(a, port, "app", f"CREATE TABLE t AS SELECT generate_series(1, {rows}) AS x;")
+        psql(a, 5433, "postgres", "CREATE ROLE reporter LOGIN;")
+        a.run(["tklb", "init", "--target", TARGET])
+        a.run(["tklb", "key", "escrow", "--no-passphrase", KEY])
+        delta, backup = told(a, "delta"), told(a, "backup", statuses=(3,))
+        a.run(["pg_ctlcluster", "15", "main", "stop"])
+        down = told(a, "backup", statuses=(50,))
+    with database_clone(request.param, "postgresql", tklb=True, hostname="b", binds=binds) as b:
+        allow_services(b)
+        plan = told(b, *FROM_A, backup["snapshot"], "--dry-run")
+        report = told(b, *FROM_A, backup["snapshot"], "--yes")
+        ports = (port_of(b, "main"), port_of(b, "reports"))
+        rows = tuple(psql(b, port, "app", "SELECT count(*) FROM t;") for port in ports)
+        return Trip(
+            delta, backup, down, plan, report, rows, psql(b, ports[1], "postgres", "SELECT rolname FROM pg_roles;")
+        )
+
+
+def test_every_cluster_is_a_server_of_its_own(trip: Trip) -> None:
+    assert [(found["engine"], found["name"]) for found in trip.delta["databases"]] == [
+        ("pgsql", "app"),
+        (REPORTS, "app"),
+    ]
+    assert (trip.backup["databases"]["pgsql"], trip.backup["databases"][REPORTS]) == (["app"], ["app"])
+
+
+def test_cluster_that_nobody_expects_to_run_is_named_and_no_failure(trip: Trip) -> None:
+    assert {item["item"]: item["status"] for item in trip.backup["skipped"]} == {"pgsql@15/old:*": 3}
+
+
+def test_dead_cluster_is_named_and_not_taken_for_the_live_one(trip: Trip) -> None:
+    assert {item["item"]: item["status"] for item in trip.down["skipped"]} == {"pgsql:*": 50, "pgsql@15/old:*": 3}
+    assert trip.down["databases"][REPORTS] == ["app"]
+
+
+def test_cluster_comes_back_by_its_name_and_is_made_where_it_is_not_here(trip: Trip) -> None:
+    loads = [step["item"] for step in trip.plan["steps"] if step["step"] == "load-database"]
+    assert loads == ["pgsql:app", f"{REPORTS}:app"]
+    assert any(REPORTS in line for line in trip.plan["warnings"])
+    named = {item for item in items(trip.report) if not item.startswith("/etc/postgresql/")}  # the server's trial
+    assert named == {"pgsql@15/old:*"}
+    assert [rows.strip() for rows in trip.rows] == ["1", "5"]
+    assert "reporter" in trip.roles.split()
+
+
+# ---------------------------------------------------------------- MariaDB: an instance, and a server in a container
+
+
+def start_server(a: Appliance, command: list[str], socket: Path) -> None:
+    a.run(["sh", "-c", 'setsid "$@" >/dev/null 2>&1 &', "sh", *command])
+    until = time.monotonic() + 60
+    while a.run(["test", "-S", socket], check=False).returncode != 0:
+        assert time.monotonic() < until, command
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def a() -> Iterator[Appliance]:
+    """The shop's machine with an instance `shop` and a server whose root is another folder."""
+    made = layer("shop", stack("lamp", "a", tklb=True), open_shop, "a")
+    with clone("lamp", tklb=True, layers=[made]) as box:
+        box.start("mariadb")
+        (box.root / "etc/mysql/mariadb.conf.d/60-shop.cnf").write_text(
+            "[mariadbd.shop]\nsocket=/run/mysqld/shop.sock\ndatadir=/var/lib/mysql-shop\nskip-networking\n"
+            "pid-file=/run/mysqld/shop.pid\nlog-error=/var/lib/mysql-shop/log\n"
+        )
+        for data in ("/var/lib/mysql-shop", "/mnt/jail/data"):
+            box.run(["mkdir", "-p", data])
+            box.run(["mariadb-install-db", "--no-defaults", "--user=mysql", f"--datadir={data}", "--skip-test-db"])
+        start_server(box, ["mariadbd", "--defaults-group-suffix=.shop", "--user=mysql"], Path("/run/mysqld/shop.sock"))
+        box.run(["sh", "-c", JAIL_MOUNTS])
+        jail = ["--no-defaults", "--user=mysql", "--datadir=/data", "--socket=/tmp/s", "--skip-networking"]
+        start_server(box, ["chroot", "/mnt/jail", "mariadbd", *jail], Path("/mnt/jail/tmp/s"))
+        for socket, rows in (("/run/mysqld/shop.sock", 2), ("/mnt/jail/tmp/s", 3)):
+            at(box, socket, f"CREATE DATABASE app; USE app; CREATE TABLE app.t AS SELECT seq FROM seq_1_to_{rows}")
+        with (box.root / "etc/tklb/overrides").open("a") as overrides:
+            overrides.write("-/mnt/jail\n")
+        yield box
+
+
+JAIL_MOUNTS = """
+cd /mnt/jail && mkdir -p usr lib lib64 bin sbin etc tmp dev run && chmod 1777 tmp
+for name in usr lib lib64 bin sbin etc dev; do [ -d /$name ] && mount --rbind /$name $name; done
+"""
+
+
+def at(a: Appliance, socket: str, sql: str) -> str:
+    return a.run(["mariadb", f"--socket={socket}", "--batch", "--skip-column-names"], input=sql).stdout
+
+
+def test_instance_is_dumped_and_server_in_a_container_is_named(a: Appliance) -> None:
+    taken = told(a, "backup", statuses=(3,))
+    assert (taken["databases"]["mysql"], taken["databases"][SHOP]) == (["a/b", "shop", "wiki"], ["app"])
+    assert [(item["item"], "container" in item["reason"]) for item in taken["skipped"]] == [(f"{JAIL}:*", True)]
+    assert told(a, "backup", "--dry-run", "--", f"-{JAIL}:*", statuses=(0,))["skipped"] == []
+
+
+def test_server_in_a_container_is_dumped_and_loaded_where_its_login_is_configured(a: Appliance) -> None:
+    (a.root / "etc/tklb/jail.cnf").write_text("[client]\nsocket=/mnt/jail/tmp/s\nuser=root\n")
+    with (a.root / "etc/tklb/tklb.toml").open("a") as config:
+        config.write(f'\n[databases]\nservers = ["{JAIL}=/etc/tklb/jail.cnf"]\n')
+    taken = told(a, "backup", statuses=(0,))
+    assert (taken["databases"][SHOP], taken["databases"][JAIL]) == (["app"], ["app"])
+    for socket in ("/run/mysqld/shop.sock", "/mnt/jail/tmp/s"):
+        at(a, socket, "DELETE FROM app.t")
+    told(a, "restore", "--yes", "--limit", f"{SHOP}:app", "--limit", f"{JAIL}:app/t", statuses=(0,))
+    assert at(a, "/run/mysqld/shop.sock", "SELECT COUNT(*) FROM app.t") == "2\n"
+    assert at(a, "/mnt/jail/tmp/s", "SELECT COUNT(*) FROM app.t") == "3\n"
+    assert "app" not in ask(a, "SHOW DATABASES").split()
