@@ -431,7 +431,7 @@ def newer_server(mismatch: Mismatch) -> bool:
 def _loose(said: str | list[str]) -> list[list[str]]:
     """Words regardless of quotes and order in a line: the newer server quotes otherwise, and not always rightly."""
     lines = said if isinstance(said, list) else said.split("\n")
-    lines = [re.sub(r"((?:var)?binary\(\d+\)) DEFAULT .*", r"\1", line) for line in lines]
+    lines = [re.sub(r"((?:var)?binary\(\d+\)(?: NOT NULL)?) DEFAULT .*", r"\1", line) for line in lines]
     return sorted(sorted(re.sub(r"[`'\"]", "", line).strip(",").split()) for line in lines)
 
 
