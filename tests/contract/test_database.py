@@ -238,8 +238,7 @@ def test_stopped_server_fails_every_question_and_starts_on_demand(place: Place, 
 def test_tables_here_are_known_with_and_without_rows(place: Place, shop: str) -> None:
     tables = [place.engine.table(name) for name in ("cache", "empty_one", "locked", "buyers", "nosuch")]
     place.sql("CREATE TABLE locked (a INT)", database=shop)
-    with session(place.engine, place.box, shop) as client:
-        client.ask(place.engine.lock.replace("cache", "locked"))
+    with session(place.engine, place.box, shop, place.engine.lock.replace("cache", "locked")):
         answer = place.run(
             """
             found = server.find_rows([tuple(each) for each in values["asked"]])
