@@ -134,6 +134,17 @@ def test_row_that_changed_fails_its_table_and_the_database_stays(
     assert not [name for name in databases(rows) if name.startswith("tklb_")]
 
 
+def test_row_that_changed_is_named_where_no_older_database_would_be_lost(rows: Appliance) -> None:
+    dump(rows, "/tmp/d")
+    sql(rows, "DROP DATABASE `rows`")
+    with instead_of_the_dump_tool(rows, CHANGE.format(statement="UPDATE counted SET v = 4711 WHERE id = 9")):
+        answer = load(rows, "/tmp/d")
+    assert (answer["failed"], items(answer)) == (None, {"rows/counted"})
+    assert "row 2 (id = 9) was not read back as it is in the dump: it differs in v" in str(answer["skipped"])
+    assert sql(rows, "SELECT v FROM `rows`.counted WHERE id = 9") == "4711"
+    assert sql(rows, "SELECT COUNT(*) FROM `rows`.texts") != "0"
+
+
 def test_table_that_cannot_be_read_back_fails(rows: Appliance) -> None:
     dump(rows, "/tmp/d")
     with instead_of_the_dump_tool(rows, "echo 'it broke' >&2; exit 2"):

@@ -101,7 +101,7 @@ class DatabaseConfig:
     read_back: bool = key(
         True,
         """If true, a restore reads the rows of each table back after loading and compares them with the dump.
-        A difference fails the database, and the one here stays as it was.
+        It names a table that differs. A database that is here already stays as it was then.
         If false, it only counts the rows.""",
     )
     sqlite: bool = key(

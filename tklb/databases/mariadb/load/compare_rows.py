@@ -19,6 +19,7 @@ from tklb.databases.mariadb.connection import ServerConnection, ServerError, ope
 from tklb.databases.mariadb.definitions import RowFormat
 from tklb.databases.mariadb.dump.dump_rows import OPTIONS, Splitter, Writer, list_key, read_blocks
 from tklb.databases.read_back import ReadBack, RowComparison, explain_difference
+from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing, printable
 from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import SavedTable
@@ -33,13 +34,17 @@ _VALUE = re.compile(rb"'(?:[^'\\]|\\.)*'|[^,]+", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class LoadTarget:
-    """Where rows go. `scratch` is the database with the tables, `label` its final name, which reports use."""
+    """Where rows go. `scratch` is the database with the tables, `label` its final name, which reports use.
+
+    `report` is told of a table whose rows differ; without it, such a table ends the load.
+    """
 
     login: Login
     scratch: str
     label: str
     dump: DumpFolder
     tables: Mapping[str, Table]  # those in the scratch database, by name
+    report: DatabaseReport | None = None
 
     def fail(self, table: str, reason: str) -> DatabaseFailed:
         return DatabaseFailed(item=printable(spell_item(ENGINE, self.label, table)), reason=reason)
@@ -142,11 +147,11 @@ class _Comparing:
                 comparison.write(block)
         except (ServerError, KeyError) as exc:
             raise self._target.fail(saved.name, f"it cannot be read back: {exc}") from exc
-        raise_difference(self._target, job, comparison)
+        settle_difference(self._target, job, comparison)
 
 
 class _ProgramOutput:
-    """Compares table by table what the program gives. `done` are those that are as in the dump."""
+    """Compares table by table what the program gives. `done` are those that are compared."""
 
     def __init__(self, target: LoadTarget, jobs: Mapping[str, Job]) -> None:
         self.done: list[str] = []
@@ -166,13 +171,13 @@ class _ProgramOutput:
 
     def finish(self) -> None:
         if self._comparison:
-            raise_difference(self._target, self._jobs[self._now], self._comparison)
+            settle_difference(self._target, self._jobs[self._now], self._comparison)
             self.done.append(self._now)
         self._comparison = None
 
 
-def raise_difference(target: LoadTarget, job: Job, comparison: RowComparison) -> None:
-    """Raise DatabaseFailed where a table is not as it is in the dump."""
+def settle_difference(target: LoadTarget, job: Job, comparison: RowComparison) -> None:
+    """Report a table that is not as it is in the dump, or raise DatabaseFailed: see LoadTarget."""
     difference = comparison.finish()
     saved, row_format = job
     if not difference and comparison.rows == saved.rows:
@@ -181,7 +186,10 @@ def raise_difference(target: LoadTarget, job: Job, comparison: RowComparison) ->
         raise target.fail(saved.name, f"{comparison.rows} rows are there after loading {saved.rows}")
     with open_connection(target.login) as connection:
         keys = list_key(connection, target.tables[saved.name])
-    raise target.fail(saved.name, explain_difference(difference, row_format.columns, keys, split_line))
+    reason = explain_difference(difference, row_format.columns, keys, split_line)
+    if not target.report:
+        raise target.fail(saved.name, reason)
+    target.report.skip(target.label, saved.name, reason)
 
 
 def split_line(line: bytes) -> list[bytes]:

@@ -170,7 +170,8 @@ def _load_rows(loading: DatabaseLoading) -> None:
     with open_connection(loading.login) as connection:
         connection.run("SET character_set_results = binary")
         made = {table.name: table for table in list_tables(connection, scratch)[scratch]} if tables else {}
-    target = LoadTarget(loading.login, scratch, loading.load.into, loading.dump, made)
+    differences = None if loading.is_replacement else loading.report
+    target = LoadTarget(loading.login, scratch, loading.load.into, loading.dump, made, differences)
     load_rows(target, tables, loading.progress, loading.report)
 
 

@@ -6,7 +6,7 @@ database with loaded tables; reads it only.
 
 import contextlib
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 
 from tklb.databases.dump_format import DumpFolder
@@ -18,9 +18,10 @@ from tklb.databases.read_back import ReadBack, RowComparison, explain_difference
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing, printable
 from tklb.model.databases import SavedTable
 
-__all__ = ["compare_rows"]
+__all__ = ["Differ", "compare_rows"]
 
 Job = tuple[Table, SavedTable]
+Differ = Callable[[Table, str], None]  # with the reason
 _LARGE = 1 << 20  # bytes of a table that psql reads faster, although it must start
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
@@ -30,19 +31,20 @@ _KEY = re.compile(rb"%b PRIMARY KEY \((%b(?:, %b)*)\)" % ((_NAME,) * 3))
 
 @contextlib.contextmanager
 def compare_rows(
-    loader: ServerConnection, dump: DumpFolder, encoding: str, label: str
+    loader: ServerConnection, dump: DumpFolder, encoding: str, label: str, differ: Differ | None
 ) -> Iterator[ReadBack[Job] | None]:
     """Compare the tables that are handed in, all of them before the end of the block; None where nobody wants it.
 
-    An administrator's connection with the database of `loader` reads. `label` is the database in reports. Raises
-    DatabaseFailed, which says the table; ServerError. No other thread may be at work when this begins.
+    An administrator's connection with the database of `loader` reads. `label` is the database in reports. `differ` is
+    told of a table whose rows differ; without it, that is a failure. Raises DatabaseFailed, which says the table;
+    ServerError. No other thread may be at work when this begins.
     """
     if not loader.login.read_back:
         yield None
         return
     with open_connection(loader.login, loader.database) as reader:
         reader.fetch_rows(ONLY_TABLES)
-        comparing = _Comparing(reader, dump, encoding, label)
+        comparing = _Comparing(reader, dump, encoding, label, differ)
         with ReadBack(comparing.check, comparing.cancel) as read_back:
             yield read_back
             read_back.finish()
@@ -51,8 +53,10 @@ def compare_rows(
 class _Comparing:
     """Reads tables back, in the thread of a ReadBack."""
 
-    def __init__(self, reader: ServerConnection, dump: DumpFolder, encoding: str, label: str) -> None:
-        self._reader, self._dump, self._encoding, self._label = reader, dump, encoding, label
+    def __init__(
+        self, reader: ServerConnection, dump: DumpFolder, encoding: str, label: str, differ: Differ | None
+    ) -> None:
+        self._reader, self._dump, self._encoding, self._label, self._differ = reader, dump, encoding, label, differ
         self._psql: PsqlStream | None = None
         self._stack = ExitStack()
 
@@ -79,7 +83,10 @@ class _Comparing:
         if difference := comparison.finish():
             names = [column.name for column in table.columns]
             keys = list_key(self._dump.read(POST_DATA), table)
-            raise self._fail(table, explain_difference(difference, names, keys, split_line))
+            reason = explain_difference(difference, names, keys, split_line)
+            if not self._differ:
+                raise self._fail(table, reason)
+            self._differ(table, reason)
 
     def _fail(self, table: Table, reason: str) -> DatabaseFailed:
         return DatabaseFailed(item=f"{self._label}/{printable(table.full_name)}", reason=reason)

@@ -60,18 +60,19 @@ def load_database(
         with loading.open(third) as connection:
             for note in drop_leftovers(connection):
                 report.note(note)
-            is_here = has_database(connection, load.into)
-        if load.tables is not None and is_here:
+            loading.is_here = has_database(connection, load.into)
+        if load.tables is not None and loading.is_here:
             load_tables(loading)
             return None
-        return _load_whole(loading, is_here=is_here)
+        return _load_whole(loading)
 
 
-def _load_whole(loading: LoadRun, *, is_here: bool) -> Leftover | None:
+def _load_whole(loading: LoadRun) -> Leftover | None:
+    is_here = loading.is_here
     with make_scratch(loading, is_free=not is_here) as (swap, chief), ExitStack() as stack:
         connection = stack.enter_context(loading.open(swap.scratch))
         live = _open_live(loading, stack) if is_here else None
-        left = _fill(loading, connection, live, is_here=is_here)
+        left = _fill(loading, connection, live)
         connection.close()
         set_properties(loading, chief, swap)
         if is_here:
@@ -114,7 +115,7 @@ def _open_live(loading: LoadRun, stack: ExitStack) -> ServerConnection | None:
     return live
 
 
-def _fill(loading: LoadRun, first: ServerConnection, live: ServerConnection | None, *, is_here: bool) -> Leftover:
+def _fill(loading: LoadRun, first: ServerConnection, live: ServerConnection | None) -> Leftover:
     """Load definitions, rows and all else into the scratch database that the connection is with."""
     dump, report = loading.dump, loading.report
     first.run(_FOR_SPEED)
@@ -134,7 +135,7 @@ def _fill(loading: LoadRun, first: ServerConnection, live: ServerConnection | No
                 _keep_rows(loading, live, first, loaders)
         lifted, more = repeat_rows(loading, first, loaders, refused)
         left = Leftover(loading, (*refusals, *lifted), tuple(one for one in (*lost, *more) if loading.loses(one.job)))
-        if is_here:
+        if loading.is_here:
             protect_rows(loading, [one for one in left.lost if not one.waits], loading.load.into)
         return replace(left, refusals=_define_rest(loading, first, target, left.refusals))
 

@@ -24,7 +24,7 @@ from tklb.databases.postgresql.connection import (
     quote_text,
 )
 from tklb.databases.postgresql.definitions import retry_with_path
-from tklb.databases.postgresql.load.compare_rows import compare_rows
+from tklb.databases.postgresql.load.compare_rows import Differ, compare_rows
 from tklb.databases.postgresql.load.fingerprint import FINGERPRINT
 from tklb.databases.postgresql.load.fresh_table import fill_fresh
 from tklb.databases.postgresql.load.swap import OUR_COMMENT
@@ -62,13 +62,17 @@ _SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname
 
 @dataclass(frozen=True, slots=True)
 class RowTarget:
-    """Where rows go. `item` is the database in reports, `path` the search path of those who use it."""
+    """Where rows go. `item` is the database in reports, `path` the search path of those who use it.
+
+    `differ` is told of a table whose rows are not as in the dump; without it, such a table ends the load.
+    """
 
     connections: tuple[ServerConnection, ...]
     dump: DumpFolder
     item: str
     encoding: str
     path: str
+    differ: Differ | None = None
 
 
 def load_rows(target: RowTarget, tables: Sequence[Job], progress: Progress) -> list[RefusedRows]:
@@ -76,7 +80,8 @@ def load_rows(target: RowTarget, tables: Sequence[Job], progress: Progress) -> l
 
     Raises DatabaseFailed, ServerError; an interruption ends all connections' work first.
     """
-    with compare_rows(target.connections[0], target.dump, target.encoding, target.item) as read_back:
+    loader = target.connections[0]
+    with compare_rows(loader, target.dump, target.encoding, target.item, target.differ) as read_back:
         return _RowLoad(target, tables, progress, read_back).run()
 
 

@@ -13,6 +13,7 @@ from tklb.databases.dump_format import DumpFolder
 from tklb.databases.filter import spell_item
 from tklb.databases.postgresql import ENGINE, Login
 from tklb.databases.postgresql import definitions as files
+from tklb.databases.postgresql.catalogue import Table
 from tklb.databases.postgresql.connection import ServerConnection, ServerError, open_connection, quote_name
 from tklb.databases.postgresql.definitions import (
     RefusedEntry,
@@ -51,6 +52,7 @@ class LoadRun:
         self.login, self.load, self.progress, self.report, self.third = login, load, progress, report, third
         self.dump = dump.enter(load.saved.folder)
         self.saved: SavedDefinitions = read_definitions(self.dump, load.saved)
+        self.is_here = True  # a database of that name is
         self.made_roles: list[str] = []
         self.versions: Mapping[str, str] = {}  # of extensions, where another one than the server's own is offered
 
@@ -85,7 +87,11 @@ class LoadRun:
 
     def make_row_target(self, *connections: ServerConnection) -> RowTarget:
         properties = self.saved.properties
-        return RowTarget(connections, self.dump, self.item, properties.encoding, properties.search_path)
+        differ = None if self.is_here else self._report_difference
+        return RowTarget(connections, self.dump, self.item, properties.encoding, properties.search_path, differ)
+
+    def _report_difference(self, table: Table, reason: str) -> None:
+        self.report.skip(self.load.into, table.full_name, reason)
 
     def refuse(self, reason: str) -> DatabaseFailed:
         return DatabaseFailed(item=self.item, reason=f"{reason}; {_INSTEAD}")
