@@ -32,6 +32,8 @@ MARIADB = DatabaseEngine("mysql", "tklb.databases.mariadb", ("mariadb", "mysql")
 POSTGRESQL = DatabaseEngine("pgsql", "tklb.databases.postgresql", ("postgresql",), _CLUSTERS, _OF_POSTGRESQL, True)
 ENGINES = {engine.word: engine for engine in (MARIADB, POSTGRESQL)}  # the only place that lists them
 
+IN_MEMORY = "engine:MEMORY"  # a need of databases with rows that do not survive a restart of their server
+
 _WORD = re.compile(r"([a-z]+)(?:@[A-Za-z0-9][A-Za-z0-9_.+/-]{0,99})?")
 
 

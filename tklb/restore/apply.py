@@ -29,6 +29,7 @@ from tklb.host.script_traces import describe_new, list_paths
 from tklb.host.services import restart
 from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
+from tklb.model.databases import IN_MEMORY
 from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Plan, Step, StepKind
 from tklb.model.report import Report, Skipped
@@ -43,7 +44,7 @@ from tklb.restore.apply_packages import (
     delete_leftovers,
 )
 from tklb.restore.plan.backup_skips import is_backup_skip
-from tklb.restore.plan.databases import DATABASES, find_settings
+from tklb.restore.plan.databases import DATABASES, find_first_restarts, find_settings
 from tklb.restore.plan.inputs import SnapshotContents
 from tklb.restore.plan.outcome import Outcome
 from tklb.restore.plan.services import NOT_STARTED
@@ -133,6 +134,7 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
         run.outcome.note_late(writer.set_lifted_flags())
         run.check_packages()
         with _sync_in_background():
+            run.apply(find_first_restarts(run.plan.steps))
             run.apply(_select(run.plan.steps, DATABASES))
             run.apply_settings()
             run.restart_services()
@@ -178,6 +180,7 @@ class _Application:
         self._came: tuple[Step, ...] = ()  # the steps of the plan before packages came
         self._unfinished: tuple[Skipped, ...] = ()  # what could not be finished
         self._refused: list[tuple[Step, tuple[Skipped, ...]]] = []  # loads that wait for the other configuration
+        self._in_memory: list[Step] = []  # loads whose rows do not survive the trial of the other configuration
         self._restarted: frozenset[bytes] = frozenset()  # services that have their new configuration
 
     def install(self, steps: Sequence[Step], *, is_last: bool = False) -> Sequence[Step]:
@@ -263,9 +266,11 @@ class _Application:
 
     def _note_load(self, step: Step, skipped: tuple[Skipped, ...]) -> bool:
         """Note that a database or the accounts of a server were loaded; whether all of it came."""
-        if any(item.item == step.item for item in skipped) and self._has_settings(step):
-            self._refused.append((step, skipped))
-            return False
+        if self._has_settings(step):
+            if any(item.item == step.item for item in skipped):
+                self._refused.append((step, skipped))
+                return False
+            self._in_memory += [step] if step.load and IN_MEMORY in step.load.saved.needs else []
         return self.outcome.note_step(step, skipped)
 
     def _has_settings(self, step: Step) -> bool:
@@ -289,10 +294,14 @@ class _Application:
         for step, refused in self._refused:
             if step.item.partition(b":")[0].decode() == result.engine:
                 self.outcome.note_step(step, loader.carry_out(step, progress) if may_differ else refused)
+        for step in self._in_memory if may_differ else ():
+            if step.item.partition(b":")[0].decode() == result.engine:
+                self.outcome.note_late(loader.carry_out(step, progress))
 
     def restart_services(self) -> None:
-        """Restart services, but for those that have tried their configuration already."""
-        steps = tuple(_select(self.plan.steps, (StepKind.SERVICE,)))
+        """Restart services, but for those that have restarted before the databases or with their configuration."""
+        first = find_first_restarts(self.plan.steps)
+        steps = [step for step in _select(self.plan.steps, (StepKind.SERVICE,)) if step not in first]
         for step in (step for step in steps if step.item in self._restarted):
             self.outcome.note_step(step, ())
         self.apply(step for step in steps if step.item not in self._restarted)

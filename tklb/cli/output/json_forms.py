@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tklb.errors import printable
+from tklb.errors import INCOMPLETE, printable
 
 if TYPE_CHECKING:
     from tklb.model.plan import Step
@@ -26,12 +26,15 @@ def path_fields(path: bytes, key: str = "path") -> dict[str, str]:
 
 
 def skipped_json(skipped: Iterable[Skipped]) -> list[Json]:
-    """Give the first skipped items; `skipped_count` beside them has the number of all."""
+    """Give the first skipped items, each with its exit status where that is another than of any skipped item.
+
+    `skipped_count` beside them has the number of all.
+    """
     return [
         {
             **path_fields(item.item, "item"),
             "reason": item.reason,
-            "status": item.status,
+            **({} if item.status == INCOMPLETE else {"status": item.status}),
             **({"count": item.count} if item.count > 1 else {}),
         }
         for item in islice(skipped, MOST_LISTED)

@@ -4,13 +4,14 @@ Takes the saved databases and the features of this machine's servers; gives a Pl
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 
 from tklb.databases.filter import DatabaseFilter, build_filter, spell_item
 from tklb.errors import printable
 from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import (
+    ENGINES,
     DatabaseLoad,
     SavedDatabase,
     SavedServer,
@@ -90,6 +91,16 @@ def split_settings(files: PlanPart) -> tuple[PlanPart, PlanPart]:
     """Keep apart the steps on configuration of database servers: they come after the databases."""
     late = PlanPart(tuple(step for step in files.steps if find_settings(step)))
     return PlanPart(tuple(s for s in files.steps if not find_settings(s)), files.warnings, files.skipped), late
+
+
+def find_first_restarts(steps: Sequence[Step]) -> list[Step]:
+    """Give the restarts of database servers that come before the databases, for the sake of data in memory.
+
+    A server that is to try another configuration restarts with it, and afterwards.
+    """
+    trials = {word for step in steps if (word := find_settings(step))}
+    names = {name.encode() for engine in ENGINES.values() if engine.word not in trials for name in engine.services}
+    return [step for step in steps if step.kind is StepKind.SERVICE and step.item in names]
 
 
 def list_items(servers: Iterable[SavedServer]) -> Iterator[bytes]:

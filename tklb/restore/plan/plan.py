@@ -18,7 +18,8 @@ The order, and the reasons:
      programs start that read them;
   6. databases: their servers have users and packages by then. Accounts come before the objects that they own. The
      servers load them with the configuration that this machine has: that of another machine may keep a server from
-     starting, or its administrator from logging in;
+     starting, or its administrator from logging in. A server that restarts for another reason does it before, because
+     data in memory do not survive that;
   7. the configuration of database servers: each server tries it, and goes on without what keeps it from running;
   8. services last: they start on a complete machine.
 """
@@ -43,7 +44,7 @@ from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Plan, Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.backup_skips import list_unexplained, plan_backup_skips
-from tklb.restore.plan.databases import RowGaps, list_items, plan_databases, split_settings
+from tklb.restore.plan.databases import RowGaps, find_first_restarts, list_items, plan_databases, split_settings
 from tklb.restore.plan.files.above import FoldersAbove
 from tklb.restore.plan.files.boot_settings import find_portable, is_boot_setting
 from tklb.restore.plan.files.file_inputs import FileInputs
@@ -137,8 +138,10 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
     files, settings = split_settings(files)
     databases = _plan_databases(restore) if restore.wants("databases") else PlanPart()
     rest = _report_rest(restore, merge, accounts, files, watch)
-    early = (_compare_machines(restore), *before, files, *after)
-    plan = join_parts((*early, databases, settings, servers, services, rest, apart))
+    first = find_first_restarts((*servers.steps, *settings.steps))
+    late = replace(servers, steps=tuple(step for step in servers.steps if step not in first))
+    early = (_compare_machines(restore), *before, files, *after, PlanPart(tuple(first)))
+    plan = join_parts((*early, databases, settings, late, services, rest, apart))
     return Plan(
         snapshot=saved.snapshot,
         steps=plan.steps,
