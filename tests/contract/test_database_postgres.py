@@ -458,17 +458,6 @@ def test_bare_databases_count_only_with_something_in_them(box: Appliance) -> Non
     assert "template1" not in call(box, listed)
 
 
-def test_a_second_cluster_is_named(box: Appliance) -> None:
-    box.run(["pg_createcluster", "15", "other", "--port", "5499"])
-    try:
-        dumped = dump(box, "/root/clusters", overrides=["-pgsql:*"])
-    finally:
-        box.run(["pg_dropcluster", "15", "other"])
-    ((item, reason),) = dumped["skipped"]
-    assert item == "pgsql:15/other"
-    assert "pgsql_service" in reason
-
-
 def test_a_service_names_the_server(box: Appliance, shop: str) -> None:
     service = "[ours]\nhost=127.0.0.1\ndbname=postgres\nuser=keeper\npassword=pass\n"
     (box.root / "root/.pg_service.conf").write_text(service)

@@ -84,7 +84,10 @@ def test_cluster_that_nobody_expects_to_run_is_named_and_no_failure(trip: Trip) 
 
 
 def test_dead_cluster_is_named_and_not_taken_for_the_live_one(trip: Trip) -> None:
-    assert {item["item"]: item.get("status", 3) for item in trip.down["skipped"]} == {"pgsql:*": 50, "pgsql@15/old:*": 3}
+    assert {item["item"]: item.get("status", 3) for item in trip.down["skipped"]} == {
+        "pgsql:*": 50,
+        "pgsql@15/old:*": 3,
+    }
     assert trip.down["databases"][REPORTS] == ["app"]
 
 

@@ -133,7 +133,8 @@ def test_database_left_in_a_transaction_is_whole_with_its_journal(interrupted: A
     assert skipped["item"] == PLACE
     assert skipped["reason"].endswith(f"it is whole with {JOURNAL} beside it only")
     interrupted.run(["mv", "/srv/app", "/root/gone"])
-    told(interrupted, "restore", "--yes")
+    (again,) = told(interrupted, "restore", "--yes", status=3)["skipped"]
+    assert again["item"] == PLACE
     assert judged(interrupted, PLACE) == SOUND
 
 
@@ -142,7 +143,8 @@ def test_database_left_in_a_transaction_without_its_journal_is_said_to_be_torn(i
     (skipped,) = told(interrupted, "backup", "--", f"-{JOURNAL}", status=3)["skipped"]
     assert skipped["item"] == PLACE
     assert skipped["reason"].endswith(f"perhaps torn: {JOURNAL} is not taken")
-    told(interrupted, "restore", "--into", "/root/look")
+    (again,) = told(interrupted, "restore", "--into", "/root/look", status=3)["skipped"]
+    assert again["item"] == PLACE
     assert judged(interrupted, f"/root/look{PLACE}") != SOUND
 
 

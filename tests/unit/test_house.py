@@ -99,10 +99,12 @@ def test_dataclasses_are_frozen_or_say_why_not() -> None:
 
 def test_dataclasses_are_written_late() -> None:
     """An import of `dataclass` itself costs every start a millisecond for each class."""
+    alone = "tklb/host/sqlite/reader.py"  # a program of its own, which finds nothing of tklb
     eager = [
         module
         for module in MODULES
-        if re.search(r"^from dataclasses import .*\bdataclass\b", (HOUSE / module).read_text(), re.MULTILINE)
+        if module != alone
+        and re.search(r"^from dataclasses import .*\bdataclass\b", (HOUSE / module).read_text(), re.MULTILINE)
     ]
     assert not eager, "import dataclass from tklb.lazy_dataclass"
 

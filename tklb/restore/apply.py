@@ -279,14 +279,16 @@ class _Application:
 
     def apply_settings(self) -> None:
         """Put the configuration of database servers in place, and load again what was refused without it."""
-        executor = self._executor
-        for result in apply_settings(self.plan, self._writer, executor.loader):
+        results = list(apply_settings(self.plan, self._writer, self._executor.loader))
+        for result in results:
             self._restarted |= result.restarted
             for step, skipped in result.trial.steps:
                 self.outcome.note_step(step, skipped)
             self.outcome.note_late(result.problems)
             self._load_refused(result)
-        self.set_folder_times()
+        if results:
+            self.set_folder_times()
+            self.outcome.note_late(self._writer.set_lifted_flags())
 
     def _load_refused(self, result: SettingsResult) -> None:
         loader, progress = self._executor.loader, self._executor.progress
@@ -295,7 +297,7 @@ class _Application:
             if step.item.partition(b":")[0].decode() == result.engine:
                 self.outcome.note_step(step, loader.carry_out(step, progress) if may_differ else refused)
         for step in self._in_memory if may_differ else ():
-            if step.item.partition(b":")[0].decode() == result.engine:
+            if step.item.startswith(result.engine.encode()):
                 self.outcome.note_late(loader.carry_out(step, progress))
 
     def restart_services(self) -> None:
@@ -355,8 +357,7 @@ class _Application:
                 self.outcome.note_late(self._writer.set_folder_time(path, mtime_ns))
 
     def report(self, shown_plan: Plan) -> Report:
-        # the plan after the packages knows all services; its list replaces the one that was shown
-        # and what the backup skipped is among the skipped items
+        # the plan after the packages knows all services; what the backup skipped is among the skipped items
         shown = (line for line in shown_plan.warnings if not line.startswith(NOT_STARTED))
         warnings = (
             *(line for line in (*shown, *self.plan.warnings) if not is_backup_skip(line)),

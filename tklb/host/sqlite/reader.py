@@ -16,8 +16,7 @@ import stat
 import struct
 import sys
 import time
-
-from tklb.lazy_dataclass import dataclass
+from dataclasses import dataclass
 
 # exit statuses: no copy; changed while being read, worth another try; left in the middle of a transaction
 REFUSED, CHANGED, UNFINISHED = 74, 75, 76
