@@ -103,6 +103,13 @@ def find_first_restarts(steps: Sequence[Step]) -> list[Step]:
     return [step for step in steps if step.kind is StepKind.SERVICE and step.item in names]
 
 
+def split_restarts(servers: PlanPart, settings: PlanPart) -> tuple[PlanPart, PlanPart]:
+    """Keep apart the restarts of database servers that come before the databases."""
+    first = find_first_restarts((*servers.steps, *settings.steps))
+    late = tuple(step for step in servers.steps if step not in first)
+    return PlanPart(tuple(first)), PlanPart(late, servers.warnings, servers.skipped)
+
+
 def list_items(servers: Iterable[SavedServer]) -> Iterator[bytes]:
     """Give every item that a user can name: databases, and tables in all spellings."""
     for database in (database for server in servers for database in server.databases):

@@ -44,7 +44,7 @@ from tklb.model.files import FileEntry
 from tklb.model.plan import COMING, Plan, Step, StepKind
 from tklb.model.report import Skipped
 from tklb.restore.plan.backup_skips import list_unexplained, plan_backup_skips
-from tklb.restore.plan.databases import RowGaps, find_first_restarts, list_items, plan_databases, split_settings
+from tklb.restore.plan.databases import RowGaps, list_items, plan_databases, split_restarts, split_settings
 from tklb.restore.plan.files.above import FoldersAbove
 from tklb.restore.plan.files.boot_settings import find_portable, is_boot_setting
 from tklb.restore.plan.files.file_inputs import FileInputs
@@ -136,12 +136,10 @@ def make_plan(saved: SnapshotContents, here: CurrentMachine, choice: RestoreFilt
     after = (strangers.plan_sources(), registries.after_files, remakes, flags, registries.last, strangers.report())
     servers, services = plan_services(restore, join_parts((*before, files, *after)).steps)
     files, settings = split_settings(files)
-    databases = _plan_databases(restore) if restore.wants("databases") else PlanPart()
+    databases = _plan_databases(restore, servers, settings)
     rest = _report_rest(restore, merge, accounts, files, watch)
-    first = find_first_restarts((*servers.steps, *settings.steps))
-    late = replace(servers, steps=tuple(step for step in servers.steps if step not in first))
-    early = (_compare_machines(restore), *before, files, *after, PlanPart(tuple(first)))
-    plan = join_parts((*early, databases, settings, late, services, rest, apart))
+    early = (_compare_machines(restore), *before, files, *after)
+    plan = join_parts((*early, databases, services, rest, apart))
     return Plan(
         snapshot=saved.snapshot,
         steps=plan.steps,
@@ -354,7 +352,14 @@ def _describe_lost_default(restore: PlanInputs, path: bytes) -> str | None:
 # ---------------------------------------------------------------- 6. databases
 
 
-def _plan_databases(restore: PlanInputs) -> PlanPart:
+def _plan_databases(restore: PlanInputs, servers: PlanPart, settings: PlanPart) -> PlanPart:
+    """The loads, among the restarts of database servers and the steps on their configuration."""
+    first, late = split_restarts(servers, settings)
+    loads = _plan_loads(restore) if restore.wants("databases") else PlanPart()
+    return join_parts((first, loads, settings, late))
+
+
+def _plan_loads(restore: PlanInputs) -> PlanPart:
     saved, choice = restore.saved, restore.choice
     known = {database.name for server in saved.servers for database in server.databases}
     unknown = (rename.old for rename in choice.renames if rename.old not in known)

@@ -107,7 +107,7 @@ class _DatabaseDump:
         definitions.start()
         try:
             return self._take(connection, snapshot, definitions)
-        except ProgramFailed as exc:
+        except (ProgramFailed, ServerError) as exc:  # either may meet the server's last lock
             if not is_without_room(exc):
                 raise
         finally:
