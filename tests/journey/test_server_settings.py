@@ -88,6 +88,7 @@ def prepare_mariadb(a: Appliance) -> None:
     write(a, f"{MARIADB}/55-places.cnf", PLACES)
     a.start("mariadb")
     ask(a, "CREATE DATABASE shop; CREATE TABLE shop.t (id INT PRIMARY KEY); INSERT INTO shop.t VALUES (1), (2)")
+    ask(a, "CREATE TABLE shop.memory (id INT) ENGINE = MEMORY; INSERT INTO shop.memory VALUES (5)")
     a.run(["sh", "-c", "mariadb mysql </srv/zones.sql"])
     ask(a, "GRANT ALL ON *.* TO `debian-sys-maint`@localhost IDENTIFIED BY 'maint'; CREATE USER root@`192.168.1.%`")
     write(a, "/etc/mysql/debian.cnf", MAINTENANCE)
@@ -109,6 +110,10 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arrival]:
 
 def test_mariadb_runs_with_all_databases_and_the_settings_it_can_run_with(mariadb: Arrival) -> None:
     assert ask(mariadb.b, "SELECT COUNT(*) FROM shop.t; SELECT @@max_connections") == "2\n77"
+
+
+def test_rows_in_memory_are_there_after_the_trial_of_the_settings(mariadb: Arrival) -> None:
+    assert ask(mariadb.b, "SELECT id FROM shop.memory") == "5"
 
 
 def test_data_logs_and_time_zones_of_mariadb_are_where_its_settings_say(mariadb: Arrival) -> None:

@@ -116,10 +116,11 @@ def fill_time_zones(login: Login) -> None:
                 return
     except ServerError:
         return  # it does not run
-    if program := find_program("mariadb-tzinfo-to-sql", "mysql_tzinfo_to_sql"):
-        statements = run([program, _ZONES], timeout=_START).stdout
-        client = find_program("mariadb", "mysql") or "mariadb"
-        run([client, *login.list_options(), "mysql"], stdin=statements, timeout=_START)
+    # one that is missing is named by its first name, when it is run
+    program = find_program("mariadb-tzinfo-to-sql", "mysql_tzinfo_to_sql") or "mariadb-tzinfo-to-sql"
+    statements = run([program, _ZONES], timeout=_START).stdout
+    client = find_program("mariadb", "mysql") or "mariadb"
+    run([client, *login.list_options(), "mysql"], stdin=statements, timeout=_START)
 
 
 # ---------------------------------------------------------------- stop
