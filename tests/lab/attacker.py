@@ -13,6 +13,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from tests.lab.box import Box
 
@@ -222,21 +223,24 @@ def copy_as_hers(source: Box, box: Box) -> None:
 
 
 def edit(box: Box) -> None:
-    """Let root change the content of the tools and papers, so that an increment has them."""
+    """Let root change the content of the tools and papers, so that an increment has them; even while she attacks."""
     for folder in FOLDERS:
         for path in sorted((box.root / folder[1:]).iterdir()):
-            if path.lstat().st_uid == 0:
-                _append(path, b" edited")
+            with open(os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW), "ab") as file:
+                if os.fstat(file.fileno()).st_uid == 0:
+                    _append(file, b" edited")
 
 
-def _append(path: Path, content: bytes) -> None:
-    mode = stat.S_IMODE(path.lstat().st_mode)
-    capability = os.getxattr(path, "security.capability") if "security.capability" in os.listxattr(path) else None
-    with path.open("ab") as stream:
-        stream.write(content)
-    path.chmod(mode)
+def _append(file: BinaryIO, content: bytes) -> None:
+    """Write through the open file alone: a name might lead to another file by now, which would get these rights."""
+    number = file.fileno()
+    mode = stat.S_IMODE(os.fstat(number).st_mode)
+    capability = os.getxattr(number, "security.capability") if "security.capability" in os.listxattr(number) else None
+    file.write(content)
+    file.flush()
+    os.fchmod(number, mode)
     if capability:
-        os.setxattr(path, "security.capability", capability)
+        os.setxattr(number, "security.capability", capability)
 
 
 def _plant(box: Box, name: str, content: bytes, owner: int, mode: int, capability: bytes = b"") -> None:
