@@ -43,6 +43,7 @@ What an engine needs and the other does not, one of them alone:
     postgresql/dump/details        properties, large objects and positions of sequences, into files
     postgresql/dump/pg_dump        pg_dump and pg_restore: the definitions as two scripts
     postgresql/dump/psql_stream    psql, which streams rows out of the server
+    postgresql/load/adapt_rows     rows in the form of a newer server
     postgresql/load/compare_rows   loaded rows against the dump
     postgresql/load/fingerprint    what changes with every definition
     postgresql/load/fresh_table    the rows of a new table, in the order of the dump

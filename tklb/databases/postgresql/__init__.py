@@ -23,6 +23,7 @@ __all__ = ["Login", "find_program", "find_server"]
 ENGINE = POSTGRESQL.word
 ADMINISTRATOR = "postgres"
 _SYSTEMD = Path("/run/systemd/system")
+MONETARY = "C"  # the locale of money in a dump: an amount means the same on each server
 _SECONDS = 300  # to start a cluster
 
 
@@ -32,6 +33,7 @@ class Login:
 
     `account` is the system's account that the administrator has; None: the one that runs this. `lock_seconds` is how
     long a statement waits for what somebody else has locked. `read_back`: loaded rows are compared with the dump.
+    `monetary` is the locale in which our sessions see money; empty for the server's.
     """
 
     name: str = ""  # VERSION/NAME; empty where a service gives the server
@@ -41,6 +43,7 @@ class Login:
     account: str | None = ADMINISTRATOR
     lock_seconds: int = 60
     read_back: bool = True
+    monetary: str = MONETARY
 
     @property
     def major(self) -> int:

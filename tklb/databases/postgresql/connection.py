@@ -111,7 +111,7 @@ class ServerConnection:
     def reopen(self) -> None:
         """Connect again, after `close`."""
         self._take(_log_in(self.login, self.database))
-        _prepare(self, format_settings())
+        _prepare(self, format_settings(self.login))
 
     def _take(self, driver: PGconn) -> None:
         self._driver, self.pid = driver, driver.backend_pid
@@ -261,7 +261,7 @@ def open_connection(login: Login, database: str) -> ServerConnection:
 
     The whole process has the effective ids of the administrator's account meanwhile: no other thread may be at work.
     """
-    return _prepare(ServerConnection(login, database, _log_in(login, database)), format_settings())
+    return _prepare(ServerConnection(login, database, _log_in(login, database)), format_settings(login))
 
 
 def _log_in(login: Login, database: str) -> PGconn:
@@ -276,7 +276,7 @@ def _log_in(login: Login, database: str) -> PGconn:
 def _try_log_in(login: Login, database: str) -> PGconn | ServerError:
     try:
         with _login_lock, switch_account(login.account):
-            options = format_options(login.lock_seconds, login.major, has_all=False)
+            options = format_options(login, login.major, has_all=False)
             return _connect(list_words(login, database, options))
     except ServerError as exc:
         return exc
@@ -337,7 +337,7 @@ def _list_places(login: Login) -> list[dict[str, str]]:
 
 
 def _list_role_words(login: Login, database: str, role: str) -> dict[str, str]:
-    options = format_options(login.lock_seconds, 0, is_administrator=False)
+    options = format_options(login, 0, is_administrator=False)
     return {**list_words(login, database, options), "user": role}
 
 

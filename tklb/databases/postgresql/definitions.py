@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from tklb.databases.dump_format import DumpFolder, write_file
 from tklb.databases.filter import spell_item
-from tklb.databases.postgresql import ENGINE
+from tklb.databases.postgresql import ENGINE, MONETARY
 from tklb.databases.postgresql.accounts import read_grants
 from tklb.databases.postgresql.catalogue import (
     Column,
@@ -57,7 +57,7 @@ _SHAPING = ("default_table_access_method", "default_tablespace")
 class SavedDefinitions:
     """The contents of database.json. `tables` are in the order of the saved database's.
 
-    `versions` are those of extensions.
+    `versions` are those of extensions, `monetary` is the locale of money: a dump of before says none.
     """
 
     properties: Properties
@@ -67,6 +67,7 @@ class SavedDefinitions:
     page_size: int
     tables: tuple[tuple[Table, SavedTable], ...]
     versions: Mapping[str, str] = field(default_factory=dict)
+    monetary: str = ""
 
 
 def dump_definitions(folder: Path, pre_data: bytes, post_data: bytes) -> None:
@@ -90,6 +91,7 @@ def read_definitions(dump: DumpFolder, saved: SavedDatabase) -> SavedDefinitions
             page_size=int(value["page_size"]),
             tables=tuple(zip(tables, saved.tables, strict=True)),
             versions={str(name): str(version) for name, version in value.get("extension_versions", {}).items()},
+            monetary=MONETARY if value.get("lc_monetary") == MONETARY else "",
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise DatabaseFailed(item=dump.item, reason=f"{DETAILS} of its dump is not as it should be: {exc}") from exc

@@ -6,7 +6,7 @@ begins; the rest inside: an extension may read what a session would be reset to 
 
 from collections.abc import Mapping
 
-from tklb.databases.postgresql import Login
+from tklb.databases.postgresql import MONETARY, Login
 
 __all__ = ["format_login", "format_options", "format_settings", "join_words", "list_words"]
 
@@ -50,6 +50,7 @@ _INSIDE = {
     "temp_file_limit": "-1",
     "jit": "off",  # it takes longer than most answers
     "xmloption": "content",
+    "lc_monetary": MONETARY,
 }
 _ADMINISTRATORS_ONLY = (
     "session_",
@@ -61,14 +62,14 @@ _ADMINISTRATORS_ONLY = (
 )  # settings that nobody else may change
 
 
-def format_settings() -> str:
+def format_settings(login: Login) -> str:
     """The settings of a session as statements."""
-    return "; ".join(f"SET {name} = '{value}'" for name, value in _INSIDE.items())
+    return "; ".join(f"SET {name} = '{value}'" for name, value in _list_inside(login).items())
 
 
-def format_options(lock_seconds: int, major: int, *, is_administrator: bool = True, has_all: bool = True) -> str:
+def format_options(login: Login, major: int, *, is_administrator: bool = True, has_all: bool = True) -> str:
     """Settings as PGOPTIONS has them; all of them, or those that must be there from the first moment on."""
-    settings = {**_AT_START, **(_INSIDE if has_all else {}), "lock_timeout": f"{lock_seconds}s"}
+    settings = {**_AT_START, **(_list_inside(login) if has_all else {}), "lock_timeout": f"{login.lock_seconds}s"}
     if major >= LIMITS_TRANSACTIONS:
         settings |= {"transaction_timeout": "0", "event_triggers": "off"}
     if not is_administrator:
@@ -76,12 +77,16 @@ def format_options(lock_seconds: int, major: int, *, is_administrator: bool = Tr
     return " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items())
 
 
+def _list_inside(login: Login) -> dict[str, str]:
+    return {name: value for name, value in _INSIDE.items() if login.monetary or name != "lc_monetary"}
+
+
 def format_login(login: Login, database: str, major: int) -> str:
     """A connection string for client programs; no service file can change what it says.
 
     `major` is the server's version, 0 where it is not known yet.
     """
-    return join_words(list_words(login, database, format_options(login.lock_seconds, major)))
+    return join_words(list_words(login, database, format_options(login, major)))
 
 
 def list_words(login: Login, database: str, options: str) -> dict[str, str]:

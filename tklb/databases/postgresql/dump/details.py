@@ -46,6 +46,7 @@ def write_details(
         "has_public": connection.fetch_value("SELECT count(*) FROM pg_namespace WHERE nspname = 'public'") == "1",
         "has_gaps": has_gaps,
         "page_size": read_page_size(connection),
+        "lc_monetary": connection.login.monetary,
         "tables": [
             {
                 "name": table.full_name,

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tklb.databases.dump_format import write_file
+from tklb.databases.postgresql import MONETARY
 from tklb.databases.postgresql.catalogue import LARGE_OBJECTS, Table
 from tklb.databases.postgresql.connection import quote_name, quote_text
-from tklb.databases.postgresql.load.load_rows import MAKE_PAGES, PUT_PAGES
+from tklb.databases.postgresql.load.load import MAKE_PAGES, PUT_PAGES
 from tklb.model.databases import SavedTable
 
 __all__ = ["write_manual_script"]
@@ -30,6 +31,7 @@ def write_manual_script(
     lines = [
         "-- From inside this folder: createdb -T template0 NAME && psql -X -f load.sql NAME",
         "\\set ON_ERROR_STOP on",
+        f"SET lc_monetary = {quote_text(MONETARY)};",
         "\\i pre-data.sql",
     ]
     lines += ["\\i large-objects.sql", f"{MAKE_PAGES};"] if page_size else []

@@ -6,14 +6,15 @@ database with loaded tables; reads it only.
 
 import contextlib
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 from tklb.databases.dump_format import DumpFolder
-from tklb.databases.postgresql.catalogue import Table
+from tklb.databases.postgresql.catalogue import LARGE_OBJECTS, Table
 from tklb.databases.postgresql.connection import ONLY_TABLES, ServerConnection, ServerError, open_connection
 from tklb.databases.postgresql.definitions import POST_DATA
 from tklb.databases.postgresql.dump.psql_stream import PsqlStream, open_psql
+from tklb.databases.postgresql.load.adapt_rows import adapt_rows
 from tklb.databases.read_back import ReadBack, RowComparison, explain_difference
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing, printable
 from tklb.model.databases import SavedTable
@@ -25,6 +26,7 @@ Differ = Callable[[Table, str], None]  # with the reason
 _LARGE = 1 << 20  # bytes of a table that psql reads faster, although it must start
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+_PAGE_KEY = ("loid", "pageno")
 _NAME = rb'"(?:[^"]|"")*"'
 _KEY = re.compile(rb"%b PRIMARY KEY \((%b(?:, %b)*)\)" % ((_NAME,) * 3))
 
@@ -73,19 +75,14 @@ class _Comparing:
             self._psql = None
 
     def _check_table(self, job: Job) -> None:
-        table, saved = job
-        comparison = RowComparison(self._dump.blocks(saved.files))
+        table, _ = job
         try:
-            for block in self._read(job):
-                comparison.write(block)
+            reason = find_difference(self._dump, job, self._reader.version, self._read(job))
         except (ServerError, ProgramFailed) as exc:
             raise self._fail(table, f"its rows cannot be read back: {exc}") from exc
-        if difference := comparison.finish():
-            names = [column.name for column in table.columns]
-            keys = list_key(self._dump.read(POST_DATA), table)
-            reason = explain_difference(difference, names, keys, split_line)
-            if not self._differ:
-                raise self._fail(table, reason)
+        if reason and not self._differ:
+            raise self._fail(table, reason)
+        if reason and self._differ:
             self._differ(table, reason)
 
     def _fail(self, table: Table, reason: str) -> DatabaseFailed:
@@ -105,6 +102,22 @@ class _Comparing:
             with contextlib.suppress(ServerError, ProgramFailed, ProgramMissing):
                 self._psql = self._stack.enter_context(open_psql(self._reader, ONLY_TABLES))
         return self._psql
+
+
+def find_difference(dump: DumpFolder, job: Job, version: int, blocks: Iterable[bytes]) -> str:
+    """Name the first row of a table that is not as in the dump; empty for none. `blocks` are what was read back.
+
+    `version` is the server's. Raises what the blocks raise.
+    """
+    table, saved = job
+    comparison = RowComparison(adapt_rows(dump.blocks(saved.files), table, version))
+    for block in blocks:
+        comparison.write(block)
+    difference = comparison.finish()
+    if not difference:
+        return ""
+    keys = _PAGE_KEY if table.full_name == LARGE_OBJECTS else list_key(dump.read(POST_DATA), table)
+    return explain_difference(difference, [column.name for column in table.columns], keys, split_line)
 
 
 def list_key(script: bytes, table: Table) -> list[str]:

@@ -119,7 +119,7 @@ def protect_rows(loading: LoadRun, lost: Sequence[LostRows], database: str) -> N
 
 def finish_load(left: Leftover, login: Login) -> DatabaseReport:
     """Try once more what a load could not bring; report the rest. The server may have moved since: see `login`."""
-    left.loading.login = login
+    left.loading.use_login(login)
     left.loading.report = report = DatabaseReport(left.loading.report.engine)
     _report(try_again(left, report), report)
     return report

@@ -21,9 +21,11 @@ from tklb.databases.postgresql.catalogue import (
     list_tables,
     open_maintenance,
     read_large_objects,
+    read_page_size,
 )
 from tklb.databases.postgresql.connection import ONLY_TABLES, ServerConnection, convert_errors
 from tklb.databases.postgresql.definitions import RefusedEntry, ScriptTarget, load_definitions
+from tklb.databases.postgresql.load.compare_rows import find_difference
 from tklb.databases.postgresql.load.leftover import (
     Leftover,
     load_jobs,
@@ -32,7 +34,7 @@ from tklb.databases.postgresql.load.leftover import (
     split_jobs,
     try_again,
 )
-from tklb.databases.postgresql.load.load_rows import MAKE_PAGES, Loaders, format_copy, load_table, put_pages
+from tklb.databases.postgresql.load.load_rows import Loaders, format_copy, load_table
 from tklb.databases.postgresql.load.load_tables import load_tables
 from tklb.databases.postgresql.load.scratch import LoadRun, choose_versions, define, make_scratch, set_properties
 from tklb.databases.postgresql.load.swap import Swap, drop_leftovers, has_database, list_slots, swap_database
@@ -43,6 +45,13 @@ from tklb.model.databases import DatabaseLoad
 
 __all__ = ["load_database"]
 
+# the pages of large objects wait here until all are there
+MAKE_PAGES = "CREATE TEMPORARY TABLE tklb_pages (loid oid, pageno bigint, data bytea)"
+# an empty page says how long its object is; the number is INV_WRITE of libpq-fs.h
+PUT_PAGES = (
+    "SELECT CASE WHEN length(data) = 0 THEN pg_catalog.lo_truncate64(pg_catalog.lo_open(loid, 131072), pageno * {size})"
+    " = 0 ELSE pg_catalog.lo_put(loid, pageno * {size}, data) IS NULL END FROM tklb_pages ORDER BY loid, pageno"
+)
 _FOR_SPEED = "SET synchronous_commit = off; SET maintenance_work_mem = '128MB'"
 
 
@@ -146,14 +155,37 @@ def _define_rest(
     dump, report = loading.dump, loading.report
     if dump.has(files.LARGE_OBJECTS):
         put_pages(first, loading.saved.page_size)
+        _compare_pages(loading, first)
     refusals = load_definitions(first, dump.read(files.SEQUENCES), target, report, refusals)
     loading.progress(f"{loading.item}: keys, indexes and triggers", 0, 0)
     return load_definitions(first, dump.read(files.POST_DATA), target, report, refusals)
 
 
+def put_pages(connection: ServerConnection, page_size: int) -> None:
+    """Fill the large objects from the pages that wait in this connection."""
+    connection.run(PUT_PAGES.format(size=page_size))
+    connection.run("DROP TABLE pg_temp.tklb_pages")
+
+
 def _load_pages(loading: LoadRun, chief: ServerConnection) -> None:
     for job in (one for one in loading.saved.tables if one[1].name == LARGE_OBJECTS and loading.loads(one)):
         load_table(chief, loading.make_row_target(chief), job)
+
+
+def _compare_pages(loading: LoadRun, chief: ServerConnection) -> None:
+    """Read the large objects back. Raises DatabaseFailed where they differ and older ones would be lost."""
+    pages = [one for one in loading.saved.tables if one[1].name == LARGE_OBJECTS and loading.loads(one)]
+    if not pages or not loading.login.read_back:
+        return
+    if read_page_size(chief) != loading.saved.page_size:
+        loading.note("the large objects were not compared with the dump: their pages have another size here")
+        return
+    table, _ = pages[0]
+    reason = find_difference(loading.dump, pages[0], chief.version, chief.copy_out(table.copy_out("UTF8")))
+    if reason and loading.is_here:
+        raise DatabaseFailed(item=loading.item, reason=f"{LARGE_OBJECTS}: {reason}")
+    if reason:
+        loading.report.skip(loading.load.into, LARGE_OBJECTS, reason)
 
 
 def _keep_rows(loading: LoadRun, live: ServerConnection, scratch: ServerConnection, loaders: Loaders) -> None:

@@ -1,13 +1,14 @@
 """Load single tables of a dump into the database that is here.
 
 A table that is here with the same columns gets the saved rows in the place of its own. A table that is not here is made
-as it is in the dump, before, and is gone again where the rest fails. The rows are one transaction.
+as it is in the dump, before, and is gone again where the rest fails. The rows are one transaction, and are read back in
+it. A new table comes without the definitions that its rows or the server refuse; each is reported.
 
 Takes a load; touches that database, and a scratch database while it lasts.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -15,11 +16,13 @@ from tklb.databases.postgresql import definitions as files
 from tklb.databases.postgresql.accounts import keep_roles
 from tklb.databases.postgresql.catalogue import LARGE_OBJECTS, Table, list_tables
 from tklb.databases.postgresql.connection import ServerConnection, ServerError, quote_name, quote_text
-from tklb.databases.postgresql.definitions import load_definitions
+from tklb.databases.postgresql.definitions import RefusedEntry, load_definitions, report_refusals
 from tklb.databases.postgresql.dump.pg_dump import PgDump
+from tklb.databases.postgresql.load.compare_rows import find_difference
 from tklb.databases.postgresql.load.load_rows import Job, Loaders, load_table
+from tklb.databases.postgresql.load.relax import lift_constraint
 from tklb.databases.postgresql.load.scratch import LoadRun, define, make_scratch
-from tklb.databases.postgresql.script import Statement, split_script
+from tklb.databases.postgresql.script import split_script
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 
@@ -41,12 +44,14 @@ def load_tables(loading: LoadRun) -> None:
         scripts = _read_scripts(loading, absent) if absent else []
         stack.enter_context(keep_roles(live))
         loaders = stack.enter_context(Loaders(live))
-        with _make_tables(loading, loaders, live, absent, scripts):
+        new = _NewTables(loading, loaders, live, absent)
+        with new.drop_on_failure():
+            new.make(scripts)
             _fill_tables(loading, loaders, present)
-        for script, (_, saved) in zip(scripts, absent, strict=True):
-            _make_keys(loading, loaders, live, script[1], saved.name)
-        for table, _ in present:
+        new.make_keys(scripts)
+        for table, _ in jobs:
             _move_sequences(live, table)
+        for table, _ in present:
             for note in _describe_orphans(live, table) if loaders.trusts("casts") else ():
                 loading.note(note)
 
@@ -81,30 +86,66 @@ def _read_scripts(loading: LoadRun, absent: Sequence[Job]) -> list[tuple[bytes, 
             raise DatabaseFailed(item=loading.item, reason=str(exc)) from exc
 
 
-@contextlib.contextmanager
-def _make_tables(
-    loading: LoadRun,
-    loaders: Loaders,
-    live: ServerConnection,
-    absent: Sequence[Job],
-    scripts: Sequence[tuple[bytes, bytes]],
-) -> Iterator[None]:
-    """Make tables that are not here, with their rows; a failure, also in the block, drops them. Keys come later."""
-    try:
-        for (before, _), (_, saved) in zip(scripts, absent, strict=True):
-            _run_script(loading, loaders, live, split_script(before), saved.name)
-        _fill_tables(loading, loaders, absent)
-        for (_, after), (_, saved) in zip(scripts, absent, strict=True):
-            _run_script(loading, loaders, live, (one for one in split_script(after) if one.kind != _KEY), saved.name)
-        yield
-    except BaseException:
-        for table, _ in absent:
-            live.run(f"DROP TABLE IF EXISTS {table.sql}")
-        raise
+class _NewTables:
+    """Tables that are not here: made with their rows. A definition that the server refuses is reported at the end."""
+
+    def __init__(self, loading: LoadRun, loaders: Loaders, live: ServerConnection, jobs: Sequence[Job]) -> None:
+        self._loading, self._loaders, self._live, self._jobs = loading, loaders, live, jobs
+        self._target = replace(loading.script_target, choose=loaders.choose)
+        self._refusals: tuple[RefusedEntry, ...] = ()
+
+    @contextlib.contextmanager
+    def drop_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            for table, _ in self._jobs:
+                self._live.run(f"DROP TABLE IF EXISTS {table.sql}")
+            raise
+
+    def make(self, scripts: Sequence[tuple[bytes, bytes]]) -> None:
+        """Make the tables, fill them, and make all else of them but foreign keys. Raises DatabaseFailed."""
+        for before, _ in scripts:
+            self._run(before)
+        for table, saved in self._jobs:
+            if self._live.fetch_value("SELECT to_regclass($1)", table.sql) is None:
+                reasons = [one.reason for one in self._refusals if one.entry.first.full_name == table.full_name]
+                raise self._loading.refuse(f"{saved.name} cannot be made here: {'; '.join(reasons)}")
+        self._fill()
+        for _, after in scripts:
+            self._run(b"".join(one.text for one in split_script(after) if one.kind != _KEY))
+
+    def make_keys(self, scripts: Sequence[tuple[bytes, bytes]]) -> None:
+        """Make the foreign keys, now that all rows are there, and report what was refused."""
+        for _, after in scripts:
+            self._run(b"".join(one.text for one in split_script(after) if one.kind == _KEY))
+        report_refusals(self._refusals, self._target, self._loading.report)
+
+    def _run(self, script: bytes) -> None:
+        self._refusals = load_definitions(self._live, script, self._target, self._loading.report, self._refusals)
+
+    def _fill(self) -> None:
+        """Fill them; a constraint that their rows do not hold comes back afterwards."""
+        while failure := self._try_fill():
+            error = failure.__cause__
+            lifted = lift_constraint(self._live, error) if isinstance(error, ServerError) else None
+            if lifted is None:
+                raise failure
+            self._refusals = (*self._refusals, lifted)
+
+    def _try_fill(self) -> DatabaseFailed | None:
+        try:
+            _fill_tables(self._loading, self._loaders, self._jobs)
+        except DatabaseFailed as exc:
+            return exc
+        return None
 
 
 def _fill_tables(loading: LoadRun, loaders: Loaders, jobs: Sequence[Job]) -> None:
-    """Give tables the saved rows in the place of their own, without triggers, in one transaction: all or none."""
+    """Give tables the saved rows in the place of their own, without triggers, in one transaction: all or none.
+
+    The rows are read back before it ends.
+    """
     if not jobs:
         return
     with loaders.join([table for table, _ in jobs]) as taker:
@@ -115,27 +156,20 @@ def _fill_tables(loading: LoadRun, loaders: Loaders, jobs: Sequence[Job]) -> Non
             taker.run(f"DELETE FROM ONLY {table.sql} {table.condition}")
         for job in jobs:
             load_table(taker, loading.make_row_target(taker), job)
+        for job in jobs if loading.login.read_back else ():
+            _compare_table(loading, taker, job)
         taker.run("COMMIT")
 
 
-def _make_keys(loading: LoadRun, loaders: Loaders, live: ServerConnection, script: bytes, name: str) -> None:
-    """Make the foreign keys of a new table, now that all rows are there."""
-    for statement in (one for one in split_script(script) if one.kind == _KEY):
-        try:
-            _run_script(loading, loaders, live, [statement], name)
-        except DatabaseFailed as exc:
-            loading.report.skip(loading.load.into, name, str(exc))
-
-
-def _run_script(
-    loading: LoadRun, loaders: Loaders, live: ServerConnection, script: Iterable[Statement], name: str
-) -> None:
-    for statement in script:
-        try:
-            runner = loaders.choose(*statement.needs) if statement.evaluates else live
-            runner.run(statement.text)
-        except ServerError as exc:
-            raise loading.refuse(f"{name} cannot be made here: {statement.label}: {exc}") from exc
+def _compare_table(loading: LoadRun, taker: ServerConnection, job: Job) -> None:
+    table, saved = job
+    try:
+        rows = taker.copy_out(table.copy_out(loading.saved.properties.encoding))
+        reason = find_difference(loading.dump, job, taker.version, rows)
+    except ServerError as exc:
+        reason = f"its rows cannot be read back: {exc}"
+    if reason:
+        raise DatabaseFailed(item=f"{loading.item}/{saved.name}", reason=reason)
 
 
 # ---------------------------------------------------------------- after the rows

@@ -8,6 +8,7 @@ Takes one load; touches the server.
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.filter import spell_item
@@ -49,12 +50,17 @@ class LoadRun:
     def __init__(
         self, login: Login, dump: DumpFolder, load: DatabaseLoad, progress: Progress, report: DatabaseReport, third: str
     ) -> None:
-        self.login, self.load, self.progress, self.report, self.third = login, load, progress, report, third
+        self.load, self.progress, self.report, self.third = load, progress, report, third
         self.dump = dump.enter(load.saved.folder)
         self.saved: SavedDefinitions = read_definitions(self.dump, load.saved)
+        self.use_login(login)
         self.is_here = True  # a database of that name is
         self.made_roles: list[str] = []
         self.versions: Mapping[str, str] = {}  # of extensions, where another one than the server's own is offered
+
+    def use_login(self, login: Login) -> None:
+        """Go in by this login, and see money as the dump has it."""
+        self.login = replace(login, monetary=self.saved.monetary)
 
     @property
     def item(self) -> str:
