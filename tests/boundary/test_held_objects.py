@@ -11,6 +11,7 @@ import pytest
 
 from tklb.host.files.live_files import LiveFiles
 from tklb.host.files.move_object import temporary_name
+from tklb.host.files.openat import FolderGuard
 from tklb.host.files.write_entry import FileWriter
 from tklb.model.files import FileEntry
 
@@ -30,7 +31,7 @@ class Ground:
         self.files = LiveFiles(os.fsencode(self.root))
 
     def writer(self) -> FileWriter:
-        return FileWriter(os.fsencode(self.root), [os.fsencode(self.stage)], expected=self.files.folders)
+        return FileWriter(os.fsencode(self.root), [os.fsencode(self.stage)], guard=FolderGuard(self.files.folders))
 
     def hers(self, name: str, content: bytes = b"x") -> Path:
         path = self.home / name
@@ -206,3 +207,22 @@ def test_name_is_linked_only_to_a_file_with_its_rights(ground: Ground) -> None:
         assert "another owner or mode" in writer.notes[0]
     second = ground.home / "second"
     assert (second.stat().st_ino != hers.stat().st_ino, mode_of(second), hers.stat().st_uid) == (True, 0o4755, USER)
+
+
+def test_nothing_is_written_through_a_link_of_root_into_a_barred_folder(ground: Ground) -> None:
+    target = ground.root / "backups"
+    target.mkdir(mode=0o700)
+    (ground.root / "way").symlink_to("/backups")
+    (ground.stage / "way").mkdir()
+    (ground.stage / "way/volume").write_bytes(b"x")
+    status = target.stat()
+    guard = FolderGuard(barred=frozenset({(status.st_dev, status.st_ino)}))
+    entry = FileEntry(b"/way/volume", "file", 0o600, 0, 0, size=1, sha256=hashlib.sha256(b"x").hexdigest(), xattrs=())
+    stages = [os.fsencode(ground.stage)]
+    with FileWriter(os.fsencode(ground.root), stages, follows_root_links=True, guard=guard) as writer:
+        skipped = writer.write(entry)
+    assert ["target" in item.reason for item in skipped] == [True]
+    assert list(target.iterdir()) == []
+    with FileWriter(os.fsencode(ground.root), stages, follows_root_links=True) as writer:
+        assert writer.write(entry) == ()
+    assert [path.name for path in target.iterdir()] == ["volume"]

@@ -565,3 +565,12 @@ def test_entry_never_has_the_status_of_one_file_and_the_content_of_another(tree:
             swapper.kill()
     facts = {(entry.uid, entry.sha256, dict(entry.xattrs or ()).get(b"user.owner")) for entry in found}
     assert facts == {(owner, *fact) for owner, fact in wanted.items()}
+
+
+def test_a_barred_folder_is_left_out_under_a_path_that_nobody_listed(tmp_path: Path) -> None:
+    (tmp_path / "srv/moved/inner").mkdir(parents=True)
+    (tmp_path / "srv/moved/inner/volume").write_bytes(b"x")
+    (tmp_path / "srv/stays").write_bytes(b"x")
+    status = os.stat(tmp_path / "srv/moved")
+    found = scan(os.fsencode(tmp_path), ALL, skipped=SkippedItems(), barred=frozenset({(status.st_dev, status.st_ino)}))
+    assert [entry.path for entry in found] == [b"/", b"/srv", b"/srv/stays"]

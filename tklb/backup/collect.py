@@ -25,6 +25,7 @@ from tklb.host.apt.offers import PackageOrigins, find_origins
 from tklb.host.dpkg import list_absent_holds, list_installed, listed_files
 from tklb.host.files.digest import file_digest
 from tklb.host.files.scan import scan
+from tklb.host.files.walk import find_identities
 from tklb.host.mounts import is_within
 from tklb.host.own_traces import OwnTraces, read_own_traces
 from tklb.host.package_relations import find_needs_of, read_relations
@@ -59,7 +60,7 @@ class MachineState:
     local_files: tuple[bytes, ...]  # their files: nothing else brings them back, so they count wherever they lie
     registries: Registries  # what the owner decided in them
     history: PackageHistory
-    unmet: tuple[Skipped, ...]  # packages that overrides name and that are not installed
+    unmet: tuple[Skipped, ...]  # what overrides name and no backup can take
     accounts: Accounts
     account_delta: AccountDelta
     found: FoundScope  # what `rules` include beyond profile and overrides
@@ -99,7 +100,7 @@ def collect_state(session: Session, overrides: Iterable[str] = (), *, keep: bool
         local_files=local_files,
         registries=registries,
         history=_describe_history(packages, origins, selection),
-        unmet=tuple(_find_unmet(wanted, here)),
+        unmet=(*_find_unmet(wanted, here), *_find_barred(wanted, found)),
         accounts=accounts,
         account_delta=account_delta,
         found=found,
@@ -149,9 +150,10 @@ def stream_changes(
     read are in `skipped` afterwards, and do not count as deleted.
     """
     skipped.extend(state.found.unread)
-    own, digest = (*session.paths.own, *state.found.unwalked), watch is not None
+    own, digest = state.found.unwalked, watch is not None
     known = read_listing(session.paths.index)
-    now = scan(ROOT, state.rules, known=known, skipped=skipped, own=own, digest=digest)
+    barred = find_identities(found.path for found in state.found.own)
+    now = scan(ROOT, state.rules, known=known, skipped=skipped, own=own, barred=barred, digest=digest)
     changes = compare(read_base(session, state), watch(now) if watch else now, digest_of, skipped)
     gone = (FileChange(path, Change.DELETED, FileEntry(path, "file"), None) for path in state.found.missing)
     return heapq.merge(changes, gone, key=attrgetter("path"))
@@ -225,6 +227,14 @@ def _find_unmet(overrides: Iterable[Override], packages: tuple[Package, ...]) ->
         only = Selection([override])
         if not any(only.says("package", name) for name in names):
             yield Skipped(b"package:" + override.value, "an override names it, and it is not installed")
+
+
+def _find_barred(overrides: Iterable[Override], found: FoundScope) -> Iterator[Skipped]:
+    """Give the paths of tklb's own folders and target that an override names: a snapshot never holds them."""
+    for override in (one for one in overrides if one.kind == "path" and one.include):
+        reason = next((own.reason for own in found.own if is_within(override.value, own.path)), "")
+        if reason:
+            yield Skipped(override.value, f"an override names it, and a snapshot never holds it: {reason}")
 
 
 def _accounts_without(accounts: Accounts, selection: Selection) -> Accounts:

@@ -96,7 +96,7 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
             find, make = (partial(each, config=session.config.databases) for each in (find_server, make_server))
             loader = DatabaseLoader(find, dumps.folders, make)
             lists = (remainder, paths.script_traces)
-            executor = Executor(decoded.stages, loader, session.progress, ROOT, files.folders, *lists)
+            executor = Executor(decoded.stages, loader, session.progress, ROOT, files.guard(chosen.own), *lists)
             with remember_restore(remainder, contents.snapshot, is_whole=chosen.is_whole):
                 report = apply_plan(plan, contents, executor, partial(plan_now, is_first=False))
                 if chosen.wants_part("files"):
@@ -114,7 +114,7 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
 
 def extract(session: TargetSession, request: RestoreRequest, into: Path) -> Report:
     """Only decode a snapshot into a folder. Raises RestoreRefused where that exists and is not empty."""
-    need_empty_folder(into)
+    need_empty_folder(into, list_own_places(session))
     with open_snapshot(session, request.snapshot, is_checked=False) as decoded:
         skipped = extract_files(decoded, into, request.parse(session))
         return Report(done=(decoded.source.entry.snapshot,), skipped=skipped)

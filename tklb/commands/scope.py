@@ -99,5 +99,7 @@ def _list_left_out(session: Session, state: MachineState) -> Iterator[LeftOutPat
         yield LeftOutPath(rule.pattern, rule.pattern, "override", "an override")
     for folder in read_own_traces(ROOT).folders:
         yield LeftOutPath(folder, folder, "tklb", "tklb was installed from it")
+    for own in (own for own in state.found.own if state.rules.decide(own.path).included):
+        yield LeftOutPath(own.path, own.path, "tklb", own.reason)
     for pattern in session.profile.recipe.exclude:
         yield LeftOutPath(pattern, pattern, "profile", "the profile")

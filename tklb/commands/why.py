@@ -65,8 +65,7 @@ def _find_mount(state: MachineState, path: bytes) -> str | None:
     for mount in state.found.mounts:
         if not mount.taken and is_within(path, mount.path):
             return f"not read: {printable(mount.path)} is a mount point: {mount.reason}"
-    is_closed = any(is_within(path, closed) for closed in state.found.unwalked)
-    return "not read: the target is there" if is_closed else None
+    return next((f"not read: {own.reason}" for own in state.found.own if is_within(path, own.path)), None)
 
 
 def _find_installed(session: Session, state: MachineState, path: bytes) -> FileEntry | None:

@@ -86,6 +86,29 @@ def find_other_paths(mounts: Iterable[Mount], path: bytes) -> tuple[bytes, ...]:
     return tuple(sorted(set(_list_aliases(mounts, own.device, inside)) - {path}))
 
 
+def find_all_paths(path: bytes, mounts: Iterable[Mount]) -> tuple[bytes, ...]:
+    """Give every path of an existing folder: as it is written, without links, and through bind mounts. Sorted.
+
+    The points at which a folder in it is mounted again are among them.
+    """
+    mounts, real = tuple(mounts), os.path.realpath(path)
+    others = (other for other in find_other_paths(mounts, real) if is_same_object(other, real))
+    return tuple(sorted({path, real, *others, *_find_points_of_parts(mounts, real)}))
+
+
+def _find_points_of_parts(mounts: Iterable[Mount], path: bytes) -> Iterator[bytes]:
+    """Give the mount points elsewhere of folders below `path`."""
+    mounts = tuple(mounts)
+    own = find_mount(mounts, path)
+    if own is None:
+        return
+    inside = join_paths(own.root, path[len(own.point.rstrip(b"/")) :])
+    for mount in mounts:
+        is_part = mount.device == own.device and is_within(mount.root, inside) and mount.root != inside
+        if is_part and is_same_object(mount.point, path + mount.root[len(inside.rstrip(b"/")) :]):
+            yield mount.point
+
+
 def _list_aliases(mounts: Iterable[Mount], device: bytes, inside: bytes) -> Iterator[bytes]:
     for mount in mounts:
         if mount.device == device and is_within(inside, mount.root):

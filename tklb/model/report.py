@@ -170,8 +170,8 @@ class FoundScope:
     """What was found on this machine, beyond the rules of the profile.
 
     `system` are those paths of packages in /usr that are not as the package brings them, `missing` those that somebody
-    deleted there; `unwalked` are paths that a walk must not enter: mounts that are not taken, and other paths of the
-    target. `unread` could not be looked at, or is missing where that is damage.
+    deleted there; `unwalked` are paths that a walk must not enter: mounts that are not taken, and `own`, the folders of
+    tklb and its target by every path. `unread` could not be looked at, or is missing where that is damage.
     """
 
     paths: tuple[FoundPath, ...] = ()
@@ -181,6 +181,7 @@ class FoundScope:
     missing: tuple[bytes, ...] = ()
     unread: tuple[Skipped, ...] = ()
     servers: tuple[FoundPath, ...] = ()  # patterns of what database servers keep, and is left out
+    own: tuple[FoundPath, ...] = ()
 
 
 class Unknown(NamedTuple):

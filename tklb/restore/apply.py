@@ -7,7 +7,7 @@ then no service is started.
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +21,7 @@ from tklb.host.apt.conffile_versions import list_leftovers
 from tklb.host.apt.finish import finish_installation, name_unfinished
 from tklb.host.apt.proxies import read_proxies
 from tklb.host.dpkg import list_unfinished
-from tklb.host.files.openat import Identity
+from tklb.host.files.openat import FolderGuard
 from tklb.host.files.space import ensure_room
 from tklb.host.files.write_entry import FileWriter
 from tklb.host.registries.inventory import apply_decisions
@@ -92,7 +92,7 @@ log = logging.getLogger(__name__)
 class Executor:
     """What applies a plan: `stages` are the folders with the decoded contents, `root` is the machine.
 
-    `expected` are folders that the plan saw where others can write: another one in such a place is not filled.
+    `guard` has folders that the plan saw where others can write, and those that nothing may be written into.
     `remainder` is the file that remembers what is still to do when the files are right, `script_traces` the one that
     lists what scripts of packages made.
     """
@@ -101,7 +101,7 @@ class Executor:
     loader: DatabaseLoader
     progress: Progress
     root: bytes
-    expected: MutableMapping[bytes, Identity] | None = None
+    guard: FolderGuard | None = None
     remainder: Path | None = None
     script_traces: Path | None = None
 
@@ -114,7 +114,7 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
     """
     folders = tuple(map(os.fsencode, executor.stages))
     ensure_room(executor.root, folders[0], _list_written(plan.steps))
-    with FileWriter(executor.root, folders, follows_root_links=True, expected=executor.expected) as writer:
+    with FileWriter(executor.root, folders, follows_root_links=True, guard=executor.guard) as writer:
         run = _Application(plan, saved, writer, executor)
         if any(step.kind is StepKind.FINISH for step in plan.steps):
             run.finish_interrupted()

@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from tklb.base.fs import private_folder
 from tklb.base.measure import format_count
 from tklb.errors import RestoreRefused
 from tklb.host.files.openat import descriptor_path
+from tklb.host.files.walk import find_identities
 from tklb.host.files.write_entry import FileWriter
 from tklb.model.report import Skipped
 from tklb.restore.plan.backup_skips import name_backup_skip, select_backup_skips
@@ -22,8 +23,12 @@ from tklb.restore.prepare import DecodedSnapshot, read_contents
 log = logging.getLogger(__name__)
 
 
-def need_empty_folder(into: Path) -> None:
-    """Raise RestoreRefused where the folder exists and is not empty, or is something else."""
+def need_empty_folder(into: Path, own: Iterable[bytes]) -> None:
+    """Raise RestoreRefused where the folder exists and is not empty, is something else, or lies in `own`."""
+    barred, real = find_identities(own), Path(os.path.realpath(into))
+    above = next((folder for folder in (real, *real.parents) if find_identities((bytes(folder),)) & barred), None)
+    if above is not None:
+        raise RestoreRefused(reason=f"tklb keeps its state or its target in {above}")
     if os.path.lexists(into) and (not into.is_dir() or into.is_symlink() or any(into.iterdir())):
         raise RestoreRefused(reason=f"{into} is there and is no empty folder")
 

@@ -17,6 +17,7 @@ from tklb.host.apt.offers import find_offers
 from tklb.host.apt.source_files import read_source_files
 from tklb.host.dpkg import list_absent_holds, list_installed, list_unconfigured, read_excluded_paths
 from tklb.host.files.live_files import LiveFiles
+from tklb.host.mounts import find_all_paths, read_mounts
 from tklb.host.package_relations import read_relations
 from tklb.host.registries.inventory import read_registries
 from tklb.lazy_dataclass import dataclass
@@ -34,7 +35,7 @@ from tklb.restore.source import SnapshotSource
 from tklb.session import TargetSession
 from tklb.snapshot import metadata
 from tklb.snapshot.machine import this_machine
-from tklb.storage.url import local_path
+from tklb.storage.local import list_places
 
 _LARGEST = 1 << 20
 
@@ -83,11 +84,12 @@ def _check_metadata(source: SnapshotSource, stage: Path) -> None:
 
 def list_own_places(session: TargetSession) -> tuple[bytes, ...]:
     """List what no restore may touch: the state of tklb, its targets on this machine, and the key file in use."""
-    addresses = (session.config.target, session.configured_target)
-    folders = [local_path(address) for address in addresses if address.lower().startswith("file:")]
+    mounts = read_mounts()
     key = [os.path.abspath(session.access.key)] if session.access.key and str(session.access.key) != "-" else []
-    named = (os.fsencode(path) for place in (*folders, *key) for path in (place, os.path.realpath(place)))
-    return tuple(dict.fromkeys((*session.paths.own, *named)))
+    named = (*session.paths.own, *map(os.fsencode, key))
+    targets = {session.config.target, session.configured_target}
+    places = (path for address in targets for path in list_places(address, mounts))
+    return tuple(sorted({*places, *(path for folder in named for path in find_all_paths(folder, mounts))}))
 
 
 def read_contents(decoded: DecodedSnapshot, dumps: FoundDumps | None = None) -> SnapshotContents:

@@ -9,17 +9,30 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from tklb.base.fs import PRIVATE_FILE, PRIVATE_FOLDER, is_plain, open_plain, replace_file
 from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable, TklbError
-from tklb.storage.backend import LEDGER, VOLUMES, ListedObject, Moved, StoredObject, check_name, ignore_moved, is_name
+from tklb.host.mounts import Mount, find_all_paths
+from tklb.storage.backend import (
+    KEY,
+    LEDGER,
+    VOLUMES,
+    ListedObject,
+    Moved,
+    StoredObject,
+    check_name,
+    ignore_moved,
+    is_name,
+)
+from tklb.storage.url import local_path
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _BLOCK = 1 << 20
+_NAMES = frozenset((VOLUMES.rstrip("/").encode(), LEDGER.rstrip("/").encode(), KEY.encode()))
 _BESIDE = ".new"  # the suffix that replace_file() writes to
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -136,6 +149,26 @@ class LocalBackend:
             yield
         except OSError as exc:
             raise explain_os_error(exc, self.address) from exc
+
+
+def list_places(address: str, mounts: Iterable[Mount]) -> tuple[bytes, ...]:
+    """Give every path of what a target keeps in a folder of this machine; none for another kind of target. Sorted.
+
+    That is the whole folder, unless something else is in it too.
+    """
+    if not address.lower().startswith("file:"):
+        return ()
+    folder, mounts = os.fsencode(local_path(address)), tuple(mounts)
+    names = (b"",) if _is_target_alone(folder) else tuple(b"/" + name for name in _NAMES)
+    return tuple(sorted({path for name in names for path in find_all_paths(folder + name, mounts)}))
+
+
+def _is_target_alone(folder: bytes) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return all(entry.name.removesuffix(_BESIDE.encode()) in _NAMES for entry in entries)
+    except OSError:
+        return True
 
 
 def _is_private(folder: Path) -> bool:

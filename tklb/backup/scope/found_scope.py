@@ -8,13 +8,13 @@ from dataclasses import replace
 from tklb.backup.scope.homes import find_homes
 from tklb.backup.scope.link_targets import LinkSearch, find_link_targets
 from tklb.backup.scope.missing_files import find_missing_files
-from tklb.backup.scope.mount_points import find_mount_points, list_closed, list_paths
+from tklb.backup.scope.mount_points import find_mount_points, list_closed
 from tklb.base.measure import Stopwatch
 from tklb.config.paths import ROOT
 from tklb.databases.servers import list_locations
 from tklb.diff.rules import Rule, Rules, Selection
 from tklb.errors import UsageWrong
-from tklb.host.mounts import Mount, read_mounts
+from tklb.host.mounts import Mount, find_all_paths, read_mounts
 from tklb.host.owned_paths import OwnedPaths, read_owned_paths
 from tklb.host.system_files import SystemFiles, find_system_files
 from tklb.lazy_dataclass import dataclass
@@ -23,6 +23,7 @@ from tklb.model.report import FoundPath, FoundScope
 from tklb.profile.derive import SET_ID
 from tklb.profile.system_paths import is_covered, list_exact_rules
 from tklb.session import Session
+from tklb.storage.local import list_places
 from tklb.storage.url import local_path
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ def complete_scope(session: Session, inputs: ScopeInputs) -> tuple[Rules, FoundS
     inputs = replace(inputs, rules=add_rules(inputs.rules, tuple(Rule(False, found.path) for found in servers)))
     mounts = read_mounts()
     target = _list_target_paths(session, mounts)
-    own = frozenset({*session.paths.own, *target})
+    found_own = _list_own(session, mounts)
+    own = frozenset(found.path for found in found_own)
     homes = _keep_wanted(inputs, find_homes(inputs.accounts, inputs.account_delta, inputs.rules, owned))
     files = find_system_files(ROOT, owned)
     swept, system = _find_system(session, inputs, owned, files)
@@ -71,8 +73,8 @@ def complete_scope(session: Session, inputs: ScopeInputs) -> tuple[Rules, FoundS
         len(missing),
         len(points),
     )
-    unwalked = tuple(sorted({*list_closed(points), *own} - {*session.paths.own}))
-    return rules, FoundScope(paths, system, points, unwalked, missing, (*files.unread, *damage), servers)
+    unwalked = tuple(sorted({*list_closed(points), *own}))
+    return rules, FoundScope(paths, system, points, unwalked, missing, (*files.unread, *damage), servers, found_own)
 
 
 def _add_local(owned: OwnedPaths, files: tuple[bytes, ...]) -> OwnedPaths:
@@ -115,9 +117,17 @@ def _list_missing(inputs: ScopeInputs, found: SystemFiles, system: tuple[bytes, 
             yield path
 
 
+def _list_own(session: Session, mounts: tuple[Mount, ...]) -> tuple[FoundPath, ...]:
+    """Give every path of tklb's folders and of its target on this machine: no snapshot holds them. Sorted."""
+    target = list_places(session.config.target, mounts)
+    state = (path for folder in session.paths.own for path in find_all_paths(folder, mounts))
+    found = {**dict.fromkeys(state, "tklb keeps its state there"), **dict.fromkeys(target, "the target is there")}
+    return tuple(FoundPath(path, found[path]) for path in sorted(found))
+
+
 def _list_target_paths(session: Session, mounts: tuple[Mount, ...]) -> tuple[bytes, ...]:
-    """Give every path of the target, if it is a folder of this machine: it must not be stored in itself."""
+    """Give every path of the target, if it is a folder of this machine."""
     try:
-        return list_paths(local_path(session.config.target).encode("utf-8", "surrogateescape"), mounts)
+        return find_all_paths(local_path(session.config.target).encode("utf-8", "surrogateescape"), mounts)
     except UsageWrong:
         return ()

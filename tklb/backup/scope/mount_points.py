@@ -41,13 +41,6 @@ def find_mount_points(
     return tuple(sorted((*points, *(_describe_disk(mount) for mount in disks if mount.point != b"/"))))
 
 
-def list_paths(path: bytes, mounts: Sequence[Mount]) -> tuple[bytes, ...]:
-    """Give every path of an existing folder: as it is written, without links, and through bind mounts. Sorted."""
-    real = os.path.realpath(path)
-    others = (other for other in find_other_paths(mounts, real) if is_same_object(other, real))
-    return tuple(sorted({path, real, *others}))
-
-
 def _is_reached(rules: Rules, mount: Mount) -> bool:
     if mount.point == b"/" or mount.kind in PSEUDO:
         return False

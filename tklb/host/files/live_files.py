@@ -7,11 +7,13 @@ somebody other than root could change.
 import errno
 import os
 import stat
+from collections.abc import Iterable
 
 from tklb.base.fs import kind_of_mode
 from tklb.diff.attributes.xattrs import is_carried
 from tklb.host.files.flags import FlagReader
-from tklb.host.files.openat import Identity, NoFolder, RootedTree, descriptor_path, digest_of, read_rights
+from tklb.host.files.openat import FolderGuard, Identity, NoFolder, RootedTree, descriptor_path, digest_of, read_rights
+from tklb.host.files.walk import find_identities
 from tklb.host.mounts import read_mounts
 from tklb.model.files import FileEntry
 
@@ -28,6 +30,10 @@ class LiveFiles(RootedTree):
         self._flags = FlagReader()
         self._problems: dict[bytes, str] = {}
         self._last: tuple[bytes, Identity] = (b"", (0, 0))  # path and identity of the entry that was given last
+
+    def guard(self, own: Iterable[bytes]) -> FolderGuard:
+        """Give the guard for what is written after this look: the folders it saw, and our own ones, barred."""
+        return FolderGuard(self.folders, find_identities(own))
 
     def entry(self, path: bytes) -> FileEntry | None:
         """Give the entry at `path` without digests; None if there is none or it cannot be reached."""

@@ -15,6 +15,7 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, MutableMapping
+from dataclasses import field
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +23,7 @@ from tklb.base.fs import kind_of_mode
 from tklb.diff.attributes.rights import Rights
 from tklb.diff.path_names import resolve_link
 from tklb.host.files.handles.read_limits import open_to_read
+from tklb.lazy_dataclass import dataclass
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_OPEN = 64
@@ -40,14 +42,24 @@ class NoFolder(OSError):
         self.barrier = barrier
 
 
+@dataclass(frozen=True, slots=True)
+class FolderGuard:
+    """What a tree must find in its folders, and what it must not.
+
+    `expected` are folders in places where others can write: another folder under such a path is an error. No path may
+    lead into a folder of `barred`.
+    """
+
+    expected: MutableMapping[bytes, Identity] = field(default_factory=dict)
+    barred: frozenset[Identity] = frozenset()
+
+
 class RootedTree:
     """The tree below `root`. Keeps the last folders open; use it in a with block. It is for one thread at a time."""
 
-    def __init__(
-        self, root: bytes, *, follows_root_links: bool = False, expected: MutableMapping[bytes, Identity] | None = None
-    ) -> None:
-        """`expected` are folders in places where others can write; another folder under such a path is an error."""
-        self._expected = {} if expected is None else expected
+    def __init__(self, root: bytes, *, follows_root_links: bool = False, guard: FolderGuard | None = None) -> None:
+        guard = guard or FolderGuard()
+        self._expected, self._barred = guard.expected, guard.barred
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open: OrderedDict[tuple[bytes, ...], int] = OrderedDict()
         self._follows_root_links = follows_root_links
@@ -166,12 +178,16 @@ class RootedTree:
             raise OSError(errno.ESTALE, f"{os.fsdecode(path)} was moved away")
 
     def _check_entered(self, above: int, here: int, path: bytes) -> None:
-        """Close an entered folder and raise OSError if it is not the expected one."""
+        """Close an entered folder and raise OSError if it is not the expected one, or one that is barred."""
         expected = self._expected.get(path)
-        status = os.fstat(here) if expected else None
-        if status and expected != (status.st_dev, status.st_ino):
+        status = os.fstat(here) if expected or self._barred else None
+        identity = (status.st_dev, status.st_ino) if status else None
+        if expected and expected != identity:
             os.close(here)
             raise OSError(errno.ESTALE, f"another folder took the place of {os.fsdecode(path)}")
+        if identity in self._barred:
+            os.close(here)
+            raise OSError(errno.ENOTSUP, f"tklb keeps its state or its target in {os.fsdecode(path)}")
 
     def _enter(self, above: int, names: tuple[bytes, ...], end: int) -> int:
         try:

@@ -49,20 +49,22 @@ def scan(
     skipped: SkippedItems,
     known: Iterable[FileEntry] = (),
     own: tuple[bytes, ...] = (),
+    barred: frozenset[tuple[int, int]] = frozenset(),
     digest: bool = False,
 ) -> Iterator[FileEntry]:
     """Give all entries below `root` that `rules` include, in plain byte order of the paths inside the root.
 
-    `own` are paths inside the root to leave out; kernel file systems are always left out. `known` is the sorted listing
-    of an earlier scan: where the status is the same, digests and extended attributes come from there. `digest` adds
-    the SHA-256 of every file. `skipped` collects what cannot be read. Raises OSError if `root` is no folder.
+    `own` are paths inside the root to leave out, `barred` are devices and inodes to leave out under any path. Kernel
+    file systems are always left out. `known` is the sorted listing of an earlier scan: where the status is the same,
+    digests and extended attributes come from there. `digest` adds the SHA-256 of every file. `skipped` collects what
+    cannot be read. Raises OSError if `root` is no folder.
     """
     earlier = _EarlierScan(known)
     reader = EntryReader(root, skipped, digest=digest)
     with contextlib.closing(_PendingEntries(reader)) as pending:
 
         def read_entries() -> Iterator[FileEntry | _PendingEntry]:
-            for seen in walk(root, rules, own, skipped):
+            for seen in walk(root, rules, own, skipped, barred):
                 bare = reader.read_status(seen)
                 if bare is None or not reader.may_read(bare, seen):
                     continue

@@ -47,13 +47,20 @@ class _Frame:  # mutable: in a deep tree its descriptor is closed and opened aga
         self.descriptor = -1
 
 
-def walk(root: bytes, rules: Rules, own: Iterable[bytes], skipped: SkippedItems) -> Iterator[Seen]:
+def walk(
+    root: bytes,
+    rules: Rules,
+    own: Iterable[bytes],
+    skipped: SkippedItems,
+    barred: frozenset[tuple[int, int]] = frozenset(),
+) -> Iterator[Seen]:
     """Give all below `root` that `rules` include, except `own` (paths inside the root) and kernel file systems.
 
-    `skipped` collects what cannot be read or vanishes. Raises OSError if `root` is no folder.
+    What is `barred`, by device and inode, is left out under every path. `skipped` collects what cannot be read or
+    vanishes. Raises OSError if `root` is no folder.
     """
     excluded = _find_excluded(root, own)
-    return iter(()) if b"/" in excluded.get(b"", ()) else _Walker(skipped, excluded).run(root, rules)
+    return iter(()) if b"/" in excluded.get(b"", ()) else _Walker(skipped, excluded, barred).run(root, rules)
 
 
 def list_folder(folder: bytes) -> list[os.DirEntry[bytes]]:
@@ -78,6 +85,16 @@ def find_pseudo_mounts() -> tuple[bytes, ...]:
     return tuple(sorted(mount.point for mount in read_mounts() if mount.kind in PSEUDO))
 
 
+def find_identities(paths: Iterable[bytes]) -> frozenset[tuple[int, int]]:
+    """Give device and inode of the objects that these paths lead to now; a missing one has none."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            found.append((status.st_dev, status.st_ino))
+    return frozenset(found)
+
+
 def _find_excluded(root: bytes, own: Iterable[bytes]) -> Mapping[bytes, frozenset[bytes]]:
     """Give the names to leave out, by their folder. The root itself is the name / in the folder b""."""
     real = os.path.realpath(root).rstrip(b"/")
@@ -92,9 +109,13 @@ def _find_excluded(root: bytes, own: Iterable[bytes]) -> Mapping[bytes, frozense
 class _Walker:
     """The way down from the root to the present folder."""
 
-    def __init__(self, skipped: SkippedItems, excluded: Mapping[bytes, frozenset[bytes]]) -> None:
+    def __init__(
+        self, skipped: SkippedItems, excluded: Mapping[bytes, frozenset[bytes]], barred: frozenset[tuple[int, int]]
+    ) -> None:
         self._skipped = skipped
         self._excluded = excluded
+        self._barred = barred  # devices and inodes that are left out wherever they are
+        self._barred_inodes = frozenset(inode for _, inode in barred)
         self._frames: list[_Frame] = []
         self._last_skipped: Skipped | None = None
 
@@ -127,7 +148,8 @@ class _Walker:
             except OSError as exc:
                 yield from self._find_again(prefix + key, descriptor, exc)
                 continue
-            yield prefix + key, status, descriptor, key
+            if status.st_ino not in self._barred_inodes or (status.st_dev, status.st_ino) not in self._barred:
+                yield prefix + key, status, descriptor, key
         self._leave()
 
     def _find_again(self, path: bytes, descriptor: int, exc: OSError) -> Iterator[Seen]:
@@ -156,6 +178,9 @@ class _Walker:
             descriptor = os.open(name, _OPEN_FOLDER, dir_fd=frame.descriptor)
         except OSError as exc:
             self._skip(path, exc)
+            return False
+        if _identity(descriptor) in self._barred:
+            os.close(descriptor)
             return False
         self._enter(descriptor, path, frame.rules.enter(name))
         return True

@@ -13,7 +13,7 @@ are closed while they are filled; call finish_folders() when all is there.
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -27,7 +27,7 @@ from tklb.host.files.handles.filling import FillingFolders
 from tklb.host.files.handles.held_objects import describe_os_error, hold_object, hold_partner, make_node
 from tklb.host.files.move_object import Inode, hold_temporary, move_to_free_name
 from tklb.host.files.openat import (
-    Identity,
+    FolderGuard,
     NoFolder,
     Place,
     RootedTree,
@@ -64,16 +64,14 @@ class FileWriter:
         stages: Sequence[bytes],
         *,
         follows_root_links: bool = False,
-        expected: MutableMapping[bytes, Identity] | None = None,
+        guard: FolderGuard | None = None,
     ) -> None:
-        """`expected` are folders that the plan saw where others can write (LiveFiles.folders)."""
+        """The plan saw the expected folders of `guard` (LiveFiles.folders)."""
         self.notes: list[str] = []
         self._problems: list[Skipped] = []
         self._late: list[Skipped] = []  # about folders that were full
         with ExitStack() as opened:
-            self._live = opened.enter_context(
-                RootedTree(root, follows_root_links=follows_root_links, expected=expected)
-            )
+            self._live = opened.enter_context(RootedTree(root, follows_root_links=follows_root_links, guard=guard))
             self._lifted = LiftedFlags(self._live)
             self._folders = FillingFolders(self._live, self._set_attributes)
             self._contents = opened.enter_context(contextlib.closing(StagedContents(stages)))

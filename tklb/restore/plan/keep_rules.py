@@ -89,8 +89,10 @@ class KeepRules:
     def __init__(self, role: Role, named: Iterable[bytes] = (), own: Iterable[bytes] = ()) -> None:
         overwritten = [Rule(False, path, is_literal=True) for path in named]
         kept = {**KEPT, **(KEPT_BY_CLONES if role is Role.CLONE else {})}
-        never = {**NEVER_TOUCHED, **_give_reason("is tklb's own state on this machine", *own)}
-        self._written = ((never, _make_rules(never)), (kept, _make_rules(kept).add_overrides(overwritten)))
+        reasons = _give_reason("is tklb's own state or target on this machine", *own)
+        ours = Rules(Rule(True, path, is_literal=True) for path in reasons)
+        never = ((reasons, ours), (NEVER_TOUCHED, _make_rules(NEVER_TOUCHED)))
+        self._written = (*never, (kept, _make_rules(kept).add_overrides(overwritten)))
         self._own = _make_rules(NEVER_UNKNOWN)
         self._deleted = (*self._written, (NEVER_DELETED, _make_rules(NEVER_DELETED).add_overrides(overwritten)))
 
