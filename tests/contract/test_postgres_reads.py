@@ -14,7 +14,7 @@ from tests.contract.test_database_postgres import dump, load, only, wait_for
 from tests.lab.appliance import Appliance
 from tests.lab.databases import database_clone
 from tests.lab.inside import TREE_INSIDE
-from tests.lab.postgresql import PSQL, sql
+from tests.lab.postgresql import PSQL, ident, sql
 from tests.lab.soak import SOAK
 
 pytestmark = pytest.mark.lab
@@ -142,6 +142,16 @@ def test_unreadable_table_is_named_with_the_error_alone(box: Appliance) -> None:
     assert answer["tables"]["damaged"] == {"public.bad": None, "public.good": 30000}
     sql(box, "DROP DATABASE damaged")
     assert load(box, "/root/dump", "damaged")["failed"] is None
+
+
+@pytest.mark.parametrize("name", ["plain", 'o"dd, (t) \\ "" to program', "two\nlines"])
+def test_each_row_is_read_once(box: Appliance, name: str) -> None:
+    rows = "SELECT n AS \"a,b )\", repeat('x', 99) AS c FROM generate_series(1, 30000) n"
+    make(box, "once", f"CREATE TABLE {ident(name)} AS {rows}; CREATE TABLE other AS {rows}")
+    sql(box, "VACUUM ANALYZE; SELECT pg_stat_reset()", "once")
+    assert set(whole(dump(box, "/root/dump", overrides=only("once")), "once").values()) == {30000}
+    scans = "SELECT DISTINCT seq_scan FROM pg_stat_user_tables WHERE seq_scan > 0"
+    assert sql(box, f"SELECT pg_sleep(1); {scans}", "once").split() == ["1"]
 
 
 def test_unchanged_rows_keep_their_files_and_an_update_touches_few(box: Appliance) -> None:

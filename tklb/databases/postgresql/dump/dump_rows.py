@@ -24,7 +24,7 @@ from tklb.databases.dump_format import ROWS, encode_file_name
 from tklb.databases.postgresql import ENGINE
 from tklb.databases.postgresql.catalogue import Table
 from tklb.databases.postgresql.connection import ONLY_TABLES, ServerConnection, ServerError
-from tklb.databases.postgresql.dump.psql_stream import Blocks, PsqlStream, open_psql
+from tklb.databases.postgresql.dump.psql_stream import Blocks, PsqlStream, is_for_psql, open_psql
 from tklb.databases.report import DatabaseReport
 from tklb.databases.row_files import RowWriter
 from tklb.errors import ProgramFailed, ProgramMissing
@@ -89,7 +89,8 @@ class _Copying:
         """Copy tables by psql, as many as the server has room for; give those that are still to be copied."""
         waiting: SimpleQueue[Table] = SimpleQueue()
         for table in tables:
-            waiting.put(table)
+            if is_for_psql(table.copy_out(self._source.connection.encoding)):
+                waiting.put(table)
         for stream in list(self._open_streams(min(WORKERS, len(tables)))):
             self._threads.append(Background(partial(self._work_off, stream, waiting)))
         self._wait()
@@ -158,7 +159,7 @@ class _Copying:
         """Copy a table by a psql, if the server lets it. Raises ServerError, ProgramFailed where the psql is gone."""
         stream.run("SAVEPOINT a_table")
         try:
-            self._copy(table, stream.stream_rows(table.copy_out(self._source.connection.encoding)))
+            self._copy(table, stream.copy_out(table.copy_out(self._source.connection.encoding)))
         except ServerError as exc:
             if not exc.state:
                 raise

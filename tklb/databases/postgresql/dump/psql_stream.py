@@ -1,7 +1,9 @@
 """psql as a stream of rows: it gives COPY's lines as they come, several times as fast as a call for each row.
 
 It prints a random word after each statement. The word counts only at the end of all that there is to read, so no row
-can be taken for it. Takes a connection, whose login and database psql has; starts psql.
+can be taken for it. psql forgets the number of rows of a COPY whose lines go where its own answers go: so answers go
+nowhere, and its command \\copy sends the lines to standard output. Takes a connection, whose login and database psql
+has; starts psql.
 """
 
 import contextlib
@@ -18,6 +20,7 @@ from tklb.errors import ProgramFailed
 __all__ = ["PsqlStream", "open_psql"]
 
 Blocks = Generator[bytes, None, int]  # whole lines; at the end the number of rows that the server counted
+_TO = " TO STDOUT WITH "  # the last one in a COPY: options follow it
 _ANSWER_SECONDS = 60  # beyond the wait for a lock: only a psql that hangs is silent for so long
 
 
@@ -29,10 +32,16 @@ def open_psql(connection: ServerConnection, *statements: str) -> Iterator["PsqlS
     command = [find_program("psql", major), "-X", "-q", "-A", "-t", "--no-password", f"--dbname={words}"]
     with open_conversation(command, user=login.account) as conversation:
         stream = PsqlStream(conversation, login.lock_seconds)
+        stream.discard_answers()
         stream.run(f"SET client_encoding = '{connection.copy_encoding}'")
         for statement in statements:
             stream.run(statement)
         yield stream
+
+
+def is_for_psql(copy: str) -> bool:
+    """Whether psql can be given a COPY of Table.copy_out: its \\copy takes one line, and knows names but no queries."""
+    return copy.startswith('COPY "') and copy.isprintable()
 
 
 class PsqlStream:
@@ -43,17 +52,23 @@ class PsqlStream:
         self._patience = lock_seconds + _ANSWER_SECONDS
         self._mark = secrets.token_hex(16).encode()
 
+    def discard_answers(self) -> None:
+        """Let the answers to statements go nowhere; rows of a COPY do not go there."""
+        self._conversation.say(b"\\o /dev/null\n")
+
     def run(self, statement: str) -> None:
-        """Run a statement that gives nothing. Raises ServerError, also where no answer comes."""
-        for _ in self.stream_rows(statement, self._patience):
+        """Run a statement; what it gives is discarded. Raises ServerError, also where no answer comes."""
+        for _ in self._stream(_encode(statement) + b";\n", self._patience):
             pass
 
-    def stream_rows(self, statement: str, seconds: float | None = None) -> Blocks:
-        """Run a statement; its lines in blocks. Raises ServerError where it failed, after all that it gave.
+    def copy_out(self, copy: str) -> Blocks:
+        """Run a COPY that is for psql; its lines in blocks. Raises ServerError where it failed, after all it gave."""
+        source, _, options = copy.removeprefix("COPY ").rpartition(_TO)
+        return self._stream(_encode(f"\\copy {source} TO PSTDOUT WITH {options}\n"), None)
 
-        `seconds` is how long it may be silent.
-        """
-        self._conversation.say(statement.encode("utf-8", "surrogateescape") + b";\n")
+    def _stream(self, text: bytes, seconds: float | None) -> Blocks:
+        """Say something; the lines that it gives in blocks. `seconds` is how long psql may be silent."""
+        self._conversation.say(b"\\set ERROR none\n" + text)  # psql leaves it where it cannot read a line
         failed, state, count = yield from self._hear_lines(b":ERROR :SQLSTATE :ROW_COUNT", seconds)
         if (failed, state) == (b"false", b"00000"):
             return int(count)
@@ -90,3 +105,7 @@ class PsqlStream:
         if not block:
             raise ServerError(f"psql ended: {find_refusal(self._conversation.last_errors()) or 'it gave no reason'}")
         return block
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -13,7 +13,7 @@ from tklb.databases.dump_format import DumpFolder
 from tklb.databases.postgresql.catalogue import LARGE_OBJECTS, Table
 from tklb.databases.postgresql.connection import ONLY_TABLES, ServerConnection, ServerError, open_connection
 from tklb.databases.postgresql.definitions import POST_DATA
-from tklb.databases.postgresql.dump.psql_stream import PsqlStream, open_psql
+from tklb.databases.postgresql.dump.psql_stream import PsqlStream, is_for_psql, open_psql
 from tklb.databases.postgresql.load.adapt_rows import adapt_rows
 from tklb.databases.read_back import ReadBack, RowComparison, explain_difference
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing, printable
@@ -92,9 +92,9 @@ class _Comparing:
         table, saved = job
         statement = table.copy_out(self._encoding)
         size = sum(self._dump.path(name).stat().st_size for name in saved.files)
-        if size < _LARGE or not (psql := self._find_psql()):
+        if size < _LARGE or not is_for_psql(statement) or not (psql := self._find_psql()):
             return self._reader.copy_out(statement)
-        return psql.stream_rows(statement)
+        return psql.copy_out(statement)
 
     def _find_psql(self) -> PsqlStream | None:
         """A psql for the tables of a batch, where the server has room for it."""
