@@ -7,7 +7,6 @@ the processes and mounts of the supervisor it starts. `LAB` is the cache: `$TKLB
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -59,7 +58,7 @@ class Box:
     def __enter__(self) -> Self:
         (LAB / "clones").mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.hostname}-", dir=LAB / "clones"))
-        command = [sys.executable, "-I", "-S", os.fspath(SUPERVISOR), json.dumps(self._orders())]
+        command = [sys.executable, "-I", "-S", os.fspath(SUPERVISOR), repr(self._orders())]
         # A session of its own: Ctrl-C at the terminal must not end it before it has cleaned up.
         self._supervisor = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", start_new_session=True
@@ -69,7 +68,7 @@ class Box:
         if not answer:
             self.close()
             raise OSError("the appliance did not come up")
-        self.pid = json.loads(answer)["pid"]
+        self.pid = int(answer)
         return self
 
     def _orders(self) -> dict[str, Any]:
@@ -131,7 +130,7 @@ class Box:
         Text is UTF-8 with surrogate escapes. With `check`, a failure raises AssertionError that shows the output.
         After `timeout` seconds the command and its process group are killed and TimeoutExpired is raised.
         """
-        given = input if isinstance(input, bytes) or input is None else input.encode("utf-8", "surrogateescape")
+        given = encode(input)
         process = subprocess.Popen(
             self.argv(command, cwd),
             env=ENVIRONMENT | dict(env or {}),
@@ -146,12 +145,22 @@ class Box:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             raise
-        done = subprocess.CompletedProcess(
-            command, process.returncode, _text(out) if text else out, _text(err) if text else err
-        )
-        if check and done.returncode:
-            raise AssertionError(f"{command} ended with {done.returncode}\n{_text(out)}\n{_text(err)}")
-        return done
+        return end(command, process.returncode, out, err, check, text)
+
+
+def encode(text: str | bytes | None) -> bytes | None:
+    """The input of a command as bytes."""
+    return text if isinstance(text, bytes) or text is None else text.encode("utf-8", "surrogateescape")
+
+
+def end(
+    command: Command, status: int, out: bytes, err: bytes, check: bool, text: bool
+) -> subprocess.CompletedProcess[Any]:
+    """Give how a command ended, or raise AssertionError with the output where it failed and should not."""
+    if check and status:
+        raise AssertionError(f"{command} ended with {status}\n{_text(out)}\n{_text(err)}")
+    outputs = (_text(out), _text(err)) if text else (out, err)
+    return subprocess.CompletedProcess(command, status, *outputs)
 
 
 def stray_clones() -> list[Path]:

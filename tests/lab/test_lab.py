@@ -5,6 +5,7 @@ Takes the cached roots (builds them where missing); touches clones only.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ from tests.lab.fresh_server import make_fresh_server
 from tests.lab.roots import SHORT, root
 from tests.lab.soak import SOAK, some
 from tests.lab.used_server import OWNERS_PAGE, bulk_files, touch_one_percent, used_server
+from tests.lab.warm_tklb import can_fork
 
 pytestmark = pytest.mark.lab
 in_a_soak = pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1; journeys do it all the time")
@@ -207,6 +210,24 @@ def test_every_clean_root_is_without_identity_and_asks_for_no_repair() -> None:
 def test_tklb_is_there_on_request() -> None:
     with clone("core", tklb=True) as a:
         assert a.run(["tklb", "--version"]).stdout.startswith("tklb")
+
+
+@pytest.mark.skipif(SOAK, reason="all commands start in a soak")
+def test_forked_tklb_ends_and_tells_as_a_started_one() -> None:
+    with clone("core", tklb=True) as a:
+        for words in (["--version"], ["delta", "--json"], ["list"], ["no-such-command"], [b"why", b"/srv/\xff"]):
+            command = ["tklb", *words]
+            assert can_fork(a, command, {}, None)
+            forked, started = (run(command, check=False, cwd="/srv") for run in (a.run, partial(Box.run, a)))
+            assert vars(forked) == vars(started)
+        a.run(["tklb", "init", "--target", "file:///srv/target"])
+        with pytest.raises(subprocess.TimeoutExpired):
+            a.run(["tklb", "backup"], timeout=0.3)
+        assert a.run(["tklb", "--json", "backup"], check=False, env={"TKLB_STATE": "srv"}).returncode == 13
+        a.run(["tklb", "backup"])
+        assert len(json.loads(a.run(["tklb", "list", "--json"]).stdout)) == 1
+        (a.root / "usr/local/bin/tklb").write_text("#!/bin/sh\necho mine\n")
+        assert a.run(["tklb", "list"]).stdout == "mine\n"
 
 
 @pytest.mark.parametrize("name", some(["lamp", "trixie-core"], 2, first=1))
