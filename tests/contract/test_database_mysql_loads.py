@@ -345,6 +345,20 @@ def test_accounts_come_where_passwords_have_to_be_strong(rows: Appliance) -> Non
     assert sql(rows, "SELECT COUNT(*) FROM mysql.user WHERE User = 'weak'") == "1"
 
 
+def test_row_that_is_longer_than_the_log_of_the_server_comes(rows: Appliance) -> None:
+    """InnoDB waits for itself for ever where its log has no room for a row, and no KILL ends that."""
+    with settings(rows, max_allowed_packet="1073741824"):
+        sql(rows, "CREATE DATABASE one; CREATE TABLE one.t (id INT PRIMARY KEY, b LONGBLOB)")
+        sql(rows, "INSERT INTO one.t VALUES (1, REPEAT('abcd', 6000000)), (2, 'x')")
+    dump(rows, "/tmp/d", "mysql:one", "-mysql:*")
+    sql(rows, "DROP DATABASE one")
+    with settings(rows, max_allowed_packet="1048576", innodb_log_file_size="16777216"):
+        answer = run(rows, SHORT_PATIENCE.replace("19)", "0)") + LOAD, folder="/tmp/d", names=["one"])
+        assert sql(rows, "SELECT @@GLOBAL.innodb_log_file_size") == "16777216"
+    assert (answer["failed"], items(answer)) == (None, set())
+    assert sql(rows, "SELECT LENGTH(b) FROM one.t") == "24000000\n1"
+
+
 SHORT_PATIENCE = """
     from tklb.databases.mariadb import connection
     from tklb.databases.mariadb.load import load_rows, server_settings, server_watch

@@ -48,9 +48,11 @@ class RowWriter:
         """Add whole lines, each with its newline."""
         if not block:
             return
-        lines = block.split(b"\n")
-        if lines.pop():
+        if not block.endswith(b"\n"):
             raise ValueError("a block must end with a newline")
+        # a long row is in memory as few times as can be
+        is_one = block.find(b"\n") == len(block) - 1
+        lines: list[bytes | memoryview] = [memoryview(block)[:-1]] if is_one else [*block[:-1].split(b"\n")]
         self.rows += len(lines)
         self.size += len(block)
         stream = self._stream or self._begin_file(self.stem)

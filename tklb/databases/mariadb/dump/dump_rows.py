@@ -351,7 +351,8 @@ class Splitter:
         self._pieces.append(block)
         if b"\n" in block:
             data = b"".join(self._pieces)
-            self._pieces = [data[self._split(data) :]]
+            self._pieces.clear()  # a long row is in memory as few times as can be
+            self._pieces.append(data[self._split(data) :])
 
     def _split(self, data: bytes) -> int:
         """Split the data; return how much of it was complete."""
@@ -367,7 +368,8 @@ class Splitter:
         if stop < 0:
             return place
         if self._writer:
-            self._writer(data[place + 1 : stop].replace(b"),\n(", b"\n") + b"\n")
+            rows = b"".join((memoryview(data)[place + 1 : stop], b"\n"))
+            self._writer(rows.replace(b"),\n(", b"\n"))
         self._is_inside = end < 0
         return stop + 3
 

@@ -42,6 +42,7 @@ __all__ = ["load_database"]
 _NEXT_VALUE = "nextval("
 _UNDO_SECONDS = 3600  # for one statement of an undo
 _END_SECONDS = 600  # for a session that was ended: it may have to take back many rows
+_REDO_STEP = 8 << 20  # bytes
 _NO_ENGINE = "its storage engine is not here; install its plugin and restore the table again"
 
 
@@ -87,7 +88,7 @@ def load_database(
     try:
         with open_connection(login) as connection:
             swap.drop_leftovers(connection)
-            with put_settings_aside(login), _undo_on_failure(loading, connection):
+            with put_settings_aside(login, _estimate_redo(loading)), _undo_on_failure(loading, connection):
                 _make_tables(loading, connection)
                 _load_rows(loading)
                 _put_in_place(loading, connection)
@@ -95,6 +96,16 @@ def load_database(
     except ServerError as exc:
         raise DatabaseFailed(item=item, reason=str(exc)) from exc
     return loading
+
+
+def _estimate_redo(loading: DatabaseLoading) -> int:
+    """How large InnoDB's log must be for the longest rows of the two tables that load side by side.
+
+    A long row begins a file of its own, see row_files.py, so the size of the file is a bound.
+    """
+    path = loading.dump.path
+    longest = sorted(max((path(name).stat().st_size for name in table.files), default=0) for table in loading.tables)
+    return (sum(longest[-2:]) * 5 // 4 // _REDO_STEP + 2) * _REDO_STEP
 
 
 def _drop_others(loading: DatabaseLoading, connection: ServerConnection) -> None:

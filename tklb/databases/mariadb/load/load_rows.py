@@ -32,8 +32,8 @@ _FORM = (
 )
 _INSERT_SIZE = 1 << 20
 _LOOK = 5.0  # seconds between two looks for a server that hangs
-_PATIENCE = 900.0  # seconds in which a server that loads has to do something
-_SLOWEST = 200_000  # bytes of one value that it takes in a second, with nothing to be seen
+_PATIENCE = 300.0  # seconds in which a server that loads has to do something
+_SLOWEST = 1_000_000  # bytes of one value that it takes in a second, with nothing to be seen
 _ANSWER_SECONDS = 20
 
 

@@ -7,7 +7,7 @@ Takes a login; changes global settings of the server.
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tklb.base.process import Conversation, open_conversation
 from tklb.databases.mariadb import CLIENT_PROGRAMS, Login, find_program
@@ -21,6 +21,7 @@ _MOST = str((1 << 64) - 1)
 _NEEDED = {
     "innodb_default_row_format": "dynamic",  # the others hold no long keys
     "innodb_force_primary_key": "OFF",
+    "innodb_log_file_size": "0",  # as much as load_database asks for
     "innodb_read_only_compressed": "OFF",
     "local_infile": "ON",
     "log_bin_trust_function_creators": "ON",
@@ -29,14 +30,20 @@ _NEEDED = {
     "strict_password_validation": "OFF",
 }
 _TABLE = "settings"
+_SET_SECONDS = 600  # for one setting: a log of another size is written first
 _SECONDS = 20  # for the client program to give them back
 
 
 @contextlib.contextmanager
-def put_settings_aside(login: Login) -> Iterator[None]:
-    """Let the server take what the block loads. Raises ServerError where it cannot be asked."""
+def put_settings_aside(login: Login, redo_log: int = 0) -> Iterator[None]:
+    """Let the server take what the block loads. Raises ServerError where it cannot be asked.
+
+    `redo_log` is how many bytes InnoDB's log must have. A row is in it as a whole: where it has less room, the server
+    waits for itself for ever, and no KILL ends that.
+    """
+    needed = {**_NEEDED, "innodb_log_file_size": str(redo_log)}
     with open_connection(login) as connection:
-        old = _list_obstacles(connection)
+        old = _list_obstacles(connection, needed)
         if not old:
             yield
             return
@@ -44,7 +51,7 @@ def put_settings_aside(login: Login) -> Iterator[None]:
         _note(connection, marker, old)
     with _open_guard(login, old) as guard:
         try:
-            _set_all(login, {name: _NEEDED[name] for name in old})
+            _set_all(login, {name: needed[name] for name in old})
             yield
         finally:
             _set_all(login, old)
@@ -67,14 +74,18 @@ def give_settings_back(connection: ServerConnection, database: str) -> None:
             connection.run(_format_change({name: value}))
 
 
-def _list_obstacles(connection: ServerConnection) -> dict[str, str]:
+def _list_obstacles(connection: ServerConnection, needed: Mapping[str, str]) -> dict[str, str]:
     """The settings that are not as a load needs them, with their values."""
     names = ", ".join(map(quote_text, (*_NEEDED, "log_bin")))
     rows = connection.fetch_texts(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
     here: dict[str, str] = dict(rows)  # type: ignore[arg-type]
     if here.pop("log_bin", "OFF") == "OFF":
         here.pop("log_bin_trust_function_creators", None)
-    return {name: value for name, value in sorted(here.items()) if value.upper() != _NEEDED[name].upper()}
+    return {name: value for name, value in sorted(here.items()) if not _is_enough(name, value, needed[name])}
+
+
+def _is_enough(name: str, value: str, needed: str) -> bool:
+    return int(value) >= int(needed) if name == "innodb_log_file_size" else value.upper() == needed.upper()
 
 
 def _note(connection: ServerConnection, marker: str, old: dict[str, str]) -> None:
@@ -108,7 +119,7 @@ def _format_value(value: str) -> str:
 
 def _set_all(login: Login, values: dict[str, str]) -> None:
     """Set one by one: the server may refuse to change one of them."""
-    with contextlib.suppress(ServerError), open_connection(login) as connection:
+    with contextlib.suppress(ServerError), open_connection(login, seconds=_SET_SECONDS) as connection:
         for name, value in values.items():
             with contextlib.suppress(ServerError):
                 connection.run(_format_change({name: value}))
