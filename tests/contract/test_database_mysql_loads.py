@@ -240,11 +240,48 @@ REFUSALS = {
     "sql_mode": "'ANSI,PAD_CHAR_TO_FULL_LENGTH,NO_ZERO_DATE,STRICT_ALL_TABLES'",
     "max_statement_time": "0.001",
     "max_join_size": "1",
+    "max_heap_table_size": "16384",
+    "tmp_disk_table_size": "1024",
+    "max_session_mem_used": "8192",
+    "sort_buffer_size": "1024",
+    "system_versioning_asof": "'2001-01-01 00:00:00'",
+    "innodb_compression_default": "1",
 }
 REFUSED = """
 CREATE TABLE `rows`.packed (v INT, t TEXT) ROW_FORMAT = COMPRESSED; INSERT INTO `rows`.packed VALUES (1, 'x');
 CREATE TABLE `rows`.wide (k VARCHAR(500) PRIMARY KEY); INSERT INTO `rows`.wide VALUES ('a'), ('b');
+CREATE TABLE `rows`.in_memory (v VARCHAR(200)) ENGINE = MEMORY;
+INSERT INTO `rows`.in_memory SELECT REPEAT('x', 200) FROM `rows`.seq_1_to_500;
 """
+
+
+MISLEADING = {
+    "system_versioning_asof": "'2001-01-01 00:00:00'",
+    "sql_mode": "'ANSI_QUOTES,ORACLE,PAD_CHAR_TO_FULL_LENGTH,NO_BACKSLASH_ESCAPES'",
+    "old_mode": "'UTF8_IS_UTF8MB3,ZERO_DATE_TIME_CAST'",
+    "character_set_server": "ucs2",
+    "sql_select_limit": "1",
+    "max_join_size": "1",
+    "max_statement_time": "0.001",
+    "idle_transaction_timeout": "1",
+    "autocommit": "0",
+    "completion_type": "CHAIN",
+    "tx_isolation": "'READ-UNCOMMITTED'",
+    "lock_wait_timeout": "1",
+    "group_concat_max_len": "4",
+    "tmp_disk_table_size": "1024",
+    "sort_buffer_size": "1024",
+}
+
+
+def test_settings_of_the_server_change_no_dump(rows: Appliance) -> None:
+    digest = ["sh", "-c", "cd /tmp/d && find . -type f | sort | xargs -d '\\n' sha256sum"]
+    first = dump(rows, "/tmp/d")
+    seen = rows.run(digest).stdout
+    with settings(rows, **MISLEADING):
+        again = dump(rows, "/tmp/d")
+    assert rows.run(digest).stdout == seen
+    assert again["skipped"] == first["skipped"]
 
 
 def test_settings_that_refuse_a_load_are_put_aside_and_given_back(rows: Appliance) -> None:

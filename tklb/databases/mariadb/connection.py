@@ -38,6 +38,15 @@ MORE = (
     "SET SESSION max_session_mem_used = 9223372036854775807",
     "SET SESSION tx_read_only = 0",
     "SET SESSION transaction_read_only = 0",
+    "SET SESSION system_versioning_asof = DEFAULT",
+    "SET SESSION max_heap_table_size = 18446744073709550592",  # of a table that it makes
+    "SET SESSION tmp_disk_table_size = 18446744073709551615",
+    "SET SESSION max_tmp_session_space_usage = 0",  # none
+    "SET SESSION sql_safe_updates = 0",
+    "SET SESSION completion_type = 'NO_CHAIN'",
+    "SET SESSION alter_algorithm = 'DEFAULT'",
+    "SET SESSION innodb_compression_default = 0",
+    "SET SESSION sort_buffer_size = GREATEST(@@sort_buffer_size, 262144)",
 )
 _CONNECT_SECONDS = 20
 _PACKET = 1 << 20

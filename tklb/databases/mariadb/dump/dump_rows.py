@@ -1,16 +1,13 @@
 """The rows of tables: from the dump program where it is exact, else from a connection of our own.
 
 The program prints six digits of a FLOAT, and two tables whose names hold dots can look the same in its options. We read
-those tables ourselves, in the very form that the program gives. Its output is a row a line: `INSERT INTO `T`
-(`A`, ...) VALUES (...),` and so on, `);` at the end of a statement. A newline in a value is escaped. Names may hold
-anything, so statements are known by their quoted names as a whole.
+those tables ourselves, in the very form that the program gives.
 
 Takes tables and a folder; writes the rows below it. A table is whole if it has as many rows as the server counts in the
 same consistent snapshot. Reads only.
 """
 
 import contextlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +18,7 @@ from tklb.databases.mariadb import Login
 from tklb.databases.mariadb.catalogue import Table, count_rows
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, decode, quote_name
 from tklb.databases.mariadb.dump.consistent_snapshot import ConsistentSnapshot, open_consistent_snapshot
+from tklb.databases.mariadb.dump.split_output import Splitter, Writer
 from tklb.databases.report import DatabaseReport
 from tklb.databases.row_files import RowWriter
 from tklb.errors import ProgramFailed, printable
@@ -38,14 +36,6 @@ OPTIONS = (
 # without output, after which we look for a lock that the program waits for; after a long wait each may be locked
 _SECONDS, _SHORT_LOOK = 1.0, 0.05
 _LINES, _BLOCK = 500, 1 << 20  # of a block that we read ourselves
-Writer = Callable[[bytes], None]
-FindWriter = Callable[[str, str, tuple[str, ...]], Writer | None]
-FOOTER = b"-- Dump completed"
-_NAME = rb"`(?:[^`]|``)+`"
-_USE = re.compile(rb"USE (%b);\n" % _NAME)
-_INSERT = re.compile(rb"INSERT INTO (%b) \((%b(?:, ?%b)*)?\) VALUES[ \n]" % (_NAME, _NAME, _NAME))
-_NAMES = re.compile(_NAME)
-_LONGEST_HEADER = 8 << 20
 
 
 class TableRows:
@@ -135,8 +125,15 @@ class _RowDump:
         """Decide which tables the program reads, and its command."""
         tables = [table for table, rows in self.rows.items() if not rows.reason]
         words = Counter(f"{table.database}.{table.name}" for table in [*self.rows, *others])
-        program = self._source.program
-        self._own = {t for t in tables if not program or t.is_inexact or words[f"{t.database}.{t.name}"] > 1}
+        program, is_now = self._source.program, self._has_default_moment()
+        self._own = {
+            table
+            for table in tables
+            if not program
+            or table.is_inexact
+            or words[f"{table.database}.{table.name}"] > 1
+            or (table.kind == "SYSTEM VERSIONED" and not is_now)
+        }
         chosen = {table for table in tables if table not in self._own}
         databases = sorted({table.database for table in chosen})
         if not databases:
@@ -145,6 +142,13 @@ class _RowDump:
         ignore = [f"--ignore-table={table.database}.{table.name}" for table in left_out]
         login = self._source.login.list_options()
         self.command = [program, *login, *OPTIONS, *ignore, "--databases", "--", *databases]
+
+    def _has_default_moment(self) -> bool:
+        """Whether the program gives the rows of now: a setting of the server can give those of the past."""
+        try:
+            return self._source.control.fetch_value("SELECT @@GLOBAL.system_versioning_asof") == "DEFAULT"
+        except ServerError:
+            return True  # it does not know the setting
 
     def read(self, snapshot: ConsistentSnapshot) -> None:
         with ThreadPoolExecutor(1) as pool:
@@ -254,9 +258,9 @@ class _RowDump:
             self._close()
         self._is_finished = splitter.is_finished and status >= 0
         if status or not splitter.is_finished:
-            message = program.last_errors() or f"exit status {status}"
+            message = printable(program.last_errors() or f"exit status {status}")
             end = "" if splitter.is_finished else ", and its end did not come"
-            self._report.note(f"{program.program} reported: {printable(message)}{end}")
+            self._report.note(f"{program.program} reported: {message}{end}")
 
     def _hear(self, snapshot: ConsistentSnapshot) -> bytes:
         assert snapshot.program
@@ -330,73 +334,3 @@ def read_blocks(reader: ServerConnection, table: Table) -> Iterator[bytes]:
             yield b"".join(lines)
             lines, size = [], 0
     yield b"".join(lines)
-
-
-class Splitter:
-    """Splits the program's output into the rows of each table, without brackets, as they come. Pure.
-
-    `find_writer` gives the writer for the rows of a table with these columns. `is_finished`: the footer came last.
-    """
-
-    def __init__(self, find_writer: FindWriter) -> None:
-        self.is_finished = False
-        self._find_writer = find_writer
-        self._database = ""
-        self._writer: Writer | None = None
-        self._is_inside = False
-        self._pieces: list[bytes] = []
-
-    def feed(self, block: bytes) -> None:
-        """Split the next piece of output. Raises ValueError where it is not the output of such a program."""
-        self._pieces.append(block)
-        if b"\n" in block:
-            data = b"".join(self._pieces)
-            self._pieces.clear()  # a long row is in memory as few times as can be
-            self._pieces.append(data[self._split(data) :])
-
-    def _split(self, data: bytes) -> int:
-        """Split the data; return how much of it was complete."""
-        place, before = 0, -1
-        while place > before:
-            before = place
-            place = self._split_rows(data, place) if self._is_inside else self._split_statement(data, place)
-        return place
-
-    def _split_rows(self, data: bytes, place: int) -> int:
-        end = data.find(b");\n", place)
-        stop = end if end >= 0 else data.rfind(b"),\n", place)
-        if stop < 0:
-            return place
-        if self._writer:
-            rows = b"".join((memoryview(data)[place + 1 : stop], b"\n"))
-            self._writer(rows.replace(b"),\n(", b"\n"))
-        self._is_inside = end < 0
-        return stop + 3
-
-    def _split_statement(self, data: bytes, place: int) -> int:
-        if data.startswith((b"INSERT INTO `", b"USE `"), place):
-            found = _INSERT.match(data, place) or _USE.match(data, place)
-            if not found and len(data) - place > _LONGEST_HEADER:
-                raise ValueError("a statement of the dump program has no end")
-            return self._begin(found) if found else place
-        end = data.find(b"\n", place)
-        if end < 0:
-            return place
-        line = data[place:end]
-        self.is_finished = line == FOOTER or (self.is_finished and not line)
-        return end + 1
-
-    def _begin(self, found: re.Match[bytes]) -> int:
-        self.is_finished = False
-        name = _unquote(found[1])
-        if found.re is _USE:
-            self._database = name
-        else:
-            columns = tuple(_unquote(column) for column in _NAMES.findall(found[2] or b""))
-            self._writer = self._find_writer(self._database, name, columns)
-            self._is_inside = True
-        return found.end()
-
-
-def _unquote(name: bytes) -> str:
-    return name[1:-1].replace(b"``", b"`").decode("utf-8", "surrogateescape")

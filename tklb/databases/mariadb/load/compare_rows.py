@@ -17,7 +17,8 @@ from tklb.databases.mariadb import DUMP_PROGRAMS, ENGINE, Login, find_program
 from tklb.databases.mariadb.catalogue import Table
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection
 from tklb.databases.mariadb.definitions import RowFormat
-from tklb.databases.mariadb.dump.dump_rows import OPTIONS, Splitter, Writer, list_key, read_blocks
+from tklb.databases.mariadb.dump.dump_rows import OPTIONS, list_key, read_blocks
+from tklb.databases.mariadb.dump.split_output import Splitter, Writer
 from tklb.databases.read_back import ReadBack, RowComparison, explain_difference
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing, printable

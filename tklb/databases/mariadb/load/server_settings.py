@@ -26,8 +26,11 @@ _NEEDED = {
     "local_infile": "ON",
     "log_bin_trust_function_creators": "ON",
     "max_join_size": _MOST,
+    "max_session_mem_used": str((1 << 63) - 1),
     "sql_select_limit": _MOST,
     "strict_password_validation": "OFF",
+    "system_versioning_asof": "DEFAULT",
+    "tmp_disk_table_size": _MOST,
 }
 _TABLE = "settings"
 _SET_SECONDS = 600  # for one setting: a log of another size is written first
@@ -114,7 +117,7 @@ def _format_change(values: dict[str, str]) -> str:
 
 
 def _format_value(value: str) -> str:
-    return str(int(value)) if value.isdecimal() else quote_text(value)
+    return str(int(value)) if value.isdecimal() else value if value == "DEFAULT" else quote_text(value)
 
 
 def _set_all(login: Login, values: dict[str, str]) -> None:
