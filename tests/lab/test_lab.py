@@ -20,9 +20,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import postgresql
 from tests.lab.appliance import Appliance, clone
 from tests.lab.box import Box, remove_stray_clones, stray_clones
 from tests.lab.checker import compare, record
+from tests.lab.databases import database_clone
 from tests.lab.fixture_fs import FixtureFs
 from tests.lab.fresh_server import make_fresh_server
 from tests.lab.roots import SHORT, root
@@ -228,6 +230,17 @@ def test_forked_tklb_ends_and_tells_as_a_started_one() -> None:
         assert len(json.loads(a.run(["tklb", "list", "--json"]).stdout)) == 1
         (a.root / "usr/local/bin/tklb").write_text("#!/bin/sh\necho mine\n")
         assert a.run(["tklb", "list"]).stdout == "mine\n"
+
+
+def test_forked_tklb_finds_the_libraries_of_its_machine() -> None:
+    with clone("core", tklb=True) as other:
+        other.run(["tklb", "--version"])
+    with database_clone("bookworm", "postgresql", tklb=True) as a:
+        postgresql.sql(a, "CREATE DATABASE shop")
+        a.run(["tklb", "init"])
+        for _ in range(2):
+            delta = json.loads(a.run(["tklb", "delta", "--json"]).stdout)
+            assert "shop" in {one["name"] for one in delta["databases"]}
 
 
 @pytest.mark.parametrize("name", some(["lamp", "trixie-core"], 2, first=1))

@@ -21,6 +21,7 @@ from typing import Any
 LIBC = ctypes.CDLL(None, use_errno=True)
 NEW_MOUNTS, NEW_NAME, NEW_IPC, NEW_PROCESSES, NEW_NETWORK = 1 << 17, 1 << 26, 1 << 27, 1 << 29, 1 << 30
 ALL = NEW_MOUNTS | NEW_NAME | NEW_IPC | NEW_PROCESSES | NEW_NETWORK
+OF_MACHINES = ("psycopg",)  # it loads libpq
 Order = dict[str, Any]
 
 
@@ -49,12 +50,18 @@ def wait_for_order(orders: socket.socket) -> tuple[Order, socket.socket]:
 
 
 def import_all(names: list[str]) -> None:
-    """Import modules of tklb and its libraries, and have the methods written that tklb writes late."""
+    """Import modules of tklb and its libraries, and have the methods written that tklb writes late.
+
+    Modules that need a library of the machine are left to the machine: another may lack it, or have another version.
+    """
+    sys.modules.update(dict.fromkeys(OF_MACHINES))  # so importing one fails
     for name in names:
         with suppress(Exception):
             for value in vars(importlib.import_module(name)).values():
                 if isinstance(value, type) and value.__module__.startswith("tklb."):
                     getattr(value, "__dataclass_fields__", None)
+    for name in OF_MACHINES:
+        del sys.modules[name]
 
 
 def enter(machine: int, stdin: int, stdout: int, stderr: int, told: int) -> None:
