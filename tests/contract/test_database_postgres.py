@@ -477,3 +477,42 @@ def test_a_missing_locale_is_told_and_the_database_comes(box: Appliance, shop: s
     assert brought["failed"] is None
     assert "xx_XX.UTF-8" in brought["notes"][0]
     assert sql(box, "SELECT count(*) FROM bill", shop) == "2000\n"
+
+
+HASH = "SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'"
+
+
+def test_administrator_gets_its_saved_password_only_where_it_has_none(box: Appliance) -> None:
+    sql(box, "ALTER ROLE postgres PASSWORD 'saved'")
+    saved = sql(box, HASH)
+    dump(box, "/root/keeper", overrides=["-pgsql:*"])
+    sql(box, "ALTER ROLE postgres PASSWORD 'own'")
+    own = sql(box, HASH)
+    (note,) = load(box, "/root/keeper", accounts=True)["notes"]
+    assert note == "pgsql:role postgres: it keeps its own password, not that of the snapshot"
+    assert sql(box, HASH) == own
+    sql(box, "ALTER ROLE postgres PASSWORD NULL")
+    assert load(box, "/root/keeper", accounts=True)["notes"] == []
+    assert sql(box, HASH) == saved
+    sql(box, "ALTER ROLE postgres PASSWORD NULL")
+
+
+def test_logins_that_ask_the_administrator_for_a_password_are_good_only_with_one(box: Appliance) -> None:
+    place = box.root / "etc/postgresql/15/main/pg_hba.conf"
+    before = place.read_text()
+    source = textwrap.dedent(START) + textwrap.dedent("""
+        from pathlib import Path
+        place = Path("/etc/postgresql/15/main/pg_hba.conf")
+        place.write_text("local all all scram-sha-256\\n")
+        answer = server.restart(())
+    """)
+    refused = call(box, source, timeout=100)
+    place.write_text(before)
+    box.run(["pg_ctlcluster", "15", "main", "reload"])
+    sql(box, "ALTER ROLE postgres PASSWORD 'secret'")
+    taken = call(box, source, timeout=100)
+    place.write_text(before)
+    box.run(["pg_ctlcluster", "15", "main", "reload"])
+    sql(box, "ALTER ROLE postgres PASSWORD NULL")
+    assert "no password supplied" in refused
+    assert taken == ""

@@ -287,3 +287,31 @@ def test_only_a_wait_for_a_lock_shortens_later_waits(box: Appliance) -> None:
         session.wait()
     assert [item for item, _ in answer["skipped"]] == ["pgsql:a_broken"]
     assert answer["tables"]["b_locked"] == {"public.cache": 1}
+
+
+LOOSE = """
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE child (a int, b int REFERENCES parent, c text COLLATE "de-x-icu");
+ALTER TABLE child ADD CONSTRAINT loose FOREIGN KEY (a) REFERENCES parent NOT VALID;
+ALTER TABLE child ADD CONSTRAINT small CHECK (a < 9) NOT VALID;
+CREATE DOMAIN short AS text;
+ALTER DOMAIN short ADD CONSTRAINT is_short CHECK (length(value) < 9) NOT VALID;
+ALTER TABLE child DISABLE TRIGGER ALL;
+CREATE INDEX half ON child (a);
+CREATE UNIQUE INDEX by_text ON child (c);
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'half'::regclass;
+UPDATE pg_collation SET collversion = '1' WHERE collname = 'de-x-icu';
+"""
+
+
+def test_dump_says_which_constraints_rows_may_break_and_which_indexes_it_lacks(box: Appliance) -> None:
+    make(box, "loose", LOOSE)
+    answer = dump(box, "/root/dump", overrides=only("loose"))
+    assert answer["skipped"] == []
+    notes = {note.partition("): ")[0] for note in answer["notes"]}
+    assert notes == {
+        "pgsql:loose: constraints that are NOT VALID (public.child loose, public.child small, public.short is_short",
+        "pgsql:loose: foreign keys whose triggers are off (public.child child_b_fkey, public.child loose",
+        "pgsql:loose: indexes that are not valid (public.half",
+        "pgsql:loose: indexes on text that an older version of a collation sorted (public.by_text",
+    }

@@ -4,6 +4,7 @@ Takes the lab's machines; touches clones and a folder of its own. One pair of ma
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,13 +158,32 @@ def test_setting_that_mariadb_does_not_survive_is_beside_and_named_in_its_words(
 CLUSTER = "/etc/postgresql/15/main"
 
 
-def query(machine: Box, sql: str) -> str:
-    return machine.run(["runuser", "-u", "postgres", "--", "psql", "-XAtc", sql], cwd="/").stdout.strip()
+def query(machine: Box, sql: str, password: str = "") -> str:
+    command = ["runuser", "-u", "postgres", "--", "psql", "-wXAtc", sql]
+    return machine.run(command, cwd="/", env={"PGPASSWORD": password} if password else None).stdout.strip()
 
 
 MOVE_CLUSTER = """
 install -d /srv/pg && mv /var/lib/postgresql/15/main /srv/pg/main
+install -d -o postgres -g postgres -m 700 /srv/space /srv/wal
+mv /srv/pg/main/pg_wal /srv/wal/main && ln -s /srv/wal/main /srv/pg/main/pg_wal
 sed -i "s,^data_directory.*,data_directory = '/srv/pg/main'," /etc/postgresql/15/main/postgresql.conf
+"""
+
+
+GOOD = """maintenance_work_mem = 70MB
+port = 5477
+unix_socket_directories = '/srv/sockets, /var/run/postgresql'
+external_pid_file = '/srv/nowhere/main.pid'
+logging_collector = on
+log_directory = '/srv/log'
+include_dir = '../more'
+"""
+LOGINS = """local all postgres scram-sha-256
+local all all scram-sha-256
+host all all 10.0.0.0/8 ldap ldapserver=ldap.example.net ldapprefix="uid="
+host all all 10.1.0.0/16 pam pamservice=postgresql
+hostgssenc all all 10.2.0.0/16 gss include_realm=0 map=people
 """
 
 
@@ -172,16 +192,23 @@ def prepare_postgresql(a: Appliance) -> None:
     a.run(["sh", "-ec", MOVE_CLUSTER])
     a.start("postgresql")
     query(a, "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1), (2)")
+    query(a, "CREATE TABLESPACE space LOCATION '/srv/space'")
+    query(a, "CREATE TABLE spaced TABLESPACE space AS SELECT generate_series(1, 5) n")
+    query(a, "ALTER ROLE postgres PASSWORD 'secret'; CREATE ROLE boss SUPERUSER LOGIN PASSWORD 'boss'")
     for setting in ("work_mem = '9MB'", "max_connections = 51", "ssl_cert_file = '/nowhere.pem'"):
         query(a, f"ALTER SYSTEM SET {setting}")
     for name, line in {
-        "10-good": "maintenance_work_mem = 70MB",
+        "10-good": GOOD,
         "20-language": "lc_messages = 'de_DE.UTF-8'",
         "30-library": "shared_preload_libraries = 'pg_nowhere'",
         "40-word": "serch_path = 'x'",
+        "50-memory": "shared_buffers = 4000GB",
+        "51-pages": "huge_pages = on",
     }.items():
         write(a, f"{CLUSTER}/conf.d/{name}.conf", f"{line}\n", "postgres:postgres")
-    write(a, f"{CLUSTER}/pg_hba.conf", "local all all scram-sha-256\n", "postgres:postgres")
+    write(a, f"{CLUSTER}/more/more.conf", "work_mem = 3MB\nmax_worker_processes = 9\n", "postgres:postgres")
+    write(a, f"{CLUSTER}/pg_hba.conf", LOGINS, "postgres:postgres")
+    write(a, f"{CLUSTER}/pg_ident.conf", "people admin postgres\n", "postgres:postgres")
 
 
 class Departure(NamedTuple):
@@ -206,26 +233,49 @@ def newer(departure: Departure) -> Iterator[Arrival]:
 
 
 def test_postgresql_runs_with_all_databases_and_the_settings_it_can_run_with(postgresql: Arrival) -> None:
-    shown = "SELECT COUNT(*) FROM t; SHOW maintenance_work_mem; SHOW data_directory"
+    shown = "SELECT COUNT(*) FROM t; SHOW maintenance_work_mem; SHOW data_directory; SHOW max_worker_processes"
     assert postgresql.reason(f"{CLUSTER}/postgresql.conf") == ""
-    assert query(postgresql.b, shown) == "2\n70MB\n/srv/pg/main"
+    assert query(postgresql.b, shown, "secret") == "2\n70MB\n/srv/pg/main\n9"
+
+
+def test_passwords_of_administrators_travel_so_that_they_can_log_in_by_the_logins_of_the_snapshot(
+    postgresql: Arrival,
+) -> None:
+    assert postgresql.reason(f"{CLUSTER}/pg_hba.conf") == ""
+    rules = "SELECT auth_method FROM pg_hba_file_rules WHERE error IS NULL ORDER BY line_number"
+    assert query(postgresql.b, rules, "secret").split() == ["scram-sha-256", "scram-sha-256", "ldap", "pam", "gss"]
+    boss = ["psql", "-wXAtc", "SELECT rolsuper FROM pg_roles WHERE rolname = current_user", "-U", "boss", "postgres"]
+    assert postgresql.b.run(boss, env={"PGPASSWORD": "boss"}).stdout == "t\n"
+    with pytest.raises(AssertionError, match="no password supplied"):
+        query(postgresql.b, "SELECT 1")
+
+
+def test_rows_of_a_tablespace_come_and_folders_that_settings_name_are_made(postgresql: Arrival) -> None:
+    space = "SELECT count(*), max(n) FROM spaced; SELECT reltablespace FROM pg_class WHERE relname = 'spaced'"
+    assert query(postgresql.b, space, "secret") == "5|5\n0"
+    assert (postgresql.b.root / "srv/sockets/.s.PGSQL.5477").exists()
+    assert list((postgresql.b.root / "srv/log").glob("postgresql-*.log"))
 
 
 def test_settings_of_alter_system_travel_one_by_one(postgresql: Arrival) -> None:
     shown = "SHOW work_mem; SHOW max_connections; SELECT COUNT(*) FROM pg_settings WHERE pending_restart"
-    assert query(postgresql.b, shown) == "9MB\n51\n0"
+    assert query(postgresql.b, shown, "secret") == "9MB\n51\n0"
     assert "/nowhere.pem" in postgresql.reason("pgsql:ALTER SYSTEM SET ssl_cert_file")
 
 
 def test_data_of_a_cluster_travel_in_no_other_way_than_as_dumps(postgresql: Arrival) -> None:
-    assert not [path for path in postgresql.delta if path.startswith("/srv/pg/main")]
+    data = [path for path in postgresql.delta if path.startswith(("/srv/pg/main/", "/srv/space/", "/srv/wal/main"))]
+    assert data == []
+    assert f"{CLUSTER}/more/more.conf" in postgresql.delta
 
 
 def test_settings_of_another_release_are_carried_over_or_named(newer: Arrival) -> None:
     assert query(newer.b, "SELECT COUNT(*) FROM t; SHOW maintenance_work_mem; SHOW work_mem") == "2\n70MB\n9MB"
     assert newer.b.run(["pg_lsclusters", "--no-header"]).stdout.split()[:2] == ["17", "main"]
     reasons = "; ".join(skipped["reason"] for skipped in newer.report["skipped"])
-    assert "tklb-from-15-main.conf has maintenance_work_mem" in reasons
+    (carried,) = re.findall("tklb-from-15-main.conf has ([^;]*)", reasons)
+    assert {"maintenance_work_mem", "port", "logging_collector"} <= set(carried.split(", "))
+    assert "shared_buffers is not carried over: its shared memory" in reasons
     assert "no server of its release is here" in newer.reason(f"{CLUSTER}/pg_hba.conf")
 
 
@@ -235,7 +285,8 @@ def test_settings_of_another_release_are_carried_over_or_named(newer: Arrival) -
         ("conf.d/20-language.conf", "lc_messages"),
         ("conf.d/30-library.conf", "pg_nowhere"),
         ("conf.d/40-word.conf", 'unrecognized configuration parameter "serch_path"'),
-        ("pg_hba.conf", "no password supplied"),
+        ("conf.d/50-memory.conf", "its shared memory (shared_buffers) takes"),
+        ("conf.d/51-pages.conf", "could not map anonymous shared memory"),
     ],
 )
 def test_setting_that_postgresql_does_not_survive_is_beside_and_named_in_its_words(

@@ -43,10 +43,11 @@ What an engine needs and the other does not, one of them alone:
     mariadb/load/storage_engines   plugins of storage engines, for the tables that need them
     postgresql/dump/details        properties, large objects and positions of sequences, into files
     postgresql/dump/pg_dump        pg_dump and pg_restore: the definitions as two scripts
+    postgresql/dump/remarks        what a dump lacks, and constraints that rows may break
     postgresql/dump/psql_stream    psql, which streams rows out of the server
     postgresql/load/adapt_rows     rows in the form of a newer server
     postgresql/load/compare_rows   loaded rows against the dump
-    postgresql/load/fingerprint    what changes with every definition
+    postgresql/load/fingerprint    definitions and roles that no code of owners may change
     postgresql/load/fresh_table    the rows of a new table, in the order of the dump
     postgresql/session_settings    the settings of every session of ours
     postgresql/script              a script of definitions, cut into statements and entries

@@ -33,7 +33,8 @@ class Login:
 
     `account` is the system's account that the administrator has; None: the one that runs this. `lock_seconds` is how
     long a statement waits for what somebody else has locked. `read_back`: loaded rows are compared with the dump.
-    `monetary` is the locale in which our sessions see money; empty for the server's.
+    `monetary` is the locale in which our sessions see money; empty for the server's. `has_password`: the administrator
+    had a password when it was last asked.
     """
 
     name: str = ""  # VERSION/NAME; empty where a service gives the server
@@ -44,6 +45,7 @@ class Login:
     lock_seconds: int = 60
     read_back: bool = True
     monetary: str = MONETARY
+    has_password: bool = False
 
     @property
     def major(self) -> int:

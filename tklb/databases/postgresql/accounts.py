@@ -5,12 +5,9 @@ into no message: connections log nothing, and errors come without the statement.
 pg_parameter_acl of PostgreSQL's manual; dumputils.c of pg_dump for settings and privileges as statements.
 """
 
-import contextlib
 import json
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +22,9 @@ from tklb.model.callbacks import Progress
 __all__ = ["dump_accounts", "load_accounts"]
 
 ROLES = "roles.json"
-log = logging.getLogger(__name__)
 
 _PRIVILEGE = re.compile(r"[A-Z]+( [A-Z]+)*")
-_FLAGS = {
+FLAGS = {
     "rolsuper": "SUPERUSER",
     "rolinherit": "INHERIT",
     "rolcreaterole": "CREATEROLE",
@@ -133,10 +129,15 @@ def _split_list(value: str) -> Iterator[str]:
 
 
 def dump_accounts(connection: ServerConnection, folder: Path) -> tuple[str, ...]:
-    """Write roles.json: all roles but the administrator and those that come with the server. Return their names."""
+    """Write roles.json: all roles but those that come with the server; of the administrator name and password alone.
+
+    Return the names of the others.
+    """
     roles = list(_list_roles(connection))
+    name, password = _read_administrator(connection)
     value = {
-        "administrator": connection.fetch_value("SELECT rolname FROM pg_authid WHERE oid = 10"),
+        "administrator": name,
+        "administrator_password": password,
         "roles": roles,
         "settings": [
             split_setting(role or "", line or "")
@@ -157,13 +158,18 @@ def dump_accounts(connection: ServerConnection, folder: Path) -> tuple[str, ...]
     return tuple(str(role["name"]) for role in roles)
 
 
+def _read_administrator(connection: ServerConnection) -> tuple[str, str | None]:
+    ((name, password),) = connection.fetch_rows("SELECT rolname, rolpassword FROM pg_authid WHERE oid = 10")
+    return name or "", password
+
+
 def _list_roles(connection: ServerConnection) -> Iterator[dict[str, Any]]:
     rows = connection.fetch_rows(
         f"SELECT rolname, rolconnlimit, rolpassword, rolvaliduntil, shobj_description(oid, 'pg_authid'),"
-        f' {", ".join(_FLAGS)} FROM pg_authid WHERE {_OTHERS} ORDER BY rolname COLLATE "C"'
+        f' {", ".join(FLAGS)} FROM pg_authid WHERE {_OTHERS} ORDER BY rolname COLLATE "C"'
     )
     for name, limit, password, until, comment, *flags in rows:
-        words = [word if flag == "t" else f"NO{word}" for word, flag in zip(_FLAGS.values(), flags, strict=True)]
+        words = [word if flag == "t" else f"NO{word}" for word, flag in zip(FLAGS.values(), flags, strict=True)]
         yield {
             "name": name,
             "limit": int(limit or -1),
@@ -224,9 +230,20 @@ class _RoleLoad:
             statement = f"ALTER {target} SET {quote_setting_name(setting)} TO {quote_setting(setting, value)}"
             self._try(role or "all", [statement], f"its setting {setting}: ")
         self._join(list(self._saved["memberships"]))
-        owner = self._connection.fetch_value("SELECT rolname FROM pg_authid WHERE oid = 10") or ""
+        owner, password = _read_administrator(self._connection)
+        self._set_password(owner, password)
         for parameter in self._saved["parameters"]:
             self._grant_parameter(str(parameter["name"]), owner, parameter["grants"])
+
+    def _set_password(self, owner: str, here: str | None) -> None:
+        """Give the administrator its saved password where it has none: the saved pg_hba.conf may ask for it."""
+        saved = self._saved.get("administrator_password")
+        if saved is None or saved == here:
+            return
+        if here is None and owner == self._saved["administrator"]:
+            self._try(owner, [f"ALTER ROLE {quote_name(owner)} PASSWORD {quote_text(str(saved))}"], "its password: ")
+        else:
+            self._report.note(f"{ENGINE}:role {owner}: it keeps its own password, not that of the snapshot")
 
     def _grant_parameter(self, name: str, owner: str, grants: Sequence[Any] | None) -> None:
         was = self._saved["administrator"]
@@ -282,7 +299,7 @@ def _format_role(role: Mapping[str, Any], *, ends: bool) -> Iterator[str]:
     """Statements that make a role as the saved one. `ends`: the one here has an end, which only another end removes."""
     name = quote_name(str(role["name"]))
     attributes = [str(word) for word in role["attributes"]]
-    if not {*_FLAGS.values(), *(f"NO{word}" for word in _FLAGS.values())}.issuperset(attributes):
+    if not {*FLAGS.values(), *(f"NO{word}" for word in FLAGS.values())}.issuperset(attributes):
         raise ValueError("an attribute of a role is none")
     password = "NULL" if role["password"] is None else quote_text(str(role["password"]))
     no_end = " VALID UNTIL 'infinity'" if ends else ""
@@ -293,107 +310,3 @@ def _format_role(role: Mapping[str, Any], *, ends: bool) -> Iterator[str]:
     comment = "NULL" if role["comment"] is None else quote_text(str(role["comment"]))
     yield f"COMMENT ON ROLE {name} IS {comment}"
     yield f"ALTER ROLE {name} RESET ALL"
-
-
-# ---------------------------------------------------------------- while a load runs
-
-
-@contextlib.contextmanager
-def keep_roles(connection: ServerConnection) -> Iterator[None]:
-    """Compare all roles before and after the block; put back what changed. Raises ServerError, which names it."""
-    before = _read_roles(connection)
-    try:
-        yield
-    except BaseException as exc:
-        connection.settle()
-        said = _restore_after_failure(connection, before)
-        if said and isinstance(exc, ServerError):
-            raise ServerError(f"{exc}; {said}", exc.state) from exc
-        raise
-    if changed := sorted(_put_back(connection, before, _read_roles(connection))):
-        raise ServerError(_describe_changed(changed))
-
-
-@dataclass(frozen=True, slots=True)
-class _RoleFacts:
-    """What there is to know of a role: attributes as statements have them, memberships, settings. The hash is in it."""
-
-    attributes: str = field(repr=False)
-    members: frozenset[tuple[str, str]]  # roles that it is in, and whether it may pass them on
-    settings: tuple[str, ...]
-
-
-def _read_roles(connection: ServerConnection) -> dict[str, _RoleFacts]:
-    memberships: dict[str, set[tuple[str, str]]] = {}
-    for member, role, admin in connection.fetch_rows(
-        "SELECT pg_get_userbyid(member), pg_get_userbyid(roleid), admin_option FROM pg_auth_members"
-    ):
-        memberships.setdefault(member or "", set()).add((role or "", admin or ""))
-    settings: dict[str, list[str]] = {}
-    for role, line in connection.fetch_rows(
-        "SELECT pg_get_userbyid(setrole), unnest(setconfig) FROM pg_db_role_setting WHERE setdatabase = 0 ORDER BY 1, 2"
-    ):
-        settings.setdefault(role or "", []).append(line or "")
-    rows = connection.fetch_rows(
-        f"SELECT rolname, rolpassword, rolvaliduntil, rolconnlimit, {', '.join(_FLAGS)} FROM pg_authid"
-        " WHERE rolname !~ '^tklb_loader_[0-9a-f]{16}$'"
-    )
-    return {
-        name or "": _RoleFacts(
-            _format_attributes(password, until, limit, flags),
-            frozenset(memberships.get(name or "", ())),
-            tuple(settings.get(name or "", ())),
-        )
-        for name, password, until, limit, *flags in rows
-    }
-
-
-def _format_attributes(password: str | None, until: str | None, limit: str | None, flags: Sequence[str | None]) -> str:
-    words = [word if flag == "t" else f"NO{word}" for word, flag in zip(_FLAGS.values(), flags, strict=True)]
-    secret = "NULL" if password is None else quote_text(password)
-    return f"{' '.join(words)} CONNECTION LIMIT {limit} PASSWORD {secret} VALID UNTIL {quote_text(until or 'infinity')}"
-
-
-def _put_back(
-    connection: ServerConnection, before: Mapping[str, _RoleFacts], after: Mapping[str, _RoleFacts]
-) -> Iterator[str]:
-    for name in before.keys() | after.keys():
-        was, now = before.get(name), after.get(name)
-        if was == now:
-            continue
-        yield name
-        if was is None or now is None:
-            continue
-        connection.run("; ".join(_format_return(quote_name(name), was, now)))
-
-
-def _restore_after_failure(connection: ServerConnection, before: Mapping[str, _RoleFacts]) -> str:
-    """Put roles back; say which, or why they could not be compared or put back. "" where none changed."""
-    try:
-        changed = sorted(_put_back(connection, before, _read_roles(connection)))
-    except ServerError as failure:
-        log.warning("roles could not be compared or put back: %s", failure)
-        return f"whether roles changed meanwhile is not known: {failure}"
-    said = _describe_changed(changed) if changed else ""
-    if said:
-        log.warning("%s", said)
-    return said
-
-
-def _describe_changed(names: list[str]) -> str:
-    return f"while its code ran, these roles changed, and were put back: {', '.join(names)}"
-
-
-def _format_return(role: str, was: _RoleFacts, now: _RoleFacts) -> Iterator[str]:
-    """Statements that make a role, whose name is quoted, as it was."""
-    if was.attributes != now.attributes:
-        yield f"ALTER ROLE {role} WITH {was.attributes}"
-    for other, _ in now.members - was.members:
-        yield f"REVOKE {quote_name(other)} FROM {role}"
-    for other, admin in was.members - now.members:
-        yield f"GRANT {quote_name(other)} TO {role}{' WITH ADMIN OPTION' if admin == 't' else ''}"
-    if was.settings == now.settings:
-        return
-    yield f"ALTER ROLE {role} RESET ALL"
-    for _, name, value in (split_setting("", line) for line in was.settings):
-        yield f"ALTER ROLE {role} SET {quote_setting_name(name)} TO {quote_setting(name, value)}"

@@ -209,7 +209,7 @@ _KINDS = (
 )
 
 _VERSIONS = "SELECT extname, extversion FROM pg_extension ORDER BY extname"
-_RELATIONS = """
+RELATIONS = """
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_extension e ON c.oid = ANY (e.extconfig)
@@ -224,7 +224,7 @@ def list_tables(connection: ServerConnection) -> tuple[Table, ...]:
     rows = connection.fetch_rows(
         "SELECT c.oid, n.nspname, c.relname, c.relpages::bigint * 8192,"
         " coalesce(e.extcondition[array_position(e.extconfig, c.oid)], '')"
-        + _RELATIONS
+        + RELATIONS
         + ' AND c.relkind = \'r\' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"'
     )
     columns, parents = _list_columns(connection), _list_parents(connection)
@@ -245,7 +245,7 @@ def list_tables(connection: ServerConnection) -> tuple[Table, ...]:
 def list_lockable(connection: ServerConnection) -> tuple[tuple[str, str, str], ...]:
     """The relations that pg_dump locks: oid, schema and name of plain and partitioned tables."""
     rows = connection.fetch_rows(
-        "SELECT c.oid, n.nspname, c.relname" + _RELATIONS + " AND c.relkind IN ('r', 'p') ORDER BY c.oid"
+        "SELECT c.oid, n.nspname, c.relname" + RELATIONS + " AND c.relkind IN ('r', 'p') ORDER BY c.oid"
     )
     return tuple((oid or "", schema or "", name or "") for oid, schema, name in rows)
 
@@ -294,7 +294,7 @@ def read_page_size(connection: ServerConnection) -> int:
 def list_sequences(connection: ServerConnection, without: Collection[str]) -> tuple[tuple[str, str, str], ...]:
     """The sequences but those of some oids: oid, schema and name."""
     rows = connection.fetch_rows(
-        "SELECT c.oid, n.nspname, c.relname" + _RELATIONS + " AND c.relkind = 'S' ORDER BY 2, 3"
+        "SELECT c.oid, n.nspname, c.relname" + RELATIONS + " AND c.relkind = 'S' ORDER BY 2, 3"
     )
     return tuple((oid or "", schema or "", name or "") for oid, schema, name in rows if oid not in without)
 
@@ -320,41 +320,6 @@ def list_roles(connection: ServerConnection) -> tuple[str, ...]:
            ORDER BY rolname COLLATE "C" """
     )
     return tuple(name or "" for (name,) in rows)
-
-
-def list_remarks(connection: ServerConnection) -> tuple[str, ...]:
-    """Remarks on things that a dump of the connection's database lacks, or has in another way."""
-    elsewhere = connection.fetch_rows(
-        "SELECT n.nspname || '.' || c.relname" + _RELATIONS + " AND c.reltablespace <> 0 ORDER BY 1"
-    )
-    own = "(SELECT oid FROM pg_database WHERE datname = current_database())"
-    questions = (
-        (
-            "subscriptions",
-            f"SELECT subname FROM pg_subscription WHERE subdbid = {own} ORDER BY 1",
-            "a restore leaves them disabled",
-        ),
-        (
-            "transactions prepared for two-phase commit",
-            "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY 1",
-            "what they would write is not in the dump",
-        ),
-        (
-            "the database's security labels",
-            f"SELECT provider FROM pg_shseclabel WHERE classoid = 'pg_database'::regclass AND objoid = {own}",
-            "they are not in the dump",
-        ),
-        (
-            "a tablespace of its own",
-            f"SELECT dattablespace::text FROM pg_database WHERE dattablespace <> 1663 AND oid = {own}",
-            "a restore puts it into the default one",
-        ),
-    )
-    remarks = [(what, connection.fetch_rows(question), effect) for what, question, effect in questions]
-    remarks.append(("tables in tablespaces of their own", elsewhere, "a restore puts them into the default one"))
-    return tuple(
-        f"{what} ({', '.join(str(row[0]) for row in rows)}): {effect}" for what, rows, effect in remarks if rows
-    )
 
 
 def read_properties(connection: ServerConnection, database: str) -> Properties:

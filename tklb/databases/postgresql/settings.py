@@ -5,6 +5,7 @@ pg_ctlcluster(1), postgresql-common(7), "Server Configuration" of PostgreSQL's m
 """
 
 import contextlib
+import glob
 import os
 import re
 import time
@@ -27,7 +28,10 @@ __all__ = ["Restart", "restart_server"]
 _OF_CLUSTER = re.compile(rb"/etc/postgresql/([0-9.]+)/([^/]+)(?:/.*)?")
 _SYSTEMD = "/run/systemd/system"
 _STOP, _START, _LOGIN, _LOOK = 300, 300, 5, 0.2  # seconds
-_MOST_LOG = 1 << 16
+_ASKS = "no password supplied"  # a message of libpq
+_MOST_LOG, _MOST_LOGS = 1 << 16, 3
+_MOST_OF_MEMORY = 0.9
+_ON = ("on", "true", "yes", "1")
 _ERROR = re.compile(r"(?:^|[\] ])(?:FATAL|PANIC|ERROR): +(.+)$", re.MULTILINE)
 _CAUSE = re.compile(
     r"(?:^|[\] ])LOG: +(.*(?:unrecognized|invalid|syntax error|could not|cannot|must|outside|line \d+).*)$",
@@ -46,6 +50,7 @@ class Restart:
 
 def restart_server(login: Login, changed: Sequence[bytes] = ()) -> Restart:
     """Restart the clusters that `changed` belongs to, else that of the login, with the data where settings say."""
+    login = _note_password(login)
     names = {(found[1].decode(), found[2].decode()) for path in changed if (found := _OF_CLUSTER.fullmatch(path))}
     own, _, main = login.name.partition("/")
     reason = ""
@@ -89,8 +94,6 @@ def _has_cluster(version: str, name: str) -> bool:
 
 def _restart(version: str, name: str, login: Login) -> tuple[Login, str]:
     """Give the login with the place of the data, and why the cluster does not run."""
-    path = f"/var/log/postgresql/postgresql-{version}-{name}.log"
-    start = os.path.getsize(path) if os.path.exists(path) else 0
     is_ours = login.name == f"{version}/{name}"
     try:
         if is_ours:
@@ -100,11 +103,15 @@ def _restart(version: str, name: str, login: Login) -> tuple[Login, str]:
         if is_ours and data != login.data and (reason := move_data(login.data, data)):
             return login, reason
         login = replace(login, data=data) if is_ours else login
+        if reason := _check_memory(version, name, data):
+            return login, reason
+        before = _measure_logs(version, name, data)
         chatter = _start(version, name)
     except (ProgramFailed, ProgramMissing) as exc:
         return login, str(exc.facts.get("reason", exc))
     if chatter:
-        reason = find_reason(_read_log(path, start)) or find_reason(chatter) or chatter.strip().replace("\n", " ")
+        added = "\n".join(_read_log(path, before.get(path, 0)) for path in _measure_logs(version, name, data))
+        reason = find_reason(added) or find_reason(chatter) or chatter.strip().replace("\n", " ")
         return login, reason
     return login, _wait_for_answer(login) if is_ours else ""
 
@@ -144,6 +151,29 @@ def _start(version: str, name: str) -> str:
     return (result.stderr or result.stdout).decode("utf-8", "backslashreplace") or "it does not start"
 
 
+def _check_memory(version: str, name: str, data: str) -> str:
+    """Say that the shared memory of a cluster does not fit: the kernel lends it, and ends programs when it is used."""
+    argv = [f"/usr/lib/postgresql/{version}/bin/postgres", "-D", data, "-C", "shared_memory_size"]
+    options = ["-c", f"config_file={SETTINGS}/{version}/{name}/postgresql.conf"]
+    result = run([*argv, *options], user=ADMINISTRATOR, accept=range(256), timeout=_START)
+    wanted = result.stdout.strip()
+    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    if result.status or not wanted.isdigit() or int(wanted) < here * _MOST_OF_MEMORY:
+        return ""  # a start says it better
+    return f"its shared memory (shared_buffers) takes {int(wanted)} MB, and this machine has {here} MB"
+
+
+def _measure_logs(version: str, name: str, data: str) -> dict[str, int]:
+    """The sizes of the cluster's log, and of the newest files where its server collects messages."""
+    settings = read_settings(f"{SETTINGS}/{version}/{name}/postgresql.conf")
+    paths = [f"/var/log/postgresql/postgresql-{version}-{name}.log"]
+    if settings.get("logging_collector", "off").lower() in _ON:
+        folder = os.path.join(data, settings.get("log_directory", "log"))
+        found = ((os.lstat(path).st_mtime, path) for path in glob.glob(f"{glob.escape(folder)}/*"))
+        paths += [path for _, path in sorted(found)[-_MOST_LOGS:]]
+    return {path: os.lstat(path).st_size for path in paths if os.path.lexists(path)}
+
+
 def _read_log(path: str, start: int) -> str:
     try:
         with open_plain(Path(path)) as stream:
@@ -163,11 +193,21 @@ def find_reason(text: str) -> str:
 def _wait_for_answer(login: Login) -> str:
     begin = time.monotonic()
     while reason := _try_login(login):
+        if login.has_password and _ASKS in reason:
+            return ""  # whoever knows the password can log in
         patience = _START if "starting up" in reason else _LOGIN
         if time.monotonic() > begin + patience:
             return f"its administrator cannot log in: {reason}"
         time.sleep(_LOOK)
     return ""
+
+
+def _note_password(login: Login) -> Login:
+    """Note whether the administrator has a password, as long as it can be asked."""
+    with contextlib.suppress(ServerError, DatabaseFailed), open_maintenance(login) as connection:
+        found = connection.fetch_value("SELECT rolpassword IS NOT NULL FROM pg_authid WHERE rolname = current_user")
+        return replace(login, has_password=found == "t")
+    return login
 
 
 def _try_login(login: Login) -> str:

@@ -18,7 +18,6 @@ from tklb.databases.postgresql.catalogue import (
     is_closed,
     list_databases,
     list_extensions,
-    list_remarks,
     list_tables,
     measure_tables,
     open_maintenance,
@@ -44,6 +43,7 @@ from tklb.databases.postgresql.dump.details import write_details, write_sequence
 from tklb.databases.postgresql.dump.dump_rows import RowSource, dump_rows
 from tklb.databases.postgresql.dump.manual_script import write_manual_script
 from tklb.databases.postgresql.dump.pg_dump import DefinitionsDump, PgDump, is_lock_timeout, is_without_room
+from tklb.databases.postgresql.dump.remarks import list_remarks
 from tklb.databases.postgresql.settings_trial import dump_settings
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing

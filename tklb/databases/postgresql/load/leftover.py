@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from tklb.databases.postgresql import Login
-from tklb.databases.postgresql.accounts import keep_roles
 from tklb.databases.postgresql.connection import ServerConnection, ServerError
 from tklb.databases.postgresql.definitions import RefusedEntry, load_definitions, report_refusals
+from tklb.databases.postgresql.load.fingerprint import keep_roles
 from tklb.databases.postgresql.load.load_rows import Job, Loaders, load_rows
 from tklb.databases.postgresql.load.relax import lift_constraint
 from tklb.databases.postgresql.load.scratch import LoadRun

@@ -15,7 +15,6 @@ from dataclasses import replace
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.postgresql import ENGINE, Login
 from tklb.databases.postgresql import definitions as files
-from tklb.databases.postgresql.accounts import keep_roles
 from tklb.databases.postgresql.catalogue import (
     LARGE_OBJECTS,
     list_tables,
@@ -26,6 +25,7 @@ from tklb.databases.postgresql.catalogue import (
 from tklb.databases.postgresql.connection import ONLY_TABLES, ServerConnection, convert_errors
 from tklb.databases.postgresql.definitions import RefusedEntry, ScriptTarget, load_definitions
 from tklb.databases.postgresql.load.compare_rows import find_difference
+from tklb.databases.postgresql.load.fingerprint import keep_roles
 from tklb.databases.postgresql.load.leftover import (
     Leftover,
     load_jobs,

@@ -13,12 +13,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from tklb.databases.postgresql import definitions as files
-from tklb.databases.postgresql.accounts import keep_roles
 from tklb.databases.postgresql.catalogue import LARGE_OBJECTS, Table, list_tables
 from tklb.databases.postgresql.connection import ServerConnection, ServerError, quote_name, quote_text
 from tklb.databases.postgresql.definitions import RefusedEntry, load_definitions, report_refusals
 from tklb.databases.postgresql.dump.pg_dump import PgDump
 from tklb.databases.postgresql.load.compare_rows import find_difference
+from tklb.databases.postgresql.load.fingerprint import keep_roles
 from tklb.databases.postgresql.load.load_rows import Job, Loaders, load_table
 from tklb.databases.postgresql.load.relax import lift_constraint
 from tklb.databases.postgresql.load.scratch import LoadRun, define, make_scratch
