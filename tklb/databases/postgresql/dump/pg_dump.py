@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 
-from tklb.base.concurrency import Background
+from tklb.base.concurrency import Background, map_side_by_side
 from tklb.base.process import run
 from tklb.databases.postgresql import find_program
 from tklb.databases.postgresql.catalogue import Table
@@ -22,6 +22,7 @@ __all__ = ["DefinitionsDump", "PgDump"]
 
 _END = b"--\n-- PostgreSQL database dump complete\n--\n"
 _GUARD = re.compile(rb"\A(--\n-- PostgreSQL database dump\n--\n\n)\\restrict ([A-Za-z0-9]+)\n\n")
+_SECTIONS = ("pre-data", "post-data")
 _ATTEMPTS = 3
 _LOOK = 0.5  # seconds between two looks at others who wait
 
@@ -121,7 +122,8 @@ class PgDump:
 
     def cut_sections(self, archive: bytes) -> tuple[bytes, bytes]:
         """The sections `pre-data` and `post-data` of an archive, as scripts. Raises ProgramFailed, ProgramMissing."""
-        return self._cut_section("pre-data", archive), self._cut_section("post-data", archive)
+        before, after = map_side_by_side(lambda name, _: self._cut_section(name, archive), _SECTIONS, len(_SECTIONS))
+        return before, after
 
     def _cut_section(self, name: str, archive: bytes) -> bytes:
         program = find_program("pg_restore", self.connection.version // 10000)

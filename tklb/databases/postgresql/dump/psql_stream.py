@@ -29,7 +29,8 @@ def open_psql(connection: ServerConnection, *statements: str) -> Iterator["PsqlS
     """A psql that has run some statements. Raises ServerError, ProgramFailed, ProgramMissing."""
     login, major = connection.login, connection.version // 10000
     words = format_login(login, connection.database, major)
-    command = [find_program("psql", major), "-X", "-q", "-A", "-t", "--no-password", f"--dbname={words}"]
+    psql = [find_program("psql", major), "-X", "-q", "-A", "-t", "--no-password", f"--dbname={words}"]
+    command = ["stdbuf", f"--output={PIPE}", *psql]  # else it writes 4 kB at a time, and wakes us each time
     with open_conversation(command, user=login.account) as conversation:
         stream = PsqlStream(conversation, login.lock_seconds)
         stream.discard_answers()

@@ -120,8 +120,9 @@ class _RowLoad:
         self, target: RowTarget, tables: Sequence[Job], progress: Progress, read_back: ReadBack[Job] | None
     ) -> None:
         self._target, self._progress, self._read_back = target, progress, read_back
-        self._left = list(tables)
-        self._size = sum(target.dump.path(name).stat().st_size for _, saved in tables for name in saved.files)
+        sizes = {saved.name: self._measure(saved) for _, saved in tables}
+        self._left = sorted(tables, key=lambda job: -sizes[job[1].name])  # so that no large one is alone at the end
+        self._size = sum(sizes.values())
         self._done = 0
         self._lock = threading.Lock()
         self._fault: BaseException | None = None
@@ -164,9 +165,9 @@ class _RowLoad:
             self._fault = self._fault or exc
 
     def _load(self, connection: ServerConnection, job: Job) -> None:
-        size = sum(self._target.dump.path(name).stat().st_size for name in job[1].files)
+        target, size = self._target, self._measure(job[1])
         try:
-            fill_fresh(connection, job[0], size, lambda how: _add_rows(connection, self._target, job, self._read, how))
+            fill_fresh(connection, job[0], size, lambda how: _add_rows(connection, target, job, self._read, how))
         except ServerError as exc:
             if not connection.is_open or not exc.is_about_values:
                 raise DatabaseFailed(item=self._target.item, reason=f"rows of {job[1].name}: {exc}") from exc
@@ -174,6 +175,9 @@ class _RowLoad:
             return
         if self._read_back:
             self._read_back.add(job)
+
+    def _measure(self, saved: SavedTable) -> int:
+        return sum(self._target.dump.path(name).stat().st_size for name in saved.files)
 
     def _take_job(self) -> Job | None:
         with self._lock:
