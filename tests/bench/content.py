@@ -61,6 +61,11 @@ def fill(dialect: Dialect, rows: int) -> str:
     return ";\n".join([dialect.begin, *(_fill_table(dialect, table, rows) for table in TABLES), ""])
 
 
+def fill_small(dialect: Dialect) -> str:
+    """Make and fill the tables of a small database: eight with a hundred rows."""
+    return ";\n".join([*(_fill_table(dialect, f"{name}_{number}", 100) for name in TABLES for number in (1, 2)), ""])
+
+
 def _fill_table(dialect: Dialect, table: str, rows: int) -> str:
     words = [dialect.word.format(place) for place in range(1, 10)]
     name, note = (f"CONCAT_WS(' ', {', '.join(some)})" for some in (words[:2], [*words[2:], "SUBSTR(h, 20)"]))

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.bench import content
 from tests.bench.cost import Cost, cost
 from tests.bench.machine import FIRST, UNCHANGED, Measured
-from tests.bench.servers import COPY, DATABASE, INSIDE, TKLB, Kind, Program, Server, running
+from tests.bench.servers import COPY, DATABASE, HOW_MANY, INSIDE, TKLB, Kind, Program, Server, running
 from tests.lab.box import LAB
 
 DUMP, LOAD = "dump", "load"
@@ -28,6 +28,10 @@ def step_of(kind: Kind, megabytes: int, deed: str) -> str:
     return f"{kind.engine}, {megabytes:,} MB: {deed}"
 
 
+def step_of_small(kind: Kind) -> str:
+    return f"{kind.engine}, {HOW_MANY} small databases: dump"
+
+
 def measure(kind: Kind, megabytes: int, runs: int) -> Iterator[Measured]:
     """Give each as soon as it is known; ours alone for a tenth of the size first. Raises RuntimeError."""
     with tempfile.TemporaryDirectory(prefix="bench-", dir=LAB) as scratch, running(kind, Path(scratch)) as server:
@@ -36,6 +40,9 @@ def measure(kind: Kind, megabytes: int, runs: int) -> Iterator[Measured]:
         for run in range(runs):
             yield from size.round(run, kind.programs[:: -1 if run % 2 else 1])
         yield from size.back_up()
+        server.fill_small()
+        for run in range(runs):
+            yield size.dump_small(run)
 
 
 class _Size:
@@ -61,6 +68,11 @@ class _Size:
             for program, folder in zip(programs, folders, strict=True):
                 if program.load:
                     yield Measured(run, self._step(LOAD), program.loader, self._loaded(program, folder))
+
+    def dump_small(self, run: int) -> Measured:
+        with tempfile.TemporaryDirectory(dir=self._server.scratch) as scratch:
+            spent = self._spent(self._server.kind.dump_small, Path(scratch))
+            return Measured(run, step_of_small(self._server.kind), TKLB, spent, _bytes_in(Path(scratch)))
 
     def _step(self, deed: str) -> str:
         return step_of(self._server.kind, self._megabytes, deed)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.bench.cost import Cost, median
-from tests.bench.databases import DUMP, LOAD, RANGE, step_of
+from tests.bench.databases import DUMP, LOAD, RANGE, step_of, step_of_small
 from tests.bench.distant import BACK, INTO, RESTIC
 from tests.bench.machine import FIRST, RESTORE, UNCHANGED, Measured
 from tests.bench.million import Scanned
@@ -60,9 +60,12 @@ def database_targets(measured: Sequence[Measured], kind: Kind, megabytes: int) -
     tenth, whole = ({deed: step_of(kind, size, deed) for deed in (DUMP, LOAD)} for size in (megabytes // 10, megabytes))
     for deed in (DUMP, LOAD):
         for other in (other for other in kind.others if other.is_held_against):
-            name = other.name if deed == DUMP else other.loader
+            name, limit = (other.name, other.dump_limit) if deed == DUMP else (other.loader, other.load_limit)
             ratio = _ratio(measured, whole[deed], TKLB, name, _wall)
-            yield Target(f"{kind.engine}: {deed} ≤ 1.2 x the time of {name}", ratio, 1.2)
+            yield Target(f"{kind.engine}: {deed} ≤ {limit:g} x the time of {name}", ratio, limit)
+    small = step_of_small(kind)
+    wall = median(one.cost for one in measured if one.step == small).wall
+    yield Target(f"{small} ≤ 3 s", wall, 3)
     for deed in (DUMP, LOAD):
         small, large = (_peak(measured, steps[deed]) for steps in (tenth, whole))
         limit = 1.1 * small + 10

@@ -19,6 +19,8 @@ from tests.lab.roots import layer
 INSIDE = "/mnt/bench"
 DATABASE, COPY = "bench", "bench_copy"
 TKLB = "tklb"
+SMALL, HOW_MANY = "small_", 43  # how the names of small databases begin, and how many there are
+OURS = ("/usr/bin/python3", "-IS", "-B", "/mnt/tree/tests/bench/engine.py")
 # Seconds of CPU of all processes with a name, those included that they waited for; see proc(5).
 SERVER_CPU = """
 import glob, os, sys
@@ -37,7 +39,8 @@ class Program:
     """Who dumps DATABASE into `{folder}`, and may load it from there into COPY.
 
     `makes_copy`: that database must not be there for a load, else it is to be there and empty. `is_held_against`: tklb
-    has a target that is told in this one's time, else it is there to be seen.
+    has a target that is told in this one's time, else it is there to be seen; the limits are what tklb may take, in
+    this one's times.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Program:
     load: tuple[str, ...] = ()
     is_held_against: bool = True
     makes_copy: bool = False
+    dump_limit: float = 1.2
+    load_limit: float = 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +69,13 @@ class Kind:
 
     @property
     def tklb(self) -> Program:
-        ours = ("/usr/bin/python3", "-IS", "-B", "/mnt/tree/tests/bench/engine.py")
-        dump, load = ((*ours, deed, self.engine, DATABASE, "{folder}/dump") for deed in ("dump", "load"))
+        dump, load = ((*OURS, deed, self.engine, DATABASE, "{folder}/dump") for deed in ("dump", "load"))
         return Program(TKLB, dump, TKLB, (*load, COPY), makes_copy=True)
+
+    @property
+    def dump_small(self) -> tuple[str, ...]:
+        """The words of a dump of all small databases."""
+        return (*OURS, "dump", self.engine, f"{SMALL}*", "{folder}/dump")
 
     @property
     def programs(self) -> tuple[Program, ...]:
@@ -116,6 +125,8 @@ POSTGRESQL = Kind(
             (*AS_POSTGRES, "pg_dump", "-Fd", "-j2", "--file={folder}/dump", DATABASE),
             "pg_restore -j2",
             (*AS_POSTGRES, "pg_restore", "-j2", f"--dbname={COPY}", "{folder}/dump"),
+            dump_limit=1,
+            load_limit=1.1,
         ),
     ),
 )
@@ -134,6 +145,12 @@ class Server:
         """Make DATABASE anew, with so many rows in each table."""
         self.renew(DATABASE)
         self.tell(content.fill(self.kind.dialect, rows), DATABASE)
+
+    def fill_small(self) -> None:
+        """Make the small databases."""
+        for number in range(HOW_MANY):
+            self.renew(f"{SMALL}{number}")
+            self.tell(content.fill_small(self.kind.dialect), f"{SMALL}{number}")
 
     def renew(self, database: str) -> None:
         self.drop(database)
