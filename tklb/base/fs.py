@@ -12,6 +12,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import IO
 
 from tklb.errors import AccessRefused, Locked, NoSpace, printable
@@ -198,3 +199,14 @@ def free_space(path: Path | bytes) -> int:
 def file_sha256(stream: IO[bytes]) -> str:
     """The SHA-256 of a binary stream from its present position to its end, in lowercase hex."""
     return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def sync_in_background() -> Iterator[None]:
+    """When the block has ended, everything written before it is on disk."""
+    sync = Thread(target=os.sync, daemon=True)
+    sync.start()
+    try:
+        yield
+    finally:
+        sync.join()

@@ -95,7 +95,7 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
             watch, remainder = Stopwatch(), paths.remainder
             find, make = (partial(each, config=session.config.databases) for each in (find_server, make_server))
             loader = DatabaseLoader(find, dumps.folders, make)
-            lists = (remainder, paths.script_traces)
+            lists = (remainder, paths.script_traces, paths.trial)
             executor = Executor(decoded.stages, loader, session.progress, ROOT, files.guard(chosen.own), *lists)
             with remember_restore(remainder, contents.snapshot, is_whole=chosen.is_whole):
                 report = apply_plan(plan, contents, executor, partial(plan_now, is_first=False))

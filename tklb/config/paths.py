@@ -77,6 +77,11 @@ class Paths:
         return self.state / "remainder.json"
 
     @property
+    def trial(self) -> Path:
+        """The configuration of a database server that a restore tries; after a kill, the next restore undoes that."""
+        return self.state / "trial.json"
+
+    @property
     def index(self) -> Path:
         return self.state / "index.mtree"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from tklb.databases.data_folders import NoteMove
 from tklb.databases.dump_format import DumpFolder
 from tklb.lazy_dataclass import dataclass
 from tklb.model.callbacks import Progress
@@ -61,12 +62,19 @@ class DatabaseServer(Protocol):
         Only a restore does this. Raises DatabaseFailed where no service starts it, or where it does not answer in time.
         """
 
-    def restart(self, changed: Sequence[bytes]) -> str:
+    def restart(self, changed: Sequence[bytes], note: NoteMove) -> str:
         """Restart the server, so that it reads its configuration files, of which those at the `changed` paths changed.
 
         Only a restore does this. Give why the server does not run then, or does not let its administrator in, in the
         words of its log; empty where all is well. A server that does not run is down at the end, and nothing of it is
-        left. Raises nothing.
+        left. Where its data move, `note` gets each stage before it begins, and keeps it on disk. Raises nothing.
+        """
+
+    def recover(self, changed: Sequence[bytes], note: NoteMove) -> str:
+        """Restart a server after a killed restore, which had begun with other files at the `changed` paths.
+
+        These, and the data, are as they were again. The implementer ends every server that still uses the data. Give
+        why the server does not run then, empty where all is well. Raises nothing.
         """
 
     def load_settings(self, settings: Sequence[tuple[str, str]]) -> LoadResult:

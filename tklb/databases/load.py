@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from tklb.base.measure import Stopwatch, format_count
+from tklb.databases.data_folders import NoteMove
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.interface import DatabaseServer, LoadResult
 from tklb.errors import DatabaseFailed, printable
@@ -64,7 +65,7 @@ class DatabaseLoader:
         except DatabaseFailed:
             return False
 
-    def restart(self, engine: str, changed: Sequence[bytes]) -> str:
+    def restart(self, engine: str, changed: Sequence[bytes], note: NoteMove) -> str:
         """Restart a server whose configuration has `changed`; give why it does not run, or nothing."""
         try:
             server = self._servers.get(engine) or self._find(engine)
@@ -73,7 +74,15 @@ class DatabaseLoader:
         if server is None:
             return "this machine has no such server"
         self._servers[engine] = server  # it knows where its data have moved
-        return server.restart(changed)
+        return server.restart(changed, note)
+
+    def recover(self, engine: str, changed: Sequence[bytes], note: NoteMove) -> str:
+        """Restart a server after a killed trial of its configuration; give why it does not run, or nothing."""
+        try:
+            server = self._find(engine)
+        except DatabaseFailed as exc:
+            return str(exc)
+        return server.recover(changed, note) if server else "this machine has no such server"
 
     def is_read(self, engine: str, path: bytes) -> bool:
         """Whether a server of this machine can read its configuration at a path; so it may where there is no server."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tklb.databases.data_folders import NoteMove
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.interface import DatabaseScope, DatabaseServer, DumpResult, LoadResult
 from tklb.errors import DatabaseFailed
@@ -30,8 +31,11 @@ class NamedServer:
         with self._name_failure():
             self._server.start()
 
-    def restart(self, changed: Sequence[bytes]) -> str:
-        return self._server.restart(changed)
+    def restart(self, changed: Sequence[bytes], note: NoteMove) -> str:
+        return self._server.restart(changed, note)
+
+    def recover(self, changed: Sequence[bytes], note: NoteMove) -> str:
+        return self._server.recover(changed, note)
 
     def load_settings(self, settings: Sequence[tuple[str, str]]) -> LoadResult:
         with self._name_failure():

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from threading import Thread
 
+from tklb.base.fs import sync_in_background
 from tklb.base.measure import Stopwatch, format_count, format_size
 from tklb.databases.load import DatabaseLoader
 from tklb.errors import printable
@@ -21,6 +21,7 @@ from tklb.host.apt.conffile_versions import list_leftovers
 from tklb.host.apt.finish import finish_installation, name_unfinished
 from tklb.host.apt.proxies import read_proxies
 from tklb.host.dpkg import list_unfinished
+from tklb.host.files.live_files import LiveFiles
 from tklb.host.files.openat import FolderGuard
 from tklb.host.files.space import ensure_room
 from tklb.host.files.write_entry import FileWriter
@@ -51,6 +52,7 @@ from tklb.restore.plan.services import NOT_STARTED
 from tklb.restore.remainder import RemainderList, add_entries
 from tklb.restore.remake import run_commands
 from tklb.restore.settings.apply_settings import SettingsResult, apply_settings
+from tklb.restore.settings.trial_journal import TrialJournal, undo_trial
 
 SOURCES = (StepKind.ARCHITECTURE, StepKind.PRESEED, StepKind.SOURCE)
 DECISIONS = (
@@ -94,7 +96,7 @@ class Executor:
 
     `guard` has folders that the plan saw where others can write, and those that nothing may be written into.
     `remainder` is the file that remembers what is still to do when the files are right, `script_traces` the one that
-    lists what scripts of packages made.
+    lists what scripts of packages made, `trial` the one with the configuration of a database server that is tried.
     """
 
     stages: Sequence[Path]
@@ -104,6 +106,7 @@ class Executor:
     guard: FolderGuard | None = None
     remainder: Path | None = None
     script_traces: Path | None = None
+    trial: Path | None = None
 
 
 def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: Callable[[], Plan]) -> Report:
@@ -133,7 +136,7 @@ def apply_plan(plan: Plan, saved: SnapshotContents, executor: Executor, replan: 
         run.apply(_select(run.plan.steps, (StepKind.FLAGS,)))
         run.outcome.note_late(writer.set_lifted_flags())
         run.check_packages()
-        with _sync_in_background():
+        with sync_in_background():
             run.apply(find_first_restarts(run.plan.steps))
             run.apply(_select(run.plan.steps, DATABASES))
             run.apply_settings()
@@ -151,17 +154,6 @@ def note_script_traces(executor: Executor, inputs: PackageInputs) -> Iterator[No
     if executor.script_traces:
         made = describe_new(executor.root, before, (entry.path for entry in inputs.manifest()))
         add_entries(executor.script_traces, made)
-
-
-@contextmanager
-def _sync_in_background() -> Iterator[None]:
-    """When the block has ended, everything written before it is on disk."""
-    sync = Thread(target=os.sync, daemon=True)
-    sync.start()
-    try:
-        yield
-    finally:
-        sync.join()
 
 
 class _Application:
@@ -209,7 +201,9 @@ class _Application:
 
     def finish_interrupted(self) -> None:
         """Finish what an interrupted run left halfway."""
-        watch = Stopwatch()
+        watch, executor = Stopwatch(), self._executor
+        with LiveFiles(executor.root, follows_root_links=True) as files:
+            self.outcome.note_late(undo_trial(executor.trial, self._writer, files, executor.loader))
         self.remainder.note_packages((), list_unfinished(self._executor.root))
         inputs = self._describe_inputs()
         self._unfinished = finish_installation(self._executor.root, lambda text: self._executor.progress(text, 0, 0))
@@ -279,7 +273,9 @@ class _Application:
 
     def apply_settings(self) -> None:
         """Put the configuration of database servers in place, and load again what was refused without it."""
-        results = list(apply_settings(self.plan, self._writer, self._executor.loader))
+        executor = self._executor
+        journal = TrialJournal(executor.trial)
+        results = list(apply_settings(self.plan, self._writer, executor.loader, journal))
         for result in results:
             self._restarted |= result.restarted
             for step, skipped in result.trial.steps:

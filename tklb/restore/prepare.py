@@ -31,6 +31,7 @@ from tklb.restore.plan.inputs import CurrentMachine, OwnState, PackageState, Sna
 from tklb.restore.remainder import describe_interruption
 from tklb.restore.remake import read_facts
 from tklb.restore.select import select_snapshot
+from tklb.restore.settings.trial_journal import describe_trial
 from tklb.restore.source import SnapshotSource
 from tklb.session import TargetSession
 from tklb.snapshot import metadata
@@ -146,7 +147,11 @@ def read_machine(
         package_state=PackageState(
             relations=read_relations(ROOT),
             unfinished=list_unconfigured(ROOT),
-            faults=(*describe_interruption(session.paths.remainder), *find_faults(ROOT)),
+            faults=(
+                *describe_interruption(session.paths.remainder),
+                *describe_trial(session.paths.trial),
+                *find_faults(ROOT),
+            ),
             absent_holds=list_absent_holds(ROOT),
             excluded=read_excluded_paths(ROOT),
             find_offers=lambda labels: find_offers(ROOT, labels),

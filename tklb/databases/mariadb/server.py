@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from tklb.databases.data_folders import NoteMove
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.interface import DatabaseScope, DumpResult, LoadResult
 from tklb.databases.mariadb import ENGINE, Login, accounts
@@ -18,7 +19,13 @@ from tklb.databases.mariadb.dump.dump import dump_databases
 from tklb.databases.mariadb.load.load import describe_programs, load_database
 from tklb.databases.mariadb.load.server_settings import put_settings_aside
 from tklb.databases.mariadb.present_rows import find_rows
-from tklb.databases.mariadb.settings import TIME_ZONES, explain_start, fill_time_zones, restart_server
+from tklb.databases.mariadb.settings import (
+    TIME_ZONES,
+    explain_start,
+    fill_time_zones,
+    recover_server,
+    restart_server,
+)
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model.callbacks import Progress
@@ -65,8 +72,13 @@ class Server:
                 raise DatabaseFailed(item=ENGINE, reason=f"the server does not start: {reason}") from exc
             raise
 
-    def restart(self, _changed: Sequence[bytes]) -> str:
-        ended = restart_server(self.login, self._data)
+    def restart(self, _changed: Sequence[bytes], note: NoteMove) -> str:
+        ended = restart_server(self.login, note, self._data)
+        self.login, self._data = ended.login, ended.data
+        return ended.reason
+
+    def recover(self, _changed: Sequence[bytes], note: NoteMove) -> str:
+        ended = recover_server(self.login, note)
         self.login, self._data = ended.login, ended.data
         return ended.reason
 

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from tklb.base.fs import open_plain
 from tklb.base.process import Conversation, open_conversation, run
-from tklb.databases.data_folders import make_folder, move_data
+from tklb.databases.data_folders import NoteMove, make_folder, move_data, stop_servers
 from tklb.databases.mariadb import DATA, ENGINE, Login, find_program
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection
-from tklb.databases.mariadb.locations import read_options
+from tklb.databases.mariadb.locations import is_data_folder, read_options
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.lazy_dataclass import dataclass
 
-__all__ = ["Restart", "restart_server"]
+__all__ = ["Restart", "recover_server", "restart_server"]
 
 _ACCOUNT = "mysql"
 _START, _STOP, _LOGIN, _LOOK = 180, 300, 5, 0.2  # seconds
@@ -46,18 +46,18 @@ class Restart:
     reason: str = ""
 
 
-def restart_server(login: Login, data: str = "") -> Restart:
+def restart_server(login: Login, note: NoteMove, data: str = "") -> Restart:
     """Restart the server. `data` is the folder of its data; empty where that is the one that it runs with."""
     options = read_options()
     try:
-        data = data or _find_data(login)
+        data = data or _find_data(login, options)
         if is_zone(options.get("default_time_zone", "")):
             fill_time_zones(login)
         _stop(login)
         _make_folders(options)
         login = replace(login, socket=options.get("socket", login.socket))
         new = os.path.normpath(options.get("datadir", DATA))
-        if new != data and (reason := move_data(data, new)):
+        if new != data and (reason := move_data(data, new, note)):
             return Restart(login, data, reason)
         if reason := _try_start(login, options):
             return Restart(login, new, reason)
@@ -65,6 +65,17 @@ def restart_server(login: Login, data: str = "") -> Restart:
         return Restart(login, new, _wait_for_answer(login, time.monotonic() + _START))
     except (DatabaseFailed, ProgramFailed, ProgramMissing) as exc:
         return Restart(login, data, str(exc.facts.get("reason", exc)))
+
+
+def recover_server(login: Login, note: NoteMove) -> Restart:
+    """Restart a server where a killed restore had begun with another configuration."""
+    home = os.path.normpath(read_options().get("datadir", DATA))
+    try:
+        _stop(login)
+        stop_servers({home})
+    except (DatabaseFailed, ProgramFailed, ProgramMissing) as exc:
+        return Restart(login, home, str(exc.facts.get("reason", exc)))
+    return restart_server(login, note, home)
 
 
 def explain_start(login: Login) -> str:
@@ -75,12 +86,13 @@ def explain_start(login: Login) -> str:
         return str(exc)
 
 
-def _find_data(login: Login) -> str:
+def _find_data(login: Login, options: Mapping[str, str]) -> str:
     try:
         with open_connection(login) as connection:
             return os.path.normpath(connection.fetch_value("SELECT @@datadir"))
     except ServerError:
-        return DATA
+        new = os.path.normpath(options.get("datadir", DATA))
+        return new if is_data_folder(new) else DATA
 
 
 def _make_folders(options: Mapping[str, str]) -> None:

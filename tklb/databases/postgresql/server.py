@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tklb.base.process import run
+from tklb.databases.data_folders import NoteMove
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.interface import DatabaseScope, DumpResult, LoadResult
 from tklb.databases.postgresql import ENGINE, Login
@@ -19,8 +20,8 @@ from tklb.databases.postgresql.dump.dump import dump_databases
 from tklb.databases.postgresql.load.leftover import Leftover, finish_load
 from tklb.databases.postgresql.load.load import load_database
 from tklb.databases.postgresql.present_rows import find_rows
-from tklb.databases.postgresql.settings import explain_start, has_release, restart_server
-from tklb.databases.postgresql.settings_trial import describe_carried, load_settings
+from tklb.databases.postgresql.settings import explain_start, has_release, recover_server, restart_server
+from tklb.databases.postgresql.settings_trial import describe_carried, load_settings, recover_settings
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.model.callbacks import Progress
@@ -43,14 +44,21 @@ class Server:
         return ENGINE
 
     def start(self) -> None:
+        recover_settings(self.login)
         with explain_start(self.login):
             self.login.start()
         deadline = time.monotonic() + _START_SECONDS
         while not self._answers(until=deadline):
             time.sleep(0.2)
 
-    def restart(self, changed: Sequence[bytes]) -> str:
-        ended = restart_server(self.login, changed)
+    def restart(self, changed: Sequence[bytes], note: NoteMove) -> str:
+        ended = restart_server(self.login, note, changed)
+        self.login = ended.login
+        return ended.reason
+
+    def recover(self, changed: Sequence[bytes], note: NoteMove) -> str:
+        recover_settings(self.login)
+        ended = recover_server(self.login, note, changed)
         self.login = ended.login
         return ended.reason
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tklb.base.fs import open_plain
 from tklb.base.process import run
-from tklb.databases.data_folders import make_folder, move_data
+from tklb.databases.data_folders import NoteMove, make_folder, move_data, stop_servers
 from tklb.databases.postgresql import ADMINISTRATOR, ENGINE, Login
 from tklb.databases.postgresql.catalogue import open_maintenance
 from tklb.databases.postgresql.connection import ServerError
@@ -23,7 +23,7 @@ from tklb.databases.postgresql.locations import CLUSTERS, SETTINGS, read_setting
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.lazy_dataclass import dataclass
 
-__all__ = ["Restart", "restart_server"]
+__all__ = ["Restart", "recover_server", "restart_server"]
 
 _OF_CLUSTER = re.compile(rb"/etc/postgresql/([0-9.]+)/([^/]+)(?:/.*)?")
 _SYSTEMD = "/run/systemd/system"
@@ -48,7 +48,7 @@ class Restart:
     reason: str = ""
 
 
-def restart_server(login: Login, changed: Sequence[bytes] = ()) -> Restart:
+def restart_server(login: Login, note: NoteMove, changed: Sequence[bytes] = ()) -> Restart:
     """Restart the clusters that `changed` belongs to, else that of the login, with the data where settings say."""
     login = _note_password(login)
     names = {(found[1].decode(), found[2].decode()) for path in changed if (found := _OF_CLUSTER.fullmatch(path))}
@@ -56,8 +56,14 @@ def restart_server(login: Login, changed: Sequence[bytes] = ()) -> Restart:
     reason = ""
     for version, name in sorted(names or {(own, main)}):
         if _has_cluster(version, name) and not reason:
-            login, reason = _restart(version, name, login)
+            login, reason = _restart(version, name, login, note)
     return Restart(login, login.data, reason)
+
+
+def recover_server(login: Login, note: NoteMove, changed: Sequence[bytes] = ()) -> Restart:
+    """Restart clusters where a killed restore had begun with another configuration."""
+    stop_servers({login.data})
+    return restart_server(login, note, changed)
 
 
 @contextlib.contextmanager
@@ -92,7 +98,7 @@ def _has_cluster(version: str, name: str) -> bool:
     return has_program and os.path.exists(f"{SETTINGS}/{version}/{name}/postgresql.conf")
 
 
-def _restart(version: str, name: str, login: Login) -> tuple[Login, str]:
+def _restart(version: str, name: str, login: Login, note: NoteMove) -> tuple[Login, str]:
     """Give the login with the place of the data, and why the cluster does not run."""
     is_ours = login.name == f"{version}/{name}"
     try:
@@ -100,7 +106,7 @@ def _restart(version: str, name: str, login: Login) -> tuple[Login, str]:
             _stop_at(version, login)
         _stop(version, name)
         data = _find_data(version, name)
-        if is_ours and data != login.data and (reason := move_data(login.data, data)):
+        if is_ours and data != login.data and (reason := move_data(login.data, data, note)):
             return login, reason
         login = replace(login, data=data) if is_ours else login
         if reason := _check_memory(version, name, data):

@@ -1,7 +1,7 @@
 """Apply the steps on the configuration of database servers, engine by engine, when their databases are loaded."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from tklb.base.measure import Stopwatch, format_count
@@ -15,6 +15,7 @@ from tklb.model.report import Skipped
 from tklb.restore.plan.databases import find_settings
 from tklb.restore.settings.exchange import ExchangedFiles
 from tklb.restore.settings.trial import TrialResult, explain_down, put_beside, try_settings
+from tklb.restore.settings.trial_journal import Trial, TrialJournal, select_exchanges
 
 log = logging.getLogger(__name__)
 
@@ -32,36 +33,39 @@ class SettingsResult:
         return (explain_down(self.engine, self.trial.failure),) if self.trial.failure else ()
 
 
-def apply_settings(plan: Plan, writer: FileWriter, loader: DatabaseLoader) -> Iterator[SettingsResult]:
+def apply_settings(
+    plan: Plan, writer: FileWriter, loader: DatabaseLoader, journal: TrialJournal
+) -> Iterator[SettingsResult]:
     """Put the configuration of each engine's servers in place; where a server runs here, it tries it."""
     for engine in ENGINES.values():
         if steps := [step for step in plan.steps if find_settings(step) == engine.word]:
-            yield _apply_engine(engine, plan, steps, writer, loader)
+            is_tried = plan.may_restart and _runs(engine, plan, loader)
+            journal.begin(Trial(engine.word, select_exchanges(steps), is_tried=is_tried))
+            restart = partial(loader.restart, note=journal.note_move) if is_tried else None
+            yield _apply_engine(engine, steps, ExchangedFiles(writer), loader, restart)
+            journal.end()
 
 
 def _apply_engine(
     engine: DatabaseEngine,
-    plan: Plan,
     steps: Sequence[Step],
-    writer: FileWriter,
+    files: ExchangedFiles,
     loader: DatabaseLoader,
+    restart: Callable[[str, Sequence[bytes]], str] | None,
 ) -> SettingsResult:
     watch = Stopwatch()
     paths = tuple(step.item for step in steps)
-    is_tried = plan.may_restart and _runs(engine, plan, loader)
-    restart = partial(loader.restart, engine.word, paths) if is_tried else None
-    files = ExchangedFiles(writer)
     unread = [step for step in steps if not loader.is_read(engine.word, step.item)]
     read = [step for step in steps if step not in unread]
-    trial = try_settings(files, read, restart)
+    trial = try_settings(files, read, partial(restart, engine.word, paths) if restart else None)
     if unread:
-        beside = put_beside(files, unread, partial(loader.carry_settings, engine.word) if is_tried else None)
+        beside = put_beside(files, unread, partial(loader.carry_settings, engine.word) if restart else None)
         trial = TrialResult((*trial.steps, *beside), trial.failure)
     stays = sum(1 for _, skipped in trial.steps if skipped)
-    verb = "tried" if is_tried else "wrote"
+    verb = "tried" if restart else "wrote"
     count = format_count(len(steps), "configuration file")
     log.info("%s %s of %s in %.1f s, %d skipped", verb, count, engine.word, watch.seconds, stays)
-    restarted = frozenset(name.encode() for name in engine.services) if is_tried else frozenset()
+    restarted = frozenset(name.encode() for name in engine.services) if restart else frozenset()
     return SettingsResult(engine.word, trial, restarted)
 
 

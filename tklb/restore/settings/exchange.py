@@ -4,9 +4,10 @@ Takes a FileWriter and steps; changes files below its root. While the files of t
 machine wait beside them. A file of the snapshot that must not stay gets a name that no server reads.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from tklb.errors import printable
 from tklb.host.files.write_entry import FileWriter
 from tklb.lazy_dataclass import dataclass
 from tklb.model.plan import Step, StepKind
@@ -39,15 +40,14 @@ class ExchangedFiles:
 
     def apply(self, step: Step) -> tuple[Exchange | None, tuple[Skipped, ...]]:
         """Carry out a step; give the exchange where it is one, and what was skipped."""
-        if not _is_exchange(step):
+        if not is_exchange(step):
             return None, self._files.apply(step)
         if step.kind is StepKind.METADATA:
             skipped = self._files.apply(step)
             return None if skipped else Exchange(step, brings=False, had=False), skipped
         exchange = Exchange(step, step.kind is not StepKind.DELETE, step.was is not None)
         if exchange.had and not self._rename(step.item, step.item + WAITING):
-            # a killed run left the file of this machine there: what stands in its place came from a snapshot
-            self._writer.delete(step.item)
+            return None, (Skipped(step.item, f"it cannot wait as {printable(step.item + WAITING)}"),)
         if not exchange.brings:
             return exchange, ()
         if skipped := self._files.apply(replace(step, was=None)):
@@ -75,11 +75,13 @@ class ExchangedFiles:
         if exchange.brings:
             self._rename(exchange.new_path, step.item)
 
-    def discard(self, exchanges: Iterable[Exchange]) -> None:
-        """Remove the files of this machine that have waited."""
+    def discard(self, exchanges: Iterable[Exchange], refused: Collection[bytes]) -> None:
+        """Remove the files of this machine that have waited, and earlier ones beside those that are in place now."""
         for exchange in exchanges:
             if exchange.had:
                 self._writer.delete(exchange.step.item + WAITING)
+            if exchange.brings and exchange.step.item not in refused:
+                self._writer.delete(exchange.new_path)
 
     def finish_folders(self) -> tuple[Skipped, ...]:
         return self._writer.finish_folders()
@@ -93,7 +95,8 @@ class ExchangedFiles:
         return self._writer.move_back(new, old)
 
 
-def _is_exchange(step: Step) -> bool:
+def is_exchange(step: Step) -> bool:
+    """Whether a step can be undone: it changes an object that is no folder, or metadata."""
     if step.kind is StepKind.METADATA:
         return step.was is not None
     is_file = all(entry is None or entry.kind != "dir" for entry in (step.entry, step.was))

@@ -38,7 +38,7 @@ def try_settings(files: ExchangedFiles, steps: Sequence[Step], restart: Callable
     late = files.finish_folders()
     exchanges = [exchange for _, exchange, _ in done if exchange]
     reasons, failure = _find_culprits(files, exchanges, restart) if restart else ({}, "")
-    files.discard(exchanges)
+    files.discard(exchanges, reasons)
     results = [(step, (*skipped, *_describe(exchange, reasons))) for step, exchange, skipped in done]
     if results:
         results[-1] = (results[-1][0], (*results[-1][1], *late))
