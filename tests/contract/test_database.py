@@ -452,7 +452,7 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", some(CUTS, 2))  # those that end with status 0
 def test_what_a_broken_tool_did_not_give_is_named(place: Place, shop: str, cut: str) -> None:
     whole = place.contents(shop)
     broken = 0

@@ -318,7 +318,7 @@ MEANWHILE: dict[str, tuple[Callable[[Line], object], bool]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("meanwhile", some(MEANWHILE, 5))
+@pytest.mark.parametrize("meanwhile", some(MEANWHILE, 10))  # test_upload.py tears and changes the rest
 def test_a_killed_upload_costs_no_more_than_what_was_in_flight_and_is_never_taken_for_a_snapshot(
     line: Line, meanwhile: str
 ) -> None:

@@ -19,11 +19,16 @@ TREE_INSIDE = {TREE: "/mnt/tree"}
 _PRELUDE = """
 import glob, importlib.util, os, runpy, sys
 os.umask(0o077)
-# a box is called again and again: where the tree has no byte code for its Python, what is compiled is kept outside
+# Byte code of the tree is the host's Python's. Another one's came with tklb, which is the same; without it, what is
+# compiled is kept outside, for a box is called again and again.
+tree = ["/mnt/tree", "/opt/tklb/lib"]
 if not os.path.exists(importlib.util.cache_from_source("/mnt/tree/tklb/__init__.py")):
-    sys.dont_write_bytecode, sys.pycache_prefix = False, "/run/bytecode"
+    if os.path.exists("/opt/tklb/lib/tklb"):
+        tree.reverse()
+    else:
+        sys.dont_write_bytecode, sys.pycache_prefix = False, "/run/bytecode"
 # what is compiled is of one Python only: another one's came with tklb
-sys.path[:0] = ["/mnt/tree", "/opt/tklb/lib", *glob.glob("/mnt/tree/.venv/lib/python3.*/site-packages")]
+sys.path[:0] = [*tree, *glob.glob("/mnt/tree/.venv/lib/python3.*/site-packages")]
 runpy.run_path("/mnt/tree/tests/lab/forks.py")
 """
 _COMMAND = ("/usr/bin/python3", "-IS", "-B", "-c", _PRELUDE)
