@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from subprocess import DEVNULL
@@ -10,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.contract.database_engines import instead_of
-from tests.contract.test_database_postgres import dump, load, only, wait_for
+from tests.contract.test_database_postgres import dump, leftovers, load, only, wait_for
 from tests.lab.appliance import Appliance
 from tests.lab.databases import database_clone
 from tests.lab.inside import TREE_INSIDE
 from tests.lab.postgresql import PSQL, ident, sql
-from tests.lab.soak import SOAK
+from tests.lab.soak import SOAK, some
 
 pytestmark = pytest.mark.lab
 
@@ -215,6 +216,32 @@ def test_dump_needs_no_more_sessions_than_pg_dump(box: Appliance) -> None:
         contents.append({path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()})
     assert all(one == contents[0] for one in contents)
     assert b"CREATE VIEW" in contents[0]["pre-data.sql"]
+
+
+@contextmanager
+def last_session(box: Appliance, is_taken: bool) -> Iterator[None]:
+    """The last session of a full pool is taken too, for some seconds."""
+    session = box.popen([*PSQL, "-d", "postgres", "-c", f"SELECT pg_sleep({15 if is_taken else 0})"], stdout=DEVNULL)
+    time.sleep(2)
+    yield
+    assert (session.poll() is None) is is_taken
+    session.wait()
+
+
+@pytest.mark.parametrize("left", some([0, 1, 3, 4, 6, 2, 5], 2))
+def test_load_with_few_sessions_brings_all_or_names_the_database_and_leaves_the_old_one(
+    box: Appliance, left: int
+) -> None:
+    make(box, "busy", "CREATE TABLE t (id serial PRIMARY KEY, a text); INSERT INTO t (a) VALUES ('x'), ('y')")
+    dump(box, "/root/dump", overrides=only("busy"))
+    sql(box, "DROP TABLE t; CREATE TABLE old (a int)", "busy")
+    with full_pool(box, max(left, 1)), last_session(box, is_taken=not left):
+        answer = load(box, "/root/dump", "busy")
+    came = sql(box, "SELECT to_regclass('t') IS NOT NULL", "busy") == "t\n"
+    assert came is (answer["failed"] is None)
+    assert answer["failed"] is None or "connection slots" in answer["failed"] or "too many clients" in answer["failed"]
+    load(box, "/root/dump", "busy")
+    assert leftovers(box) == ""
 
 
 def test_load_needs_no_session_for_each_owner(box: Appliance) -> None:

@@ -324,7 +324,8 @@ def open_as(chief: ServerConnection, role: str, password: Secret) -> ServerConne
             reasons.append(str(exc))
         finally:
             chief.run(f"ALTER ROLE {quote_name(account)} RENAME TO {quote_name(role)}")
-    raise ServerError(f"no way in for the role that loads rows, let pg_hba.conf accept passwords: {'; '.join(reasons)}")
+    full = next(filter(_PASSING.search, reasons), "")
+    raise ServerError(full or f"no way in for loading rows, let pg_hba.conf accept passwords: {'; '.join(reasons)}")
 
 
 def _list_places(login: Login) -> list[dict[str, str]]:
@@ -337,8 +338,7 @@ def _list_places(login: Login) -> list[dict[str, str]]:
 
 
 def _list_role_words(login: Login, database: str, role: str) -> dict[str, str]:
-    options = format_options(login, 0, is_administrator=False)
-    return {**list_words(login, database, options), "user": role}
+    return {**list_words(login, database, format_options(login, 0, is_administrator=False)), "user": role}
 
 
 def _connect(words: Mapping[str, str]) -> PGconn:

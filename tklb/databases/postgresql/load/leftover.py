@@ -16,6 +16,7 @@ from tklb.databases.postgresql.load.fingerprint import keep_roles
 from tklb.databases.postgresql.load.load_rows import Job, Loaders, load_rows
 from tklb.databases.postgresql.load.relax import lift_constraint
 from tklb.databases.postgresql.load.scratch import LoadRun
+from tklb.databases.postgresql.present_rows import has_rows
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed
 from tklb.lazy_dataclass import dataclass
@@ -110,7 +111,7 @@ def protect_rows(loading: LoadRun, lost: Sequence[LostRows], database: str) -> N
             table = one.job[0]
             if (table.schema, table.table) not in there:
                 continue
-            if live.fetch_value(f"SELECT EXISTS (SELECT FROM ONLY {table.sql})") == "t":
+            if has_rows(live, table.sql):
                 raise loading.refuse(f"rows of {one.job[1].name}: {one.reason}; those that are here would be lost")
 
 

@@ -248,6 +248,10 @@ class Loaders:
             self._connections[key] = self._open(key)
         return self._connections[key]
 
+    def has_owner(self, table: Table) -> bool:
+        """Whether a table belongs to somebody without privileges, whose role can do with it what the owner can."""
+        return self._find_key(table) != ""
+
     def trusts(self, what: str) -> bool:
         """Whether nobody without privileges has functions, domains or casts here."""
         return not self._has_others(_CODE[what])
@@ -290,9 +294,10 @@ class Loaders:
         """The connection for a statement that calls functions, domains or casts, for an owner's object.
 
         The administrator's, where nobody else has any here; else one that may create in the schema, if one is given.
+        A check may also call what only administrators may, so that one of an owner without privileges is never theirs.
         Raises ServerError where the owner has privileges.
         """
-        if not self._has_others(_CODE[what]):
+        if not self._has_others(_CODE[what]) and (what != "functions" or self._is_privileged(owner)):
             return self._chief
         if self._is_privileged(owner):
             raise ServerError(f"it may call {what} of other owners with the privileges of {owner}")
