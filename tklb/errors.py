@@ -109,6 +109,13 @@ class TargetUnreachable(TklbError):
     hint = "check that the address is right and the storage is online, then repeat the command"
 
 
+class TargetUnfit(TargetUnreachable):
+    """The target answers, and says that it cannot do what it was asked for. Another try would change nothing."""
+
+    message = "{address} cannot do what tklb needs: {reason}"
+    hint = "the man page names what a target must be able to do; use another one, or change its settings"
+
+
 class TargetFull(TklbError):
     code, message = 31, "no space left on {address}"
     hint = "free some space there, then repeat the command; the next backup resumes an interrupted upload"

@@ -51,6 +51,45 @@ _STATUS = {
     Fault.EXPIRED_TOKEN: (403, "ExpiredToken", "The provided token has expired."),
     Fault.ERROR_INSIDE: (200, "InternalError", "We encountered an internal error. Please try again."),
 }
+
+
+class Dialect(Enum):
+    """What a service lacks that calls itself compatible with S3."""
+
+    B2 = "400 to checksums in headers"
+    R2 = "501 to checksums in headers"
+    S3RVER = "501 to a listing of uploads in parts"
+    PREFIX = "403 to questions about the whole bucket, and to a listing of uploads"
+    APPEND = "403 to deletes"
+    BARE = "501 to checksums, to listings of uploads and to questions about the bucket; 403 to deletes"
+
+
+def _refuse_by(dialect: Dialect | None, request: "_Request") -> "_Answer | None":
+    bucket = "/" not in request.path.partition("?")[0].strip("/")
+    has_checksum = any(name.lower().startswith(("x-amz-checksum", "x-amz-sdk-checksum")) for name in request.headers)
+    lists_uploads = request.method == "GET" and re.search(r"[?&]uploads", request.path)
+    match dialect:
+        case Dialect.B2 if has_checksum:
+            return _error(400, "InvalidArgument")
+        case Dialect.R2 | Dialect.BARE if has_checksum:
+            return _error(501, "NotImplemented")
+        case Dialect.S3RVER | Dialect.BARE if lists_uploads:
+            return _error(501, "NotImplemented")
+        case Dialect.BARE if bucket and request.method == "HEAD":
+            return _error(501, "")
+        case Dialect.PREFIX if bucket and (request.method == "HEAD" or lists_uploads):
+            return _error(403, "AccessDenied")
+        case Dialect.APPEND | Dialect.BARE if request.method == "DELETE":
+            return _error(403, "AccessDenied")
+    return None
+
+
+def _error(status: int, code: str) -> "_Answer":
+    body = f"<Error><Code>{code}</Code><Message>refused</Message></Error>".encode()
+    headers = (("Content-Type", "application/xml"), ("Content-Length", str(len(body))))
+    return _Answer(status, "Refused", headers, body)
+
+
 _WRITES = ("PUT", "POST", "DELETE")
 _CONTENTS = re.compile(rb"<Contents>.*?</Contents>", re.DOTALL)
 _MODIFIED = re.compile(rb"<LastModified>(.*?)</LastModified>")
@@ -103,6 +142,7 @@ class FaultProxy:
         self._clients: set[socket.socket] = set()
         self._over = threading.Event()
         self.seen: list[Seen] = []
+        self.dialect: Dialect | None = None
         self._fault: Fault | None = None
         self._first, self._last = 0, 0
         self._round = 0
@@ -201,7 +241,7 @@ class FaultProxy:
             case Fault.STALL if request.method != "GET":
                 self._stall(client)
             case _:
-                answer = self._passed_on(request)
+                answer = _refuse_by(self.dialect, request) or self._passed_on(request)
         self._send(client, request, answer, fault)
 
     def _send(self, client: socket.socket, request: _Request, answer: _Answer, fault: Fault | None) -> None:

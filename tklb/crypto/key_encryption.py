@@ -27,6 +27,7 @@ from tklb.crypto.armor import (
     dearmor,
     packets,
 )
+from tklb.crypto.gpg import OVERRIDING, check_global_options
 from tklb.crypto.passphrase import check_passphrase, passphrase_bytes
 from tklb.crypto.secret import fingerprint, parse_secret
 from tklb.errors import KeyUnusable, ProgramFailed, ProgramMissing, UsageWrong, WrongPassphrase
@@ -36,7 +37,7 @@ _SECONDS = 60  # what any call of gpg may take; stretching a passphrase takes le
 _LONGEST_SECRET = 4096
 _NO_HOME = "/nonexistent"  # by the Debian policy, 9.2.3, it never is
 _ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C", "LANG": "C", "HOME": _NO_HOME}
-_ALONE = ["--no-options", "--no-autostart", "--no-random-seed-file", "--lock-never"]
+_ALONE = ["--no-options", "--no-autostart", "--no-random-seed-file", "--lock-never", *OVERRIDING.split()]
 _PLAIN = ["--force-mdc", "--compress-algo=none", "--cipher-algo=AES256"]
 _STRETCHED = ["--s2k-mode=3", "--s2k-digest-algo=SHA512", "--s2k-cipher-algo=AES256"]
 _STRETCH = 0xFF  # RFC 4880, 3.7.1.3: the most there is, 65,011,712 bytes
@@ -117,7 +118,7 @@ def encrypt_key_to(secret: Secret, fingerprints: Sequence[str], homedir: Path) -
             extra_args=_PLAIN,
         )
     message = _read_message(result)
-    if [tag for tag, _ in packets(message)].count(SESSION_KEY_FOR_PUBLIC_KEY) != len(wanted):
+    if [tag for tag, _ in _read_packets(message)].count(SESSION_KEY_FOR_PUBLIC_KEY) != len(wanted):
         raise ProgramFailed(program="gpg", reason="it did not encrypt to all of the keys")
     return armor(
         message,
@@ -171,6 +172,7 @@ class _Gpg(gnupg.GPG):  # type: ignore[misc]
 @contextlib.contextmanager
 def _gpg(options: list[str], home: Path | None = None, keyring: str | None = None) -> Iterator[_Gpg]:
     """gpg with a home, or without any: then it reads no file, and a killed run leaves nothing behind."""
+    check_global_options()
     gpg = None
     where = [] if home else ["--homedir", _NO_HOME]
     try:
@@ -220,6 +222,14 @@ def _read_message(result: _Result) -> bytes:
     return result.data
 
 
+def _read_packets(message: bytes) -> list[tuple[int, bytes]]:
+    """Give the packets of what gpg wrote. Raises ProgramFailed where that is no message."""
+    try:
+        return list(packets(message))
+    except ValueError as exc:
+        raise ProgramFailed(program="gpg", reason=f"what it wrote {exc}") from exc
+
+
 def _count_stretched(octet: int) -> int:
     """RFC 4880, 3.7.1.3: the bytes that are hashed."""
     return (16 + (octet & 15)) << ((octet >> 4) + 6)
@@ -227,7 +237,7 @@ def _count_stretched(octet: int) -> int:
 
 def _check_stretching(message: bytes) -> None:
     """Raise ProgramFailed where gpg stretched the passphrase less than we asked for: nobody would notice."""
-    tags = packets(message)
+    tags = _read_packets(message)
     if [tag for tag, _ in tags] != [SESSION_KEY_FOR_PASSPHRASE, SEALED] or tags[0][1][:4] != b"\x04\x09\x03\x0a":
         raise ProgramFailed(program="gpg", reason="it did not protect the key as it had to")
     if tags[0][1][-1] != _STRETCH:

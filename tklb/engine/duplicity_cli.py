@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from tklb.crypto.gpg import GPG_OPTIONS
+from tklb.crypto.gpg import GPG_OPTIONS, pick_reason
 from tklb.lazy_dataclass import dataclass
 
 ENCODE, DECODE = "encode", "decode"  # the tasks of our worker
@@ -100,7 +100,7 @@ def reason(entry: LogEntry) -> str:
     lines = [line.strip() for line in entry.text.split("\n") if line.strip()]
     said_by_gpg = [line for line in lines if line.startswith("gpg: ")]
     if said_by_gpg:
-        return said_by_gpg[-1]
+        return pick_reason(said_by_gpg)
     if not lines:
         return f"{entry.level.lower()} {entry.code}"
     return lines[-1] if lines[0].startswith("Traceback") else lines[0]

@@ -12,6 +12,7 @@ from pathlib import Path
 from tklb.base.fs import free_space
 from tklb.base.process import ProcessResult, run
 from tklb.base.python import python_argv
+from tklb.crypto.gpg import check_global_options
 from tklb.engine import duplicity_cli
 from tklb.engine.duplicity_cli import Folders, LogEntry
 from tklb.errors import NoSpace, ProgramFailed, TargetFull, TklbError
@@ -57,6 +58,7 @@ def run_duplicity(job: WorkerJob) -> tuple[ReportLine, ...]:
 
     Any error or warning of duplicity is a failure, except those that are known to be harmless.
     """
+    check_global_options()
     temporary = str(job.folders.temporary)
     # In memory: a full disk must not swallow the message that it is full.
     with open(os.memfd_create("report"), "r+b") as report, open(os.memfd_create("log"), "r+b") as log:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from tklb.base.fs import PRIVATE_FILE, PRIVATE_FOLDER, is_plain, open_plain, replace_file
-from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable, TklbError
+from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnfit, TargetUnreachable, TklbError
 from tklb.host.mounts import Mount, find_all_paths
 from tklb.storage.backend import (
     KEY,
@@ -31,6 +31,7 @@ from tklb.storage.backend import (
 from tklb.storage.url import local_path
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_LACKING = {errno.ENAMETOOLONG, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EILSEQ, errno.EMLINK}
 _BLOCK = 1 << 20
 _NAMES = frozenset((VOLUMES.rstrip("/").encode(), LEDGER.rstrip("/").encode(), KEY.encode()))
 _BESIDE = ".new"  # the suffix that replace_file() writes to
@@ -193,6 +194,8 @@ def explain_os_error(exc: OSError, address: str) -> TklbError:
         return AccessRefused(address=address, reason=exc.strerror)
     if exc.errno in (errno.ENOENT, errno.ENOTDIR):
         return TargetUnreachable(address=address, reason="there is no tklb target (is its disk mounted?)")
+    if exc.errno in _LACKING:
+        return TargetUnfit(address=address, reason=exc.strerror)
     return TargetUnreachable(address=address, reason=exc.strerror)
 
 

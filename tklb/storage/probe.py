@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tklb.errors import TargetDamaged
-from tklb.storage.backend import LEDGER, Backend, is_name
+from tklb.errors import AccessRefused, TargetDamaged, TargetUnfit
+from tklb.storage.backend import LEDGER, VOLUMES, Backend, is_name
 
 _PREFIX = f"{LEDGER}probe-"
 _LONGEST = 1024
@@ -26,10 +26,25 @@ log = logging.getLogger(__name__)
 def check_target(backend: Backend, clock: Callable[[], datetime]) -> tuple[str, ...]:
     """Use the target once in every way. Raises what is wrong with it; gives notes about what is only odd."""
     with TemporaryDirectory(prefix="tklb-") as work:
-        skew = probe(backend, Path(work), clock, os.urandom)
+        try:
+            skew = probe(backend, Path(work), clock, os.urandom)
+        except _DeletesNothing as exc:
+            log.info("wrote and read a probe at %s, which lets nothing be deleted", backend.address)
+            return (
+                *filter(None, (describe_skew(exc.skew),)),
+                f"{backend.address} lets tklb delete nothing: {exc.reason}",
+            )
     log.info("wrote, read and deleted a probe at %s; its clock differs by %s", backend.address, abs(skew))
     odd = describe_skew(skew)
     return (odd,) if odd else ()
+
+
+class _DeletesNothing(Exception):
+    """The target works, and refuses to delete: what an interrupted run leaves there stays."""
+
+    def __init__(self, reason: str, skew: timedelta) -> None:
+        super().__init__(reason)
+        self.reason, self.skew = reason, skew
 
 
 def probe(backend: Backend, work: Path, clock: Callable[[], datetime], chance: Callable[[int], bytes]) -> timedelta:
@@ -42,18 +57,38 @@ def probe(backend: Backend, work: Path, clock: Callable[[], datetime], chance: C
     source = work / "probe"
     source.write_bytes(content)
     began = clock()
+    backend.list(VOLUMES)
     backend.upload(name, source, hashlib.sha256(content).hexdigest())
-    ended = clock()
+    ended, refusal = clock(), None
     try:
         known = backend.stat(name)
         if known is None or known.size != len(content) or backend.read(name, _LONGEST) != content:
             raise TargetDamaged(address=backend.address, reason="what was written there did not come back")
+        _check_download(backend, name, work / "copy", content)
     finally:
-        backend.delete(name)
+        refusal = _delete(backend, name)
+    skew = _skew(known.modified, began, ended) if backend.spool is None else timedelta(0)
+    if refusal:
+        raise _DeletesNothing(refusal, skew)
     if backend.stat(name) is not None:
         raise TargetDamaged(address=backend.address, reason="what was deleted there is still there")
     _delete_old_probes(backend, ended)
-    return _skew(known.modified, began, ended) if backend.spool is None else timedelta(0)
+    return skew
+
+
+def _check_download(backend: Backend, name: str, copy: Path, content: bytes) -> None:
+    backend.download(name, copy)
+    if copy.read_bytes() != content:
+        raise TargetDamaged(address=backend.address, reason="what was written there did not come back")
+
+
+def _delete(backend: Backend, name: str) -> str:
+    """Delete the probe; give why the target refuses to delete anything, or ""."""
+    try:
+        backend.delete(name)
+    except (AccessRefused, TargetUnfit) as exc:
+        return str(exc.facts.get("reason", ""))
+    return ""
 
 
 def describe_skew(skew: timedelta) -> str:

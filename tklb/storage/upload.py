@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tklb.base.concurrency import Stop, run_side_by_side
 from tklb.base.fs import fresh_folder
-from tklb.base.measure import Stopwatch, format_transfer
-from tklb.errors import TargetDamaged, TargetUnreachable, TklbError
+from tklb.base.measure import Stopwatch, format_count, format_transfer
+from tklb.errors import AccessRefused, TargetDamaged, TargetUnfit, TargetUnreachable, TklbError
 from tklb.model.snapshot import Volume
 from tklb.model.volume_names import INCOMING, VOLUME_NAME
 from tklb.storage.backend import VOLUMES, Backend, StoredObject
@@ -86,14 +86,21 @@ def check_present(backend: Backend, volumes: Collection[Volume], so: str = "") -
 def remove_leftovers(backend: Backend, sealed: Collection[str]) -> tuple[str, ...]:
     """Delete from a distant target what a killed run left there and no run resumes. Gives the deleted names.
 
-    `sealed` are the names of all volumes to keep. Objects that are no volumes stay.
+    `sealed` are the names of all volumes to keep. Objects that are no volumes stay. What may not be deleted stays too:
+    nothing reads it.
     """
     backend.tidy()
     keep = frozenset(sealed)
-    gone = tuple(name for name in list_sizes(backend) if name not in keep and VOLUME_NAME.fullmatch(name))
-    for name in gone:
-        backend.delete(VOLUMES + name)
-    return gone
+    left = tuple(name for name in list_sizes(backend) if name not in keep and VOLUME_NAME.fullmatch(name))
+    gone: list[str] = []
+    try:
+        for name in left:
+            backend.delete(VOLUMES + name)
+            gone.append(name)
+    except (AccessRefused, TargetUnfit) as exc:
+        kept = format_count(len(left) - len(gone), "volume")
+        log.warning("%s of an interrupted run must stay at the target: %s", kept, exc)
+    return tuple(gone)
 
 
 def _upload_volume(backend: Backend, spool: Path, volume: Volume, moved: Callable[[int], object]) -> None:

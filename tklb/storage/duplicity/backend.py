@@ -14,7 +14,16 @@ from pathlib import Path
 
 from tklb.base.fs import PRIVATE_FILE, free_space, is_plain, report_full_disk
 from tklb.config.paths import Paths
-from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable, TklbError, UsageWrong
+from tklb.errors import (
+    AccessRefused,
+    NoSpace,
+    TargetDamaged,
+    TargetFull,
+    TargetUnfit,
+    TargetUnreachable,
+    TklbError,
+    UsageWrong,
+)
 from tklb.model.secret import Secret
 from tklb.model.target import TargetUrl
 from tklb.storage.backend import LEDGER, VOLUMES, ListedObject, Moved, StoredObject, check_name, ignore_moved, is_name
@@ -166,8 +175,8 @@ class DuplicityBackend:
             case "password":
                 wanted = "it wants a password: BACKEND_PASSWORD=… in /etc/tklb/environment"
                 return AccessRefused(address=self.address, reason=wanted)
-            case "denied":
-                return AccessRefused(address=self.address, reason=reason)
+            case "unfit" | "denied":
+                return (TargetUnfit if exc.kind == "unfit" else AccessRefused)(address=self.address, reason=reason)
             case "missing" if name:
                 return self._damage(name, "is missing")
             case "missing":

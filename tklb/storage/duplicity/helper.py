@@ -12,8 +12,8 @@ duplicity and its programs print there goes to stderr. Touches the address, and 
     anything, where it failed                             {"failed": KIND, "reason": TEXT}
 
 KIND is scheme (there is no such backend), unusable (it lacks a library or program), password (it wants one), missing,
-denied, full or other. Where a backend reports no sizes, the helper downloads the objects to find out. It tries a
-request once. The process ends, with all programs that it started, when its standard input ends.
+denied, full, unfit (it cannot do that) or other. Where a backend reports no sizes, the helper downloads the objects to
+find out. It tries a request once. The process ends, with all programs that it started, when its standard input ends.
 """
 
 import errno
@@ -50,9 +50,12 @@ _WORDS = {
     ),
     "full": re.compile(r"\b507\b|no space left|quota|insufficient storage", re.IGNORECASE),
 }
+_WORDS["unfit"] = re.compile(
+    r"\b40[05]\b|\b501\b|not implemented|method not allowed|name too long|not supported", re.IGNORECASE
+)
 _CODES = {51: "denied", 52: "missing", 53: "full"}  # duplicity.log.ErrorCode
 _NUMBERS = {errno.ENOENT: "missing", errno.EACCES: "denied", errno.EPERM: "denied", errno.EROFS: "denied"}
-_NUMBERS |= {errno.ENOSPC: "full", errno.EDQUOT: "full"}
+_NUMBERS |= {errno.ENOSPC: "full", errno.EDQUOT: "full", errno.ENAMETOOLONG: "unfit", errno.EOPNOTSUPP: "unfit"}
 _UNUSABLE = re.compile(r"\brequires?\b|not found|install|No module named|missing", re.IGNORECASE)
 _SIZES = '<?xml version="1.0"?><D:propfind xmlns:D="DAV:"><D:prop><D:getcontentlength/></D:prop></D:propfind>'
 

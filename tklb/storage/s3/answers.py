@@ -10,14 +10,14 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
-from tklb.errors import AccessRefused, TargetDamaged, TargetFull, TargetUnreachable, TklbError
+from tklb.errors import AccessRefused, TargetDamaged, TargetFull, TargetUnfit, TargetUnreachable, TklbError
 from tklb.lazy_dataclass import dataclass
 
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 _REFUSED = {
-    "AccessDenied": "these credentials may not do that: allow them to get, put, list and delete in {bucket}",
+    "AccessDenied": "these credentials may not do that: grant them {right}",
     "AllAccessDisabled": "the service has closed this account or bucket",
     "AccountProblem": "the service has closed this account",
     "InvalidAccessKeyId": "the service does not know this access key",
@@ -25,7 +25,8 @@ _REFUSED = {
     "InvalidSecurity": "the credentials are not valid",
     "NotSignedUp": "this account has not signed up for S3",
     "SignatureDoesNotMatch": "the secret key does not belong to the access key",
-    "UnauthorizedAccess": "these credentials may not do that",
+    "SecondLevelDomainForbidden": "the service wants the bucket in the host name: set s3.addressing to virtual",
+    "UnauthorizedAccess": "these credentials may not do that: grant them {right}",
 }
 _FULL = {"InsufficientStorage", "QuotaExceeded", "StorageFull", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 _PASSING = {
@@ -33,6 +34,24 @@ _PASSING = {
     "RequestLimitExceeded", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException",
     "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
 }  # fmt: skip
+# The service lacks an operation, a header or a parameter, and says so: another try is of no use.
+_LACKING = {
+    "InvalidArgument", "InvalidHeader", "InvalidRequest", "MethodNotAllowed", "NotImplemented", "NotSupported",
+    "UnsupportedHeader", "UnsupportedOperation", "XNotImplemented",
+}  # fmt: skip
+_LACKING_STATUS = {405, 501}
+# The right that an operation needs, in the words of policies.
+_RIGHTS = {
+    "AbortMultipartUpload": "s3:AbortMultipartUpload on {objects}",
+    "CreateBucket": "s3:CreateBucket, or make bucket {bucket} by hand",
+    "DeleteObject": "s3:DeleteObject on {objects}",
+    "GetObject": "s3:GetObject on {objects}",
+    "HeadBucket": "s3:ListBucket on {bucket}",
+    "HeadObject": "s3:GetObject on {objects}",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads on {bucket}",
+    "ListObjectsV2": "s3:ListBucket on {bucket}",
+}
+_PUT_RIGHT = "s3:PutObject on {objects}"
 _ELSEWHERE = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "Redirect"}
 
 
@@ -46,9 +65,10 @@ class Refusal:
     our_time: str = ""
     its_time: str = ""
     region: str = ""
+    operation: str = ""  # of the S3 API, as PutObject
 
     @classmethod
-    def read(cls, response: Mapping[str, Any]) -> Self:
+    def read(cls, response: Mapping[str, Any], operation: str = "") -> Self:
         """Parse what botocore made of the answer. It may hold anything."""
         error, facts = response.get("Error", {}), response.get("ResponseMetadata", {})
         headers = facts.get("HTTPHeaders", {})
@@ -60,6 +80,7 @@ class Refusal:
             our_time=str(error.get("RequestTime", "")),
             its_time=str(error.get("ServerTime", "") or headers.get("date", "")),
             region=str(headers.get("x-amz-bucket-region", "") or error.get("Region", "")),
+            operation=operation,
         )
 
     @property
@@ -81,6 +102,9 @@ def explain_refusal(refusal: Refusal, address: str, bucket: str, name: str) -> T
         return TargetFull(address=address)
     if refusal.is_expiry:
         return AccessRefused(address=address, reason="the session token has expired", is_transient=True)
+    if code in _LACKING or status in _LACKING_STATUS:
+        reason = f"the service answered {code or status}{f' to {refusal.operation}' * bool(refusal.operation)}"
+        return TargetUnfit(address=address, reason=reason, status=status)
     if code in _PASSING or status in (408, 429) or status >= 500:
         return TargetUnreachable(address=address, reason=f"the service answered {code or status}", is_transient=True)
     if code == "NoSuchBucket" or (status == 404 and not name):
@@ -95,15 +119,24 @@ def _explain_lasting(refusal: Refusal, address: str, bucket: str, name: str) -> 
     if code == "RequestTimeTooSkewed":
         return AccessRefused(address=address, reason=_explain_skew(refusal))
     if code in _REFUSED:
-        return AccessRefused(address=address, reason=_REFUSED[code].format(bucket=bucket))
+        return AccessRefused(address=address, reason=_REFUSED[code].format(right=_name_right(refusal, address, bucket)))
     if code == "InvalidObjectState":
         reason = f"{name or 'an object'} lies in an archive class: have the service restore it there first"
         return TargetUnreachable(address=address, reason=reason)
     if code in _ELSEWHERE or status in (301, 307):
         return TargetUnreachable(address=address, reason=_explain_region(refusal, bucket))
     if status in (401, 403):
-        return AccessRefused(address=address, reason=f"the service answered {code or status}")
-    return TargetUnreachable(address=address, reason=f"the service answered {code or status or 'what is no S3'}")
+        reason = f"the service answered {code or status}; perhaps it wants {_name_right(refusal, address, bucket)}"
+        return AccessRefused(address=address, reason=reason)
+    reason = f"the service answered {code or status or 'what is no S3'}"
+    return TargetUnreachable(address=address, reason=reason, status=status)
+
+
+def _name_right(refusal: Refusal, address: str, bucket: str) -> str:
+    """Give the right that the refused operation needs."""
+    place = address.partition(f"/{bucket}/")[2].strip("/")
+    objects = "/".join(filter(None, (bucket, place, "*")))
+    return _RIGHTS.get(refusal.operation, _PUT_RIGHT).format(bucket=bucket, objects=objects)
 
 
 def _explain_region(refusal: Refusal, bucket: str) -> str:

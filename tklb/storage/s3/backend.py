@@ -12,13 +12,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from tklb.base.fs import open_plain
 from tklb.config.schema import S3Config
-from tklb.errors import AccessRefused, TargetDamaged, TargetUnreachable, TklbError
+from tklb.errors import AccessRefused, TargetDamaged, TargetUnfit, TargetUnreachable, TklbError
 from tklb.model.target import TargetUrl
-from tklb.storage.backend import ListedObject, Moved, StoredObject, check_name, ignore_moved, is_name
+from tklb.storage.backend import LEDGER, ListedObject, Moved, StoredObject, check_name, ignore_moved, is_name
 from tklb.storage.local import create_private
 from tklb.storage.s3.body import FileChanged, UploadBody, digest_stretch
 from tklb.storage.s3.client import Answer, S3Service
@@ -30,6 +30,8 @@ WHOLE = 256 << 20
 PART = 32 << 20
 MOST_LISTED = 3_000_000  # entries: a thousand volumes a day for eight years; they are held in memory
 _BLOCK = 1 << 20
+_REFUSES_HEADERS = (400, 405, 501)  # B2 answers InvalidArgument, R2 NotImplemented
+Adapted = TypeVar("Adapted")
 _OTHER_CONTENT = "the service confirmed another content than it was sent"
 
 
@@ -48,6 +50,7 @@ class S3Backend:
             ("StorageClass", config.storage_class),
         )
         self._stored_with = {key: value for key, value in kept if value}
+        self._sends_checksums = True  # until the service refuses a request with them
         self._wants_hashes = True  # while the service was not seen to confirm checksums by itself
 
     @property
@@ -58,6 +61,8 @@ class S3Backend:
         """Make the bucket, if there is none."""
         try:
             self._service.ask("head_bucket", {})
+        except (AccessRefused, TargetUnfit):
+            self.list(LEDGER)  # credentials for a prefix alone may not ask for the bucket
         except TargetUnreachable as exc:
             if not exc.facts.get("is_missing"):
                 raise
@@ -71,7 +76,7 @@ class S3Backend:
             size = os.fstat(origin.fileno()).st_size
             upload = self._upload_whole if size <= WHOLE else self._upload_in_parts
             try:
-                is_confirmed = upload(key, origin, sha256, moved)
+                is_confirmed = self._adapt(lambda count: upload(key, origin, sha256, count), moved)
             except FileChanged as exc:
                 raise self._unreachable(f"{name} changed while it was stored") from exc
         return StoredObject(size, sha256 if is_confirmed else None)
@@ -100,7 +105,7 @@ class S3Backend:
 
     def stat(self, name: str) -> StoredObject | None:
         try:
-            answer = self._service.ask("head_object", {"Key": self._key(name), "ChecksumMode": "ENABLED"}, about=name)
+            answer = self._adapt(lambda _: self._service.ask("head_object", self._describe_wanted(name), about=name))
         except TargetDamaged:
             return None
         modified = answer.get("LastModified")
@@ -109,17 +114,40 @@ class S3Backend:
                 int(answer["ContentLength"]), _whole_digest(answer), modified and modified.astimezone(UTC)
             )
 
+    def _describe_wanted(self, name: str) -> dict[str, str]:
+        return {"Key": self._key(name), **({"ChecksumMode": "ENABLED"} if self._sends_checksums else {})}
+
+    def _adapt(self, act: Callable[[Moved], Adapted], moved: Moved = ignore_moved) -> Adapted:
+        """Ask with checksums; where the service refuses such a request, ask without, from then on."""
+        asked_with, sent = self._sends_checksums, 0
+
+        def count(amount: int) -> None:
+            nonlocal sent
+            sent += amount
+            moved(amount)
+
+        try:
+            return act(count)
+        except TargetUnreachable as exc:
+            if not asked_with or exc.facts.get("status") not in _REFUSES_HEADERS:
+                raise
+            moved(-sent)
+            self._sends_checksums = False
+            answer = act(moved)
+            log.info("%s does not know checksums of S3 (%s): tklb compares MD5, or reads back", self.address, exc)
+            return answer
+
     def delete(self, name: str) -> None:
         self._service.ask("delete_object", {"Key": self._key(name)}, accept=("NoSuchKey",))
 
     def tidy(self) -> None:
         """Abort uploads in parts: their parts take up paid space, and no listing of objects shows them.
 
-        Where the credentials may not list them, only a rule of the bucket can abort them.
+        Where the credentials may not list them, or the service cannot, only a rule of the bucket can abort them.
         """
         try:
             self._abort_all()
-        except AccessRefused as exc:
+        except (AccessRefused, TargetUnfit) as exc:
             log.info("cannot look for interrupted uploads in parts: %s", exc)
 
     def _abort_all(self) -> None:
@@ -133,13 +161,13 @@ class S3Backend:
 
     def _upload_whole(self, key: str, origin: IO[bytes], sha256: str, moved: Moved) -> bool:
         size = os.fstat(origin.fileno()).st_size
-        body = UploadBody(origin, 0, size, moved, hashed=self._wants_hashes)
+        body = UploadBody(origin, 0, size, moved, hashed=self._wants_hashes, known_sha256=sha256)
         digest = bytes.fromhex(sha256)
         answer = self._send("put_object", body, digest, {"Key": key, "ContentLength": size, **self._stored_with})
         return self._is_confirmed(answer, body, digest)
 
     def _upload_in_parts(self, key: str, origin: IO[bytes], sha256: str, moved: Moved) -> bool:
-        parameters = {"Key": key, "ChecksumAlgorithm": "SHA256", **self._stored_with}
+        parameters = {"Key": key, **self._name_algorithm(), **self._stored_with}
         upload = {"Key": key, "UploadId": self._service.ask("create_multipart_upload", parameters)["UploadId"]}
         try:
             return self._upload_parts(upload, origin, sha256, moved)
@@ -157,7 +185,7 @@ class S3Backend:
         for number, start in enumerate(range(0, size, PART), 1):
             length = min(PART, size - start)
             digest = digest_stretch(origin, start, length, whole.update)
-            body = UploadBody(origin, start, length, moved, hashed=self._wants_hashes)
+            body = UploadBody(origin, start, length, moved, hashed=self._wants_hashes, known_sha256=digest.hex())
             parameters = {"PartNumber": number, "ContentLength": length, **upload}
             answer = self._send("upload_part", body, digest, parameters)
             are_confirmed &= self._is_confirmed(answer, body, digest)
@@ -173,14 +201,17 @@ class S3Backend:
 
     def _send(self, operation: str, body: UploadBody, digest: bytes, parameters: Answer) -> Answer:
         """Send content. Raises what the reading of the content raised, unchanged."""
-        checksum = base64.b64encode(digest).decode()
-        checked = {"Body": body, "ChecksumSHA256": checksum, "ChecksumAlgorithm": "SHA256"}
+        checksum = {"ChecksumSHA256": base64.b64encode(digest).decode(), **self._name_algorithm()}
+        checked = checksum if self._sends_checksums else {"ContentMD5": base64.b64encode(body.measure_md5()).decode()}
         try:
-            return self._service.ask(operation, {**parameters, **checked})
+            return self._service.ask(operation, {"Body": body, **parameters, **checked})
         except TklbError:
             if body.failure is not None:
                 raise body.failure from None
             raise
+
+    def _name_algorithm(self) -> dict[str, str]:
+        return {"ChecksumAlgorithm": "SHA256"} if self._sends_checksums else {}
 
     def _is_confirmed(self, answer: Answer, body: UploadBody, digest: bytes) -> bool:
         """Whether the service confirmed the content that it holds. Raises TargetUnreachable for another content."""

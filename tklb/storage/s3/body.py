@@ -24,7 +24,10 @@ class UploadBody:
     `md5` and `sha256` are the digests of the bytes taken since the last seek to the start.
     """
 
-    def __init__(self, file: IO[bytes], start: int, size: int, moved: Moved, *, hashed: bool) -> None:
+    def __init__(
+        self, file: IO[bytes], start: int, size: int, moved: Moved, *, hashed: bool, known_sha256: str = ""
+    ) -> None:
+        self.known_sha256 = known_sha256  # of the whole body, in hex; "" where a header of the request has it
         self._file, self._start, self._size = file, start, size
         self._moved, self.is_hashed = moved, hashed
         self._position = 0
@@ -55,6 +58,12 @@ class UploadBody:
             self.md5 = hashlib.md5(usedforsecurity=False)  # what S3 calls an ETag
             self.sha256 = hashlib.sha256()
         return self._position
+
+    def measure_md5(self) -> bytes:
+        """Give the MD5 of the whole body. Reads it, and counts nothing as moved."""
+        md5 = hashlib.md5(usedforsecurity=False)
+        digest_stretch(self._file, self._start, self._size, md5.update)
+        return md5.digest()
 
     def tell(self) -> int:
         return self._position

@@ -52,7 +52,9 @@ class _KnownDigest(botocore.auth.S3SigV4Auth):  # type: ignore[misc]
 
     def payload(self, request: AWSRequest) -> str:
         known = request.headers.get("x-amz-checksum-sha256")
-        return base64.b64decode(known).hex() if known else str(super().payload(request))
+        if not known:
+            return str(getattr(request.data, "known_sha256", "") or super().payload(request))
+        return base64.b64decode(known).hex()
 
 
 botocore.auth.AUTH_TYPE_MAPS[_SIGNER] = _KnownDigest
@@ -82,7 +84,7 @@ class S3Service:
             try:
                 answer: Answer = getattr(client, operation)(Bucket=self._address.bucket, **parameters)
             except errors.ClientError as exc:
-                refusal = Refusal.read(exc.response)
+                refusal = Refusal.read(exc.response, str(exc.operation_name))
                 if refusal.code in accept:
                     return {}
                 if operation.startswith("head_") and refusal.is_bare and refusal.status < 500:
@@ -107,7 +109,7 @@ class S3Service:
         try:
             yield
         except errors.ClientError as exc:
-            refusal = Refusal.read(exc.response)
+            refusal = Refusal.read(exc.response, str(exc.operation_name))
             if refusal.is_expiry:
                 self.close()  # the next try reads new credentials
             raise explain_refusal(refusal, self._address.text, self._address.bucket, name) from exc

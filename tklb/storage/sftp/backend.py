@@ -14,7 +14,7 @@ from typing import IO
 
 from tklb.base.fs import PRIVATE_FILE, PRIVATE_FOLDER, open_plain
 from tklb.config.schema import SftpConfig
-from tklb.errors import AccessRefused, TargetDamaged, TargetFull, TargetUnreachable, TklbError
+from tklb.errors import AccessRefused, TargetDamaged, TargetFull, TargetUnfit, TargetUnreachable, TklbError
 from tklb.model.target import TargetUrl
 from tklb.storage.backend import LEDGER, VOLUMES, ListedObject, Moved, StoredObject, check_name, ignore_moved, is_name
 from tklb.storage.local import create_private
@@ -26,6 +26,7 @@ from tklb.storage.sftp.wire import (
     FULL,
     NO_SUCH_FILE,
     READ,
+    UNSUPPORTED,
     WRITE_NEW,
     Attributes,
     Disk,
@@ -249,7 +250,8 @@ class SftpBackend:
             return self._miss_target()
         if exc.code == DENIED:
             return AccessRefused(address=self.address, reason=f"{name}: {exc.text}" if name else exc.text)
-        return TargetUnreachable(address=self.address, reason=f"{name}: {exc.text}" if name else exc.text)
+        kind = TargetUnfit if exc.code == UNSUPPORTED else TargetUnreachable
+        return kind(address=self.address, reason=f"{name}: {exc.text}" if name else exc.text)
 
     def _lose(self, reason: str) -> TargetUnreachable:
         return TargetUnreachable(address=self.address, reason=reason, is_transient=True)
