@@ -4,6 +4,7 @@
     ├── set-up 10-19    NotInitialised Locked ProfileInvalid ConfigInvalid NotRoot AlreadyInitialised
     ├── programs 20-29  ProgramMissing ProgramFailed
     ├── target 30-39    TargetUnreachable TargetFull SnapshotUnknown TargetDamaged AccessRefused TargetForeign
+    │                   TargetUnfit
     ├── key 40-49       WrongPassphrase KeyUnusable
     ├── machine 50-59   DatabaseFailed PackagesFailed NoSpace
     ├── restore 60-69   RestoreRefused
@@ -112,8 +113,8 @@ class TargetUnreachable(TklbError):
 class TargetUnfit(TargetUnreachable):
     """The target answers, and says that it cannot do what it was asked for. Another try would change nothing."""
 
-    message = "{address} cannot do what tklb needs: {reason}"
-    hint = "the man page names what a target must be able to do; use another one, or change its settings"
+    code, message = 36, "{address} cannot do what tklb needs: {reason}"
+    hint = "tklb(1) lists what a target must be able to do; change its settings, or use another target"
 
 
 class TargetFull(TklbError):

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import re
+import resource
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,7 +28,18 @@ from tklb.errors import NoSpace, TargetFull
 from tklb.host.files.openat import RootedTree
 from tklb.lazy_dataclass import dataclass
 from tklb.model.report import Skipped
-from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume, snapshot_id, snapshot_time
+from tklb.model.snapshot import (
+    OPEN_FILES_A_SET,
+    OTHER_OPEN_FILES,
+    Counts,
+    Kind,
+    LedgerEntry,
+    Shard,
+    Volume,
+    count_sets,
+    snapshot_id,
+    snapshot_time,
+)
 from tklb.session import Session
 from tklb.snapshot import metadata
 from tklb.snapshot.machine import this_machine
@@ -40,6 +52,19 @@ log = logging.getLogger(__name__)
 _BLOCK = 1 << 16
 _IDENTITY = re.compile(rb" type=(\w+) mode=([0-7]+) uid=(\d+) gid=(\d+)[^\0]*? dev=(\d+) inode=(\d+)(?: |\n)")
 _KINDS = {kind.encode(): mode for mode, kind in KINDS.items()}
+
+
+def is_too_long(head: LedgerEntry | None, limit: int | None = None) -> bool:
+    """Whether a machine with this hard limit of open files could not decode a longer chain.
+
+    Each set of a chain takes two files while it is decoded. None is the limit of this process.
+    """
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if limit is None else limit
+    sets = count_sets(head) + 1 if head else 0
+    is_long = 0 < most < sets * OPEN_FILES_A_SET + OTHER_OPEN_FILES
+    if is_long:
+        log.warning("a new chain begins: %d open files, the limit here, do not suffice to restore %d sets", most, sets)
+    return is_long
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from tklb.backup.chain import open_chain
 from tklb.backup.changes import compare_with_last
 from tklb.backup.collect import collect_state
 from tklb.backup.dump_databases import list_databases
-from tklb.backup.encode import EncodeJob, encode_snapshot, open_spool
+from tklb.backup.encode import EncodeJob, encode_snapshot, is_too_long, open_spool
 from tklb.backup.result import BackupResult, count_snapshot, has_same_gaps, report_delta, report_snapshot
 from tklb.backup.run_note import RunNote, note_failure, note_run
 from tklb.backup.scope.outside import find_outside
@@ -53,7 +53,7 @@ def _take_snapshot(session: Session, request: BackupRequest, begin: datetime) ->
     chain = open_chain(session)
     if resumed := resume_upload(session, chain):
         chain = open_chain(session)
-    can_continue = chain.can_continue(session.secret) and not request.full
+    can_continue = chain.can_continue(session.secret) and not request.full and not is_too_long(chain.head)
     last = chain.prepare_last_metadata(session.paths) if can_continue else None
     with fresh_folder(session.paths.stage) as folder, fresh_folder(session.paths.cache / "work") as work:
         state = collect_state(session, request.overrides, keep=True)

@@ -64,7 +64,7 @@ def initialise(paths: Paths, request: InitRequest, clock: Clock, progress: Progr
         profile = _choose_profile(paths, request)
         config = _configure(paths, request, profile)
         backend = make_backend(config.target, config, paths.regions)
-        oddities = check_target(open_backend(config.target, config, paths.regions), clock)
+        notes = check_target(open_backend(config.target, config, paths.regions), clock)
         secret = make_identity(paths)
         if passphrase or has_passphrase(paths, secret):
             _refuse_foreign(paths, backend, secret)
@@ -75,7 +75,9 @@ def initialise(paths: Paths, request: InitRequest, clock: Clock, progress: Progr
         if has_passphrase(paths, secret):
             upload_key_file(open_session_with(config, paths, clock))
             log.info("%s keeps a copy of the key, which the passphrase opens", backend.address)
-    return InitResult(config, has_passphrase(paths, secret), oddities, _find_outside(config, paths, clock, progress))
+    return InitResult(
+        config, has_passphrase(paths, secret), (*notes.odd, *notes.facts), _find_outside(config, paths, clock, progress)
+    )
 
 
 def _find_outside(config: Config, paths: Paths, clock: Clock, progress: Progress) -> tuple[OutsideItem, ...]:

@@ -27,7 +27,7 @@ from tklb.restore.plan.plan import make_plan
 from tklb.restore.prepare import list_own_places, open_snapshot, read_contents, read_dumps, read_machine
 from tklb.restore.remainder import remember_restore
 from tklb.restore.source import SnapshotSource
-from tklb.restore.take_over import continues_chain, keep_local_files, take_over
+from tklb.restore.take_over import continues_chain, keep_local_files, take_over, warn_of_no_takeover
 from tklb.session import TargetSession
 from tklb.verify.own_state import collect_own_state
 
@@ -89,13 +89,13 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
             plan = make_plan(contents, read_machine(session, files, dumps, contents, own), chosen)
             log.info("planned %s", count_steps(plan))
             ledger = (f"the ledger: {problem}" for problem in decoded.source.problems)
-            return replace(plan, warnings=(*ledger, *plan.warnings))
+            left = warn_of_no_takeover(paths, request.role, is_whole=plan.is_whole)
+            return replace(plan, warnings=(*ledger, *plan.warnings, *left))
 
         def apply() -> Report:
             watch, remainder = Stopwatch(), paths.remainder
             find, make = (partial(each, config=session.config.databases) for each in (find_server, make_server))
-            loader = DatabaseLoader(find, dumps.folders, make)
-            lists = (remainder, paths.script_traces, paths.trial)
+            loader, lists = DatabaseLoader(find, dumps.folders, make), (remainder, paths.script_traces, paths.trial)
             executor = Executor(decoded.stages, loader, session.progress, ROOT, files.guard(chosen.own), *lists)
             with remember_restore(remainder, contents.snapshot, is_whole=chosen.is_whole):
                 report = apply_plan(plan, contents, executor, partial(plan_now, is_first=False))

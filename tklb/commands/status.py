@@ -13,7 +13,7 @@ from tklb.lazy_dataclass import dataclass
 from tklb.ledger.read import read_kept_entries
 from tklb.model.callbacks import Clock
 from tklb.model.report import OutsideItem, describe_skipped, status_of
-from tklb.model.snapshot import LedgerEntry
+from tklb.model.snapshot import LedgerEntry, describe_long_chain
 from tklb.restore.remainder import describe_interruption, read_remainder
 from tklb.session import Session, open_session
 from tklb.storage.kinds import open_backend
@@ -65,7 +65,7 @@ def check_status(session: Session) -> StatusReport:
     if last and last.skipped:
         problems.append(f"the last snapshot skipped {describe_skipped(last.skipped)}")
     outside = note.outside if note else ()
-    problems += [f"not taken: {line}" for line in describe_outside(outside)]
+    problems += [*(f"not taken: {line}" for line in describe_outside(outside)), *describe_long_chain(last)]
     return StatusReport(
         state=state,
         target=session.config.target,
@@ -106,8 +106,8 @@ def _ask_target(session: Session) -> _TargetState:
     ledger, config = list_snapshots(session), session.config
     try:
         ledger.check()
-        odd = check_target(open_backend(config.target, config, session.paths.regions), session.clock)
-        return _TargetState(ledger.entries, tuple(odd))
+        odd = check_target(open_backend(config.target, config, session.paths.regions), session.clock).odd
+        return _TargetState(ledger.entries, odd)
     except TklbError as exc:
         return _TargetState(ledger.entries, (str(exc),), exc.code)
 

@@ -12,6 +12,7 @@ from tklb.base.measure import format_count
 from tklb.commands import restore
 from tklb.errors import TargetDamaged
 from tklb.model.plan import StepKind
+from tklb.model.snapshot import describe_long_chain
 from tklb.session import TargetSession
 from tklb.verify.impact import find_impact
 from tklb.verify.ledger_check import check_key, check_ledger, snapshots_of
@@ -70,6 +71,7 @@ def _check_objects(verification: Verification, problems: tuple[Problem, ...]) ->
         read=len(selection.due),
         read_bytes=selection.due_bytes,
         problems=problems,
+        warnings=describe_long_chain(ledger.entries[-1] if ledger.entries else None),
         gaps=tuple((entry.snapshot, entry.skipped) for entry in entries if entry.skipped),
     )
     return check_snapshots(verification, entries, result) if request.depth is Depth.DATA else result

@@ -27,9 +27,9 @@ _WHOLE_MACHINE = Path("/etc/gnupg/gpg.conf")
 # what no option of the command line undoes: gpg then gives other output, another file, or a secret
 _LASTING = frozenset((
     "attribute-fd", "attribute-file", "clear-sign", "clearsign", "decrypt", "detach-sign", "disable-cipher-algo",
-    "dry-run", "encrypt", "hidden-recipient", "hidden-recipient-file", "list-only", "log-file", "logger-fd", "logger-file", "multifile",
-    "no-literal", "override-session-key", "override-session-key-fd", "recipient", "recipient-file", "show-session-key",
-    "sign", "status-fd", "status-file", "symmetric", "unwrap", "verify",
+    "dry-run", "encrypt", "hidden-recipient", "hidden-recipient-file", "list-only", "log-file", "logger-fd",
+    "logger-file", "multifile", "no-literal", "override-session-key", "override-session-key-fd", "recipient",
+    "recipient-file", "show-session-key", "sign", "status-fd", "status-file", "symmetric", "unwrap", "verify",
 ))  # fmt: skip
 # RFC 4880, 5.3: a session key for a passphrase, version 4, AES256, salted and iterated
 _START = b"\x8c\x0d\x04\x09\x03"

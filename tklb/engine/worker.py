@@ -256,6 +256,8 @@ def _shield(parent: int) -> None:
     if os.getppid() != parent:
         raise SystemExit(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a restore holds two files open for each set of a chain
     os.umask(0o077)
     socket.getfqdn = lambda name="": name or socket.gethostname()
 

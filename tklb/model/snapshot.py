@@ -1,5 +1,6 @@
 """A snapshot: its ledger entry, volumes, shards and counts. Times are aware UTC."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -85,6 +86,27 @@ class LedgerEntry:
         return sum(volume.size for volume in self.volumes if volume.name in own)
 
 
+OPEN_FILES_A_SET = 2  # that duplicity holds while it decodes a chain
+OTHER_OPEN_FILES = 64
+_USUAL_LIMIT = 1024  # open files that a shell allows
+
+
+def count_sets(entry: LedgerEntry) -> int:
+    """Count the sets of the longest chain that a snapshot needs: a set of a shard has one volume with the number 1."""
+    chains = Counter(volume.name.partition("duplicity-")[0] for volume in entry.volumes if _FIRST in volume.name)
+    return max(chains.values(), default=0)
+
+
+def describe_long_chain(entry: LedgerEntry | None) -> tuple[str, ...]:
+    """Warn where stock duplicity cannot decode the chain of a snapshot with the usual limit of open files."""
+    sets = count_sets(entry) if entry else 0
+    if sets * OPEN_FILES_A_SET + OTHER_OPEN_FILES <= _USUAL_LIMIT:
+        return ()
+    needs = f"duplicity without tklb needs `ulimit -n {sets * 3}` to restore it"
+    return (f"the newest chain has {sets} sets: {needs}; `tklb backup --full` begins a new chain",)
+
+
+_FIRST = ".vol1.difftar"
 SNAPSHOT_FORMAT = "%Y%m%dT%H%M%SZ"
 
 

@@ -13,6 +13,7 @@ from tklb.crypto.protection import note_file
 from tklb.crypto.secret import fingerprint, read_secret, write_older, write_secret
 from tklb.errors import KeyUnusable
 from tklb.host.release import read_os_release
+from tklb.model.plan import Role
 from tklb.profile.adopt import adopt_profile
 from tklb.profile.detect import detect_profile
 from tklb.restore.prepare import DecodedSnapshot
@@ -27,6 +28,15 @@ log = logging.getLogger(__name__)
 def continues_chain(paths: Paths, source: SnapshotSource) -> bool:
     """Whether this machine has the host id of the backed-up one already."""
     return paths.host.exists() and paths.host.read_text("ascii").strip() == source.entry.host
+
+
+def warn_of_no_takeover(paths: Paths, role: Role, *, is_whole: bool) -> tuple[str, ...]:
+    """Say that a restore of a part gives a fresh machine no key and no host id: it can take no backup afterwards."""
+    if is_whole or role is not Role.REPLACEMENT or paths.host.exists():
+        return ()
+    lacking = "a part of a snapshot brings no key and no identity: this machine cannot back up afterwards"
+    way_out = "repeat the restore without --skip and --limit, or run `tklb init --force` with a target of its own"
+    return (f"{lacking}; {way_out}",)
 
 
 def take_over(paths: Paths, decoded: DecodedSnapshot, key: Path | None = None) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from tklb.errors import AccessRefused, TargetDamaged, TargetUnfit
 from tklb.storage.backend import LEDGER, VOLUMES, Backend, is_name
@@ -23,20 +24,26 @@ TOLERATED_SKEW = timedelta(minutes=1)
 log = logging.getLogger(__name__)
 
 
-def check_target(backend: Backend, clock: Callable[[], datetime]) -> tuple[str, ...]:
-    """Use the target once in every way. Raises what is wrong with it; gives notes about what is only odd."""
+class TargetNotes(NamedTuple):
+    """Notes about a target that works: what is `odd` may be mended, `facts` are how it is."""
+
+    odd: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+
+
+def check_target(backend: Backend, clock: Callable[[], datetime]) -> TargetNotes:
+    """Use the target once in every way. Raises what is wrong with it; gives notes about the rest."""
+    facts: tuple[str, ...] = ()
     with TemporaryDirectory(prefix="tklb-") as work:
         try:
             skew = probe(backend, Path(work), clock, os.urandom)
         except _DeletesNothing as exc:
-            log.info("wrote and read a probe at %s, which lets nothing be deleted", backend.address)
-            return (
-                *filter(None, (describe_skew(exc.skew),)),
-                f"{backend.address} lets tklb delete nothing: {exc.reason}",
-            )
-    log.info("wrote, read and deleted a probe at %s; its clock differs by %s", backend.address, abs(skew))
+            skew, facts = exc.skew, (f"the target lets tklb delete nothing: {exc.reason}",)
+    log.info(
+        "tried every operation at %s; its clock differs by %s%s", backend.address, abs(skew), "; ".join(("", *facts))
+    )
     odd = describe_skew(skew)
-    return (odd,) if odd else ()
+    return TargetNotes((odd,) if odd else (), facts)
 
 
 class _DeletesNothing(Exception):
@@ -58,8 +65,10 @@ def probe(backend: Backend, work: Path, clock: Callable[[], datetime], chance: C
     source.write_bytes(content)
     began = clock()
     backend.list(VOLUMES)
+    if refusal := _delete_old_probes(backend, began):
+        raise _DeletesNothing(refusal, timedelta(0))
     backend.upload(name, source, hashlib.sha256(content).hexdigest())
-    ended, refusal = clock(), None
+    ended = clock()
     try:
         known = backend.stat(name)
         if known is None or known.size != len(content) or backend.read(name, _LONGEST) != content:
@@ -72,7 +81,6 @@ def probe(backend: Backend, work: Path, clock: Callable[[], datetime], chance: C
         raise _DeletesNothing(refusal, skew)
     if backend.stat(name) is not None:
         raise TargetDamaged(address=backend.address, reason="what was deleted there is still there")
-    _delete_old_probes(backend, ended)
     return skew
 
 
@@ -106,9 +114,12 @@ def _skew(modified: datetime | None, began: datetime, ended: datetime) -> timede
     return modified - began if modified < began else modified - ended
 
 
-def _delete_old_probes(backend: Backend, now: datetime) -> None:
+def _delete_old_probes(backend: Backend, now: datetime) -> str:
+    """Delete what killed runs left; give why the target refuses to delete anything, or ""."""
     names = [name for name, _ in backend.list(LEDGER) if name.startswith(_PREFIX) and is_name(name)]
     for name in names:
         known = backend.stat(name)
-        if known and known.modified and now - known.modified > _FORGOTTEN:
-            backend.delete(name)
+        is_old = known and known.modified and now - known.modified > _FORGOTTEN
+        if is_old and (refusal := _delete(backend, name)):
+            return refusal
+    return ""
