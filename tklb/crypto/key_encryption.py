@@ -27,7 +27,7 @@ from tklb.crypto.armor import (
     dearmor,
     packets,
 )
-from tklb.crypto.gpg import OVERRIDING, check_global_options
+from tklb.crypto.gpg import OVERRIDING, check_global_options, pick_reason
 from tklb.crypto.passphrase import check_passphrase, passphrase_bytes
 from tklb.crypto.secret import fingerprint, parse_secret
 from tklb.errors import KeyUnusable, ProgramFailed, ProgramMissing, UsageWrong, WrongPassphrase
@@ -181,9 +181,9 @@ def _gpg(options: list[str], home: Path | None = None, keyring: str | None = Non
         )
         yield gpg
     except (OSError, ValueError) as exc:
-        if gpg is None:
+        if gpg is None and isinstance(exc, OSError):
             raise ProgramMissing(program="gpg") from exc
-        raise ProgramFailed(program="gpg", reason=str(exc)) from exc
+        raise ProgramFailed(program="gpg", reason=pick_reason(str(exc).strip().splitlines())) from exc
     finally:
         for process, timer in getattr(gpg, "started", ()):
             timer.cancel()
