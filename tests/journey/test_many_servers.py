@@ -113,10 +113,15 @@ def start_server(a: Appliance, command: list[str], socket: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def a() -> Iterator[Appliance]:
+def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("share")
+
+
+@pytest.fixture(scope="module")
+def a(share: Path) -> Iterator[Appliance]:
     """The shop's machine with an instance `shop` and a server whose root is another folder."""
     made = layer("shop", stack("lamp", "a", tklb=True), open_shop, "a")
-    with clone("lamp", tklb=True, layers=[made]) as box:
+    with clone("lamp", tklb=True, layers=[made], binds={share: "/mnt/share"}) as box:
         box.start("mariadb")
         (box.root / "etc/mysql/mariadb.conf.d/60-shop.cnf").write_text(
             "[mariadbd.shop]\nsocket=/run/mysqld/shop.sock\ndatadir=/var/lib/mysql-shop\nskip-networking\n"
@@ -165,3 +170,37 @@ def test_server_in_a_container_is_dumped_and_loaded_where_its_login_is_configure
     assert at(a, "/run/mysqld/shop.sock", "SELECT COUNT(*) FROM app.t") == "2\n"
     assert at(a, "/mnt/jail/tmp/s", "SELECT COUNT(*) FROM app.t") == "3\n"
     assert "app" not in ask(a, "SHOW DATABASES").split()
+
+
+MULTI = """[mysqld_multi]
+mysqld = /usr/bin/mariadbd-safe
+[mysqld7]
+socket = /run/mysqld/seven.sock
+pid-file = /run/mysqld/seven.pid
+datadir = /srv/seven/data
+log-error = /srv/seven/log/error.log
+port = 3377
+"""
+
+
+def test_instance_that_the_new_machine_lacks_is_made_there(a: Appliance, share: Path) -> None:
+    """Of a group [mariadbd.NAME], and of one of mysqld_multi; in the second, its log has a folder of its own."""
+    (a.root / "etc/mysql/mariadb.conf.d/70-multi.cnf").write_text(MULTI)
+    a.run(["install", "-d", "-o", "mysql", "/srv/seven/data", "/srv/seven/log"])
+    a.run(["mariadb-install-db", "--defaults-group-suffix=7", "--user=mysql", "--skip-test-db"])
+    start_server(a, ["mariadbd", "--defaults-group-suffix=7", "--user=mysql"], Path("/run/mysqld/seven.sock"))
+    at(a, "/run/mysqld/seven.sock", "CREATE DATABASE app; USE app; CREATE TABLE app.t AS SELECT seq FROM seq_1_to_7")
+    at(a, "/run/mysqld/seven.sock", "CREATE USER seven@localhost")
+    told(a, "backup", statuses=(0, 3))
+    a.run(["cp", "-a", "/mnt/target", "/mnt/share/target"])
+    a.run(["tklb", "key", "escrow", "--no-passphrase", KEY])
+    with database_clone("bookworm", "mariadb", tklb=True, hostname="b", binds={share: "/mnt/share"}, start=False) as b:
+        allow_services(b)
+        report = told(b, *FROM_A, "--yes", statuses=(0, 3, 50))
+        assert not [item for item in items(report) if item.startswith(("mysql@shop", "mysql@7", "/etc/mysql"))], report
+        assert at(b, "/run/mysqld/shop.sock", "SELECT COUNT(*) FROM app.t") == "2\n"
+        assert at(b, "/run/mysqld/seven.sock", "SELECT COUNT(*) FROM app.t; SELECT @@port") == "7\n3377\n"
+        assert at(b, "/run/mysqld/seven.sock", "SELECT COUNT(*) FROM mysql.user WHERE User = 'seven'") == "1\n"
+        assert at(b, "/run/mysqld/mysqld.sock", "SELECT COUNT(*) FROM shop.orders") == "2\n"
+        assert (b.root / "srv/seven/log/error.log").is_file()
+        assert b.run(["stat", "-c", "%U %a", "/srv/seven/data"]).stdout == "mysql 700\n"

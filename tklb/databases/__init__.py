@@ -35,6 +35,7 @@ Both engines have the same files, a stage each:
 
 What an engine needs and the other does not, one of them alone:
 
+    mariadb/new_instance           the data of an instance that this machine lacks, and its start
     mariadb/dump/split_output      the output of the dump program, split into the rows of tables
     mariadb/load/compare_rows      loaded rows against the dump
     mariadb/load/generated_values  generated values in the time zone that they belong to

@@ -268,8 +268,7 @@ class _Application:
         return self.outcome.note_step(step, skipped)
 
     def _has_settings(self, step: Step) -> bool:
-        engine = step.item.partition(b":")[0].decode()
-        return any(find_settings(other) == engine for other in self.plan.steps)
+        return any(step.item.startswith((find_settings(other) or ":").encode()) for other in self.plan.steps)
 
     def apply_settings(self) -> None:
         """Put the configuration of database servers in place, and load again what was refused without it."""
@@ -290,8 +289,9 @@ class _Application:
         loader, progress = self._executor.loader, self._executor.progress
         may_differ = result.restarted and not result.trial.failure
         for step, refused in self._refused:
-            if step.item.partition(b":")[0].decode() == result.engine:
-                self.outcome.note_step(step, loader.carry_out(step, progress) if may_differ else refused)
+            engine, _, instance = step.item.partition(b":")[0].decode().partition("@")
+            if engine == result.engine:  # an instance is configured only now
+                self.outcome.note_step(step, loader.carry_out(step, progress) if may_differ or instance else refused)
         for step in self._in_memory if may_differ else ():
             if step.item.startswith(result.engine.encode()):
                 self.outcome.note_late(loader.carry_out(step, progress))

@@ -47,11 +47,18 @@ class Login:
             return [f"--defaults-file={self.defaults_file}"]
         return ["--no-defaults", "--user=root", "--protocol=socket", f"--socket={self.socket}"]
 
+    @property
+    def group_suffix(self) -> str:
+        """What the names of its groups in option files end with: [mariadbd.NAME], or [mysqldN] of mysqld_multi."""
+        return self.instance if not self.instance or self.instance.isdecimal() else f".{self.instance}"
+
     def start(self) -> None:
-        """Start the server by its service. Raises DatabaseFailed."""
+        """Start the server by its service; make the data of an instance that has none. Raises DatabaseFailed."""
         has_systemd = os.path.isdir("/run/systemd/system")
         if self.instance:
-            self._start_instance(has_systemd=has_systemd)
+            from tklb.databases.mariadb.new_instance import start_instance
+
+            start_instance(self)
             return
         scripts = [name for name in MARIADB.services if has_systemd or os.access(f"/etc/init.d/{name}", os.X_OK)]
         reason = "no service starts it"
@@ -63,15 +70,6 @@ class Login:
             except (ProgramFailed, ProgramMissing) as exc:
                 reason = str(exc)
         raise DatabaseFailed(item=ENGINE, reason=reason)
-
-    def _start_instance(self, *, has_systemd: bool) -> None:
-        command = ["mysqld_multi", "start", self.instance]
-        if has_systemd and not self.instance.isdecimal():
-            command = ["systemctl", "start", "--", f"mariadb@{self.instance}.service"]
-        try:
-            run(command, timeout=_SECONDS)
-        except (ProgramFailed, ProgramMissing) as exc:
-            raise DatabaseFailed(item=ENGINE, reason=str(exc)) from exc
 
 
 def find_server(config: DatabaseConfig, name: str = "", login_file: str = "") -> "Server | None":

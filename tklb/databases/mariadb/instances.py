@@ -31,9 +31,14 @@ def list_names(config: DatabaseConfig) -> tuple[tuple[str, str], ...]:
     return tuple((name, "") for name in find_instances(config.mysql_defaults_file))
 
 
-def make_instance(_name: str) -> str:
-    """Debian has no tool that makes an instance: nothing is made."""
-    return ""
+def make_instance(name: str) -> str:
+    """Give the name of an instance that option files have: its data are made when it starts. Nothing without them."""
+    return name if has_group(name) else ""
+
+
+def has_group(name: str) -> bool:
+    """Whether option files of this machine have a group of an instance."""
+    return any(name == other for _, other in _list_groups())
 
 
 def find_instances(defaults_file: str = "") -> dict[str, dict[str, str]]:

@@ -80,6 +80,11 @@ def read_options(*groups: str) -> dict[str, str]:
     return {name.replace("-", "_").removeprefix("loose_"): value for name, _, value in pairs}
 
 
+def read_group_options(suffix: str) -> dict[str, str]:
+    """Read the options of a server whose groups end with `suffix`, among them those of all servers."""
+    return read_options(f"--defaults-group-suffix={suffix}", "--mysqld") if suffix else read_options()
+
+
 def is_data_folder(path: str) -> bool:
     """Whether a server has its data in a folder: its own database, beside what no other program has."""
     names = ("aria_log_control", "ibdata1", "mysql/global_priv.frm", "mysql/user.frm")

@@ -68,7 +68,7 @@ class Server:
         try:
             self.login.start()
         except DatabaseFailed as exc:
-            if reason := explain_start(self.login):
+            if not self.login.instance and (reason := explain_start(self.login)):
                 raise DatabaseFailed(item=ENGINE, reason=f"the server does not start: {reason}") from exc
             raise
 

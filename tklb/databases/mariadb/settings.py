@@ -19,7 +19,7 @@ from tklb.base.process import Conversation, open_conversation, run
 from tklb.databases.data_folders import NoteMove, make_folder, move_data, stop_servers
 from tklb.databases.mariadb import DATA, ENGINE, Login, find_program
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection
-from tklb.databases.mariadb.locations import is_data_folder, read_options
+from tklb.databases.mariadb.locations import is_data_folder, read_group_options, read_options
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.lazy_dataclass import dataclass
 
@@ -54,7 +54,7 @@ def restart_server(login: Login, note: NoteMove, data: str = "") -> Restart:
         if is_zone(options.get("default_time_zone", "")):
             fill_time_zones(login)
         _stop(login)
-        _make_folders(options)
+        make_folders(options)
         login = replace(login, socket=options.get("socket", login.socket))
         new = os.path.normpath(options.get("datadir", DATA))
         if new != data and (reason := move_data(data, new, note)):
@@ -62,7 +62,7 @@ def restart_server(login: Login, note: NoteMove, data: str = "") -> Restart:
         if reason := _try_start(login, options):
             return Restart(login, new, reason)
         login.start()
-        return Restart(login, new, _wait_for_answer(login, time.monotonic() + _START))
+        return Restart(login, new, wait_for_answer(login, time.monotonic() + _START))
     except (DatabaseFailed, ProgramFailed, ProgramMissing) as exc:
         return Restart(login, data, str(exc.facts.get("reason", exc)))
 
@@ -81,7 +81,7 @@ def recover_server(login: Login, note: NoteMove) -> Restart:
 def explain_start(login: Login) -> str:
     """Give why a server that is down does not start, in its own words; empty where it would."""
     try:
-        return _try_start(login, read_options())
+        return _try_start(login, read_group_options(login.group_suffix))
     except (ProgramFailed, ProgramMissing) as exc:
         return str(exc)
 
@@ -95,7 +95,7 @@ def _find_data(login: Login, options: Mapping[str, str]) -> str:
         return new if is_data_folder(new) else DATA
 
 
-def _make_folders(options: Mapping[str, str]) -> None:
+def make_folders(options: Mapping[str, str]) -> None:
     """Make the folders that options name and that this machine lacks."""
     for name in _FILES:
         make_folder(os.path.dirname(options.get(name, "")), _ACCOUNT, 0o2750)
@@ -176,6 +176,8 @@ def _try_start(login: Login, options: Mapping[str, str]) -> str:
     """Run the server until it answers, then end it; give why it does not answer."""
     run(["install", "-m", "755", "-o", _ACCOUNT, "-g", "root", "-d", "/run/mysqld"])
     argv = [find_program("mariadbd", "mysqld") or "mariadbd"]
+    if login.group_suffix:
+        argv.append(f"--defaults-group-suffix={login.group_suffix}")  # has to be the first one
     if "user" not in options:
         argv.append(f"--user={_ACCOUNT}")
     with _follow_log(options) as log, open_conversation(argv) as server:
@@ -239,7 +241,7 @@ def _try_login(login: Login) -> str:
         return exc.discreet
 
 
-def _wait_for_answer(login: Login, deadline: float) -> str:
+def wait_for_answer(login: Login, deadline: float) -> str:
     while reason := _try_login(login):
         if time.monotonic() > deadline:
             return reason
