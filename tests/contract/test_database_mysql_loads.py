@@ -5,8 +5,10 @@ Takes the lab's machines; touches clones only.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from subprocess import PIPE
 
 import pytest
 
@@ -394,6 +396,31 @@ def test_row_that_is_longer_than_the_log_of_the_server_comes(rows: Appliance) ->
         assert sql(rows, "SELECT @@GLOBAL.innodb_log_file_size") == "16777216"
     assert (answer["failed"], items(answer)) == (None, set())
     assert sql(rows, "SELECT LENGTH(b) FROM one.t") == "24000000\n1"
+
+
+@pytest.mark.parametrize("free", [2, 0])
+def test_dump_and_load_need_only_the_session_that_is_kept_for_administrators(rows: Appliance, free: int) -> None:
+    """Of ordinary sessions, `free` are left; one more is for administrators."""
+    digest = ["sh", "-c", "cd /tmp/d/rows && find . -type f | sort | xargs -d '\\n' sha256sum"]
+    dump(rows, "/tmp/d")
+    seen, before = rows.run(digest).stdout, list_lines(rows)
+    sql(rows, "CREATE OR REPLACE USER guest@localhost")
+    guest = ["mariadb", "--no-defaults", "-uguest", "--unbuffered", "-N"]
+    with settings(rows, max_connections="10"):
+        with contextlib.ExitStack() as stack:
+            for _ in range(10 - free):
+                client = stack.enter_context(rows.popen(guest, stdin=PIPE, stdout=PIPE))
+                client.stdin.write(b"SELECT 1;\n")
+                client.stdin.flush()
+                assert client.stdout.readline() == b"1\n"
+            answers = dump(rows, "/tmp/d"), load(rows, "/tmp/d")
+        wait_for(rows, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'guest'", "0")
+        assert sql(rows, "SELECT @@GLOBAL.max_connections") == "10"
+    assert [items(answer) for answer in answers] == [set(), set()]
+    assert answers[1]["failed"] is None
+    assert not [name for name in databases(rows) if name.startswith("tklb_")]
+    assert rows.run(digest).stdout == seen
+    assert list_lines(rows) == before
 
 
 SHORT_PATIENCE = """

@@ -6,8 +6,9 @@ sent from a file that the server names: the server gets the stream that it is fe
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterable, Iterator
-from typing import Self
+from typing import Any, Self
 
 import pymysql
 from pymysql.constants import CLIENT, COMMAND
@@ -49,6 +50,8 @@ MORE = (
     "SET SESSION sort_buffer_size = GREATEST(@@sort_buffer_size, 262144)",
 )
 _CONNECT_SECONDS = 20
+_PAUSES = (0.05, 0.2, 0.5)  # seconds
+FULL = frozenset({1040, 1203})  # too many connections
 _PACKET = 1 << 20
 _PACKET_ROOM = 512  # bytes of a packet beside its content
 _SYNTAX = 1064
@@ -159,25 +162,12 @@ def open_connection(login: Login, database: str = "", seconds: float | None = No
 
     `seconds` is how long an answer may take; None waits for ever.
     """
-    place = (
+    place: dict[str, Any] = (
         {"read_default_file": login.defaults_file, "read_default_group": "client"}
         if login.defaults_file
         else {"unix_socket": login.socket, "user": "root", "ssl_disabled": True}
     )
-    with _convert_driver_errors():
-        # Without local_infile the library itself sends no file, whatever the server asks for.
-        driver = pymysql.connect(
-            charset="utf8mb4",
-            use_unicode=False,
-            conv={},
-            autocommit=None,
-            client_flag=CLIENT.LOCAL_FILES,
-            local_infile=False,
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_CONNECT_SECONDS,
-            max_allowed_packet=1 << 30,
-            **place,
-        )
+    driver = _connect(place)
     connection = ServerConnection(driver)
     try:
         _prepare(connection, login, database)
@@ -186,6 +176,31 @@ def open_connection(login: Login, database: str = "", seconds: float | None = No
         connection.close()
         raise
     return connection
+
+
+def _connect(place: dict[str, Any]) -> pymysql.Connection:  # type: ignore[type-arg,unused-ignore]
+    """Connect. Where all sessions are in use, try again for a moment: the server ends one a while after its client."""
+    for pause in (*_PAUSES, 0):
+        try:
+            with _convert_driver_errors():
+                # Without local_infile the library itself sends no file, whatever the server asks for.
+                return pymysql.connect(
+                    charset="utf8mb4",
+                    use_unicode=False,
+                    conv={},
+                    autocommit=None,
+                    client_flag=CLIENT.LOCAL_FILES,
+                    local_infile=False,
+                    connect_timeout=_CONNECT_SECONDS,
+                    read_timeout=_CONNECT_SECONDS,
+                    max_allowed_packet=1 << 30,
+                    **place,
+                )
+        except ServerError as exc:
+            if exc.number not in FULL or not pause:
+                raise
+        time.sleep(pause)
+    raise AssertionError
 
 
 def _prepare(connection: ServerConnection, login: Login, database: str) -> None:

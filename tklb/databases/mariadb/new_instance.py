@@ -14,12 +14,11 @@ from tklb.databases.data_folders import make_folder
 from tklb.databases.mariadb import DATA, ENGINE, Login, find_program
 from tklb.databases.mariadb.instances import has_group
 from tklb.databases.mariadb.locations import is_data_folder, read_group_options, read_options
-from tklb.databases.mariadb.settings import explain_start, make_folders, wait_for_answer
+from tklb.databases.mariadb.settings import ACCOUNT, explain_start, make_folders, wait_for_answer
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 
 __all__ = ["start_instance"]
 
-_ACCOUNT = "mysql"
 _DETACH = ("start-stop-daemon", "--start", "--background")
 _INSTALL, _START, _ANSWER = 300, 180, 60  # seconds
 
@@ -29,7 +28,7 @@ def start_instance(login: Login) -> None:
     if not has_group(login.instance):
         raise DatabaseFailed(item=ENGINE, reason=f"it is down, and no option file has a group of {login.instance}")
     options = read_group_options(login.group_suffix)
-    account = options.get("user", _ACCOUNT)
+    account = options.get("user", ACCOUNT)
     try:
         _make_data(login, options, account)
         make_folders(options)

@@ -25,7 +25,7 @@ from tklb.lazy_dataclass import dataclass
 
 __all__ = ["Restart", "recover_server", "restart_server"]
 
-_ACCOUNT = "mysql"
+ACCOUNT = "mysql"
 _START, _STOP, _LOGIN, _LOOK = 180, 300, 5, 0.2  # seconds
 _MOST_LOG = 1 << 16
 TIME_ZONES = "time_zone_tables"
@@ -98,10 +98,10 @@ def _find_data(login: Login, options: Mapping[str, str]) -> str:
 def make_folders(options: Mapping[str, str]) -> None:
     """Make the folders that options name and that this machine lacks."""
     for name in _FILES:
-        make_folder(os.path.dirname(options.get(name, "")), _ACCOUNT, 0o2750)
+        make_folder(os.path.dirname(options.get(name, "")), ACCOUNT, 0o2750)
     for name in _FOLDERS:
         for folder in options.get(name, "").split(":"):
-            make_folder(folder.rstrip("/"), _ACCOUNT, 0o750)
+            make_folder(folder.rstrip("/"), ACCOUNT, 0o750)
 
 
 # ---------------------------------------------------------------- time zones
@@ -174,12 +174,12 @@ def _is_server(pid: int) -> bool:
 
 def _try_start(login: Login, options: Mapping[str, str]) -> str:
     """Run the server until it answers, then end it; give why it does not answer."""
-    run(["install", "-m", "755", "-o", _ACCOUNT, "-g", "root", "-d", "/run/mysqld"])
+    run(["install", "-m", "755", "-o", ACCOUNT, "-g", "root", "-d", "/run/mysqld"])
     argv = [find_program("mariadbd", "mysqld") or "mariadbd"]
     if login.group_suffix:
         argv.append(f"--defaults-group-suffix={login.group_suffix}")  # has to be the first one
     if "user" not in options:
-        argv.append(f"--user={_ACCOUNT}")
+        argv.append(f"--user={ACCOUNT}")
     with _follow_log(options) as log, open_conversation(argv) as server:
         reason = _watch_start(login, server, log)
         if server.is_running:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from tklb.base.process import Conversation, open_conversation
 from tklb.databases.mariadb import Login
-from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection
+from tklb.databases.mariadb.connection import FULL, ServerConnection, ServerError, open_connection
 from tklb.lazy_dataclass import dataclass
 
 __all__ = ["ConsistentSnapshot", "open_consistent_snapshot"]
@@ -38,9 +38,19 @@ def open_consistent_snapshot(
 ) -> Iterator[ConsistentSnapshot]:
     """Start the program and a connection of our own at the same moment. Raises ServerError, ProgramMissing.
 
-    `control` is the connection that holds up commits; it is free again when the block begins.
+    `control` is the connection that holds up commits; it is free again when the block begins. Where the server lets no
+    other session in, it is the reader, and there is no program.
     """
-    with open_connection(login) as reader:
+    try:
+        reader = open_connection(login)
+    except ServerError as exc:
+        if exc.number not in FULL:
+            raise
+        control.run("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        yield ConsistentSnapshot(control, None, 0, True)
+        control.run("ROLLBACK")
+        return
+    with reader:
         reader.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         known = _list_sessions(control)
         is_held = _hold_commits(control, login.lock_seconds)

@@ -256,7 +256,8 @@ class _RowDump:
             status = program.wait(60)
         finally:
             self._close()
-        self._is_finished = splitter.is_finished and status >= 0
+        # one that could not begin, as where no session is left for it, leaves all tables to us
+        self._is_finished = (splitter.is_finished and status >= 0) or not splitter.has_begun
         if status or not splitter.is_finished:
             message = printable(program.last_errors() or f"exit status {status}")
             end = "" if splitter.is_finished else ", and its end did not come"

@@ -24,10 +24,11 @@ class Splitter:
     """Splits the program's output into the rows of each table, without brackets, as they come. Pure.
 
     `find_writer` gives the writer for the rows of a table with these columns. `is_finished`: the footer came last.
+    `has_begun`: a database came.
     """
 
     def __init__(self, find_writer: FindWriter) -> None:
-        self.is_finished = False
+        self.is_finished = self.has_begun = False
         self._find_writer = find_writer
         self._database = ""
         self._writer: Writer | None = None
@@ -77,7 +78,7 @@ class Splitter:
         self.is_finished = False
         name = _unquote(found[1])
         if found.re is _USE:
-            self._database = name
+            self._database, self.has_begun = name, True
         else:
             columns = tuple(_unquote(column) for column in _NAMES.findall(found[2] or b""))
             self._writer = self._find_writer(self._database, name, columns)

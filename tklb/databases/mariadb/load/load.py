@@ -88,11 +88,15 @@ def load_database(
     try:
         with open_connection(login) as connection:
             swap.drop_leftovers(connection)
-            with put_settings_aside(login, _estimate_redo(loading)), _undo_on_failure(loading, connection):
-                _make_tables(loading, connection)
-                _load_rows(loading)
-                _put_in_place(loading, connection)
-                _drop_others(loading, connection)
+        with (
+            put_settings_aside(login, _estimate_redo(loading)),
+            open_connection(login) as connection,
+            _undo_on_failure(loading, connection),
+        ):
+            _make_tables(loading, connection)
+            _load_rows(loading)
+            _put_in_place(loading, connection)
+            _drop_others(loading, connection)
     except ServerError as exc:
         raise DatabaseFailed(item=item, reason=str(exc)) from exc
     return loading

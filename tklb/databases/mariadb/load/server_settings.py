@@ -25,6 +25,7 @@ _NEEDED = {
     "innodb_read_only_compressed": "OFF",
     "local_infile": "ON",
     "log_bin_trust_function_creators": "ON",
+    "max_connections": "0",  # as many as there are, and ours
     "max_join_size": _MOST,
     "max_session_mem_used": str((1 << 63) - 1),
     "sql_select_limit": _MOST,
@@ -32,6 +33,8 @@ _NEEDED = {
     "system_versioning_asof": "DEFAULT",
     "tmp_disk_table_size": _MOST,
 }
+_AT_LEAST = ("innodb_log_file_size", "max_connections")
+_SESSIONS = 12  # of a load, and some for others
 _TABLE = "settings"
 _SET_SECONDS = 600  # for one setting: a log of another size is written first
 _SECONDS = 20  # for the client program to give them back
@@ -44,21 +47,24 @@ def put_settings_aside(login: Login, redo_log: int = 0) -> Iterator[None]:
     `redo_log` is how many bytes InnoDB's log must have. A row is in it as a whole: where it has less room, the server
     waits for itself for ever, and no KILL ends that.
     """
-    needed = {**_NEEDED, "innodb_log_file_size": str(redo_log)}
     with open_connection(login) as connection:
+        sessions = connection.fetch_texts("SHOW GLOBAL STATUS LIKE 'Threads_connected'")[0][1]
+        own = {"innodb_log_file_size": str(redo_log), "max_connections": str(int(sessions) + _SESSIONS)}
+        needed = {**_NEEDED, **own}
         old = _list_obstacles(connection, needed)
         if not old:
             yield
             return
         marker = f"tklb_aside_{secrets.token_hex(8)}"
         _note(connection, marker, old)
+        if "max_connections" in old:  # or nobody can set the others
+            connection.run(_format_change({"max_connections": needed["max_connections"]}))
     with _open_guard(login, old) as guard:
         try:
             _set_all(login, {name: needed[name] for name in old})
             yield
         finally:
-            _set_all(login, old)
-            _drop(login, marker)
+            _set_all(login, old, marker)
             if guard:
                 with contextlib.suppress(ProgramFailed):
                     guard.wait(_SECONDS)
@@ -88,7 +94,7 @@ def _list_obstacles(connection: ServerConnection, needed: Mapping[str, str]) -> 
 
 
 def _is_enough(name: str, value: str, needed: str) -> bool:
-    return int(value) >= int(needed) if name == "innodb_log_file_size" else value.upper() == needed.upper()
+    return int(value) >= int(needed) if name in _AT_LEAST else value.upper() == needed.upper()
 
 
 def _note(connection: ServerConnection, marker: str, old: dict[str, str]) -> None:
@@ -120,14 +126,11 @@ def _format_value(value: str) -> str:
     return str(int(value)) if value.isdecimal() else value if value == "DEFAULT" else quote_text(value)
 
 
-def _set_all(login: Login, values: dict[str, str]) -> None:
-    """Set one by one: the server may refuse to change one of them."""
+def _set_all(login: Login, values: dict[str, str], done: str = "") -> None:
+    """Set one by one: the server may refuse to change one of them. Then drop our database `done`."""
     with contextlib.suppress(ServerError), open_connection(login, seconds=_SET_SECONDS) as connection:
         for name, value in values.items():
             with contextlib.suppress(ServerError):
                 connection.run(_format_change({name: value}))
-
-
-def _drop(login: Login, marker: str) -> None:
-    with contextlib.suppress(ServerError), open_connection(login) as connection:
-        connection.run(f"DROP DATABASE IF EXISTS {quote_name(marker)}")
+        if done:
+            connection.run(f"DROP DATABASE IF EXISTS {quote_name(done)}")
