@@ -371,6 +371,17 @@ def test_storage_engine_comes_or_its_table_is_named(rows: Appliance, engine: str
     assert sql(rows, "SELECT COUNT(*) FROM `rows`.heap; SHOW TABLES FROM `rows` LIKE 'other'") == "4"
 
 
+def test_table_that_cannot_be_made_here_is_named_and_the_others_come(rows: Appliance) -> None:
+    dump(rows, "/tmp/d")
+    (place,) = (rows.root / "tmp/d").glob("rows/**/figures.sql")
+    place.write_bytes(place.read_bytes().replace(b"double", b"newtype"))
+    sql(rows, "DROP DATABASE `rows`")
+    answer = load(rows, "/tmp/d")
+    assert (answer["failed"], items(answer)) == (None, {"rows/figures"})
+    assert "newtype" in str(answer["skipped"]).lower()
+    assert sql(rows, "SELECT COUNT(*) FROM `rows`.heap; SHOW TABLES FROM `rows` LIKE 'figures'") == "4"
+
+
 def test_accounts_come_where_passwords_have_to_be_strong(rows: Appliance) -> None:
     sql(rows, "CREATE OR REPLACE USER weak@'%' IDENTIFIED BY 'x'; GRANT SELECT ON `rows`.* TO weak@'%'")
     dump(rows, "/tmp/d")

@@ -51,7 +51,7 @@ MORE = (
 )
 _CONNECT_SECONDS = 20
 _PAUSES = (0.05, 0.2, 0.5)  # seconds
-FULL = frozenset({1040, 1203})  # too many connections
+_FULL = frozenset({1040, 1203})  # too many connections
 _PACKET = 1 << 20
 _PACKET_ROOM = 512  # bytes of a packet beside its content
 _SYNTAX = 1064
@@ -68,6 +68,10 @@ class ServerError(Exception):
     def discreet(self) -> str:
         """The words without the piece of statement that they quote, which may hold a password's hash."""
         return self.words.partition(" near '")[0] if self.number == _SYNTAX else self.words.partition(" '*")[0]
+
+
+class ServerFullError(ServerError):
+    """All sessions that the server allows are in use."""
 
 
 class ServerConnection:
@@ -180,27 +184,28 @@ def open_connection(login: Login, database: str = "", seconds: float | None = No
 
 def _connect(place: dict[str, Any]) -> pymysql.Connection:  # type: ignore[type-arg,unused-ignore]
     """Connect. Where all sessions are in use, try again for a moment: the server ends one a while after its client."""
-    for pause in (*_PAUSES, 0):
-        try:
-            with _convert_driver_errors():
-                # Without local_infile the library itself sends no file, whatever the server asks for.
-                return pymysql.connect(
-                    charset="utf8mb4",
-                    use_unicode=False,
-                    conv={},
-                    autocommit=None,
-                    client_flag=CLIENT.LOCAL_FILES,
-                    local_infile=False,
-                    connect_timeout=_CONNECT_SECONDS,
-                    read_timeout=_CONNECT_SECONDS,
-                    max_allowed_packet=1 << 30,
-                    **place,
-                )
-        except ServerError as exc:
-            if exc.number not in FULL or not pause:
-                raise
+    for pause in _PAUSES:
+        with contextlib.suppress(ServerFullError):
+            return _connect_once(place)
         time.sleep(pause)
-    raise AssertionError
+    return _connect_once(place)
+
+
+def _connect_once(place: dict[str, Any]) -> pymysql.Connection:  # type: ignore[type-arg,unused-ignore]
+    with _convert_driver_errors():
+        # Without local_infile the library itself sends no file, whatever the server asks for.
+        return pymysql.connect(
+            charset="utf8mb4",
+            use_unicode=False,
+            conv={},
+            autocommit=None,
+            client_flag=CLIENT.LOCAL_FILES,
+            local_infile=False,
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_CONNECT_SECONDS,
+            max_allowed_packet=1 << 30,
+            **place,
+        )
 
 
 def _prepare(connection: ServerConnection, login: Login, database: str) -> None:
@@ -221,7 +226,8 @@ def _convert_driver_errors() -> Iterator[None]:
     except pymysql.err.MySQLError as exc:
         number, words = (*exc.args, "", "")[:2]
         is_number = isinstance(number, int)
-        raise ServerError(number if is_number else 0, str(words if is_number else number)) from None
+        kind = ServerFullError if number in _FULL else ServerError
+        raise kind(number if is_number else 0, str(words if is_number else number)) from None
     except (OSError, ValueError) as exc:
         raise ServerError(0, str(exc)) from None
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from tklb.base.process import Conversation, open_conversation
 from tklb.databases.mariadb import Login
-from tklb.databases.mariadb.connection import FULL, ServerConnection, ServerError, open_connection
+from tklb.databases.mariadb.connection import ServerConnection, ServerError, ServerFullError, open_connection
 from tklb.lazy_dataclass import dataclass
 
 __all__ = ["ConsistentSnapshot", "open_consistent_snapshot"]
@@ -43,9 +43,7 @@ def open_consistent_snapshot(
     """
     try:
         reader = open_connection(login)
-    except ServerError as exc:
-        if exc.number not in FULL:
-            raise
+    except ServerFullError:
         control.run("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         yield ConsistentSnapshot(control, None, 0, True)
         control.run("ROLLBACK")

@@ -157,12 +157,12 @@ def _make_one(loading: DatabaseLoading, connection: ServerConnection, definition
             value, round_ = definition.position
             connection.fetch_rows(f"SELECT SETVAL({quote_name(definition.name)}, {value}, 0, {round_})")
     except ServerError as exc:
-        if exc.number in ENGINE_UNKNOWN:
-            loading.impossible.add(definition.name)
-            loading.report.skip(loading.load.into, definition.name, f"{_NO_ENGINE}: {exc}")
-            return
-        item = printable(spell_item(ENGINE, loading.load.into, definition.name))
-        raise DatabaseFailed(item=item, reason=f"it cannot be made here: {exc}") from exc
+        if not exc.number:
+            raise
+        # the others do not need it, and what needs it is reported when it is refused in its turn
+        loading.impossible.add(definition.name)
+        reason = _NO_ENGINE if exc.number in ENGINE_UNKNOWN else "it cannot be made here"
+        loading.report.skip(loading.load.into, definition.name, f"{reason}: {exc}")
 
 
 def _make_sequences_first(loading: DatabaseLoading, connection: ServerConnection) -> None:
