@@ -98,6 +98,7 @@ def prepare_mariadb(a: Appliance) -> None:
         "60-good": "max_connections = 77",
         "61-word": "query_cach_size = 1M",
         "62-page": "innodb_page_size = 32k",
+        "64-system": "innodb_data_home_dir = /srv/system",
         "63-language": "lc_messages = de_DE.UTF-8",
     }.items():
         write(a, f"{MARIADB}/{name}.cnf", f"[mysqld]\n{line}\n")
@@ -141,6 +142,7 @@ def test_files_of_a_mariadb_server_travel_in_no_other_way_than_as_dumps(mariadb:
     [
         ("61-word", "unknown variable 'query_cach_size=1M'"),
         ("62-page", "uses page size 16384"),
+        ("64-system", "innodb_data_home_dir is /srv/system, and ibdata1 is in"),
         ("63-language", "de_DE.UTF-8"),
     ],
 )

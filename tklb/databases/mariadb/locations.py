@@ -21,6 +21,7 @@ __all__ = ["list_locations"]
 _DATA = "data of the MariaDB server, which tklb stores as dumps"
 _LOG = "a log of the MariaDB server; logs do not travel"
 _FILES = {  # settings that name folders, and the names of the server's files in them
+    "innodb_data_home_dir": ("ibtmp[0-9]*", "ib_buffer_pool*"),
     "innodb_log_group_home_dir": ("ib_logfile*",),
     "innodb_undo_directory": ("undo[0-9]*",),
     "aria_log_dir_path": ("aria_log.*", "aria_log_control"),

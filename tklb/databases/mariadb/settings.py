@@ -32,6 +32,12 @@ TIME_ZONES = "time_zone_tables"
 _ZONES = "/usr/share/zoneinfo"
 _FILES = ("log_error", "general_log_file", "slow_query_log_file", "log_bin", "relay_log", "server_audit_file_path")
 _FOLDERS = ("tmpdir", "slave_load_tmpdir", "innodb_undo_directory", "innodb_tmpdir", "secure_file_priv")
+_PARTS = {  # settings that name a folder, and a file in it that the server must find
+    "innodb_data_home_dir": "ibdata1",
+    "innodb_log_group_home_dir": "ib_logfile0",
+    "innodb_undo_directory": "undo001",
+    "aria_log_dir_path": "aria_log_control",
+}
 _ERROR = re.compile(r"^.*?\[ERROR\] (?:\S*(?:mariadbd|mysqld): )?(.+)$", re.MULTILINE)
 _LAST_WORDS = ("Aborting", "Plugin initialization aborted", "Failed to initialize plugins")
 _READY = "ready for connections"
@@ -51,6 +57,8 @@ def restart_server(login: Login, note: NoteMove, data: str = "") -> Restart:
     options = read_options()
     try:
         data = data or _find_data(login, options)
+        if reason := find_left_behind(options, data):
+            return Restart(login, data, reason)
         if is_zone(options.get("default_time_zone", "")):
             fill_time_zones(login)
         _stop(login)
@@ -76,6 +84,19 @@ def recover_server(login: Login, note: NoteMove) -> Restart:
     except (DatabaseFailed, ProgramFailed, ProgramMissing) as exc:
         return Restart(login, home, str(exc.facts.get("reason", exc)))
     return restart_server(login, note, home)
+
+
+def find_left_behind(options: Mapping[str, str], data: str) -> str:
+    """Say which file the server would look for in another folder than the one where it is; empty where none.
+
+    InnoDB makes a new system tablespace where it finds none: the server runs then, and has lost all tables.
+    """
+    for setting, file in _PARTS.items():
+        folder = os.path.join(options.get("datadir", DATA), options.get(setting, ""))
+        is_moved = os.path.normpath(folder) != os.path.normpath(options.get("datadir", DATA))
+        if is_moved and os.path.exists(f"{data}/{file}") and not os.path.exists(f"{folder}/{file}"):
+            return f"{setting} is {folder}, and {file} is in {data}: move it there while the server is down"
+    return ""
 
 
 def explain_start(login: Login) -> str:
