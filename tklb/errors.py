@@ -113,7 +113,7 @@ class TargetUnreachable(TklbError):
 class TargetUnfit(TargetUnreachable):
     """The target answers, and says that it cannot do what it was asked for. Another try would change nothing."""
 
-    code, message = 36, "{address} cannot do what tklb needs: {reason}"
+    code, message = 30, "{address} cannot do what tklb needs: {reason}"
     hint = "tklb(1) lists what a target must be able to do; change its settings, or use another target"
 
 

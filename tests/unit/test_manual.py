@@ -47,7 +47,7 @@ def listed(page: str) -> set[str]:
 @pytest.mark.parametrize("error", failures(), ids=lambda error: error.__name__)
 def test_exit_status_table_gives_the_next_step_that_the_program_gives(error: type) -> None:
     table = manual("tklb.1").split("\nEXIT STATUS\n")[1].split("\nENVIRONMENT\n")[0]
-    assert words(error.hint) in words(re.split(rf"^{error.code} ", table, flags=re.MULTILINE)[1])
+    assert words(error.hint) in words(re.split(rf"^{error.code} {error.__name__}$", table, flags=re.MULTILINE)[1])
 
 
 def words(text: str) -> str:
