@@ -187,12 +187,30 @@ host all all 10.0.0.0/8 ldap ldapserver=ldap.example.net ldapprefix="uid="
 host all all 10.1.0.0/16 pam pamservice=postgresql
 hostgssenc all all 10.2.0.0/16 gss include_realm=0 map=people
 """
+LOCALES = (
+    "CREATE DATABASE german LOCALE 'de_DE.UTF-8' TEMPLATE template0",
+    "CREATE DATABASE turkish LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR' LOCALE 'C.UTF-8' TEMPLATE template0",
+    "ALTER DATABASE german SET lc_time = 'de_DE.UTF-8'",
+)
+COLLATIONS = """
+SELECT pg_import_system_collations('pg_catalog');
+CREATE TABLE swedish (name text COLLATE "sv_SE.utf8");
+INSERT INTO swedish VALUES ('z'), (U&'\\00e5'), ('a');
+CREATE INDEX ON swedish (name);
+CREATE COLLATION french (LOCALE = 'fr_FR.utf8');
+CREATE TABLE french (name text COLLATE french);
+"""
 
 
 def prepare_postgresql(a: Appliance) -> None:
     a.stop("postgresql")
     a.run(["sh", "-ec", MOVE_CLUSTER])
+    for locale in ("de_DE", "sv_SE", "fr_FR"):  # into the archive, which does not travel
+        a.run(["localedef", "-i", locale, "-c", "-f", "UTF-8", f"{locale}.UTF-8"])
     a.start("postgresql")
+    for statement in LOCALES:
+        query(a, statement)
+    a.run(["runuser", "-u", "postgres", "--", "psql", "-Xqd", "german"], cwd="/", input=COLLATIONS)
     query(a, "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1), (2)")
     query(a, "CREATE TABLESPACE space LOCATION '/srv/space'")
     query(a, "CREATE TABLE spaced TABLESPACE space AS SELECT generate_series(1, 5) n")
@@ -201,7 +219,8 @@ def prepare_postgresql(a: Appliance) -> None:
         query(a, f"ALTER SYSTEM SET {setting}")
     for name, line in {
         "10-good": GOOD,
-        "20-language": "lc_messages = 'de_DE.UTF-8'",
+        "15-language": "lc_monetary = 'de_DE.UTF-8'",
+        "20-language": "lc_messages = 'xx_XX.UTF-8'",
         "30-library": "shared_preload_libraries = 'pg_nowhere'",
         "40-word": "serch_path = 'x'",
         "50-memory": "shared_buffers = 4000GB",
@@ -263,6 +282,24 @@ def test_settings_of_alter_system_travel_one_by_one(postgresql: Arrival) -> None
     shown = "SHOW work_mem; SHOW max_connections; SELECT COUNT(*) FROM pg_settings WHERE pending_restart"
     assert query(postgresql.b, shown, "secret") == "9MB\n51\n0"
     assert "/nowhere.pem" in postgresql.reason("pgsql:ALTER SYSTEM SET ssl_cert_file")
+
+
+@pytest.mark.parametrize("release", ["bookworm", "trixie"])
+def test_databases_come_with_their_locales_which_the_machine_makes(release: str, request: Any) -> None:
+    arrival: Arrival = request.getfixturevalue("postgresql" if release == "bookworm" else "newer")
+    password = "secret" if release == "bookworm" else ""
+    assert {"de_DE.utf8", "sv_SE.utf8", "fr_FR.utf8"} <= set(arrival.b.run(["locale", "-a"]).stdout.split())
+    names = "SELECT datname, datcollate, datlocprovider FROM pg_database WHERE datname IN ('german', 'turkish')"
+    assert query(arrival.b, f"{names} ORDER BY 1", password) == "german|de_DE.UTF-8|c\nturkish|C.UTF-8|i"
+    german = ["runuser", "-u", "postgres", "--", "psql", "-wXAtd", "german"]
+    order = "SELECT string_agg(ascii(name)::text, ',' ORDER BY name) FROM swedish"
+    shown = f"SHOW lc_time; {order}; SELECT count(*) FROM french"
+    seen = arrival.b.run(german, cwd="/", input=shown, env={"PGPASSWORD": password}).stdout.split()
+    assert seen == ["de_DE.UTF-8", "97,122,229", "0"]
+    assert query(arrival.b, "SHOW lc_monetary", password) == "de_DE.UTF-8"
+    named = {item["item"].partition("/")[0] for item in arrival.report["skipped"]}
+    assert not named & {"pgsql:german", "pgsql:turkish"}
+    assert any("made the locale de_DE.UTF-8" in line for line in arrival.report["warnings"])
 
 
 def test_data_of_a_cluster_travel_in_no_other_way_than_as_dumps(postgresql: Arrival) -> None:

@@ -28,7 +28,7 @@ def commands(part: PlanPart) -> list[str]:
         ("/usr/local/lib/libown.so.1", "ldconfig"),
         ("/opt/app/lib/libapp.so", "ldconfig"),
         ("/etc/locale.gen", "locale-gen"),
-        ("/usr/local/share/i18n/locales/xx_XX", "locale-gen"),
+        ("/usr/local/share/i18n/locales/xx_XX", "locale-gen of all"),
         ("/usr/local/share/ca-certificates/firm/root.crt", "update-ca-certificates"),
         ("/etc/ca-certificates.conf", "update-ca-certificates"),
         ("/etc/sysctl.d/50-own.conf", "sysctl"),

@@ -10,6 +10,7 @@
     read_back.py    loaded rows are read back and compared with the dump
     report.py       skipped items and notes of a dump or load
     data_folders.py make the folders that a configuration names, and move data
+    locales.py      the locales of this machine, and those that it can make
     load.py         carry out the steps of a plan
     mariadb/        MariaDB and MySQL
     postgresql/     PostgreSQL

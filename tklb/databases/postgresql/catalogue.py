@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from tklb.databases.locales import SETTINGS, spell_locale
 from tklb.databases.postgresql import ENGINE, Login
 from tklb.databases.postgresql.accounts import ACL_AS_JSON, Grant, quote_setting, read_grants, split_setting
 from tklb.databases.postgresql.connection import (
@@ -105,16 +106,20 @@ class Properties:
     @property
     def needs(self) -> tuple[str, ...]:
         """The locales and providers that a server must have."""
-        locales = {spell_locale(name) for name in (self.collate, self.ctype)} - {"C", "POSIX"}
+        own = (value for _, name, value in self.settings if name in SETTINGS)
+        locales = {spell_locale(name) for name in (self.collate, self.ctype, *own)} - {"", "C", "POSIX"}
         provider = () if self.provider == "libc" else (f"provider:{self.provider}",)
         return (*(f"locale:{name}" for name in sorted(locales)), *provider)
 
 
-def spell_locale(name: str) -> str:
-    """One spelling of a libc locale: en_US.UTF-8 and en_US.utf8 are the same one."""
-    place, dot, codeset = name.partition(".")
-    codeset, at, variant = codeset.partition("@")
-    return place + dot + codeset.lower().replace("-", "") + at + variant
+def list_collation_locales(connection: ServerConnection) -> tuple[str, ...]:
+    """List the libc locales of collations that the database uses or has of its own, in one spelling."""
+    rows = connection.fetch_rows(
+        "SELECT collcollate, collctype FROM pg_collation c WHERE collprovider = 'c' AND"
+        " (collnamespace <> 'pg_catalog'::regnamespace OR EXISTS (SELECT FROM pg_depend d"
+        " WHERE d.refclassid = 'pg_collation'::regclass AND d.refobjid = c.oid))"
+    )
+    return tuple(sorted({spell_locale(name) for row in rows for name in row if name} - {"C", "POSIX"}))
 
 
 def open_maintenance(login: Login, without: str = "") -> ServerConnection:

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tklb.base.process import run
 from tklb.databases.data_folders import NoteMove
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.interface import DatabaseScope, DumpResult, LoadResult
+from tklb.databases.locales import list_possible
 from tklb.databases.postgresql import ENGINE, Login
 from tklb.databases.postgresql.accounts import load_accounts
-from tklb.databases.postgresql.catalogue import list_databases, open_maintenance, read_version, spell_locale
+from tklb.databases.postgresql.catalogue import list_databases, open_maintenance, read_version
 from tklb.databases.postgresql.connection import ServerConnection, convert_errors
 from tklb.databases.postgresql.dump.dump import dump_databases
 from tklb.databases.postgresql.load.leftover import Leftover, finish_load
@@ -23,7 +23,7 @@ from tklb.databases.postgresql.present_rows import find_rows
 from tklb.databases.postgresql.settings import explain_start, has_release, recover_server, restart_server
 from tklb.databases.postgresql.settings_trial import describe_carried, load_settings, recover_settings
 from tklb.databases.report import DatabaseReport
-from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
+from tklb.errors import DatabaseFailed
 from tklb.model.callbacks import Progress
 from tklb.model.databases import Database, DatabaseLoad, ServerFeatures
 
@@ -137,11 +137,7 @@ def _read_features(connection: ServerConnection) -> ServerFeatures:
 
 
 def _list_locales(login: Login) -> set[str]:
-    """The locales of this machine: they are the server's own, where it is on this machine."""
+    """The locales that this machine has or can make: they are the server's own, where it is on this machine."""
     if login.service:
         return set()
-    try:
-        output = run(["locale", "-a"]).stdout.decode("utf-8", "replace")
-    except (ProgramFailed, ProgramMissing):
-        return set()
-    return {f"locale:{spell_locale(line)}" for line in output.split()}
+    return {f"locale:{name}" for name in list_possible()}

@@ -16,6 +16,8 @@ from pathlib import Path
 from tklb.base.fs import open_plain
 from tklb.base.process import run
 from tklb.databases.data_folders import NoteMove, make_folder, move_data, stop_servers
+from tklb.databases.locales import SETTINGS as LOCALES
+from tklb.databases.locales import make_absent_locales
 from tklb.databases.postgresql import ADMINISTRATOR, ENGINE, Login
 from tklb.databases.postgresql.catalogue import open_maintenance
 from tklb.databases.postgresql.connection import ServerError
@@ -123,8 +125,9 @@ def _restart(version: str, name: str, login: Login, note: NoteMove) -> tuple[Log
 
 
 def _find_data(version: str, name: str) -> str:
-    """Give where the configuration says that the data are, and make the folders that it names."""
+    """Give where the configuration says that the data are, and make the folders and locales that it names."""
     settings = read_settings(f"{SETTINGS}/{version}/{name}/postgresql.conf")
+    make_absent_locales(settings.get(name, "") for name in LOCALES)
     make_folder(settings.get("log_directory", ""), ADMINISTRATOR, 0o700)
     for folder in settings.get("unix_socket_directories", "").split(","):
         make_folder(folder.strip(), ADMINISTRATOR, 0o755)

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from tklb.base.process import run
 from tklb.databases.data_folders import DataMove
+from tklb.databases.locales import SETTINGS as LOCALES
+from tklb.databases.locales import make_absent_locales
 from tklb.databases.postgresql import ADMINISTRATOR, Login
 from tklb.databases.postgresql.connection import ServerConnection
 from tklb.databases.postgresql.locations import SETTINGS, read_settings
@@ -89,6 +91,7 @@ def describe_carried(login: Login, files: Sequence[bytes]) -> str:
 def _try_settings(login: Login, file: str, settings: Sequence[Setting]) -> Refusals:
     recover_settings(login)
     before = read_settings(file)
+    make_absent_locales(value for key, value in settings if key in LOCALES)
     reasons = {key: reason for key, value in settings if (reason := _check(login, key, value))}
     wanted = {key: value for key, value in settings if key not in reasons and before.get(key) != value}
     if wanted:

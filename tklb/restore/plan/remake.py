@@ -67,8 +67,15 @@ TABLE = (
     ),
     Remake(
         "locale-gen",
+        (("locale-gen", "--keep-existing"),),  # servers of this machine may run with others
+        ("/etc/locale.gen",),
+        need=Need.NOTHING,
+        seconds=3600,
+    ),
+    Remake(
+        "locale-gen of all",
         (("locale-gen",),),
-        ("/etc/locale.gen", "/usr/local/share/i18n", "/usr/share/i18n"),
+        ("/usr/local/share/i18n", "/usr/share/i18n"),
         need=Need.NOTHING,
         seconds=3600,
     ),

@@ -6,7 +6,7 @@ a login, a scope and an empty folder; gives what was dumped. Reads only; writes 
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from tklb.databases.interface import DatabaseScope, DumpResult
 from tklb.databases.postgresql import ENGINE, Login
 from tklb.databases.postgresql.accounts import dump_accounts
 from tklb.databases.postgresql.catalogue import (
+    Properties,
     is_closed,
+    list_collation_locales,
     list_databases,
     list_extensions,
     list_tables,
@@ -167,7 +169,12 @@ class _DatabaseDump:
             dump_definitions(folder, *definitions.finish())
         write_sequences(connection, folder, left_out, self.report)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        return SavedDatabase(ENGINE, name, folder.name, saved, size, (*extensions, *properties.needs))
+        return SavedDatabase(ENGINE, name, folder.name, saved, size, _list_needs(connection, extensions, properties))
+
+
+def _list_needs(connection: ServerConnection, extensions: Iterable[str], properties: Properties) -> tuple[str, ...]:
+    collations = (f"locale:{name}" for name in list_collation_locales(connection))
+    return tuple(dict.fromkeys((*extensions, *properties.needs, *collations)))
 
 
 def _list_names(snapshot: ConsistentSnapshot) -> list[tuple[str, str]]:

@@ -80,6 +80,8 @@ def _load_whole(loading: LoadRun) -> Leftover | None:
     is_here = loading.is_here
     with make_scratch(loading, is_free=not is_here) as (swap, chief), ExitStack() as stack:
         connection = stack.enter_context(loading.open(swap.scratch))
+        if loading.collation_locales:  # collations of locales that this cluster was made without
+            connection.run("SELECT pg_import_system_collations('pg_catalog')")
         live = _open_live(loading, stack) if is_here else None
         left = _fill(loading, connection, live)
         connection.close()

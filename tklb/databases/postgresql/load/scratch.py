@@ -7,15 +7,22 @@ Takes one load; touches the server.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.filter import spell_item
+from tklb.databases.locales import make_locales
 from tklb.databases.postgresql import ENGINE, Login
 from tklb.databases.postgresql import definitions as files
 from tklb.databases.postgresql.catalogue import Table
-from tklb.databases.postgresql.connection import ServerConnection, ServerError, open_connection, quote_name
+from tklb.databases.postgresql.connection import (
+    ServerConnection,
+    ServerError,
+    open_connection,
+    quote_name,
+    quote_text,
+)
 from tklb.databases.postgresql.definitions import (
     RefusedEntry,
     SavedDefinitions,
@@ -67,6 +74,16 @@ class LoadRun:
         return spell_item(ENGINE, self.load.into).decode("utf-8", "surrogateescape")
 
     @property
+    def locales(self) -> frozenset[str]:
+        """The locales that the database itself needs."""
+        return frozenset(_select_locales(self.saved.properties.needs))
+
+    @property
+    def collation_locales(self) -> frozenset[str]:
+        """The locales that its collations need beside those."""
+        return frozenset(_select_locales(self.load.saved.needs)) - self.locales
+
+    @property
     def script_target(self) -> ScriptTarget:
         return ScriptTarget(self.load.into, self.saved.properties.search_path, self.versions)
 
@@ -103,6 +120,20 @@ class LoadRun:
         return DatabaseFailed(item=self.item, reason=f"{reason}; {_INSTEAD}")
 
 
+def _find_absent(loading: LoadRun, chief: ServerConnection) -> Iterator[str]:
+    """The locales that the server does not take, be it because they came after its start."""
+    for locale in () if loading.login.service else sorted(loading.locales | loading.collation_locales):
+        try:
+            chief.run(f"CREATE COLLATION pg_temp.tklb_probe (PROVIDER = libc, LOCALE = {quote_text(locale)})")
+            chief.run("DROP COLLATION pg_temp.tklb_probe")
+        except ServerError:
+            yield locale
+
+
+def _select_locales(needs: Iterable[str]) -> Iterator[str]:
+    return (need.removeprefix("locale:") for need in needs if need.startswith("locale:"))
+
+
 @contextlib.contextmanager
 def make_scratch(loading: LoadRun, *, is_free: bool = False) -> Iterator[tuple[Swap, ServerConnection]]:
     """An empty database like the saved one, and a connection that is with neither; both gone at the end.
@@ -114,6 +145,8 @@ def make_scratch(loading: LoadRun, *, is_free: bool = False) -> Iterator[tuple[S
     with loading.open(loading.third) as chief:
         try:
             _make_roles(loading, chief)
+            for note in make_locales(_find_absent(loading, chief)):
+                loading.note(note)
             if lack := create_database(chief, swap.scratch, loading.saved.properties):
                 loading.note(lack)
             if is_free:
