@@ -57,8 +57,11 @@ def key(default: T, text: str, *, path: str = "", **limits: object) -> T:
 
 def check_server(text: str) -> None:
     """Check the form of a configured server. Raises ValueError."""
-    if not re.fullmatch(r"(mysql@[A-Za-z0-9][\w.+-]*=/.+|pgsql@[A-Za-z0-9][\w.+/-]*=[^/=\s]+)", text, re.ASCII):
-        raise ValueError(f"{text!r} is not mysql@NAME=/FILE or pgsql@NAME=SERVICE")
+    container = r"(docker|podman):[A-Za-z0-9][\w.-]*"
+    mysql = rf"mysql@[A-Za-z0-9][\w.+-]*=(/.+|{container}(:/.+)?)"
+    pgsql = rf"pgsql@[A-Za-z0-9][\w.+/-]*=({container}|[^/=:\s]+)"
+    if not re.fullmatch(f"{mysql}|{pgsql}", text, re.ASCII):
+        raise ValueError(f"{text!r} is not mysql@NAME=/FILE, pgsql@NAME=SERVICE or ENGINE@NAME=podman:CONTAINER")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,10 @@ class DatabaseConfig:
         """Servers that tklb does not find by itself, for example in containers: a list of *ENGINE***@***NAME*=*LOGIN*.
         *LOGIN* is an option file as for **mysql_defaults_file**, or a service of libpq as for **pgsql_service**.
         An example is **["mysql@shop=/etc/tklb/shop.cnf", "pgsql@tracker=tracker"]**.
+        *LOGIN* is also **docker:***CONTAINER* or **podman:***CONTAINER*.
+        The client programs then run in that container.
+        For MariaDB, an option file with user and password may follow, as in **docker:shop:/etc/tklb/shop.cnf**.
+        PostgreSQL must trust connections through the socket in the container, as its official image does.
         Overrides and limits name the databases **mysql@shop:***DB*.""",
         check=check_server,
     )

@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 
 from tklb.config.schema import DatabaseConfig
-from tklb.databases.foreign_servers import list_foreign_servers
+from tklb.databases.foreign_servers import list_foreign_servers, parse_container
 from tklb.databases.interface import DatabaseServer
 from tklb.databases.named_server import NamedServer
 from tklb.errors import DatabaseFailed
@@ -33,9 +33,12 @@ def list_servers(config: DatabaseConfig) -> tuple[KnownServer, ...]:
     known: dict[str, str] = {}
     for engine in ENGINES:
         known[engine] = ""
-        known |= {f"{engine}@{name}": "" for name in _read_logins(config, engine)}
+        logins = _read_logins(config, engine)
+        known |= {f"{engine}@{name}": "" for name in logins}
         module = _find_module(engine)
-        for name, lack in (*module.list_names(config), *list_foreign_servers(module.PROGRAMS)):
+        entered = [container for login in logins.values() if (container := parse_container(login))]
+        foreign = list_foreign_servers(module.PROGRAMS, entered)
+        for name, lack in (*module.list_names(config), *foreign):
             known.setdefault(f"{engine}@{name}", lack)
     return tuple(KnownServer(word, lack) for word, lack in known.items())
 

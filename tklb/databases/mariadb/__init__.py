@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from tklb.base.process import PATH, run
 from tklb.config.schema import DatabaseConfig
+from tklb.databases.foreign_servers import Container, parse_container
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import MARIADB
+from tklb.model.secret import Secret
 
 if TYPE_CHECKING:
     from tklb.databases.mariadb.server import Server
@@ -40,9 +42,13 @@ class Login:
     lock_seconds: int = 60
     read_back: bool = True
     instance: str = ""  # empty for the default server
+    container: Container | None = None  # that it runs in
 
     def list_options(self) -> list[str]:
         """The options that let a client program in; no secret is among them."""
+        if self.container:
+            user = self.read_option("user") or "root"
+            return ["--no-defaults", f"--user={user}", "--protocol=socket", f"--socket={SOCKETS[0]}"]
         if self.defaults_file:
             return [f"--defaults-file={self.defaults_file}"]
         return ["--no-defaults", "--user=root", "--protocol=socket", f"--socket={self.socket}"]
@@ -52,8 +58,45 @@ class Login:
         """What the names of its groups in option files end with: [mariadbd.NAME], or [mysqldN] of mysqld_multi."""
         return self.instance if not self.instance or self.instance.isdecimal() else f".{self.instance}"
 
+    def make_command(self, program: str) -> list[str]:
+        """A client program with the options that let it in."""
+        command = [program, *self.list_options()]
+        return self.container.enter(command, *self.environment) if self.container else command
+
+    def find_client(self, *names: str) -> str:
+        """The first of these programs where the clients of this server run; empty where there is none."""
+        return self.container.find_program(*names) if self.container else find_program(*names)
+
+    def find_dump_program(self, version: str) -> str:
+        """The program that dumps the rows of a server of this version; empty where tklb reads them itself.
+
+        MariaDB's program fails with MySQL, and MySQL's own does not write a row on a line.
+        """
+        return "" if version.startswith("MySQL") else self.find_client(*DUMP_PROGRAMS)
+
+    @property
+    def environment(self) -> dict[str, Secret]:
+        """What a client program gets beside: the password for a container, which cannot see the file that has it."""
+        password = self.read_option("password") if self.container else ""
+        return {"MYSQL_PWD": Secret(password)} if password else {}
+
+    def read_option(self, name: str) -> str:
+        """A word of the option file for a container."""
+        from pymysql.optionfile import Parser
+
+        options = Parser(strict=False, interpolation=None)
+        if self.container and self.container.login_file:
+            options.read(self.container.login_file)
+        return str(options.get("client", name)) if options.has_option("client", name) else ""
+
+    def open_socket(self) -> str:
+        """The path of the socket for this process. Raises DatabaseFailed where it is in a container that is down."""
+        return self.container.open_socket(SOCKETS[0]) if self.container else self.socket
+
     def start(self) -> None:
         """Start the server by its service; make the data of an instance that has none. Raises DatabaseFailed."""
+        if self.container:
+            self.container.refuse("tklb starts no container")
         has_systemd = os.path.isdir("/run/systemd/system")
         if self.instance:
             from tklb.databases.mariadb.new_instance import start_instance
@@ -106,6 +149,8 @@ def _find_instance(config: DatabaseConfig, name: str, login: str) -> "Server | N
     from tklb.databases.mariadb.instances import find_instances
     from tklb.databases.mariadb.server import Server
 
+    if container := parse_container(login):
+        return Server(Login("", "", config.lock_seconds, config.read_back, name, container))
     socket = "" if login else find_instances(config.mysql_defaults_file).get(name, {}).get("socket", "")
     if not login and not socket:
         return None

@@ -20,7 +20,7 @@ __all__ = ["dump_accounts", "load_accounts"]
 
 ACCOUNTS = "accounts.json"
 _ADMINISTRATOR = "root"
-_OWN_NAMES = frozenset({"mariadb.sys", "mysql.sys", "mysql.connection", "mysql.infoschema"})
+_OWN_NAMES = frozenset({"mariadb.sys", "mysql.sys", "mysql.connection", "mysql.infoschema", "mysql.session"})
 _OF_THIS_MACHINE = frozenset({(_ADMINISTRATOR, "localhost"), ("mysql", "localhost")})
 _PUBLIC = "PUBLIC"
 _NOTHING_GRANTED = frozenset({1141, 1959})  # 1959: PUBLIC, before anything was granted to it
@@ -170,6 +170,9 @@ def _strip_password(grant: str, account: Account) -> str:
 # ---------------------------------------------------------------- and back
 
 
+SavedEntry = tuple[Mapping[str, Any], Account]  # as the dump has it, and what it is about
+
+
 def load_accounts(
     connection: ServerConnection, dump: DumpFolder, progress: Progress, report: DatabaseReport
 ) -> list[WaitingGrant]:
@@ -179,14 +182,8 @@ def load_accounts(
     entries = [(entry, _read_account(entry)) for entry in saved["accounts"]]
     present = {*connection.fetch_texts(f"SELECT User, Host FROM mysql.user WHERE User = {quote_text(_ADMINISTRATOR)}")}
     entries = [(entry, a) for entry, a in entries if not a.is_own and (a.is_role or (a.name, a.host) not in present)]
-    made = []
-    for number, (entry, account) in enumerate(entries):
-        progress("database accounts", number, len(entries))
-        try:
-            _make(connection, account, str(entry["create"]))
-            made.append((entry, account))
-        except ServerError as exc:
-            report.skip_other(account.label, exc.discreet)
+    progress("database accounts", 0, len(entries))
+    made = _make_all(connection, entries, report)
     statements = [
         (account, _check_statement(statement, word))
         for key, word in (("grants", "GRANT "), ("defaults", "SET DEFAULT ROLE "))
@@ -196,6 +193,29 @@ def load_accounts(
     given = [_grant(connection, account.label, statement, report) for account, statement in statements]
     progress("database accounts", len(entries), len(entries))
     return [grant for grant in given if grant]
+
+
+def _make_all(connection: ServerConnection, entries: Sequence[SavedEntry], report: DatabaseReport) -> list[SavedEntry]:
+    """Make accounts, and give those that are made. In MySQL, one that names a role comes after that role."""
+    left, reasons = list(entries), [""]
+    while left:
+        reasons = [_try_make(connection, entry, account) for entry, account in left]
+        refused = [pair for pair, reason in zip(left, reasons, strict=True) if reason]
+        if len(refused) == len(left):
+            break
+        left = refused
+    for (_, account), reason in zip(left, filter(None, reasons), strict=True):
+        report.skip_other(account.label, reason)
+    return [pair for pair in entries if pair not in left]
+
+
+def _try_make(connection: ServerConnection, entry: Mapping[str, Any], account: Account) -> str:
+    """Make an account; give why the server refuses it, or nothing."""
+    try:
+        _make(connection, account, str(entry["create"]))
+    except ServerError as exc:
+        return exc.discreet
+    return ""
 
 
 def _install_plugins(connection: ServerConnection, plugins: Mapping[str, str], report: DatabaseReport) -> None:

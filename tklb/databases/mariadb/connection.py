@@ -166,12 +166,7 @@ def open_connection(login: Login, database: str = "", seconds: float | None = No
 
     `seconds` is how long an answer may take; None waits for ever.
     """
-    place: dict[str, Any] = (
-        {"read_default_file": login.defaults_file, "read_default_group": "client"}
-        if login.defaults_file
-        else {"unix_socket": login.socket, "user": "root", "ssl_disabled": True}
-    )
-    driver = _connect(place)
+    driver = _connect(_find_place(login))
     connection = ServerConnection(driver)
     try:
         _prepare(connection, login, database)
@@ -206,6 +201,16 @@ def _connect_once(place: dict[str, Any]) -> pymysql.Connection:  # type: ignore[
             max_allowed_packet=1 << 30,
             **place,
         )
+
+
+def _find_place(login: Login) -> dict[str, Any]:
+    if login.defaults_file:
+        return {"read_default_file": login.defaults_file, "read_default_group": "client"}
+    socket = login.open_socket()
+    if not login.container:
+        return {"unix_socket": socket, "user": "root", "ssl_disabled": True}
+    user, password = (login.read_option(name) for name in ("user", "password"))
+    return {"unix_socket": socket, "user": user or "root", "password": password, "ssl_disabled": True}
 
 
 def _prepare(connection: ServerConnection, login: Login, database: str) -> None:

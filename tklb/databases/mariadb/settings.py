@@ -152,8 +152,8 @@ def fill_time_zones(login: Login) -> None:
     # one that is missing is named by its first name, when it is run
     program = find_program("mariadb-tzinfo-to-sql", "mysql_tzinfo_to_sql") or "mariadb-tzinfo-to-sql"
     statements = run([program, _ZONES], timeout=_START).stdout
-    client = find_program("mariadb", "mysql") or "mariadb"
-    run([client, *login.list_options(), "mysql"], stdin=statements, timeout=_START)
+    client = login.find_client("mariadb", "mysql") or "mariadb"
+    run([*login.make_command(client), "mysql"], stdin=statements, timeout=_START, environment=login.environment)
 
 
 # ---------------------------------------------------------------- stop

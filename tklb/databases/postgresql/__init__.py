@@ -6,11 +6,13 @@ pg_lsclusters(1), postgresql-common(7), libpq's "The Connection Service File".
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tklb.base.process import run
 from tklb.config.schema import DatabaseConfig
+from tklb.databases.foreign_servers import Container, parse_container
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import POSTGRESQL
@@ -22,6 +24,7 @@ __all__ = ["Login", "find_program", "find_server"]
 
 ENGINE = POSTGRESQL.word
 ADMINISTRATOR = "postgres"
+SOCKETS = "/run/postgresql"  # in a container
 _SYSTEMD = Path("/run/systemd/system")
 MONETARY = "C"  # the locale of money in a dump: an amount means the same on each server
 _SECONDS = 300  # to start a cluster
@@ -46,6 +49,22 @@ class Login:
     read_back: bool = True
     monetary: str = MONETARY
     has_password: bool = False
+    container: Container | None = None  # that it runs in
+    folder: str = ""  # of its socket in a container
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the server has not the accounts and locales of this machine."""
+        return bool(self.service or self.container)
+
+    @property
+    def inside(self) -> "Login":
+        """The login for client programs, which run where the server is."""
+        return replace(self, folder=SOCKETS) if self.container else self
+
+    def make_command(self, program: str, major: int) -> list[str]:
+        """A client program of the server's own release, where the clients of this server run."""
+        return self.container.enter([program]) if self.container else [find_program(program, major)]
 
     @property
     def major(self) -> int:
@@ -57,6 +76,9 @@ class Login:
         """Where to connect to, in libpq's words. Raises DatabaseFailed where the server is down."""
         if self.service:
             return {"service": self.service}
+        if self.container:
+            folder = self.folder or self.container.open_socket(SOCKETS, is_folder=True)
+            return {"host": folder, "port": "5432", "user": ADMINISTRATOR}
         try:
             lines = (Path(self.data) / "postmaster.pid").read_text("utf-8", "surrogateescape").split("\n")
             return {"host": lines[4], "port": lines[3], "user": self.account or ADMINISTRATOR}
@@ -67,6 +89,8 @@ class Login:
         """Start the cluster as its packages do. Raises DatabaseFailed."""
         if self.service:
             raise DatabaseFailed(item=ENGINE, reason=f"the server of the service {self.service} is to be started there")
+        if self.container:
+            self.container.refuse("tklb starts no container")
         version, _, name = self.name.partition("/")
         command = ["pg_ctlcluster", version, name, "start"]
         if _SYSTEMD.is_dir():
@@ -107,6 +131,8 @@ def find_login(config: DatabaseConfig, name: str = "", service: str = "") -> Log
     from tklb.databases.postgresql.instances import find_cluster, find_default
 
     options = (config.lock_seconds, config.read_back)
+    if container := parse_container(service):
+        return Login("", "", "", "", None, *options, container=container)
     service = service or ("" if name else config.pgsql_service)
     if service:
         return Login("", service, "", "", None, *options)

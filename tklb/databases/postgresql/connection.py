@@ -313,7 +313,7 @@ def open_as(chief: ServerConnection, role: str, password: Secret) -> ServerConne
         except ServerError as exc:
             reasons.append(str(exc))
     taken = {name or "" for (name,) in chief.fetch_rows("SELECT rolname FROM pg_roles")}
-    if (account := find_idle_account(taken)) and not login.service:
+    if (account := find_idle_account(taken)) and not login.is_elsewhere:
         words = _list_role_words(login, database, account)
         chief.run(f"ALTER ROLE {quote_name(role)} RENAME TO {quote_name(account)}")
         try:
@@ -330,7 +330,7 @@ def open_as(chief: ServerConnection, role: str, password: Secret) -> ServerConne
 
 def _list_places(login: Login) -> list[dict[str, str]]:
     """Where a password may be given: TCP only if the port is really the server's, else somebody else could hear it."""
-    if login.service:
+    if login.is_elsewhere:
         return [{}]
     account = pwd.getpwnam(login.account or "root").pw_uid
     port = int(login.list_keywords()["port"])

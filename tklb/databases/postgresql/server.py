@@ -64,7 +64,8 @@ class Server:
 
     def load_settings(self, settings: Sequence[tuple[str, str]]) -> LoadResult:
         report = DatabaseReport(ENGINE)
-        for name, reason in load_settings(self.login, settings):
+        elsewhere = [(name, "its files are not of this machine") for name, _ in settings]
+        for name, reason in elsewhere if self.login.is_elsewhere else load_settings(self.login, settings):
             report.skip_other(f"ALTER SYSTEM SET {name}", f"the server does not run with it: {reason}")
         return LoadResult(tuple(report.skipped))
 
@@ -138,6 +139,6 @@ def _read_features(connection: ServerConnection) -> ServerFeatures:
 
 def _list_locales(login: Login) -> set[str]:
     """The locales that this machine has or can make: they are the server's own, where it is on this machine."""
-    if login.service:
+    if login.is_elsewhere:
         return set()
     return {f"locale:{name}" for name in list_possible()}

@@ -86,7 +86,7 @@ def format_login(login: Login, database: str, major: int) -> str:
 
     `major` is the server's version, 0 where it is not known yet.
     """
-    return join_words(list_words(login, database, format_options(login, major)))
+    return join_words(list_words(login.inside, database, format_options(login, major)))
 
 
 def list_words(login: Login, database: str, options: str) -> dict[str, str]:
@@ -98,7 +98,7 @@ def list_words(login: Login, database: str, options: str) -> dict[str, str]:
         "application_name": NAME,
         "connect_timeout": "30",
     }
-    return words if login.service else {**words, "gssencmode": "disable"}
+    return words if login.is_elsewhere else {**words, "gssencmode": "disable"}
 
 
 def join_words(words: Mapping[str, str]) -> str:

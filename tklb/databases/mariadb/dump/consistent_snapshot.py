@@ -59,7 +59,7 @@ def open_consistent_snapshot(
                 held.close()
                 yield ConsistentSnapshot(reader, None, 0, True)
                 return
-            with open_conversation(command) as program:
+            with open_conversation(command, environment=login.environment) as program:
                 number = _wait_for_session(control, known | {reader.id}, program)
                 held.close()
                 # one that has ended saw nothing that was committed after us

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tklb.databases.dump_format import ROWS, encode_folder_name
 from tklb.databases.interface import DatabaseScope, DumpResult
-from tklb.databases.mariadb import DUMP_PROGRAMS, ENGINE, Login, find_program
+from tklb.databases.mariadb import ENGINE, Login
 from tklb.databases.mariadb.accounts import dump_accounts
 from tklb.databases.mariadb.catalogue import Schema, Table, list_schemas, read_version
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection
@@ -45,7 +45,7 @@ def dump_databases(login: Login, scope: DatabaseScope, folder: Path, progress: P
             and ("table", table.name) in found[table.database]
         ]
         chosen = set(tables)
-        source = RowSource(login, control, find_program(*DUMP_PROGRAMS), folder, progress)
+        source = RowSource(login, control, login.find_dump_program(read_version(control)), folder, progress)
         rows = dump_rows(source, tables, [table for table in every if table not in chosen], report)
         saved, zone = [], control.fetch_value("SELECT @@GLOBAL.time_zone")
         for name, schema in schemas.items():

@@ -140,8 +140,8 @@ class _RowDump:
             return
         left_out = [table for table in [*self.rows, *others] if table not in chosen and table.database in databases]
         ignore = [f"--ignore-table={table.database}.{table.name}" for table in left_out]
-        login = self._source.login.list_options()
-        self.command = [program, *login, *OPTIONS, *ignore, "--databases", "--", *databases]
+        login = self._source.login.make_command(program)
+        self.command = [*login, *OPTIONS, *ignore, "--databases", "--", *databases]
 
     def _has_default_moment(self) -> bool:
         """Whether the program gives the rows of now: a setting of the server can give those of the past."""

@@ -13,8 +13,8 @@ from dataclasses import replace
 from tklb.base.process import Conversation, open_conversation
 from tklb.databases.dump_format import PIPE, DumpFolder
 from tklb.databases.filter import spell_item
-from tklb.databases.mariadb import DUMP_PROGRAMS, ENGINE, Login, find_program
-from tklb.databases.mariadb.catalogue import Table
+from tklb.databases.mariadb import ENGINE, Login
+from tklb.databases.mariadb.catalogue import Table, read_version
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection
 from tklb.databases.mariadb.definitions import RowFormat
 from tklb.databases.mariadb.dump.dump_rows import OPTIONS, list_key, read_blocks
@@ -65,7 +65,8 @@ class _Comparing:
         self._is_cancelled = False
         self._session = 0  # that reads, while one does
         words = Counter(name.casefold() for name in target.tables)
-        self._program = find_program(*DUMP_PROGRAMS)
+        with open_connection(target.login) as connection:
+            self._program = target.login.find_dump_program(read_version(connection))
         self._alike = {name for name in target.tables if words[name.casefold()] > 1}
 
     def cancel(self) -> None:
@@ -91,10 +92,11 @@ class _Comparing:
         """Compare what the program gives; return the tables that it gave."""
         comparing = _ProgramOutput(self._target, {saved.name: (saved, row_format) for saved, row_format in jobs})
         names = [saved.name for saved, _ in jobs]
-        command = [self._program, *self._target.login.list_options(), *OPTIONS, "--", self._target.scratch, *names]
+        login = self._target.login
+        command = [*login.make_command(self._program), *OPTIONS, "--", self._target.scratch, *names]
         splitter = Splitter(comparing.find_writer)
         try:
-            with open_conversation(command) as program:
+            with open_conversation(command, environment=login.environment) as program:
                 for block in self._hear(program):
                     splitter.feed(block)
                 status = program.wait(60)

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 
 from tklb.base.process import Conversation, open_conversation
-from tklb.databases.mariadb import CLIENT_PROGRAMS, Login, find_program
+from tklb.databases.mariadb import CLIENT_PROGRAMS, Login
 from tklb.databases.mariadb.connection import ServerConnection, ServerError, open_connection, quote_name, quote_text
 from tklb.errors import ProgramFailed
 
@@ -108,12 +108,12 @@ def _note(connection: ServerConnection, marker: str, old: dict[str, str]) -> Non
 @contextlib.contextmanager
 def _open_guard(login: Login, old: dict[str, str]) -> Iterator[Conversation | None]:
     """A client that gives the settings back as soon as its input ends; None where no client is installed."""
-    program = find_program(*CLIENT_PROGRAMS)
+    program = login.find_client(*CLIENT_PROGRAMS)
     if not program:
         yield None
         return
-    command = [program, *login.list_options(), "--batch"]
-    with open_conversation(command) as guard:
+    command = [*login.make_command(program), "--batch"]
+    with open_conversation(command, environment=login.environment) as guard:
         guard.say(_format_change(old).encode())
         yield guard
 

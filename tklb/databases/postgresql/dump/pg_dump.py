@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 
 from tklb.base.concurrency import Background, map_side_by_side
 from tklb.base.process import run
-from tklb.databases.postgresql import find_program
 from tklb.databases.postgresql.catalogue import Table
 from tklb.databases.postgresql.connection import ServerConnection, quote_name
 from tklb.databases.postgresql.session_settings import format_login
@@ -126,8 +125,8 @@ class PgDump:
         return before, after
 
     def _cut_section(self, name: str, archive: bytes) -> bytes:
-        program = find_program("pg_restore", self.connection.version // 10000)
-        command = [program, f"--section={name}", "--no-tablespaces", "--file=-"]
+        program = self.connection.login.make_command("pg_restore", self.connection.version // 10000)
+        command = [*program, f"--section={name}", "--no-tablespaces", "--file=-"]
         return _strip_guard(run(command, stdin=archive, user=self.connection.login.account).stdout)
 
     def dump_table(self, section: str, table: Table) -> bytes:
@@ -142,7 +141,7 @@ class PgDump:
         words = format_login(connection.login, connection.database, major)
         encoding = f"--encoding={connection.copy_encoding}"
         fixed = ("--no-password", "--no-blobs", "--quote-all-identifiers", encoding)
-        command = [find_program("pg_dump", major), *fixed, *choice, f"--dbname={words}"]
+        command = [*connection.login.make_command("pg_dump", major), *fixed, *choice, f"--dbname={words}"]
         return run(command, user=connection.login.account, watch=self.watch).stdout
 
 

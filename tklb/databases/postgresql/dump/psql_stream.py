@@ -12,7 +12,6 @@ from collections.abc import Generator, Iterator
 
 from tklb.base.process import Conversation, open_conversation
 from tklb.databases.dump_format import PIPE
-from tklb.databases.postgresql import find_program
 from tklb.databases.postgresql.connection import ServerConnection, ServerError, find_refusal
 from tklb.databases.postgresql.session_settings import format_login
 from tklb.errors import ProgramFailed
@@ -29,8 +28,9 @@ def open_psql(connection: ServerConnection, *statements: str) -> Iterator["PsqlS
     """A psql that has run some statements. Raises ServerError, ProgramFailed, ProgramMissing."""
     login, major = connection.login, connection.version // 10000
     words = format_login(login, connection.database, major)
-    psql = [find_program("psql", major), "-X", "-q", "-A", "-t", "--no-password", f"--dbname={words}"]
-    command = ["stdbuf", f"--output={PIPE}", *psql]  # else it writes 4 kB at a time, and wakes us each time
+    psql = [*login.make_command("psql", major), "-X", "-q", "-A", "-t", "--no-password", f"--dbname={words}"]
+    buffer = [] if login.container else ["stdbuf", f"--output={PIPE}"]  # else it writes 4 kB, and wakes us each time
+    command = [*buffer, *psql]
     with open_conversation(command, user=login.account) as conversation:
         stream = PsqlStream(conversation, login.lock_seconds)
         stream.discard_answers()

@@ -122,7 +122,7 @@ class LoadRun:
 
 def _find_absent(loading: LoadRun, chief: ServerConnection) -> Iterator[str]:
     """The locales that the server does not take, be it because they came after its start."""
-    for locale in () if loading.login.service else sorted(loading.locales | loading.collation_locales):
+    for locale in () if loading.login.is_elsewhere else sorted(loading.locales | loading.collation_locales):
         try:
             chief.run(f"CREATE COLLATION pg_temp.tklb_probe (PROVIDER = libc, LOCALE = {quote_text(locale)})")
             chief.run("DROP COLLATION pg_temp.tklb_probe")
