@@ -6,6 +6,7 @@ Takes the configuration; looks for a socket or a data folder. tklb.databases lis
 import os
 import shutil
 import stat
+from configparser import RawConfigParser
 from typing import TYPE_CHECKING
 
 from tklb.base.process import PATH, run
@@ -82,12 +83,10 @@ class Login:
 
     def read_option(self, name: str) -> str:
         """A word of the option file for a container."""
-        from pymysql.optionfile import Parser
-
-        options = Parser(strict=False, interpolation=None)
+        options = RawConfigParser(strict=False, allow_no_value=True)
         if self.container and self.container.login_file:
             options.read(self.container.login_file)
-        return str(options.get("client", name)) if options.has_option("client", name) else ""
+        return options.get("client", name, fallback="").strip("'\"")
 
     def open_socket(self) -> str:
         """The path of the socket for this process. Raises DatabaseFailed where it is in a container that is down."""

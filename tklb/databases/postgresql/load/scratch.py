@@ -120,14 +120,25 @@ class LoadRun:
         return DatabaseFailed(item=self.item, reason=f"{reason}; {_INSTEAD}")
 
 
-def _find_absent(loading: LoadRun, chief: ServerConnection) -> Iterator[str]:
-    """The locales that the server does not take, be it because they came after its start."""
-    for locale in () if loading.login.is_elsewhere else sorted(loading.locales | loading.collation_locales):
-        try:
-            chief.run(f"CREATE COLLATION pg_temp.tklb_probe (PROVIDER = libc, LOCALE = {quote_text(locale)})")
-            chief.run("DROP COLLATION pg_temp.tklb_probe")
-        except ServerError:
-            yield locale
+def _find_absent(loading: LoadRun) -> tuple[str, ...]:
+    """The locales that the server does not take, be it because they came after its start.
+
+    A session remembers what it did not find, so one of its own asks.
+    """
+    wanted = () if loading.login.is_elsewhere else sorted(loading.locales | loading.collation_locales)
+    if not wanted:
+        return ()
+    with loading.open(loading.third) as connection:
+        return tuple(locale for locale in wanted if not _takes_locale(connection, locale))
+
+
+def _takes_locale(connection: ServerConnection, locale: str) -> bool:
+    try:
+        connection.run(f"CREATE COLLATION pg_temp.tklb_probe (PROVIDER = libc, LOCALE = {quote_text(locale)})")
+        connection.run("DROP COLLATION pg_temp.tklb_probe")
+    except ServerError:
+        return False
+    return True
 
 
 def _select_locales(needs: Iterable[str]) -> Iterator[str]:
@@ -145,7 +156,7 @@ def make_scratch(loading: LoadRun, *, is_free: bool = False) -> Iterator[tuple[S
     with loading.open(loading.third) as chief:
         try:
             _make_roles(loading, chief)
-            for note in make_locales(_find_absent(loading, chief)):
+            for note in make_locales(_find_absent(loading)):
                 loading.note(note)
             if lack := create_database(chief, swap.scratch, loading.saved.properties):
                 loading.note(lack)
