@@ -504,7 +504,7 @@ def test_logins_that_ask_the_administrator_for_a_password_are_good_only_with_one
         from pathlib import Path
         place = Path("/etc/postgresql/15/main/pg_hba.conf")
         place.write_text("local all all scram-sha-256\\n")
-        answer = server.restart(())
+        answer = server.restart((), lambda _: None)
     """)
     refused = call(box, source, timeout=100)
     place.write_text(before)

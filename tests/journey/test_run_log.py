@@ -36,7 +36,7 @@ VERIFY = (
 FINGERPRINT = r"[0-9a-f]{4}(-[0-9a-f]{4}){3}"
 INIT = (
     r"detected profile debian-12-core",
-    r"wrote, read and deleted a probe at file:///mnt/target; its clock differs by 0:00:00",
+    r"tried every operation at file:///mnt/target; its clock differs by 0:00:00",
     rf"made key {FINGERPRINT}, in /var/lib/tklb/secret",
     rf"encrypted key {FINGERPRINT} with the passphrase, into /var/lib/tklb/key.asc",
     r"wrote /etc/tklb/tklb.toml: target file:///mnt/target",

@@ -43,6 +43,7 @@ _NEXT_VALUE = "nextval("
 _UNDO_SECONDS = 3600  # for one statement of an undo
 _END_SECONDS = 600  # for a session that was ended: it may have to take back many rows
 _REDO_STEP = 8 << 20  # bytes
+_ABSENT = frozenset({1049, 1146})  # an unknown database or table
 _NO_ENGINE = "its storage engine is not here; install its plugin and restore the table again"
 
 
@@ -159,9 +160,14 @@ def _make_one(loading: DatabaseLoading, connection: ServerConnection, definition
     except ServerError as exc:
         if not exc.number:
             raise
+        has_no_engine = exc.number in ENGINE_UNKNOWN
+        # what it needs may come with another database; and what is here is better than half of it
+        if exc.number in _ABSENT or (loading.is_replacement and not has_no_engine):
+            item = printable(spell_item(ENGINE, loading.load.into, definition.name))
+            raise DatabaseFailed(item=item, reason=f"it cannot be made here: {exc}") from exc
         # the others do not need it, and what needs it is reported when it is refused in its turn
         loading.impossible.add(definition.name)
-        reason = _NO_ENGINE if exc.number in ENGINE_UNKNOWN else "it cannot be made here"
+        reason = _NO_ENGINE if has_no_engine else "it cannot be made here"
         loading.report.skip(loading.load.into, definition.name, f"{reason}: {exc}")
 
 
