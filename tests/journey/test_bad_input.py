@@ -219,6 +219,7 @@ def test_a_snapshot_nobody_took_is_32(machine: Appliance) -> None:
             refused(machine, 32, "SnapshotUnknown", "restore", wanted, says=TARGET)
 
 
+@pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1; test_round_trip.py reads the same warning")
 def test_a_snapshot_of_another_release_is_warned_of_by_name() -> None:
     with server_b("trixie-core") as b:
         said = tklb(b, "restore", *FROM_A).stderr

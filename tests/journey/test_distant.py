@@ -16,6 +16,7 @@ from tests.contract.distant import written
 from tests.journey.taken_backup import done, refused
 from tests.lab.appliance import clone
 from tests.lab.box import Box
+from tests.lab.soak import some
 from tests.lab.sshd import Sshd
 from tests.lab.webdav import WebDav
 
@@ -49,7 +50,7 @@ def introduce(server: Server, box: Box) -> None:
     shutil.copy(server.known_hosts, box.root / "root/.ssh/known_hosts")
 
 
-@pytest.mark.parametrize("serve", [over_ssh, over_webdav])
+@pytest.mark.parametrize("serve", some([over_ssh, over_webdav], 2))
 def test_machine_comes_back_from_a_server(
     tmp_path: Path, serve: Callable[[Box, Path], AbstractContextManager[Server]]
 ) -> None:

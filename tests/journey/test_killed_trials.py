@@ -132,7 +132,7 @@ SAMPLE: dict[str, list[Case]] = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS if SOAK else ["mariadb"])
 def departed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Kind, Path]:
     share, kind = tmp_path_factory.mktemp("share"), KINDS[request.param]
     depart(kind.engine, share, kind.prepare)

@@ -13,7 +13,7 @@ from tests.lab.soak import SOAK
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-ALWAYS = ("jenkins",)
+ALWAYS = ("dns-server",)
 NAMES = tuple(HOWTOS) if SOAK else ALWAYS
 
 
