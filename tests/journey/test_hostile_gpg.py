@@ -53,19 +53,22 @@ def configure(machine: Appliance, text: str) -> None:
 
 @pytest.fixture(scope="module", params=["core", "trixie-core"])  # gpg 2.2 and 2.4 read the file differently
 def machine(request: pytest.FixtureRequest) -> Iterator[Appliance]:
+    """A machine that was set up, and has a snapshot, while gpg read the overridden options."""
     with clone(request.param, tklb=True) as machine:
         (machine.root / "root/passphrase").write_text("correct horse battery staple\n")
         (machine.root / "root/passphrase").chmod(0o600)
+        configure(machine, OVERRIDDEN)
+        words = ("init", "--target", "file:///srv/backups", "--passphrase-file", "/root/passphrase")
+        assert run(machine, *words)[0] == 0
+        (machine.root / "srv/own").write_text("one" * 1000)
+        assert run(machine, "backup")[0] == 0
         yield machine
 
 
 def test_options_that_tklb_overrides_change_nothing(machine: Appliance) -> None:
     configure(machine, OVERRIDDEN)
-    words = ("init", "--target", "file:///srv/backups", "--passphrase-file", "/root/passphrase")
-    assert run(machine, *words)[0] == 0
-    for content in ("one", "two"):
-        (machine.root / "srv/own").write_text(content * 1000)
-        assert run(machine, "backup")[0] == 0
+    (machine.root / "srv/own").write_text("two" * 1000)
+    assert run(machine, "backup")[0] == 0
     checked = run(machine, "verify", "--data")[1]
     assert (checked["ok"], checked["problems"]) == (True, [])
     assert run(machine, "restore", "--into", "/mnt/out")[0] == 0
