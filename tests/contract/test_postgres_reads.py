@@ -67,7 +67,7 @@ LIMITS = (
 @pytest.fixture(scope="module")
 def box() -> Iterator[Appliance]:
     with database_clone("bookworm", "postgresql", binds=TREE_INSIDE) as machine:
-        sql(machine, "ALTER SYSTEM SET max_connections = 20; ALTER SYSTEM SET max_locks_per_transaction = 10")
+        sql(machine, "ALTER SYSTEM SET max_connections = 20; ALTER SYSTEM SET max_locks_per_transaction = 16")
         machine.stop("postgresql")
         machine.start("postgresql")
         yield machine
@@ -263,12 +263,12 @@ def make_tables(box: Appliance, name: str, count: int) -> None:
 
 
 def test_as_many_tables_as_pg_dump_can_lock_are_dumped(box: Appliance) -> None:
-    make_tables(box, "many", 320)
+    make_tables(box, "many", 450)
     box.run(["runuser", "-u", "postgres", "--", "pg_dump", "--file=/dev/null", "many"])
     taken = whole(dump(box, "/root/dump", overrides=only("many")), "many")
-    assert taken == {f"public.t{number}": 1 for number in range(1, 321)}
+    assert taken == {f"public.t{number}": 1 for number in range(1, 451)}
     assert load(box, "/root/dump", "many")["failed"] is None
-    assert sql(box, "SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND oid >= 16384", "many") == "320\n"
+    assert sql(box, "SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND oid >= 16384", "many") == "450\n"
 
 
 def test_more_tables_than_the_server_can_lock_name_the_setting_that_helps(box: Appliance) -> None:
