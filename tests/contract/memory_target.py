@@ -1,11 +1,12 @@
 """A target in memory, for tests that need a target and no disk. It keeps the contract of test_backend.py."""
 
 import hashlib
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tklb.errors import TargetDamaged
-from tklb.storage.backend import ListedObject, Moved, StoredObject, check_name, ignore_moved
+from tklb.storage.backend import Creation, ListedObject, Moved, StoredObject, check_name, ignore_moved
 
 
 class MemoryTarget:
@@ -15,6 +16,7 @@ class MemoryTarget:
     spool = None
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.objects: dict[str, bytes] = {}
         self.modified: dict[str, datetime] = {}
 
@@ -27,6 +29,15 @@ class MemoryTarget:
         self.objects[check_name(name)] = content
         self.modified[name] = datetime.now(UTC)
         return self._known(name)
+
+    def upload_new(self, name: str, source: Path, sha256: str) -> Creation:
+        content = source.read_bytes()
+        with self._lock:
+            if check_name(name) in self.objects:
+                return Creation.EXISTS
+            self.objects[name] = content
+        self.modified[name] = datetime.now(UTC)
+        return Creation.MADE
 
     def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         content = self._object(name)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from tests.contract.memory_target import MemoryTarget
 from tests.contract.s3_targets import on_moto, on_rclone
 from tklb.config.schema import Config
 from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable
-from tklb.storage.backend import LEDGER, VOLUMES, Backend
+from tklb.storage.backend import LEDGER, VOLUMES, Backend, Creation
 from tklb.storage.kinds import KINDS as KINDS_OF_TARGET
 from tklb.storage.kinds import distant_kind, make_backend, open_backend
 from tklb.storage.local import LocalBackend
+from tklb.storage.upload import create_object
 
 
 def on_new_kind() -> Backend:
@@ -41,6 +43,7 @@ KINDS: dict[str, Maker] = {
 }
 
 
+CANNOT_EXCLUDE = {"s3-rclone", "other"}  # other writers: rclone ignores conditions
 DISTANT = {"s3-moto", "s3-rclone", "sftp", "other"}
 
 pytestmark = pytest.mark.quick
@@ -59,6 +62,16 @@ def stored(target: Backend, folder: Path, name: str, content: bytes) -> None:
     source = folder / "source"
     source.write_bytes(content)
     target.upload(name, source, hashlib.sha256(content).hexdigest())
+
+
+def written(folder: Path, content: bytes) -> tuple[Path, str]:
+    digest = hashlib.sha256(content).hexdigest()
+    (folder / digest).write_bytes(content)
+    return folder / digest, digest
+
+
+def upload_new(target: Backend, name: str, source: tuple[Path, str]) -> Creation:
+    return target.upload_new(name, *source)
 
 
 def test_what_is_put_comes_back(target: Backend, tmp_path: Path) -> None:
@@ -119,6 +132,40 @@ def test_get_never_replaces_a_file(target: Backend, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="File exists"):
         target.download("volumes/a", tmp_path / "copy")
     assert (tmp_path / "copy").read_text() == "mine"
+
+
+def test_new_object_never_replaces_one(target: Backend, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    kind = request.node.callspec.params["target"]
+    first, second = written(tmp_path, b"first"), written(tmp_path, b"the second")
+    result = target.upload_new("ledger/1", *first)
+    assert result is (Creation.UNSURE if kind in CANNOT_EXCLUDE else Creation.MADE)
+    assert target.upload_new("ledger/1", *second) is Creation.EXISTS
+    assert target.upload_new("ledger/1", *first) is Creation.EXISTS
+    assert target.read("ledger/1", 100) == b"first"
+    assert [name for name, _ in target.list(LEDGER)] == ["ledger/1"]
+    target.delete("ledger/1")
+    assert target.upload_new("ledger/1", *second) is result
+
+
+def test_own_object_of_a_lost_answer_is_known_again(target: Backend, tmp_path: Path) -> None:
+    path, _ = written(tmp_path, b"mine")
+    stored(target, tmp_path, "ledger/2", b"another")
+    assert create_object(target, "ledger/1", path) in (Creation.MADE, Creation.UNSURE)
+    assert create_object(target, "ledger/1", path) is Creation.UNSURE
+    assert create_object(target, "ledger/2", path) is Creation.EXISTS
+
+
+def test_of_many_writers_of_one_new_object_one_wins(target: Backend, tmp_path: Path) -> None:
+    if target.upload_new("ledger/0", *written(tmp_path, b"0")) is Creation.UNSURE:
+        pytest.skip("the target cannot exclude other writers")
+    sources = [written(tmp_path, f"writer {number}".encode()) for number in range(6)]
+    for name in ("ledger/1", "ledger/2", "ledger/3"):
+        with ThreadPoolExecutor(6) as pool:
+            results = list(pool.map(partial(upload_new, target, name), sources))
+        assert sorted(result.name for result in results) == ["EXISTS"] * 5 + ["MADE"]
+        assert target.read(name, 100) == f"writer {results.index(Creation.MADE)}".encode()
+    target.tidy()
+    assert len(target.list(LEDGER)) == 4
 
 
 def test_names_that_lead_elsewhere_are_refused(target: Backend, tmp_path: Path) -> None:

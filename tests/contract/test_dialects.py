@@ -13,7 +13,7 @@ from tests.contract.s3_targets import aimed_at
 from tests.lab import s3 as lab
 from tests.lab.fault_proxy import Dialect, FaultProxy
 from tklb.errors import AccessRefused, TargetUnfit, TklbError
-from tklb.storage.backend import VOLUMES
+from tklb.storage.backend import VOLUMES, Creation
 from tklb.storage.probe import check_target
 from tklb.storage.s3 import backend as s3_backend
 from tklb.storage.s3.backend import S3Backend
@@ -92,6 +92,22 @@ def test_what_a_service_refused_once_is_not_sent_again(service: lab.Service, pro
     proxy.break_at(None)
     put(target, tmp_path, "volumes/b.gpg", b"b")
     assert [seen.method for seen in proxy.seen] == ["PUT"]
+    target.close()
+
+
+def test_service_that_refuses_conditions_gets_new_objects_all_the_same(
+    service: lab.Service, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    target = reach(service, proxy, tmp_path)
+    proxy.dialect = Dialect.UNCONDITIONAL
+    source = tmp_path / "entry"
+    source.write_bytes(b"entry")
+    digest = hashlib.sha256(b"entry").hexdigest()
+    assert target.upload_new("ledger/1", source, digest) is Creation.UNSURE
+    assert target.upload_new("ledger/1", source, digest) is Creation.EXISTS
+    assert target.upload_new("ledger/2", source, digest) is Creation.UNSURE
+    refused = [seen for seen in proxy.seen if seen.method == "PUT"]
+    assert len(refused) <= 4  # with a checksum, without one, and then one for each object
     target.close()
 
 

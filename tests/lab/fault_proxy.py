@@ -61,6 +61,7 @@ class Dialect(Enum):
     S3RVER = "501 to a listing of uploads in parts"
     PREFIX = "403 to questions about the whole bucket, and to a listing of uploads"
     APPEND = "403 to deletes"
+    UNCONDITIONAL = "501 to a condition on a PUT"
     BARE = "501 to checksums, to listings of uploads and to questions about the bucket; 403 to deletes"
 
 
@@ -77,6 +78,8 @@ def _refuse_by(dialect: Dialect | None, request: "_Request") -> "_Answer | None"
             return _error(501, "NotImplemented")
         case Dialect.BARE if bucket and request.method == "HEAD":
             return _error(501, "")
+        case Dialect.UNCONDITIONAL if request.method == "PUT" and "If-None-Match" in request.headers:
+            return _error(501, "NotImplemented")
         case Dialect.PREFIX if bucket and (request.method == "HEAD" or lists_uploads):
             return _error(403, "AccessDenied")
         case Dialect.APPEND | Dialect.BARE if request.method == "DELETE":

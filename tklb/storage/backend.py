@@ -8,6 +8,7 @@ says which backend serves an address, and wrappers/ adds retry, stall timeout an
 import re
 from collections.abc import Callable
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -43,6 +44,14 @@ class StoredObject:
     size: int
     sha256: str | None = None
     modified: datetime | None = None
+
+
+class Creation(Enum):
+    """The result of upload_new()."""
+
+    MADE = "made"  # this call made the object, and no other call anywhere can have made or replaced it
+    EXISTS = "exists"  # an object has that name; it is as it was. A call whose answer was lost may have made it
+    UNSURE = "unsure"  # there was none just before, and now it is written: the target cannot exclude another writer
 
 
 def ignore_moved(_count: int) -> None:
@@ -84,6 +93,15 @@ class Backend(Protocol):
         Gives the size, and the SHA-256 where the target itself confirmed it for the content it now holds. Where
         `sha256` is None the caller has to read the object back. Raises TargetUnreachable where the target confirms
         another content, or where the file changes during the upload.
+        """
+
+    def upload_new(self, name: str, source: Path, sha256: str) -> Creation:
+        """Store a small file under a name that no object has, durably; never replace one.
+
+        `sha256` is the digest of the file, in lowercase hex. Of several machines that call this for one name, exactly
+        one gets MADE where the target can exclude the others: a conditional request of S3, a hard link or a rename
+        that replaces nothing elsewhere. Where it cannot, the result is UNSURE, and the caller has to list and read
+        again. The content is not confirmed: see create_object() in upload.py. Raises what upload() raises.
         """
 
     def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:

@@ -8,19 +8,21 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from tklb.base.fs import PRIVATE_FILE, PRIVATE_FOLDER, is_plain, open_plain, replace_file
+from tklb.base.fs import PRIVATE_FILE, PRIVATE_FOLDER, is_plain, open_plain, rename_new, replace_file, sync_folder
 from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnfit, TargetUnreachable, TklbError
 from tklb.host.mounts import Mount, find_all_paths
 from tklb.storage.backend import (
     KEY,
     LEDGER,
     VOLUMES,
+    Creation,
     ListedObject,
     Moved,
     StoredObject,
@@ -83,6 +85,25 @@ class LocalBackend:
                 return StoredObject(copy.tell(), sha256)
         except NoSpace as exc:
             raise TargetFull(address=self.address) from exc
+
+    def upload_new(self, name: str, source: Path, sha256: str) -> Creation:
+        path = self._path(name)
+        beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}{_BESIDE}")  # another machine may have the name
+        try:
+            with self._explain(), open_plain(source) as origin, create_private(beside) as copy:
+                digest = hashlib.sha256()
+                copy_blocks(origin, copy, digest.update)
+                if digest.hexdigest() != sha256:
+                    raise TargetUnreachable(address=self.address, reason=f"{name} changed while it was stored")
+                copy.flush()
+                os.fsync(copy.fileno())
+        except NoSpace as exc:
+            raise TargetFull(address=self.address) from exc
+        with self._explain():
+            try:
+                return _name_new(beside, path)
+            finally:
+                beside.unlink(missing_ok=True)
 
     def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         with self._explain(), self._object(name) as origin, create_private(destination) as copy:
@@ -150,6 +171,21 @@ class LocalBackend:
             yield
         except OSError as exc:
             raise explain_os_error(exc, self.address) from exc
+
+
+def _name_new(beside: Path, path: Path) -> Creation:
+    """Give a finished file its name, unless something has that name."""
+    try:
+        if rename_new(beside, path):
+            sync_folder(path.parent)
+            return Creation.MADE
+    except FileExistsError:
+        return Creation.EXISTS
+    if os.path.lexists(path):
+        return Creation.EXISTS
+    os.rename(beside, path)
+    sync_folder(path.parent)
+    return Creation.UNSURE
 
 
 def list_places(address: str, mounts: Iterable[Mount]) -> tuple[bytes, ...]:

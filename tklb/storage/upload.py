@@ -16,7 +16,7 @@ from tklb.base.measure import Stopwatch, format_count, format_transfer
 from tklb.errors import AccessRefused, TargetDamaged, TargetUnfit, TargetUnreachable, TklbError
 from tklb.model.snapshot import Volume
 from tklb.model.volume_names import INCOMING, VOLUME_NAME
-from tklb.storage.backend import VOLUMES, Backend, StoredObject
+from tklb.storage.backend import VOLUMES, Backend, Creation, StoredObject
 from tklb.storage.check import list_sizes
 from tklb.storage.transfer import ByteTotal, download_volume
 
@@ -65,6 +65,31 @@ def upload_object(backend: Backend, name: str, source: Path) -> StoredObject:
     if stored.sha256 != digest and backend.read(name, len(content) + 1) != content:
         raise TargetDamaged(address=backend.address, reason=f"{name} did not come back as it was written")
     return stored
+
+
+def create_object(backend: Backend, name: str, source: Path) -> Creation:
+    """Upload a small object under a name that no object has, and read it back.
+
+    EXISTS means that another content has the name. Where an earlier call made the same object and its answer was lost,
+    the result is UNSURE: the caller has to look for other writers, as after each UNSURE. Raises TargetDamaged where the
+    object does not come back as it was written.
+    """
+    content = source.read_bytes()
+    result = backend.upload_new(name, source, hashlib.sha256(content).hexdigest())
+    is_ours = content in (_read_start(backend, name, len(content)) for _ in range(2))  # a bit may flip on the way
+    if result is Creation.MADE and not is_ours:
+        raise TargetDamaged(address=backend.address, reason=f"{name} did not come back as it was written")
+    if result is Creation.EXISTS:
+        return Creation.UNSURE if is_ours else Creation.EXISTS
+    return result if is_ours else Creation.EXISTS
+
+
+def _read_start(backend: Backend, name: str, size: int) -> bytes:
+    """The content of an object, b"" where it is missing or longer than `size` bytes."""
+    try:
+        return backend.read(name, size)
+    except TargetDamaged:  # longer, or gone
+        return b""
 
 
 def check_present(backend: Backend, volumes: Collection[Volume], so: str = "") -> None:

@@ -26,7 +26,17 @@ from tklb.errors import (
 )
 from tklb.model.secret import Secret
 from tklb.model.target import TargetUrl
-from tklb.storage.backend import LEDGER, VOLUMES, ListedObject, Moved, StoredObject, check_name, ignore_moved, is_name
+from tklb.storage.backend import (
+    LEDGER,
+    VOLUMES,
+    Creation,
+    ListedObject,
+    Moved,
+    StoredObject,
+    check_name,
+    ignore_moved,
+    is_name,
+)
 from tklb.storage.duplicity.client import PATIENCE, DownloadWatch, HelperFailed, HelperProcess, UploadWatch, size_below
 from tklb.storage.duplicity.environment import read_environment
 from tklb.storage.sessions import SessionPool
@@ -74,6 +84,12 @@ class DuplicityBackend:
         if kept != size:
             raise TargetUnreachable(address=self.address, reason=f"it kept {kept} of {size} bytes", is_transient=True)
         return StoredObject(size)
+
+    def upload_new(self, name: str, source: Path, sha256: str) -> Creation:
+        if self.stat(name) is not None:
+            return Creation.EXISTS
+        self.upload(name, source, sha256)
+        return Creation.UNSURE  # none of duplicity's backends can exclude another writer
 
     def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         _place(name)

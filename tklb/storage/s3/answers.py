@@ -30,9 +30,9 @@ _REFUSED = {
 }
 _FULL = {"InsufficientStorage", "QuotaExceeded", "StorageFull", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 _PASSING = {
-    "BadDigest", "IncompleteBody", "InternalError", "InvalidDigest", "NoSuchUpload", "OperationAborted",
-    "RequestLimitExceeded", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException",
-    "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
+    "BadDigest", "ConditionalRequestConflict", "IncompleteBody", "InternalError", "InvalidDigest", "NoSuchUpload",
+    "OperationAborted", "RequestLimitExceeded", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling",
+    "ThrottlingException", "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
 }  # fmt: skip
 # The service lacks an operation, a header or a parameter, and says so: another try is of no use.
 _LACKING = {

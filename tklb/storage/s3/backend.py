@@ -18,7 +18,7 @@ from tklb.base.fs import open_plain
 from tklb.config.schema import S3Config
 from tklb.errors import AccessRefused, TargetDamaged, TargetUnfit, TargetUnreachable, TklbError
 from tklb.model.target import TargetUrl
-from tklb.storage.backend import LEDGER, ListedObject, Moved, StoredObject, check_name, ignore_moved, is_name
+from tklb.storage.backend import LEDGER, Creation, ListedObject, Moved, StoredObject, check_name, ignore_moved, is_name
 from tklb.storage.local import create_private
 from tklb.storage.s3.body import FileChanged, UploadBody, digest_stretch
 from tklb.storage.s3.client import Answer, S3Service
@@ -30,6 +30,7 @@ WHOLE = 256 << 20
 PART = 32 << 20
 MOST_LISTED = 3_000_000  # entries: a thousand volumes a day for eight years; they are held in memory
 _BLOCK = 1 << 20
+_TAKEN = ("PreconditionFailed", "412")  # an object has the name
 _REFUSES_HEADERS = (400, 405, 501)  # B2 answers InvalidArgument, R2 NotImplemented
 Adapted = TypeVar("Adapted")
 _OTHER_CONTENT = "the service confirmed another content than it was sent"
@@ -51,6 +52,7 @@ class S3Backend:
         )
         self._stored_with = {key: value for key, value in kept if value}
         self._sends_checksums = True  # until the service refuses a request with them
+        self._can_exclude: bool | None = None  # whether it heeds If-None-Match; None while nobody has seen it
         self._wants_hashes = True  # while the service was not seen to confirm checksums by itself
 
     @property
@@ -80,6 +82,17 @@ class S3Backend:
             except FileChanged as exc:
                 raise self._unreachable(f"{name} changed while it was stored") from exc
         return StoredObject(size, sha256 if is_confirmed else None)
+
+    def upload_new(self, name: str, source: Path, sha256: str) -> Creation:
+        if not self._can_exclude and self.stat(name) is not None:
+            return Creation.EXISTS
+        if self._can_exclude is not False:
+            with self._service.explain(name), open_plain(source) as origin:
+                result = self._upload_if_absent(self._key(name), origin, sha256)
+            if result:
+                return result
+        self.upload(name, source, sha256)
+        return Creation.UNSURE
 
     def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         key = self._key(name)
@@ -166,6 +179,29 @@ class S3Backend:
         answer = self._send("put_object", body, digest, {"Key": key, "ContentLength": size, **self._stored_with})
         return self._is_confirmed(answer, body, digest)
 
+    def _upload_if_absent(self, key: str, origin: IO[bytes], sha256: str) -> Creation | None:
+        """Upload an object on the condition that there is none; None where the service refuses conditions.
+
+        A service that never heard of conditions ignores them. So the first upload is sent twice: who heeds the
+        condition refuses the second one.
+        """
+        try:
+            is_made = self._adapt(lambda _: self._put_if_absent(key, origin, sha256))
+            is_heeded = self._can_exclude or not is_made or not self._put_if_absent(key, origin, sha256)
+        except TargetUnreachable as exc:
+            if exc.facts.get("status") not in _REFUSES_HEADERS:
+                raise
+            self._can_exclude = False
+            return None
+        self._can_exclude = is_heeded
+        return (Creation.MADE if is_heeded else Creation.UNSURE) if is_made else Creation.EXISTS
+
+    def _put_if_absent(self, key: str, origin: IO[bytes], sha256: str) -> bool:
+        size = os.fstat(origin.fileno()).st_size
+        body = UploadBody(origin, 0, size, ignore_moved, hashed=False, known_sha256=sha256)
+        parameters = {"Key": key, "ContentLength": size, "IfNoneMatch": "*", **self._stored_with}
+        return bool(self._send("put_object", body, bytes.fromhex(sha256), parameters, accept=_TAKEN))
+
     def _upload_in_parts(self, key: str, origin: IO[bytes], sha256: str, moved: Moved) -> bool:
         parameters = {"Key": key, **self._name_algorithm(), **self._stored_with}
         upload = {"Key": key, "UploadId": self._service.ask("create_multipart_upload", parameters)["UploadId"]}
@@ -199,12 +235,14 @@ class S3Backend:
         md5 = hashlib.md5(etags, usedforsecurity=False).hexdigest()
         return self._is_whole(answer, b"".join(digests), f"{md5}-{len(parts)}") and are_confirmed
 
-    def _send(self, operation: str, body: UploadBody, digest: bytes, parameters: Answer) -> Answer:
+    def _send(
+        self, operation: str, body: UploadBody, digest: bytes, parameters: Answer, accept: tuple[str, ...] = ()
+    ) -> Answer:
         """Send content. Raises what the reading of the content raised, unchanged."""
         checksum = {"ChecksumSHA256": base64.b64encode(digest).decode(), **self._name_algorithm()}
         checked = checksum if self._sends_checksums else {"ContentMD5": base64.b64encode(body.measure_md5()).decode()}
         try:
-            return self._service.ask(operation, {"Body": body, **parameters, **checked})
+            return self._service.ask(operation, {"Body": body, **parameters, **checked}, accept=accept)
         except TklbError:
             if body.failure is not None:
                 raise body.failure from None

@@ -7,6 +7,7 @@ that folder. Each busy thread has a connection of its own; an idle one is kept f
 import contextlib
 import hashlib
 import posixpath
+import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,17 @@ from tklb.base.fs import PRIVATE_FILE, PRIVATE_FOLDER, open_plain
 from tklb.config.schema import SftpConfig
 from tklb.errors import AccessRefused, TargetDamaged, TargetFull, TargetUnfit, TargetUnreachable, TklbError
 from tklb.model.target import TargetUrl
-from tklb.storage.backend import LEDGER, VOLUMES, ListedObject, Moved, StoredObject, check_name, ignore_moved, is_name
+from tklb.storage.backend import (
+    LEDGER,
+    VOLUMES,
+    Creation,
+    ListedObject,
+    Moved,
+    StoredObject,
+    check_name,
+    ignore_moved,
+    is_name,
+)
 from tklb.storage.local import create_private
 from tklb.storage.sessions import SessionPool
 from tklb.storage.sftp.ssh import Connection, connect
@@ -87,6 +98,18 @@ class SftpBackend:
             size = self._write(wire, beside, origin, sha256, moved)
             wire.replace(beside, path)
         return StoredObject(size)
+
+    def upload_new(self, name: str, source: Path, sha256: str) -> Creation:
+        path = self._path(check_name(name))
+        beside = path + f".{secrets.token_hex(8)}{_BESIDE}".encode()  # another machine may have the name
+        with (
+            open_plain(source) as origin,
+            self._session(name) as wire,
+            _remove_on_failure(wire, beside),
+            self._explain_full_disk(wire, name),
+        ):
+            self._write(wire, beside, origin, sha256, ignore_moved)
+            return _name_new(wire, beside, path)
 
     def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         with (
@@ -261,6 +284,26 @@ class SftpBackend:
 
     def _damage(self, name: str, reason: str) -> TargetDamaged:
         return TargetDamaged(address=self.address, reason=f"{name} {reason}")
+
+
+def _name_new(wire: Wire, beside: bytes, path: bytes) -> Creation:
+    """Give a finished file its name, unless something has that name."""
+    is_linked = wire.link(beside, path)
+    if not is_linked and wire.lstat(path) is None and _rename_new(wire, beside, path):
+        return Creation.UNSURE
+    wire.remove(beside)
+    return Creation.MADE if is_linked else Creation.EXISTS
+
+
+def _rename_new(wire: Wire, beside: bytes, path: bytes) -> bool:
+    """Rename a file; False where another machine has made the new name meanwhile."""
+    try:
+        wire.rename(beside, path)
+    except RequestRefused:
+        if wire.lstat(path) is None:
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager

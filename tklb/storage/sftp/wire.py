@@ -127,7 +127,21 @@ class Wire:
             self._ask(_STATUS, _EXTENDED, _text(b"posix-rename@openssh.com"), _text(path), _text(other))
         else:
             self.remove(other)
-            self._ask(_STATUS, _RENAME, _text(path), _text(other))
+            self.rename(path, other)
+
+    def rename(self, path: bytes, other: bytes) -> None:
+        """Rename `path`. Where something has the name `other`, servers differ: most refuse."""
+        self._ask(_STATUS, _RENAME, _text(path), _text(other))
+
+    def link(self, path: bytes, other: bytes) -> bool:
+        """Give a file a second name; False where the server cannot, or where something has that name."""
+        if self._offers.get(b"hardlink@openssh.com") != b"1":
+            return False
+        try:
+            self._ask(_STATUS, _EXTENDED, _text(b"hardlink@openssh.com"), _text(path), _text(other))
+        except RequestRefused:
+            return False
+        return True
 
     def disk(self, path: bytes) -> Disk | None:
         """The file system of a name; None where the server gives none."""

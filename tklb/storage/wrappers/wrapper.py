@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from tklb.storage.backend import Backend, ListedObject, Moved, StoredObject, ignore_moved
+from tklb.storage.backend import Backend, Creation, ListedObject, Moved, StoredObject, ignore_moved
 
 Result = TypeVar("Result")
 
@@ -40,6 +40,9 @@ class Wrapper:
 
     def upload(self, name: str, source: Path, sha256: str, moved: Moved = ignore_moved) -> StoredObject:
         return self.run(f"upload {name}", lambda count: self.backend.upload(name, source, sha256, count), moved)
+
+    def upload_new(self, name: str, source: Path, sha256: str) -> Creation:
+        return self.run(f"upload {name}", lambda _: self.backend.upload_new(name, source, sha256))
 
     def download(self, name: str, destination: Path, moved: Moved = ignore_moved) -> None:
         self.run(f"download {name}", lambda count: self.backend.download(name, destination, count), moved)
