@@ -4,7 +4,7 @@
     ├── set-up 10-19    NotInitialised Locked ProfileInvalid ConfigInvalid NotRoot AlreadyInitialised
     ├── programs 20-29  ProgramMissing ProgramFailed
     ├── target 30-39    TargetUnreachable TargetFull SnapshotUnknown TargetDamaged AccessRefused TargetForeign
-    │                   TargetUnfit
+    │                   TargetUnfit TakenOver
     ├── key 40-49       WrongPassphrase KeyUnusable
     ├── machine 50-59   DatabaseFailed PackagesFailed NoSpace
     ├── restore 60-69   RestoreRefused
@@ -140,6 +140,11 @@ class AccessRefused(TklbError):
 class TargetForeign(TklbError):
     code, message = 35, "{address} holds the snapshots of {owner}"
     hint = "give this machine a target of its own: `tklb init --force --target URL`"
+
+
+class TakenOver(TargetForeign):
+    code, message = 35, "another installation of this machine backs up to {address}: {reason}"
+    hint = "stop its backups, then let this machine continue: `tklb takeover`"
 
 
 class WrongPassphrase(TklbError):

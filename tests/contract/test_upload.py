@@ -25,7 +25,7 @@ from tklb.config.paths import Paths
 from tklb.config.schema import Config
 from tklb.errors import Interrupted, NoSpace, TargetDamaged, TargetFull, TargetUnreachable, TklbError
 from tklb.ledger.read import read_ledger
-from tklb.ledger.seal import seal
+from tklb.ledger.seal import plan_place, seal
 from tklb.model.snapshot import LedgerEntry, Volume
 from tklb.model.volume_names import volume_sort_key
 from tklb.profile.folder import find_profile
@@ -88,7 +88,7 @@ def a_set(setting: Session, sequence: int = 1, base: tuple[Volume, ...] = ()) ->
 def chain_of(setting: Session, target: MemoryTarget) -> Chain:
     ledger = read_ledger(target, setting.secret, setting.paths.ledger)
     ledger.check()
-    return Chain(target, ledger.entries, ledger)
+    return Chain(target, ledger.entries, ledger, plan_place(ledger, setting.paths.ledger), "")
 
 
 def holds(target: MemoryTarget, volumes: tuple[Volume, ...]) -> bool:

@@ -17,6 +17,7 @@ from tests.journey.taken_backup import OWN, TARGET, backup_layer, change_somethi
 from tests.lab import fixture_fs, forge
 from tests.lab.appliance import Appliance, clone, stack
 from tests.lab.box import Box
+from tests.lab.entry_names import snapshot_in_name
 from tests.lab.fixture_fs import FixtureFs
 from tests.lab.forge import Loot
 from tests.lab.roots import digest_of, layer
@@ -133,7 +134,7 @@ class Scene:
 
     @property
     def newest(self) -> str:
-        return max(os.listdir(self.kept / "mnt/target/ledger")).partition("-")[2]
+        return snapshot_in_name(max(os.listdir(self.kept / "mnt/target/ledger")))
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from tests.lab import fixture_fs, fresh_server, nasty, used_server
 from tests.lab.appliance import Appliance, clone, stack
 from tests.lab.box import Box
 from tests.lab.checker import Facts, Mismatch, compare, record
+from tests.lab.entry_names import snapshot_in_name
 from tests.lab.fixture_fs import FixtureFs
 from tests.lab.roots import digest_of, layer
 
@@ -202,7 +203,7 @@ def soon(is_so: Callable[[], bool], seconds: float = 10) -> bool:
 def snapshots(machine: Box, target: str = "mnt/target") -> list[str]:
     """Ids of the sealed snapshots, by the names of their ledger entries."""
     names = sorted(entry.name for entry in (machine.root / target / "ledger").iterdir())
-    return [name.partition("-")[2] for name in names if not name.endswith(".new")]
+    return list(filter(None, map(snapshot_in_name, names)))
 
 
 def every_file(machine: Box, *tops: str) -> dict[str, tuple[object, ...]]:

@@ -65,40 +65,19 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 # ---------------------------------------------------------------- the ledger
 
 OTHER_KEY = r"1 snapshots after \S+ were sealed with another key"
-LEDGER: dict[str, tuple[Forgery, str]] = {
-    "an entry again under the next number": (forge.replayed(4, 6), r"00000006-\S+: it was moved there"),
-    "an entry again under its number and another label": (forge.replayed(4, 5, LATER), r"00000005-\S+: it was moved"),
+NEWEST_IS_LOST: dict[str, tuple[Forgery, str]] = {
     "an older entry in the place of the newest": (
         lambda target, _: shutil.copy(entries(target)[2], entries(target)[4]), r"00000005-\S+: it was moved there"),
     "two entries swapped": (
         lambda target, _: swap(entries(target)[3], entries(target)[4]), r"00000004-\S+: it was moved there"),
-    "an entry cut": (lambda target, _: os.truncate(entries(target)[3], 900), r"00000004-\S+: it is damaged"),
     "an entry empty": (lambda target, _: os.truncate(entries(target)[4], 0), r"00000005-\S+: it is damaged"),
-    "an entry gone": (lambda target, _: entries(target)[3].unlink(), r"entry 4 before \S+ missing"),
-    "the newest entry of a copied machine, next": (
-        lambda target, loot: shutil.copy(entries(loot.twin)[2], target / f"ledger/00000006-{LATER}"),
-        r"00000006-\S+: it was moved there"),
-    "an entry of a copied machine in the place of ours": (
-        lambda target, loot: (entries(target)[2].unlink(),
-                              shutil.copy(entries(loot.twin)[2], target / "ledger")), r"it does not follow"),
     "the end of another history of the same machine": (
         lambda target, loot: (entries(target)[4].unlink(), shutil.copy(entries(loot.fork)[4], target / "ledger")),
-        r"00000005-\S+: it does not follow"),
-    "another history beside ours": (
-        lambda target, loot: forge.take_in(target, loot.fork, "ledger", "volumes"), r"there is another entry 4"),
-    "an older chain's entry in the newer chain": (
-        lambda target, loot: (entries(target)[3].unlink(), shutil.copy(entries(loot.fork)[3], target / "ledger")),
-        r"it does not follow"),
-    "entries and sets sealed with a key of the attacker's": (
-        lambda target, loot: forge.take_in(target, loot.stranger, "ledger", "volumes"), r"sealed with another key"),
+        r"\S+ is missing"),
     "our newest entry sealed anew by the attacker": (
         lambda target, loot: resealed(entries(target)[4], loot.secret, lambda plain: None), OTHER_KEY),
-    "a next entry sealed by the attacker": (
-        lambda target, loot: resealed(next_entry(target), loot.secret, follow), OTHER_KEY),
     "a path as the name of a volume": (
         lambda target, _: altered(entries(target)[4], path_as_name), r"00000005-\S+: it is not what was sealed"),
-    "a path as the name of a volume, sealed by the attacker": (
-        lambda target, loot: resealed(next_entry(target), loot.secret, follow_with_a_path), OTHER_KEY),
     "a size and number beyond all bounds": (
         lambda target, _: put_raw(entries(target)[4], sequence="9" * 4000, format="1e999"), r"is not what was sealed"),
     "more digits than Python reads": (
@@ -107,11 +86,38 @@ LEDGER: dict[str, tuple[Forgery, str]] = {
         lambda target, _: put_raw(entries(target)[4], volumes="[" * 200_000), r"00000005-\S+: it is not what"),
     "a compressed message without end in the sealed part": (
         lambda target, _: altered(entries(target)[4], bomb_inside), r"00000005-\S+: it is not what was sealed"),
-    "numbers that are none, of nobody's key": (
-        lambda target, _: put_raw(next_entry(target), key='"x"', sequence="-Infinity"), r"00000006-\S+: it is damaged"),
-    "three thousand more entries": (forge.many_entries(3000), r"ledger/\d+-\S+: it \S+"),
-    "entries that are large in memory": (forge.giants_and_lists, r"ledger/00000099-\S+: it is damaged"),
+}  # fmt: skip
+EARLIER_IS_LOST: dict[str, tuple[Forgery, str]] = {
+    "an entry cut": (lambda target, _: os.truncate(entries(target)[3], 900), r"00000004-\S+: it is damaged"),
+    "an entry gone": (lambda target, _: entries(target)[3].unlink(), r"entry 4 before \S+ missing"),
+    "an entry of a copied machine in the place of ours": (
+        lambda target, loot: (entries(target)[2].unlink(),
+                              shutil.copy(entries(loot.twin)[2], target / "ledger")), r"entry 3 before"),
+    "an older chain's entry in the newer chain": (
+        lambda target, loot: (entries(target)[3].unlink(), shutil.copy(entries(loot.fork)[3], target / "ledger")),
+        r"entry 4 before"),
     "an entry that is a link": (forge.in_place_of(lambda target: entries(target)[3], "link"), r"entry 4 before"),
+}  # fmt: skip
+RUBBISH: dict[str, tuple[Forgery, str]] = {
+    "an entry again under the next number": (forge.replayed(4, 6), r"00000006-\S+ is ignored: it was moved there"),
+    "an entry again under its number and another label": (
+        forge.replayed(4, 5, LATER), r"00000005-\S+ is ignored: it was moved"),
+    "the newest entry of a copied machine, next": (
+        lambda target, loot: shutil.copy(entries(loot.twin)[2], target / f"ledger/00000006-{LATER}"),
+        r"00000006-\S+ is ignored: it was moved there"),
+    "another history beside ours": (
+        lambda target, loot: forge.take_in(target, loot.fork, "ledger", "volumes"), ""),
+    "entries and sets sealed with a key of the attacker's": (
+        lambda target, loot: forge.take_in(target, loot.stranger, "ledger", "volumes"), r"sealed with another key"),
+    "a next entry sealed by the attacker": (
+        lambda target, loot: resealed(next_entry(target), loot.secret, follow), OTHER_KEY),
+    "a path as the name of a volume, sealed by the attacker": (
+        lambda target, loot: resealed(next_entry(target), loot.secret, follow_with_a_path), OTHER_KEY),
+    "numbers that are none, of nobody's key": (
+        lambda target, _: put_raw(next_entry(target), key='"x"', sequence="-Infinity"),
+        r"00000006-\S+ is ignored: it is damaged"),
+    "three thousand more entries": (forge.many_entries(3000), r"ledger/\d+-\S+ is ignored: it \S+"),
+    "entries that are large in memory": (forge.giants_and_lists, r"ledger/00000099-\S+ is ignored: it is damaged"),
 }  # fmt: skip
 
 
@@ -149,23 +155,76 @@ def sizes(target: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("name", some(LEDGER, 4))
-def test_a_forged_ledger_stops_all_before_anything_is_touched_and_nothing_is_sealed_on_it(
-    both: Scene, name: str
-) -> None:
+@pytest.fixture(scope="module")
+def true_steps(both: Scene) -> list[dict[str, str]]:
+    """What a restore of the newest true snapshot would do on B."""
+    both.attack(both.b, lambda target, loot: None)
+    return planned_steps(both.b)[0]
+
+
+def planned_steps(machine: Appliance) -> tuple[list[dict[str, str]], str]:
+    """The steps that a restore of the latest snapshot would take, and its warnings."""
+    told = done(machine, "restore", *FROM_A, "--dry-run", "--json").value
+    return told["steps"], "\n".join(told["warnings"])
+
+
+def goes_on_with_a_full_one(both: Scene, forgery: Forgery) -> None:
+    """The next backup touches nothing and says what is wrong; a full one goes on, and removes no entry."""
+    target = both.attack(both.a, forgery)
+    before = sizes(target)
+    with untouched(both.a, *NOTES):
+        refused(both.a, 33, "TargetDamaged", "backup")
+    assert sizes(target) == before
+    taken = done(both.a, "backup", "--full", "--json").value["snapshot"]
+    assert {name: was for name, was in before.items() if name.startswith("ledger/")}.items() <= sizes(target).items()
+    assert tklb(both.a, "backup", "--json").value["snapshot"] >= taken
+    assert taken in [each["snapshot"] for each in tklb(both.a, "list", "--json").value]
+
+
+@pytest.mark.parametrize("name", some(NEWEST_IS_LOST, 4))
+def test_restore_of_the_latest_snapshot_refuses_where_the_newest_entry_is_lost(both: Scene, name: str) -> None:
     """Where no more than the newest is of another key, the key may have been changed: that is 41."""
-    forgery, says = LEDGER[name]
+    forgery, says = NEWEST_IS_LOST[name]
     code, error = (41, "KeyUnusable") if "by the attacker" in name else (33, "TargetDamaged")
     both.attack(both.b, forgery)
     with untouched(both.b, *BUT):
         message = refused(both.b, code, error, "restore", *FROM_A, "--yes")
     assert re.search(says, message), message
     assert not (both.b.root / "var/lib/tklb/secret").exists()
+    goes_on_with_a_full_one(both, forgery)
+
+
+@pytest.mark.parametrize("name", some(EARLIER_IS_LOST, 3))
+def test_restore_of_the_latest_snapshot_warns_where_an_earlier_entry_is_lost(
+    both: Scene, true_steps: list[dict[str, str]], name: str
+) -> None:
+    forgery, says = EARLIER_IS_LOST[name]
+    both.attack(both.b, forgery)
+    steps, warnings = planned_steps(both.b)
+    assert re.search(says, warnings), warnings
+    assert steps == true_steps
+    goes_on_with_a_full_one(both, forgery)
+
+
+@pytest.mark.parametrize("name", some(RUBBISH, 3))
+def test_what_no_key_of_ours_sealed_stops_neither_restore_nor_backup(
+    both: Scene, true_steps: list[dict[str, str]], name: str
+) -> None:
+    """An entry after the newest one that another key sealed stops the restore alone: the key may have been changed."""
+    forgery, says = RUBBISH[name]
+    both.attack(both.b, forgery)
+    if "by the attacker" in name:
+        assert re.search(says, refused(both.b, 41, "KeyUnusable", "restore", *FROM_A, "--yes"))
+    else:
+        steps, warnings = planned_steps(both.b)
+        assert re.search(says, warnings), warnings
+        assert steps == true_steps
+        assert warnings.count("\n") < 20
     target = both.attack(both.a, forgery)
     before = sizes(target)
-    with untouched(both.a, *NOTES):
-        refused(both.a, 33, "TargetDamaged", "backup")
-    assert sizes(target) == before
+    told = done(both.a, "backup", "--json")
+    assert {name: was for name, was in before.items() if name.startswith("ledger/")}.items() <= sizes(target).items()
+    assert told.value["snapshot"] == done(both.a, "list", "--json").value[-1]["snapshot"]
 
 
 # ---------------------------------------------------------------- volumes

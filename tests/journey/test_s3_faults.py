@@ -20,6 +20,7 @@ import pytest
 from tests.journey.taken_backup import SCOPE, Told, decoded, differences, done, left_overs, server_a, tklb
 from tests.lab.appliance import Appliance
 from tests.lab.checker import Facts, record
+from tests.lab.entry_names import snapshot_in_name
 from tests.lab.fault_proxy import Fault, FaultProxy
 from tests.lab.fixture_fs import FixtureFs
 from tests.lab.s3 import rclone
@@ -63,7 +64,7 @@ class Place:
 
     def sealed(self) -> list[str]:
         """Ids of the snapshots whose entries are there."""
-        return sorted(entry.name.partition("-")[2] for entry in (self.objects / "ledger").iterdir())
+        return sorted(snapshot_in_name(entry.name) for entry in (self.objects / "ledger").iterdir())
 
     def check(self) -> set[str]:
         """Every volume that an entry names is there as it was sealed; give their names."""

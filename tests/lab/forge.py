@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.lab.entry_names import snapshot_in_name
+
 LATER = "20990101T000000Z"
 _LABEL = re.compile(r"\d{8}T\d{6}Z")
 
@@ -260,7 +262,7 @@ def plant_plain_set_named_gpg(target: Path, loot: Loot) -> None:
 
 def plant_literal_increment(target: Path, loot: Loot) -> None:
     """The same as an increment of the newest snapshot, each volume a plain packet that gpg opens for anybody."""
-    newest = entries(target)[-1].name.partition("-")[2]
+    newest = snapshot_in_name(entries(target)[-1].name)
     for path in loot.plain.iterdir():
         content = path.read_bytes()
         if path.name.endswith(".gz"):
@@ -270,7 +272,7 @@ def plant_literal_increment(target: Path, loot: Loot) -> None:
 
 def plant_own_increment(target: Path, loot: Loot) -> None:
     """An increment, encrypted well, with the attacker's passphrase."""
-    newest = entries(target)[-1].name.partition("-")[2]
+    newest = snapshot_in_name(entries(target)[-1].name)
     for path in loot.plain.iterdir():
         (target / "volumes" / _increment(path.name, newest)).write_bytes(locked(path.read_bytes(), "mallory"))
 

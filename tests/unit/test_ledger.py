@@ -147,7 +147,8 @@ def test_sealed_records_come_back_in_order_each_naming_the_one_before(target: Me
     assert sequences(ledger) == [1, 2, 3]
     assert ledger.entries[0].previous == ""
     assert len({found.previous for found in ledger.entries}) == 3
-    assert replace(ledger.entries[2], previous="", key="") == record(3)
+    assert replace(ledger.entries[2], previous="", key="", lineage="") == record(3)
+    assert len({found.lineage for found in ledger.entries}) == 1 == len(ledger.entries[0].lineage) // 32
 
 
 def test_another_machine_with_the_key_reads_the_same(target: MemoryTarget, folder: Path, tmp_path: Path) -> None:
@@ -228,8 +229,6 @@ def truncate(target: MemoryTarget, entries: list[str]) -> None:
         (drop(2), [1, 2], "set back"),
         (truncate, [1, 3], "00000002"),
         (swap, [3], "another place"),
-        (replay(0, "ledger/00000004-20260104T000000Z"), [1, 2, 3], "00000004"),
-        (replay(2, "ledger/00000002-20260103T000000Z"), [1, 2, 3], "another place"),
     ],
 )
 def test_damage_is_named_and_what_is_whole_stays_usable(
@@ -244,6 +243,29 @@ def test_damage_is_named_and_what_is_whole_stays_usable(
         ledger.check()
     with pytest.raises(TargetDamaged):
         seal(target, SECRET, folder, record(4))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        replay(0, "ledger/00000004-20260104T000000Z"),
+        replay(2, "ledger/00000002-20260103T000000Z"),
+        lambda target, _: target.objects.update({"ledger/00000004-20260104T000000Z": b"junk"}),
+        lambda target, _: target.objects.update({"ledger/99999999-20260104T000000Z": b'{"format":2,"key":"'}),
+        lambda target, _: target.objects.update({"ledger/00000002-20260102T000000Z-00000000": b"\n\n"}),
+        lambda target, _: target.objects.update({"ledger/writer-00000001-00000000": b"{}\n{}\n"}),
+    ],
+)
+def test_rubbish_under_the_name_of_an_entry_stops_nothing(
+    target: MemoryTarget, folder: Path, tmp_path: Path, harm: Harm
+) -> None:
+    harm(target, sealed(target, folder, 3))
+    for place in (folder, tmp_path / "elsewhere"):
+        ledger = read(target, place)
+        ledger.check()
+        assert sequences(ledger) == [1, 2, 3]
+        assert ledger.foreign or "ledger/writer-00000001-00000000" in target.objects
+    seal(target, SECRET, folder, record(4))
 
 
 @settings(max_examples=examples(150))
@@ -283,7 +305,10 @@ def test_wrong_kinds_in_the_plain_part_are_refused_even_when_sealed(field: str, 
     try:
         assert parse_entry(replace(entry, plain=plain), entry.sealed) is not None
     except ValueError:
-        assert field in ("sequence", "snapshot", "previous", "volumes", "shards", "key")
+        assert field in (
+            "sequence", "snapshot", "previous", "volumes", "shards", "key",
+            "lineage", "installation", "excused", "strays",
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -306,12 +331,16 @@ def test_record_whose_volumes_contradict_each_other_is_refused() -> None:
             parse_entry(entry, entry.sealed)
 
 
-def test_format_of_the_future_is_refused_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_format_of_the_future_is_refused_with_the_version_that_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tklb.ledger.entry.FORMAT", 3)
+    monkeypatch.setattr("tklb.__version__", "9.8")
+    target, folder = MemoryTarget(), tmp_path / "ledger"
+    seal(target, SECRET, folder, record(1))
     monkeypatch.setattr("tklb.ledger.entry.FORMAT", 2)
-    future = format_entry(record(1), KEY, lambda hidden: hidden)
-    monkeypatch.setattr("tklb.ledger.entry.FORMAT", 1)
-    with pytest.raises(ValueError, match="format 2"):
-        open_entry(entry_name(record(1)), future, KEY)
+    with pytest.raises(TargetDamaged, match=r"format 3; tklb 9\.8 sealed it and reads it"):
+        read(target, folder)
 
 
 def test_key_that_does_not_fit_is_told_apart_from_damage(target: MemoryTarget, folder: Path) -> None:
@@ -320,9 +349,9 @@ def test_key_that_does_not_fit_is_told_apart_from_damage(target: MemoryTarget, f
         read_ledger(target, OTHER, folder)
     with pytest.raises(ForeignEntry):
         open_entry(entries[0], target.objects[entries[0]], authentication_key(OTHER))
-    flip(0, 60)(target, entries)
+    flip(0, -5)(target, entries)
     with pytest.raises(TargetDamaged):
-        read(target, folder)
+        read(target, folder).check()
 
 
 def test_entry_of_another_key_among_ours_is_named(target: MemoryTarget, folder: Path, tmp_path: Path) -> None:
@@ -333,7 +362,8 @@ def test_entry_of_another_key_among_ours_is_named(target: MemoryTarget, folder: 
     target.objects |= {name: content for name, content in theirs.objects.items() if "00000002" in name}
     ledger = read(target, folder)
     assert sequences(ledger) == [1]
-    assert "another key" in ledger.problems[0]
+    assert "another key" in str(ledger.foreign)
+    ledger.check()
 
 
 def test_hidden_part_of_another_entry_is_refused(target: MemoryTarget, folder: Path) -> None:
@@ -361,9 +391,9 @@ def test_what_a_killed_run_was_writing_is_no_damage_to_the_machine_that_wrote_it
     target.objects[torn] = b'{"format":1,"key":"'
     ledger = read(target, folder)
     ledger.check()
-    assert ledger.torn == (torn,)
+    assert list(ledger.foreign) == [torn]
     assert sequences(ledger) == [1, 2]
-    assert read(target, tmp_path / "elsewhere").problems
+    assert read(target, tmp_path / "elsewhere").foreign == ledger.foreign
     seal(target, SECRET, folder, record(3, snapshot="20260104T000000Z"))
     assert sequences(read(target, tmp_path / "elsewhere")) == [1, 2, 3]
 
@@ -469,7 +499,7 @@ def test_old_key_shows_its_own_snapshots_and_that_others_followed(
     change_key(target, folder)
     ledger = read_ledger(target, SECRET, tmp_path / "elsewhere")
     assert sequences(ledger) == [1, 2]
-    assert all("another key" in problem for problem in ledger.problems)
+    assert all("another key" in why for why in ledger.foreign.values())
     assert ledger.later == 2
 
 
@@ -482,7 +512,7 @@ def test_key_that_was_changed_seals_no_more(target: MemoryTarget, folder: Path, 
     target.objects[entry_name(forged)] = format_entry(forged, KEY, lambda hidden: encrypt(hidden, SECRET, tmp_path))
     ledger = read_ledger(target, secret, tmp_path / "fresh")
     assert 5 not in sequences(ledger)
-    assert any("a key that had been changed before" in problem for problem in ledger.problems)
+    assert "a key that had been changed before" in ledger.foreign[entry_name(forged)]
     assert ledger.later == (2 if secret is SECRET else 0)
 
 
@@ -556,11 +586,11 @@ def test_what_a_stranger_wrote_is_not_parsed(target: MemoryTarget, folder: Path)
     target.objects["ledger/00000002-20260102T000000Z"] = first + b"{}\n"
     tracemalloc.start()
     try:
-        problems = read(target, folder).problems
+        found = read(target, folder).foreign
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
-    assert problems == ("ledger/00000002-20260102T000000Z: it was sealed with another key",)
+    assert found == {"ledger/00000002-20260102T000000Z": "it was sealed with another key"}
 
 
 def test_ledger_without_end_is_refused_before_it_fills_the_memory(

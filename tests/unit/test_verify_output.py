@@ -32,7 +32,8 @@ def verdict(*damages: Problem, depth: Depth = Depth.HASH, **facts: object) -> Ve
         (Problem("key.asc", "missing"), "key", 33),
         (Problem("key.asc", "unexpected"), "nothing", 3),
         (Problem("foo", "unexpected"), "nothing", 3),
-        (Problem(f"ledger/00000009-{ID}", "unexpected", blocks_backups=True), "backup", 33),
+        (Problem("ledger/00000009", "missing"), "backup", 33),
+        (Problem(f"ledger/00000009-{ID}", "unexpected"), "nothing", 3),
         (Problem(VOLUME, "missing", (ID,), LOST.files, copy="/spool", is_repaired=True), "files", 0),
     ],
 )
@@ -74,7 +75,7 @@ def test_name_that_is_not_text_is_printable_and_exact() -> None:
         ),
         (Problem(VOLUME, "missing", (ID,), copy="/spool", is_repaired=True), "repaired: put back from /spool"),
         (Problem(f"duplicity-full-signatures.{ID}.sigtar.gpg", "damaged"), "`tklb backup --full` starts a new chain"),
-        (Problem(f"ledger/00000009-{ID}", "unexpected", blocks_backups=True), "tklb adds nothing to a ledger"),
+        (Problem("ledger/00000009", "missing"), "`tklb backup --full` goes on without it"),
         (Problem(VOLUME, "missing", (ID,), exact=False), "the list of lost files is not exact"),
         (Problem(VOLUME, "missing", (ID,)), "no file is lost with it"),
     ],

@@ -1,6 +1,7 @@
 """The chain of this machine's snapshots: the entries at the target, and the metadata of the newest, kept here."""
 
 import logging
+import os
 from pathlib import Path
 
 from tklb.base.fs import private_folder, remove_tree
@@ -9,7 +10,11 @@ from tklb.config.paths import Paths
 from tklb.errors import KeyUnusable, TargetForeign
 from tklb.lazy_dataclass import dataclass
 from tklb.ledger.entry import authentication_key, key_name
+from tklb.ledger.installation import read_installation
+from tklb.ledger.leader import check_leader
+from tklb.ledger.place import Place
 from tklb.ledger.read import Ledger, read_ledger
+from tklb.ledger.seal import finish_minted, follow_lineage, plan_place
 from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry
 from tklb.session import Session
@@ -18,16 +23,23 @@ from tklb.snapshot.kept import keep_metadata
 from tklb.storage.backend import Backend
 from tklb.storage.kinds import open_backend
 
+_NAMED = 20  # ignored objects that the log names
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The target with its ledger entries, oldest first."""
+    """The target with its ledger entries, oldest first, and the place of the next one.
+
+    `installation` is this one, which seals it; `excuses_lost`: entries may be gone, and the next one will excuse them.
+    """
 
     backend: Backend
     entries: tuple[LedgerEntry, ...]
     ledger: Ledger
+    place: Place
+    installation: str
+    excuses_lost: bool = False
 
     @property
     def head(self) -> LedgerEntry | None:
@@ -77,23 +89,38 @@ class Chain:
         return paths.last
 
 
-def open_chain(session: Session) -> Chain:
-    """Read the ledger of the target.
+def open_chain(session: Session, *, excuses_lost: bool = False) -> Chain:
+    """Read the ledger of the target, and finish the seal that a run was interrupted in.
 
-    Raises TargetDamaged where it has problems, TargetForeign where the snapshots are those of another machine.
+    Raises TargetDamaged where it has problems, TargetForeign where the snapshots are those of another machine, and
+    TakenOver where another installation of this machine continues them.
     """
+    chain = read_chain(session, excuses_lost=excuses_lost)
+    check_leader(chain.ledger, chain.installation)
+    follow_lineage(session.paths.ledger, chain.ledger)
+    if finish_minted(chain.backend, session.secret, session.paths.ledger, chain.ledger):
+        return read_chain(session, excuses_lost=excuses_lost)
+    return chain
+
+
+def read_chain(session: Session, *, excuses_lost: bool = False) -> Chain:
+    """Read the ledger of the target, whoever continues it. Raises TargetDamaged and TargetForeign like open_chain()."""
     backend = open_backend(session.config.target, session.config, session.paths.regions)
+    folder = session.paths.ledger
     try:
-        ledger = read_ledger(backend, session.secret, session.paths.ledger, session.older)
+        ledger = read_ledger(backend, session.secret, folder, session.older)
     except KeyUnusable as exc:
         raise TargetForeign(address=backend.address, owner="another key") from exc
-    ledger.check()
+    ledger.check(excuses_lost=excuses_lost)
     entries = ledger.entries
     if entries and entries[-1].host != session.host:
         raise TargetForeign(address=backend.address, owner=f"another machine, {entries[-1].hostname}")
     newest = f", the newest is snapshot {entries[-1].snapshot}" if entries else ""
     log.info("read %s at %s%s", format_count(len(entries), "ledger entry", "ledger entries"), backend.address, newest)
-    return Chain(backend, entries, ledger)
+    for name, why in sorted(ledger.foreign.items())[:_NAMED]:
+        log.warning("%s at %s is ignored: %s", name, backend.address, why)
+    installation = read_installation(session.paths.installation, os.urandom)
+    return Chain(backend, entries, ledger, plan_place(ledger, folder), installation, excuses_lost)
 
 
 def _is_metadata_of(entry: LedgerEntry, folder: Path) -> bool:

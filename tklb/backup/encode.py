@@ -102,7 +102,7 @@ def encode_snapshot(session: Session, chain: Chain, job: EncodeJob) -> LedgerEnt
 
     Raises what the engine raises; then the spool has nothing that counts.
     """
-    name = _choose_id(session.clock(), chain.head)
+    name = _choose_id(session.clock(), chain.place.newest)
     shards = _choose_shards(session, job)
     spool, watch = open_spool(session, chain.backend), Stopwatch()
     with _explain_failure(spool, chain.backend):
@@ -171,7 +171,7 @@ def _build_entry(
     skipped = {item.item: item for item in reversed((*job.skipped, *unread, *check.replaced, *changed))}
     machine = this_machine(session.host, session.profile.id, session.profile.services, frozenset())
     return LedgerEntry(
-        sequence=chain.head.sequence + 1 if chain.head else 1,
+        sequence=chain.place.sequence,
         snapshot=name,
         kind=Kind.INCREMENTAL if job.base else Kind.FULL,
         previous="",
@@ -193,9 +193,9 @@ def _build_entry(
     )
 
 
-def _choose_id(now: datetime, head: LedgerEntry | None) -> str:
-    """The id of the new snapshot: now, but always later than the last one, whatever the clock shows."""
-    return snapshot_id(max(now, head.time + timedelta(seconds=1)) if head else now)
+def _choose_id(now: datetime, newest: str) -> str:
+    """The id of the new snapshot: now, but always later than the newest one, whatever the clock shows."""
+    return snapshot_id(max(now, snapshot_time(newest) + timedelta(seconds=1)) if newest else now)
 
 
 def _choose_shards(session: Session, job: EncodeJob) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tklb.base.fs import private_folder, remove_tree, sync_folder, write_atomic
 from tklb.config.paths import Paths
 from tklb.lazy_dataclass import dataclass
-from tklb.ledger.entry import authentication_key, entry_name, format_entry, open_entry, parse_entry
+from tklb.ledger.entry import authentication_key, entry_name, format_entry, name_in, open_entry, parse_entry
 from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry, Volume
 
@@ -95,7 +95,7 @@ def drop_pending(paths: Paths) -> None:
 
 def _name_in(content: bytes) -> str:
     plain = json.loads(content.split(b"\n")[0])
-    return f"ledger/{int(plain['sequence']):08}-{plain['snapshot']}"
+    return name_in(plain)
 
 
 def _read_confirmations(paths: Paths, entry: LedgerEntry) -> frozenset[str]:

@@ -6,6 +6,7 @@ The next run resumes an interrupted upload, volume by volume, and removes volume
 import logging
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tklb.backup import resume
@@ -110,7 +111,9 @@ def trim_spool(spool: Path, entries: Sequence[LedgerEntry], keep: str) -> None:
 
 def seal_and_keep(session: Session, chain: Chain, entry: LedgerEntry, folder: Path) -> LedgerEntry:
     """Seal: from now on the snapshot exists. The next run compares with its metadata."""
-    sealed = seal(chain.backend, session.secret, session.paths.ledger, entry, session.older)
+    entry = replace(entry, installation=chain.installation)
+    folder_of_ledger, excuses_lost = session.paths.ledger, chain.excuses_lost
+    sealed = seal(chain.backend, session.secret, folder_of_ledger, entry, session.older, excuses_lost=excuses_lost)
     keep_metadata(session.paths, folder)
     return sealed
 
@@ -120,8 +123,7 @@ def _can_resume(chain: Chain, pending: PendingUpload, spool: Path) -> bool:
     entry = pending.entry
     before = {volume.name: volume for volume in chain.head.volumes} if chain.head else {}
     base = {volume.name: volume for volume in entry.volumes if volume.name not in entry.own_volumes}
-    sequence = chain.head.sequence + 1 if chain.head else 1
-    is_next = entry.sequence == sequence and (chain.head is None or entry.snapshot > chain.head.snapshot)
+    is_next = entry.sequence == chain.place.sequence and entry.snapshot > chain.place.newest
     return (
         is_next
         and all(before.get(name) == volume for name, volume in base.items())

@@ -21,6 +21,7 @@ _COMMANDS = {
     "restore": "snapshots.restore:restore",
     "status": "machine.status:status",
     "verify": "snapshots.verify:verify",
+    "takeover": "snapshots.takeover:takeover",
     "key": "command_tree:key",
     "profile": "command_tree:profile",
     "internal": "command_tree:internal",

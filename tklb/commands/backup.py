@@ -50,9 +50,9 @@ def take_snapshot(session: Session, request: BackupRequest) -> BackupResult:
 
 
 def _take_snapshot(session: Session, request: BackupRequest, begin: datetime) -> BackupResult:
-    chain = open_chain(session)
+    chain = open_chain(session, excuses_lost=request.full)
     if resumed := resume_upload(session, chain):
-        chain = open_chain(session)
+        chain = open_chain(session, excuses_lost=request.full)
     can_continue = chain.can_continue(session.secret) and not request.full and not is_too_long(chain.head)
     last = chain.prepare_last_metadata(session.paths) if can_continue else None
     with fresh_folder(session.paths.stage) as folder, fresh_folder(session.paths.cache / "work") as work:

@@ -102,7 +102,7 @@ def plan_restore(session: TargetSession, request: RestoreRequest) -> Iterator[Pl
                 if chosen.wants_part("files"):
                     keep_local_files(paths, filter(partial(chosen.allows, "path"), contents.contents.local_files))
                 if takes_over:
-                    take_over(paths, decoded, session.access.key)
+                    report = replace(report, warnings=(*report.warnings, *take_over(session, decoded)))
             steps, done = format_count(report.step_count, "step"), len(report.done)
             log.info("applied %s in %.1f s: %d done, %d skipped", steps, watch.seconds, done, len(report.skipped))
             return report

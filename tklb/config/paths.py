@@ -35,6 +35,11 @@ class Paths:
         return self.state / "host"
 
     @property
+    def installation(self) -> Path:
+        """The random part of the id of this installation."""
+        return self.state / "installation"
+
+    @property
     def profile(self) -> Path:
         return self.state / "profile"
 

@@ -14,19 +14,32 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any, NoReturn
 
-from tklb.errors import INCOMPLETE, DatabaseFailed
+import tklb
+from tklb.errors import INCOMPLETE, DatabaseFailed, printable
 from tklb.lazy_dataclass import dataclass
 from tklb.model.report import Skipped
 from tklb.model.secret import Secret
-from tklb.model.snapshot import Counts, Kind, LedgerEntry, Shard, Volume, snapshot_id, snapshot_time
+from tklb.model.snapshot import (
+    Counts,
+    Excuse,
+    Kind,
+    LedgerEntry,
+    Shard,
+    Stray,
+    Volume,
+    snapshot_id,
+    snapshot_time,
+)
 from tklb.model.volume_names import VOLUME_NAME
 
-FORMAT = 1
+FORMAT = 2
 LONGEST_ENTRY = 64 << 20
 LONGEST_SEALED = 256 << 20
-ENTRY_NAME = re.compile(r"ledger/([0-9]{8})-([0-9]{8}T[0-9]{6}Z)")
+ENTRY_NAME = re.compile(r"ledger/([0-9]{8})-([0-9]{8}T[0-9]{6}Z)(?:-[0-9a-f]{8})?")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_ID = re.compile(r"[0-9a-f]{32}|")
+_WHY = re.compile(r"dropped|elsewhere|void")
 _SECRET = re.compile(r"[A-Z2-7-]{16,128}")
 _PREFIX = re.compile(r"([b-z]-)?")
 _KEY_NAMED = re.compile(rb'"key":"([0-9a-f]{16})"')
@@ -38,6 +51,10 @@ Json = Mapping[str, Any]
 
 class ForeignEntry(ValueError):
     """The entry was sealed with another key, or claims so."""
+
+
+class NewerEntry(ValueError):
+    """The entry is authentic, and of a format that this version does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +76,27 @@ class OpenedEntry:
     def previous(self) -> str:
         return str(self.plain["previous"])
 
+    @property
+    def snapshot(self) -> str:
+        return str(self.plain["snapshot"])
+
+    @property
+    def key(self) -> str:
+        return str(self.plain["key"])
+
 
 def entry_name(entry: LedgerEntry) -> str:
-    """The name of the object that holds an entry at a target."""
-    return f"ledger/{entry.sequence:08}-{entry.snapshot}"
+    """The name of the object that holds an entry at a target. No two installations can write the same name."""
+    return _name(entry.sequence, entry.snapshot, entry.installation)
+
+
+def name_in(plain: Json) -> str:
+    """The name that an entry must have, by its public part. Raises ValueError."""
+    return _name(_number(plain.get("sequence")), plain.get("snapshot"), parse_installation(plain))
+
+
+def _name(sequence: int, snapshot: object, installation: str) -> str:
+    return f"ledger/{sequence:08}-{snapshot}" + (f"-{installation[:8]}" if installation else "")
 
 
 def authentication_key(secret: Secret) -> bytes:
@@ -92,6 +126,11 @@ def format_entry(entry: LedgerEntry, key: bytes, encrypt: Callable[[bytes], byte
         "previous": entry.previous,
         "volumes": [[volume.name, volume.size, volume.sha256] for volume in entry.volumes],
         "shards": [[shard.prefix, snapshot_id(shard.time)] for shard in entry.shards],
+        "lineage": entry.lineage,
+        "installation": entry.installation,
+        "excused": entry.excused,
+        "strays": entry.strays,
+        "tklb": tklb.__version__,
         "sealed": base64.b64encode(encrypt(_format_sealed(entry))).decode("ascii"),
     }
     first = _dump(plain) + b"\n"
@@ -111,9 +150,10 @@ def open_entry(name: str, content: bytes, key: bytes) -> OpenedEntry:
     plain = _parse(first)
     if plain.get("key") != key_name(key):
         raise ForeignEntry("it was sealed with another key")
-    if plain.get("format") != FORMAT:
-        raise ValueError(f"it has format {plain.get('format')!r}, which this version of tklb does not know")
-    if f"ledger/{plain['sequence']:08}-{plain['snapshot']}" != name:
+    if plain.get("format") not in range(1, FORMAT + 1):
+        reader = printable(str(plain.get("tklb", "a newer version")))
+        raise NewerEntry(f"it has format {plain.get('format')!r}; tklb {reader} sealed it and reads it")
+    if name_in(plain) != name:
         raise ValueError("it was moved there from another place")
     sealed = base64.b64decode(plain["sealed"], validate=True)
     return OpenedEntry(hashlib.sha256(content).hexdigest(), plain, sealed)
@@ -135,7 +175,7 @@ def parse_closed_entry(name: str, content: bytes) -> OpenedEntry:
     The caller must have authenticated `content`: an authentic entry after it names its digest. Raises ValueError.
     """
     plain = _parse(content.partition(b"\n")[0])
-    if not ENTRY_NAME.fullmatch(name) or f"ledger/{_number(plain.get('sequence')):08}-{plain.get('snapshot')}" != name:
+    if not ENTRY_NAME.fullmatch(name) or name_in(plain) != name:
         raise ValueError("it was moved there from another place")
     return OpenedEntry(hashlib.sha256(content).hexdigest(), plain, b"")
 
@@ -146,6 +186,36 @@ def parse_volumes(opened: OpenedEntry) -> tuple[Volume, ...]:
         return tuple(_volume(*volume) for volume in opened.plain["volumes"])
     except (KeyError, TypeError) as exc:
         raise ValueError(f"it lacks what it should have: {exc}") from exc
+
+
+def parse_installation(plain: Json) -> str:
+    """The installation that sealed an entry; "" for one of format 1. Raises ValueError."""
+    return _match(_ID, plain.get("installation", ""))
+
+
+def parse_excused(plain: Json) -> tuple[Excuse, ...]:
+    """The holes that an entry explains, in order. Raises ValueError."""
+    excused = tuple(
+        Excuse(_number(first), _number(last), _match(_WHY, why)) for first, last, why in _items(plain, "excused", 3)
+    )
+    ends = [0, *(number for one in excused for number in (one.first, one.last)), _number(plain.get("sequence"))]
+    if any(ends[at] >= ends[at + 1] for at in range(0, len(ends) - 1, 2)) or any(
+        one.first > one.last for one in excused
+    ):
+        raise ValueError("what it excuses is not in order")
+    return excused
+
+
+def parse_strays(plain: Json) -> tuple[Stray, ...]:
+    """The side entries that an entry knows. Raises ValueError."""
+    return tuple(Stray(_number(number), _match(_SHA256, digest)) for number, digest in _items(plain, "strays", 2))
+
+
+def _items(plain: Json, name: str, length: int) -> list[list[Any]]:
+    items = plain.get(name, [])
+    if not isinstance(items, list) or not all(isinstance(item, list) and len(item) == length for item in items):
+        raise ValueError(f"its {name} have another form")
+    return items
 
 
 def parse_entry(opened: OpenedEntry, decrypted: bytes) -> LedgerEntry:
@@ -173,6 +243,10 @@ def parse_entry(opened: OpenedEntry, decrypted: bytes) -> LedgerEntry:
             marks=tuple(map(_text, hidden["marks"])),
             key=_text(plain["key"]),
             older=tuple(Secret(_match(_SECRET, secret)) for secret in hidden.get("older_keys", ())),
+            lineage=_match(_ID, plain.get("lineage", "")),
+            installation=parse_installation(plain),
+            excused=parse_excused(plain),
+            strays=parse_strays(plain),
             **{name: _text(hidden[name]) for name in _TEXTS},
         )
     except (KeyError, TypeError, AttributeError) as exc:

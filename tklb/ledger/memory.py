@@ -1,7 +1,8 @@
-"""The memory of this machine about the ledger of a target: the newest entry it saw, and copies of the entries.
+"""The memory of this machine about its history: of each target the newest entry it saw, and copies of the entries.
 
 The newest entry shows whether a target was set back. The copies save downloads, and repair a target that lost an entry.
-Touches the private ledger folder only; a loss of that folder costs nothing else.
+The newest entry of the lineage counts for all targets: a number is never used twice. Touches the private ledger folder
+only; a loss of that folder costs nothing else.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from tklb.base.fs import fresh_folder, private_folder, write_atomic
 from tklb.base.json import read_state, write_state
 from tklb.crypto.gpg import decrypt
 from tklb.lazy_dataclass import dataclass
-from tklb.ledger.entry import LONGEST_SEALED, OpenedEntry
+from tklb.ledger.entry import ENTRY_NAME, LONGEST_SEALED, OpenedEntry
 from tklb.model.secret import Secret
 from tklb.storage.backend import LEDGER, Backend
 
@@ -43,6 +44,32 @@ def _parse_newest(fields: list[Any]) -> NewestEntry:
     return NewestEntry(int(sequence), str(digest), str(name[0]) if name else "")
 
 
+@dataclass(frozen=True, slots=True)
+class LineageEnd:
+    """The newest entry that this machine knows of its lineage, on whatever target. `digest` is that of its bytes."""
+
+    lineage: str
+    sequence: int
+    digest: str
+    snapshot: str
+
+
+def read_lineage(folder: Path) -> LineageEnd | None:
+    """Read where the lineage of this machine ends; None before its first entry of format 2."""
+    return read_state(folder / "lineage", _parse_end, None)
+
+
+def _parse_end(fields: list[Any]) -> LineageEnd:
+    lineage, sequence, digest, snapshot = fields
+    return LineageEnd(str(lineage), int(sequence), str(digest), str(snapshot))
+
+
+def remember_lineage(folder: Path, end: LineageEnd) -> None:
+    """Remember where the lineage ends, durably."""
+    if end.lineage and read_lineage(folder) != end:
+        write_state(private_folder(folder) / "lineage", [end.lineage, end.sequence, end.digest, end.snapshot])
+
+
 def copy_path(backend: Backend, folder: Path, name: str) -> Path:
     """Where this machine keeps its copy of an entry, whether there is one or not."""
     return copies_folder(backend.address, folder) / name.removeprefix(LEDGER)
@@ -56,7 +83,8 @@ def copies_folder(address: str, folder: Path) -> Path:
 def list_copies(backend: Backend, folder: Path) -> tuple[str, ...]:
     """List the names of the entries that this machine has copies of, sorted."""
     place = copies_folder(backend.address, folder)
-    return tuple(sorted(LEDGER + path.name for path in place.iterdir())) if place.is_dir() else ()
+    names = (LEDGER + path.name for path in place.iterdir()) if place.is_dir() else ()
+    return tuple(sorted(filter(ENTRY_NAME.fullmatch, names)))
 
 
 def keep_copies(backend: Backend, folder: Path, entries: Mapping[str, bytes]) -> None:

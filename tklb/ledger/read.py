@@ -3,8 +3,10 @@
 A snapshot exists when its entry does. Touches `ledger/` on the target and the private folder of memory.py.
 """
 
+import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 
 from tklb.crypto.gpg import UnreadableMessage
@@ -15,6 +17,7 @@ from tklb.ledger.entry import (
     LONGEST_ENTRY,
     OpenedEntry,
     authentication_key,
+    entry_name,
     key_name,
     parse_entry,
     parse_volumes,
@@ -28,9 +31,10 @@ from tklb.ledger.memory import (
     read_newest,
     remember_newest,
 )
-from tklb.ledger.order import EntryOrder, OpenedLedger, count_later, find_torn, list_broken, open_entries, order_entries
+from tklb.ledger.order import EntryOrder, OpenedLedger, count_later, open_entries, order_entries, sequence_in
+from tklb.ledger.writer import LONGEST_WRITER, Writer, parse_writer, rank_writers
 from tklb.model.secret import Secret
-from tklb.model.snapshot import LedgerEntry, Volume
+from tklb.model.snapshot import LedgerEntry, Stray, Volume
 from tklb.storage.backend import LEDGER, Backend
 
 LONGEST_LEDGER = 512 << 20  # bytes: it is read into memory, and whoever can write to the target can write more
@@ -49,30 +53,53 @@ class ClosedSnapshot:
 class Ledger:
     """The ledger of a target, as read at one moment. A value: threads may share it.
 
-    `entries` are authentic, in the order of their seals; `problems` says what is wrong beside them, a line each.
-    `head` is the SHA-256 of the newest entry, "" where there is none. `closed` are the snapshots before a change of the
-    key whose secret is not at hand. `torn` names an entry that a killed run was writing: it was never sealed.
-    `secrets` has the secret of every entry, by the name of its key.
+    `entries` are the trunk, in the order of their seals; `strays` are authentic too, and beside it. `problems` says
+    what is wrong, a line each, and `contradictions` which of that is more than a loss; `lost` are the entries that are
+    gone and that nothing excuses, from first to last. `foreign` says what lies there under the names of entries and is
+    ignored. `head` is the SHA-256 of the newest entry, "" where there is none. `closed` are the snapshots before a
+    change of the key whose secret is not at hand. `secrets` has the secret of every entry, by the name of its key.
+    `writer` says who took over last, None where nobody ever did.
     """
 
     address: str
     entries: tuple[LedgerEntry, ...] = ()
     problems: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()
     head: str = ""
     closed: tuple[ClosedSnapshot, ...] = ()
-    torn: tuple[str, ...] = ()
+    strays: tuple[LedgerEntry, ...] = ()
+    stray_digests: tuple[Stray, ...] = ()
+    lost: tuple[tuple[int, int], ...] = ()
+    foreign: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    is_set_back: bool = False  # the newest entry that this machine has seen is gone
     later: int = 0  # how many entries after the newest one were sealed with a key that is not at hand
+    writer: Writer | None = None
 
-    def check(self) -> None:
-        """Raise TargetDamaged where anything is wrong: a run must not add to such a target, or remove from it."""
-        if self.problems:
-            raise TargetDamaged(address=self.address, reason="; ".join(self.problems[:3]))
+    def check(self, *, excuses_lost: bool = False) -> None:
+        """Raise TargetDamaged where anything is wrong: a run must not add to such a target, or remove from it.
+
+        With `excuses_lost` entries may be gone: the next one excuses them, and nothing of theirs is built upon.
+        """
+        problems = self.contradictions if excuses_lost else self.problems
+        if problems:
+            raise TargetDamaged(address=self.address, reason="; ".join(problems[:3]))
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """The digests of the newest entry, and of all strays."""
+        return frozenset((self.head, *(stray.digest for stray in self.stray_digests)))
+
+    @property
+    def snapshots(self) -> tuple[LedgerEntry, ...]:
+        """All snapshots that can be restored, the oldest first: those of the trunk, and strays."""
+        return tuple(sorted((*self.entries, *self.strays), key=lambda entry: (entry.snapshot, entry.sequence)))
 
     @property
     def volumes(self) -> dict[str, Volume]:
-        """All sealed volumes by name, those of closed snapshots too."""
-        lists = (*(closed.volumes for closed in self.closed), *(entry.volumes for entry in self.entries))
+        """All sealed volumes by name, those of closed snapshots and strays too."""
+        entries = (*self.strays, *self.entries)
+        lists = (*(closed.volumes for closed in self.closed), *(entry.volumes for entry in entries))
         return {volume.name: volume for volumes in lists for volume in volumes}
 
 
@@ -86,11 +113,12 @@ def read_ledger(
     Entries of a distant target come from the copies in `folder` while their size is the same, unless `thorough`.
     One thread or process at a time may use a `folder`.
 
-    Raises KeyUnusable where no entry belongs to these keys, TargetDamaged where there are entries and none is whole,
-    and what the target raises.
+    Raises KeyUnusable where no entry belongs to these keys, TargetDamaged where there are entries and none is whole or
+    a newer version of tklb sealed one, and what the target raises.
     """
     secrets = {key_name(authentication_key(one)): one for one in (*older, secret)}
-    found = open_entries(dict(_read_entries(backend, folder, thorough)), secrets.values())
+    listed = dict(backend.list(LEDGER))
+    found = open_entries(dict(_read_entries(backend, folder, thorough, listed)), secrets.values())
     if found.broken and backend.spool is None:  # perhaps on the way only
         again = {name: read_content(backend, name, LONGEST_ENTRY) for name in list(found.broken)[:_READ_TWICE]}
         found = open_entries({**found.contents, **again}, secrets.values())
@@ -98,10 +126,11 @@ def read_ledger(
     if older_secrets.keys() - secrets.keys():
         secrets = {**older_secrets, **secrets}
         found = open_entries(found.contents, secrets.values())
-    if not found.opened and (found.foreign or found.broken):
+    if found.newer or (not found.opened and found.foreign):
         _refuse(backend, found)
     keep_copies(backend, folder, found.authentic)
-    ledger, order = _build_ledger(backend, found, secrets, folder)
+    ledger, order = _build_ledger(backend, found, secrets, folder, key_name(authentication_key(secret)))
+    ledger = replace(ledger, writer=_read_writer(backend, ledger, secret, listed))
     if ledger.entries and not ledger.problems:
         newest = NewestEntry(ledger.entries[-1].sequence, ledger.head, order.entries[-1][0])
         remember_newest(backend, folder, newest)
@@ -112,43 +141,64 @@ def read_kept_entries(
     address: str, secret: Secret, folder: Path, older: Iterable[Secret] = ()
 ) -> tuple[LedgerEntry, ...]:
     """Give the entries of the target at `address` that this machine has copies of, oldest first; ask it nothing."""
+    present = key_name(authentication_key(secret))
     secrets = {key_name(authentication_key(one)): one for one in (*older, secret)}
     place = copies_folder(address, folder)
     copies = sorted(place.iterdir()) if place.is_dir() else ()
     found = open_entries({LEDGER + path.name: path.read_bytes() for path in copies}, secrets.values())
     secrets = {**_read_older_secrets(found, secrets, folder), **secrets}
     found = open_entries(found.contents, secrets.values())
-    return _parse_entries(order_entries(found).entries, secrets, folder)[0]
+    return _parse_entries(order_entries(found, present).entries, secrets, folder)[0]
 
 
 def _build_ledger(
-    backend: Backend, found: OpenedLedger, secrets: Mapping[str, Secret], folder: Path
+    backend: Backend, found: OpenedLedger, secrets: Mapping[str, Secret], folder: Path, present: str
 ) -> tuple[Ledger, EntryOrder]:
-    order, newest = order_entries(found), read_newest(backend, folder)
-    head = order.last.digest if order.last else ""
-    torn = find_torn(found, newest.sequence + 1) if newest and newest.digest == head else ()
+    newest = read_newest(backend, folder)
+    order = order_entries(found, present, newest.digest if newest else "")
     entries, unreadable = _parse_entries(order.entries, secrets, folder)
+    strays, unreadable_strays = _parse_entries(order.strays, secrets, folder)
+    lost = (*order.holes, *_find_set_back(order, newest))
+    contradictions = (*unreadable, *_find_early(entries))
     ledger = Ledger(
         address=backend.address,
         entries=entries,
-        problems=(*order.problems, *list_broken(found, torn), *unreadable, *_compare_with_newest(order, newest)),
-        head=head,
+        problems=(*_describe_lost(order, lost), *contradictions),
+        contradictions=contradictions,
+        head=order.last.digest if order.last else "",
         closed=tuple(ClosedSnapshot(str(one.plain["snapshot"]), parse_volumes(one)) for one in order.closed),
-        torn=torn,
+        strays=strays,
+        stray_digests=tuple(Stray(entry.sequence, entry.digest) for _, entry in order.strays),
+        lost=order.holes,
+        is_set_back=bool(_find_set_back(order, newest)),
+        foreign={**order.foreign, **dict(line.split(": ", 1) for line in unreadable_strays)},
         secrets=secrets,
-        later=count_later(found, order.last),
+        later=count_later(order.foreign, order.last),
     )
     return ledger, order
 
 
-def _read_entries(backend: Backend, folder: Path, thorough: bool) -> Iterator[tuple[str, bytes | str]]:
+def _read_writer(backend: Backend, ledger: Ledger, secret: Secret, listed: Iterable[str]) -> Writer | None:
+    """The takeover that counts. One that another key authenticates counts no more."""
+    for name in rank_writers(list(listed))[:_READ_TWICE]:
+        content = read_content(backend, name, LONGEST_WRITER)
+        head = ledger.secrets[ledger.entries[-1].key] if ledger.entries else secret
+        for one in (secret, head):
+            with contextlib.suppress(ValueError, TypeError):
+                return parse_writer(name, content, authentication_key(one))  # type: ignore[arg-type]
+    return None
+
+
+def _read_entries(
+    backend: Backend, folder: Path, thorough: bool, listed: Mapping[str, int]
+) -> Iterator[tuple[str, bytes | str]]:
     """The names of the entries, sorted, and their bytes, or why they cannot be read."""
-    listed = {name: size for name, size in backend.list(LEDGER) if ENTRY_NAME.fullmatch(name)}
+    sizes = {name: size for name, size in listed.items() if ENTRY_NAME.fullmatch(name)}
     newest = read_newest(backend, folder)
-    if newest and newest.name and newest.name not in listed and backend.stat(newest.name):
-        listed[newest.name] = -1  # the listing is not up to date
+    if newest and newest.name and newest.name not in sizes and backend.stat(newest.name):
+        sizes[newest.name] = -1  # the listing is not up to date
     room = LONGEST_LEDGER
-    for name, size in sorted(listed.items()):
+    for name, size in sorted(sizes.items()):
         copy = copy_path(backend, folder, name)
         if backend.spool is None and not thorough and copy.exists() and copy.stat().st_size == size:
             yield name, copy.read_bytes()
@@ -178,9 +228,13 @@ def _read_older_secrets(found: OpenedLedger, secrets: Mapping[str, Secret], fold
 
 
 def _refuse(backend: Backend, found: OpenedLedger) -> None:
-    if not found.broken:
-        raise KeyUnusable(reason=f"this key does not fit the snapshots on {backend.address}")
-    raise TargetDamaged(address=backend.address, reason="; ".join(list_broken(found)[:3]))
+    if found.newer:
+        raise TargetDamaged(address=backend.address, reason="; ".join(_lines(found.newer)[:3]))
+    raise KeyUnusable(reason=f"this key does not fit the snapshots on {backend.address}")
+
+
+def _lines(reasons: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{name}: {why}" for name, why in sorted(reasons.items()))
 
 
 def _parse_entries(
@@ -191,19 +245,37 @@ def _parse_entries(
     problems: list[str] = []
     for name, opened in ordered:
         try:
-            entry = parse_entry(opened, decrypt_once(opened, secrets, folder))
+            entries.append(parse_entry(opened, decrypt_once(opened, secrets, folder)))
         except (UnreadableMessage, ValueError) as exc:
             problems.append(f"{name}: {exc}")
-            continue
-        if entries and entry.snapshot <= entries[-1].snapshot:
-            problems.append(f"{name}: it is not later than the entry before it")
-        entries.append(entry)
     return tuple(entries), tuple(problems)
 
 
-def _compare_with_newest(order: EntryOrder, newest: NewestEntry | None) -> tuple[str, ...]:
-    """Say where the target lacks the newest entry that this machine has seen."""
-    digests = {entry.sequence: entry.digest for _, entry in order.entries}
-    if newest is None or digests.get(newest.sequence) == newest.digest:
+def _find_early(entries: Sequence[LedgerEntry]) -> Iterator[str]:
+    """Entries that are not later than the one before: `latest` would mean two things."""
+    for before, entry in itertools.pairwise(entries):
+        if entry.snapshot <= before.snapshot:
+            yield f"{entry_name(entry)}: it is not later than the entry before it"
+
+
+def _find_set_back(order: EntryOrder, newest: NewestEntry | None) -> tuple[tuple[int, int], ...]:
+    """The newest entry that this machine has seen, where the target lacks it."""
+    known = (*(entry for _, entry in (*order.entries, *order.strays)), *order.closed)
+    if newest is None or newest.digest in {entry.digest for entry in known}:
         return ()
-    return (f"entry {newest.sequence} was there and is gone: the target was set back, or somebody tampered with it",)
+    reached = order.last.sequence if order.last else 0
+    return ((min(reached + 1, newest.sequence), newest.sequence),)
+
+
+def _describe_lost(order: EntryOrder, lost: Iterable[tuple[int, int]]) -> Iterator[str]:
+    """Say which entries are gone, and what lies in their places."""
+    names = {entry.sequence: name for name, entry in order.entries}
+    for first, last in lost:
+        in_place = sorted((name, why) for name, why in order.foreign.items() if first <= sequence_in(name) <= last)
+        yield from (f"{name}: {why}" for name, why in in_place)
+        entries = f"entry {first}" if first == last else f"entries {first} to {last}"
+        after = min((sequence for sequence in names if sequence > last), default=0)
+        if after:
+            yield f"{entries} before {names[after]} missing or damaged"
+        else:
+            yield f"{entries} was there and is gone: the target was set back, or somebody tampered with it"

@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from tklb.lazy_dataclass import dataclass
 from tklb.model.report import Skipped
@@ -48,6 +49,24 @@ class Counts:
     database_bytes: int = 0  # of their dumps
 
 
+class Excuse(NamedTuple):
+    """Earlier entries, from the `first` to the `last` sequence, that need not lie on a target.
+
+    `why`: `elsewhere` they lie on another target, `void` they were given up or lost, `dropped` nobody needs them.
+    """
+
+    first: int
+    last: int
+    why: str
+
+
+class Stray(NamedTuple):
+    """An authentic entry that is not on the trunk; `digest` is the SHA-256 of its bytes."""
+
+    sequence: int
+    digest: str
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
     """A sealed snapshot: one entry of the ledger. `volumes` are all its restore needs, of older sets too."""
@@ -75,6 +94,10 @@ class LedgerEntry:
     marks: tuple[str, ...] = ()
     key: str = ""  # the name of the key it is sealed with; filled in by the seal
     older: tuple[Secret, ...] = ()  # the secrets of snapshots that were sealed with other keys before
+    lineage: str = ""  # the history that the entry belongs to; "" in format 1, as are the next three
+    installation: str = ""  # the installation that sealed it
+    excused: tuple[Excuse, ...] = ()  # all holes before this entry, in order
+    strays: tuple[Stray, ...] = ()  # all authentic entries before this one that are not on the trunk
 
     @property
     def time(self) -> datetime:

@@ -47,3 +47,8 @@ def volume_sort_key(volume: str) -> tuple[int, str]:
     found = VOLUME_NAME.fullmatch(volume)
     digits = found["part"].removeprefix("vol").partition(".")[0] if found else ""
     return int(digits) if digits.isdigit() else 0, volume
+
+
+def snapshot_of_volume(volume: str) -> str:
+    """The snapshot that made a volume, by its name; "" for an object that is no volume."""
+    return parse_name(volume).set.end if VOLUME_NAME.fullmatch(volume) else ""

@@ -1,18 +1,24 @@
 """Choose the snapshot that the user named."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
+from tklb.base.measure import format_count
 from tklb.crypto.secret import fingerprint, read_older
-from tklb.errors import KeyUnusable, SnapshotUnknown
+from tklb.errors import KeyUnusable, SnapshotUnknown, TargetDamaged
+from tklb.ledger.order import sequence_in, snapshot_in
 from tklb.ledger.read import Ledger
 from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry, snapshot_time
+from tklb.model.volume_names import snapshot_of_volume
 from tklb.restore.source import SnapshotSource, open_ledger
 from tklb.session import TargetSession
+from tklb.storage.backend import Backend
+from tklb.storage.check import list_sizes
 
 LATEST = "latest"
+NAMED = 5  # ignored objects that are named
 log = logging.getLogger(__name__)
 
 
@@ -22,8 +28,8 @@ def select_snapshot(session: TargetSession, wanted: str) -> SnapshotSource:
     current = opened.secret
     if wanted == LATEST:
         _refuse_older_key(session, ledger, current)
-        ledger.check()  # the damage may hide a newer one
-    entry = choose(ledger.entries, wanted, target.address)
+        check_newest(target, ledger)
+    entry = choose(ledger.entries, wanted, target.address, ledger.strays)
     age = timedelta(seconds=int((session.clock() - entry.time).total_seconds()))
     log.info("selected snapshot %s, entry %d of %s, age %s", entry.snapshot, entry.sequence, target.address, age)
     return SnapshotSource(
@@ -33,7 +39,7 @@ def select_snapshot(session: TargetSession, wanted: str) -> SnapshotSource:
         current=current,
         older=tuple(secret for secret in ledger.secrets.values() if fingerprint(secret) != fingerprint(current)),
         wrapped=opened.wrapped,
-        problems=ledger.problems,
+        problems=(*ledger.problems, *describe_ignored(ledger)),
         changes=len({entry.key for entry in ledger.entries}) - 1,
     )
 
@@ -52,12 +58,40 @@ def _refuse_older_key(session: TargetSession, ledger: Ledger, secret: Secret) ->
         )
 
 
-def choose(entries: Iterable[LedgerEntry], wanted: str, address: str) -> LedgerEntry:
-    """Pick by id, by `latest`, or by a time: the newest snapshot not after it. Raises SnapshotUnknown."""
+def describe_ignored(ledger: Ledger) -> Iterator[str]:
+    """Say what lies under the names of entries and is ignored: the first of it, and how much more."""
+    ignored = sorted(ledger.foreign.items())
+    yield from (f"{name} is ignored: {why}" for name, why in ignored[:NAMED])
+    if len(ignored) > NAMED:
+        yield f"{format_count(len(ignored) - NAMED, 'more object')} beside the entries ignored"
+
+
+def check_newest(target: Backend, ledger: Ledger) -> None:
+    """Raise TargetDamaged where a newer snapshot than the newest one was lost.
+
+    It was if this machine saw its entry, or if something lies in the place of an entry and volumes of that snapshot are
+    there. Anything else in such a place is rubbish, and hides nothing. What was lost before stops no restore.
+    """
+    newest = ledger.entries[-1].sequence if ledger.entries else 0
+    later = [name for name in ledger.foreign if sequence_in(name) > newest]
+    made = {snapshot_of_volume(name) for name in list_sizes(target)} if later else set()
+    made -= {entry.snapshot for entry in ledger.snapshots}
+    hidden = [f"{name}: {ledger.foreign[name]}" for name in sorted(later) if snapshot_in(name) in made]
+    if lost := (*hidden, *(ledger.problems if ledger.is_set_back else ())):
+        raise TargetDamaged(address=ledger.address, reason="; ".join(lost[:3]))
+
+
+def choose(
+    entries: Iterable[LedgerEntry], wanted: str, address: str, strays: Iterable[LedgerEntry] = ()
+) -> LedgerEntry:
+    """Pick by id, by `latest`, or by a time: the newest snapshot not after it. Raises SnapshotUnknown.
+
+    Only its id picks one of the `strays`.
+    """
     known = list(entries)
     if wanted == LATEST and known:
         return known[-1]
-    for entry in known:
+    for entry in (*known, *strays):
         if entry.snapshot == wanted:
             return entry
     moment = _parse_time(wanted)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +12,16 @@ from tklb.config.paths import ROOT, Paths
 from tklb.crypto.key_file import kind_of_key_file, read_fingerprint, read_key_text
 from tklb.crypto.protection import note_file
 from tklb.crypto.secret import fingerprint, read_secret, write_older, write_secret
-from tklb.errors import KeyUnusable
+from tklb.errors import KeyUnusable, TklbError
 from tklb.host.release import read_os_release
+from tklb.ledger.installation import read_installation
+from tklb.ledger.takeover import take_lead
 from tklb.model.plan import Role
 from tklb.profile.adopt import adopt_profile
 from tklb.profile.detect import detect_profile
 from tklb.restore.prepare import DecodedSnapshot
 from tklb.restore.source import SnapshotSource
+from tklb.session import TargetSession
 from tklb.snapshot import metadata
 from tklb.snapshot.kept import keep_metadata
 from tklb.snapshot.key_history import adopt_history, read_history
@@ -39,13 +43,13 @@ def warn_of_no_takeover(paths: Paths, role: Role, *, is_whole: bool) -> tuple[st
     return (f"{lacking}; {way_out}",)
 
 
-def take_over(paths: Paths, decoded: DecodedSnapshot, key: Path | None = None) -> None:
-    """Adopt the profile, the snapshot metadata, the keys and, last, the host id.
+def take_over(session: TargetSession, decoded: DecodedSnapshot) -> tuple[str, ...]:
+    """Adopt the profile, the snapshot metadata, the keys and the host id, and record that at the target.
 
-    `key` is the key file that the restore was given: a copy of the key to remember. Another release has another
-    install state: there this machine's own profile is used.
+    The key file that the restore was given is a copy of the key to remember. Another release has another install state:
+    there this machine's own profile is used. Gives a warning where the target does not take the record.
     """
-    source = decoded.source
+    paths, source = session.paths, decoded.source
     is_same = source.entry.release == read_os_release(ROOT)
     shipped = decoded.metadata / metadata.PROFILE
     adopt_profile(paths, shipped if is_same else detect_profile(ROOT, paths.profiles).folder)
@@ -57,12 +61,30 @@ def take_over(paths: Paths, decoded: DecodedSnapshot, key: Path | None = None) -
         write_atomic(paths.key_file, source.wrapped.encode())
     write_secret(paths.secret, source.current)
     adopt_history(paths, history, fingerprint(source.current))
-    _note_used_key(paths, key)
+    _note_used_key(paths, session.access.key)
     write_atomic(paths.host, f"{source.entry.host}\n".encode())
     log.info(
         "took over host id %s with key %s: the next backup continues after entry %d",
         source.entry.host, fingerprint(source.current), source.entry.sequence,
     )  # fmt: skip
+    return _tell_target(session, source)
+
+
+def _tell_target(session: TargetSession, source: SnapshotSource) -> tuple[str, ...]:
+    """Record at the target that this machine continues; give a warning where the target does not take that."""
+    paths = session.paths
+    installation = read_installation(paths.installation, os.urandom)
+    try:
+        take_lead(source.backend, source.current, paths.ledger, installation, session.clock())
+    except TklbError as exc:
+        log.warning("the takeover is not recorded at %s: %s", source.backend.address, exc)
+        return (
+            (
+                f"{source.backend.address} does not know that this machine continues its backups ({exc}): run"
+                " `tklb takeover` before the next one"
+            ),
+        )
+    return ()
 
 
 def _note_used_key(paths: Paths, file: Path | None) -> None:

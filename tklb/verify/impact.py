@@ -99,7 +99,7 @@ def _build_problem(
 def _find_entries_in_need(ledger: Ledger, bad: frozenset[str]) -> dict[str, list[LedgerEntry]]:
     """The entries that name each of these volumes, oldest first."""
     needs: dict[str, list[LedgerEntry]] = defaultdict(list)
-    for entry in ledger.entries:
+    for entry in ledger.snapshots:
         for name in (volume.name for volume in entry.volumes if volume.name in bad):
             needs[name].append(entry)
     return needs

@@ -7,7 +7,7 @@ they need themselves. Touches nothing but what it reads.
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tklb.base.measure import format_count
@@ -15,8 +15,11 @@ from tklb.errors import TargetDamaged
 from tklb.lazy_dataclass import dataclass
 from tklb.ledger.entry import ENTRY_NAME, LONGEST_ENTRY, entry_name
 from tklb.ledger.memory import list_copies, read_newest
+from tklb.ledger.order import OTHER_KEY
 from tklb.ledger.read import Ledger
-from tklb.model.volume_names import VOLUME_NAME, parse_name
+from tklb.ledger.writer import WRITER_NAME
+from tklb.model.snapshot import Excuse
+from tklb.model.volume_names import snapshot_of_volume
 from tklb.storage.backend import KEY, LEDGER, Backend
 from tklb.storage.check import list_sizes
 from tklb.verify.problem import Problem
@@ -24,7 +27,6 @@ from tklb.verify.problem import Problem
 log = logging.getLogger(__name__)
 
 _LONGEST_KEY = 1 << 20
-_FOREIGN = "it was sealed with another key"  # as the ledger says it
 _LINE = re.compile(rf"({ENTRY_NAME.pattern}): (.*)", re.DOTALL)
 _NO_KEY = "without it, a passphrase alone cannot restore this machine"
 
@@ -54,16 +56,16 @@ def check_ledger(backend: Backend, ledger: Ledger, folder: Path) -> tuple[Proble
     listed = [name for name, _ in backend.list(LEDGER)]
     evidence = _collect_evidence(backend, ledger, folder)
     closed = {one.snapshot for one in ledger.closed}
-    reasons = {match[1]: match[4] for line in ledger.problems if (match := _LINE.fullmatch(line))}
+    lines = {match[1]: match[4] for line in ledger.problems if (match := _LINE.fullmatch(line))}
+    reasons = {**lines, **ledger.foreign}
     found = [
         _check_stranger(backend, name, reasons.get(name, ""), evidence)
         for name in listed
-        if name not in evidence.good and name not in ledger.torn and _snapshot(name) not in closed
+        if name not in evidence.good and _snapshot(name) not in closed and not _is_takeover(name, ledger)
     ]
-    found += [Problem(name, "unexpected", reason="an interrupted run was writing it") for name in ledger.torn]
     there = [problem.volume for problem in found if problem.kind != "unexpected"]
     there += [*evidence.good, *(name for name in listed if _snapshot(name) in closed)]
-    found += _find_missing(there, evidence)
+    found += _find_missing(there, evidence, ledger.entries[-1].excused if ledger.entries else ())
     known = {problem.volume for problem in found}
     found += [Problem(name, "damaged", reason=why) for name, why in sorted(reasons.items()) if name not in known]
     if ledger.problems and not found:  # the names show nothing: the newest entry is another one than before
@@ -92,15 +94,10 @@ def snapshots_of(problems: Iterable[Problem]) -> frozenset[str]:
     return frozenset(snapshot for problem in problems for snapshot in problem.snapshots)
 
 
-def snapshot_of_volume(volume: str) -> str:
-    """The snapshot that made a volume, by its name; "" for an object that is no volume."""
-    return parse_name(volume).set.end if VOLUME_NAME.fullmatch(volume) else ""
-
-
 def _collect_evidence(backend: Backend, ledger: Ledger, folder: Path) -> EntryEvidence:
-    good = {entry_name(entry): entry.snapshot for entry in ledger.entries}
+    good = {entry_name(entry): entry.snapshot for entry in ledger.snapshots}
     newest, copies = read_newest(backend, folder), list_copies(backend, folder)
-    snapshots = _collect_snapshots(backend, ledger, copies) if ledger.problems else frozenset()
+    snapshots = _collect_snapshots(backend, ledger, copies) if ledger.problems or ledger.foreign else frozenset()
     return EntryEvidence(good, copies, newest.name if newest else "", snapshots)
 
 
@@ -108,8 +105,8 @@ def _check_stranger(backend: Backend, name: str, reason: str, evidence: EntryEvi
     """An object of the ledger that is no entry in its place."""
     if not ENTRY_NAME.fullmatch(name):
         return Problem(name, "unexpected")  # tklb never reads it
-    if reason == _FOREIGN or not evidence.is_lost_entry(name):
-        return Problem(name, "unexpected", reason=reason or "another entry has its place", blocks_backups=True)
+    if reason == OTHER_KEY or not evidence.is_lost_entry(name):
+        return Problem(name, "unexpected", reason=reason or "another entry has its place")
     try:
         content = backend.read(name, LONGEST_ENTRY)
     except TargetDamaged:
@@ -118,13 +115,20 @@ def _check_stranger(backend: Backend, name: str, reason: str, evidence: EntryEvi
     return Problem(name, kind, (_snapshot(name),), exact=False, reason=reason or "it is not authentic")
 
 
-def _find_missing(there: Iterable[str], evidence: EntryEvidence) -> Iterator[Problem]:
+def _is_takeover(name: str, ledger: Ledger) -> bool:
+    """Whether an object can be the record of a takeover that counts, or counted before."""
+    match = WRITER_NAME.fullmatch(name)
+    return match is not None and ledger.writer is not None and int(match[1]) <= ledger.writer.number
+
+
+def _find_missing(there: Iterable[str], evidence: EntryEvidence, excused: Sequence[Excuse]) -> Iterator[Problem]:
     """Entries that must have been there: between those that are, and up to the newest this machine has seen."""
     names = {_sequence(name): name for name in there}
     known = {_sequence(name): _snapshot(name) for name in (*evidence.copies, evidence.newest) if name}
     last = max((*names, _sequence(evidence.newest)), default=0)
     free = set(evidence.snapshots) - {_snapshot(name) for name in names.values()}
-    for number in (number for number in range(1, last + 1) if number not in names):
+    explained = {number for one in excused for number in range(one.first, one.last + 1)}
+    for number in (number for number in range(1, last + 1) if number not in names and number not in explained):
         before = max((_snapshot(names[other]) for other in names if other < number), default="")
         after = min((_snapshot(names[other]) for other in names if other > number), default="~")
         snapshot = known.get(number) or min((one for one in free if before < one < after), default="")

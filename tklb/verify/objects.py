@@ -8,8 +8,8 @@ from tklb.base.measure import Stopwatch, format_count, format_transfer
 from tklb.engine.duplicity import select_restore_volumes
 from tklb.lazy_dataclass import dataclass
 from tklb.model.snapshot import LedgerEntry, Volume
+from tklb.model.volume_names import snapshot_of_volume
 from tklb.storage.check import ObjectProblem, check_objects, find_unexpected
-from tklb.verify.ledger_check import snapshot_of_volume
 from tklb.verify.open_target import Verification
 from tklb.verify.result import Depth
 from tklb.verify.sample import Turn, read_turn, take_share

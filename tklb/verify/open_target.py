@@ -36,9 +36,9 @@ class Verification:
         if wanted is None and self.request.depth is Depth.LIVE:
             wanted = LATEST
         if wanted is None:
-            return entries
+            return self.ledger.snapshots
         try:
-            return (choose(entries, wanted, self.backend.address),)
+            return (choose(entries, wanted, self.backend.address, self.ledger.strays),)
         except SnapshotUnknown:
             if wanted in lost or (wanted == LATEST and lost):
                 return ()

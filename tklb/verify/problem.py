@@ -20,7 +20,7 @@ class Problem:
     `kind` is one of missing, truncated, damaged, unexpected; `reason` is text for people. A restore of `snapshots` is
     impossible while the problem lasts. `files` are their files that the object holds; without the object they lose no
     others, where `exact`: the list of names may be damaged too. `stranded` are the snapshots among them whose metadata
-    the object holds: without it the rest cannot be put back. With `blocks_backups` no backup can run while it lasts.
+    the object holds: without it the rest cannot be put back.
     `copy` says where a whole copy is, "" if nowhere; `is_repaired` whether it was put back.
     """
 
@@ -31,11 +31,10 @@ class Problem:
     stranded: tuple[str, ...] = ()
     exact: bool = True
     reason: str = ""
-    blocks_backups: bool = False
     copy: str = ""
     is_repaired: bool = False
 
     @property
     def is_harmless(self) -> bool:
         """Whether it costs nothing and blocks no run: tklb never reads objects that no ledger entry names."""
-        return self.kind == "unexpected" and not self.blocks_backups
+        return self.kind == "unexpected"

@@ -163,7 +163,7 @@ _COSTS = {  # of problems that cost no snapshot, by cost and by whether they are
     ("nothing", True): _NOTHING,
     ("key", False): "costs no snapshot",
     ("backup", False): "costs no snapshot; the next increment may need it: `tklb backup --full` starts a new chain",
-    ("backup", True): "costs no known snapshot; but tklb adds nothing to a ledger that is not in order",
+    ("backup", True): "costs no known snapshot; `tklb backup --full` goes on without it",
 }
 
 
