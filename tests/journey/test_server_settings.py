@@ -100,6 +100,8 @@ def prepare_mariadb(a: Appliance) -> None:
         "62-page": "innodb_page_size = 32k",
         "64-system": "innodb_data_home_dir = /srv/system",
         "63-language": "lc_messages = de_DE.UTF-8",
+        **{f"7{number}-more": f"loose_number_{number} = 1" for number in range(8)},
+        "79-last": "max_connect_errors = 55",
     }.items():
         write(a, f"{MARIADB}/{name}.cnf", f"[mysqld]\n{line}\n")
 
@@ -111,7 +113,9 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arrival]:
 
 
 def test_mariadb_runs_with_all_databases_and_the_settings_it_can_run_with(mariadb: Arrival) -> None:
-    assert ask(mariadb.b, "SELECT COUNT(*) FROM shop.t; SELECT @@max_connections") == "2\n77"
+    assert len([path for path in mariadb.delta if path.startswith(MARIADB)]) > 12
+    seen = ask(mariadb.b, "SELECT COUNT(*) FROM shop.t; SELECT @@max_connections, @@max_connect_errors")
+    assert seen == "2\n77\t55"
 
 
 def test_rows_in_memory_are_there_after_the_trial_of_the_settings(mariadb: Arrival) -> None:
@@ -225,6 +229,7 @@ def prepare_postgresql(a: Appliance) -> None:
         "40-word": "serch_path = 'x'",
         "50-memory": "shared_buffers = 4000GB",
         "51-pages": "huge_pages = on",
+        **{f"6{number}-more": f"lab.number_{number} = 1" for number in range(4)},
     }.items():
         write(a, f"{CLUSTER}/conf.d/{name}.conf", f"{line}\n", "postgres:postgres")
     write(a, f"{CLUSTER}/more/more.conf", "work_mem = 3MB\nmax_worker_processes = 9\n", "postgres:postgres")

@@ -1,9 +1,9 @@
 """Settings of another cluster, brought into one of this machine as far as its server runs with them.
 
 Takes a login and settings; writes a configuration file as the account of the cluster and restarts the cluster. First
-PostgreSQL's own program checks each setting. Where the server does not start with all the others together, they are
-tried one by one. Meanwhile the file that was there waits beside, so that a killed trial can be undone. Sources:
-"Setting Parameters" and postgres(1) of PostgreSQL's manual.
+PostgreSQL's own program checks each setting. Where the server does not start with all the others together, halves of
+them are tried, and halves of those. Meanwhile the file that was there waits beside, so that a killed trial can be
+undone. Sources: "Setting Parameters" and postgres(1) of PostgreSQL's manual.
 """
 
 import glob
@@ -23,7 +23,7 @@ from tklb.errors import ProgramFailed, ProgramMissing
 
 AUTO = "postgresql.auto.conf"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-_MOST_TRIALS = 12
+_MOST_TRIALS = 40  # restarts
 _SECONDS = 60
 _WAITING, _NEW = ".tklb-waiting", ".tklb-new"
 # they say where this cluster is and what it is called
@@ -106,15 +106,33 @@ def _find_refused(login: Login, file: str, before: Mapping[str, str], wanted: Ma
     reason = _restart_with(login, file, {**before, **wanted})
     if not reason:
         return {}
-    reasons: dict[str, str] = {}
-    taken: dict[str, str] = {}
-    is_tried = 1 < len(wanted) <= _MOST_TRIALS
-    for key, value in wanted.items():
-        why = _restart_with(login, file, {**before, **taken, key: value}) if is_tried else reason
-        reasons |= {key: why} if why else {}
-        taken |= {} if why else {key: value}
-    _restart_with(login, file, {**before, **taken})
-    return reasons
+    search = _SettingSearch(login, file, dict(before))
+    search.add(tuple(wanted.items()), reason)
+    _restart_with(login, file, search.taken)
+    return search.reasons
+
+
+class _SettingSearch:
+    """Adds settings to those `taken` as long as the server runs with them: halves of them, and halves of those."""
+
+    def __init__(self, login: Login, file: str, taken: dict[str, str]) -> None:
+        self.taken = taken
+        self.reasons: dict[str, str] = {}
+        self._login, self._file, self._trials = login, file, 0
+
+    def add(self, settings: Sequence[Setting], reason: str) -> None:
+        """Take what can be of some settings, which are not possible all at once for a reason."""
+        if len(settings) == 1 or self._trials >= _MOST_TRIALS:
+            self.reasons |= {key: reason for key, _ in settings}
+            return
+        middle = len(settings) // 2
+        for half in (settings[:middle], settings[middle:]):
+            self._trials += 1
+            more = {**self.taken, **dict(half)}
+            if why := _restart_with(self._login, self._file, more):
+                self.add(half, why)
+            else:
+                self.taken = more
 
 
 def _check(login: Login, name: str, value: str) -> str:

@@ -1,7 +1,7 @@
 """Try the configuration of a snapshot with the database server of this machine.
 
-The server starts with all files of the snapshot. Where it does not run with them, they are tried one by one, and those
-that keep it from running give way to those of this machine.
+The server starts with all files of the snapshot. Where it does not run with them, halves of them are tried, and halves
+of those: the files that keep it from running give way to those of this machine.
 """
 
 import logging
@@ -15,7 +15,7 @@ from tklb.restore.settings.exchange import Exchange, ExchangedFiles
 
 log = logging.getLogger(__name__)
 
-_MOST_TRIALS = 12  # restarts, one for each file
+_MOST_TRIALS = 40  # restarts, of which one bad file among a thousand takes half
 
 Result = tuple[Step, tuple[Skipped, ...]]
 
@@ -87,15 +87,40 @@ def _find_culprits(
     log.info("the server does not run with the configuration of the snapshot: %s", reason)
     for exchange in reversed(exchanges):
         files.undo(exchange)
-    if not 1 < len(exchanges) <= _MOST_TRIALS:
-        return dict.fromkeys((exchange.step.item for exchange in exchanges), reason), restart()
-    reasons = {}
-    for exchange in exchanges:
-        files.redo(exchange)
-        if reason := restart():
-            files.undo(exchange)
-            reasons[exchange.step.item] = reason
-    return reasons, restart() if reason else ""
+    search = _Search(files, restart)
+    search.put_in_place(exchanges, reason)
+    return search.reasons, restart() if search.is_down else ""
+
+
+class _Search:
+    """Puts files in place as long as the server runs with them. `reasons` are of those that it does not run with."""
+
+    def __init__(self, files: ExchangedFiles, restart: Callable[[], str]) -> None:
+        self.reasons: dict[bytes, str] = {}
+        self.is_down = True  # after the last trial
+        self._files, self._restart = files, restart
+        self._trials = 0
+
+    def put_in_place(self, exchanges: Sequence[Exchange], reason: str) -> None:
+        """Put in place what can be of some files, which it was not possible to put in place all at once."""
+        if len(exchanges) == 1 or self._trials >= _MOST_TRIALS:
+            self.reasons |= dict.fromkeys((exchange.step.item for exchange in exchanges), reason)
+            return
+        middle = len(exchanges) // 2
+        for half in (exchanges[:middle], exchanges[middle:]):
+            if why := self._try(half):
+                self.put_in_place(half, why)
+
+    def _try(self, exchanges: Sequence[Exchange]) -> str:
+        """Put all of these in place, or none; give why the server does not run with them."""
+        for exchange in exchanges:
+            self._files.redo(exchange)
+        self._trials += 1
+        reason = self._restart()
+        self.is_down = bool(reason)
+        for exchange in reversed(exchanges) if reason else ():
+            self._files.undo(exchange)
+        return reason
 
 
 def _describe(exchange: Exchange | None, reasons: dict[bytes, str]) -> tuple[Skipped, ...]:
