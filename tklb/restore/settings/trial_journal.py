@@ -17,6 +17,7 @@ from tklb.errors import printable
 from tklb.host.files.live_files import LiveFiles
 from tklb.host.files.write_entry import FileWriter
 from tklb.lazy_dataclass import dataclass
+from tklb.model.databases import ENGINES
 from tklb.model.files import FileEntry
 from tklb.model.plan import Step, StepKind
 from tklb.model.report import Skipped
@@ -25,6 +26,8 @@ from tklb.restore.settings.exchange import BESIDE, WAITING, is_exchange
 from tklb.restore.settings.trial import explain_down
 
 log = logging.getLogger(__name__)
+
+_DEEPEST = 5  # folders of configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +73,16 @@ class TrialJournal:
 def describe_trial(path: Path) -> tuple[str, ...]:
     """Name the trial that did not end; nothing where there is none."""
     trial = read_state(path, _parse, None)
-    return (f"the trial of the configuration of {trial.engine} was interrupted",) if trial else ()
+    if trial is None:
+        return ("the trial of a configuration was interrupted, and its journal is damaged",) if path.exists() else ()
+    return (f"the trial of the configuration of {trial.engine} was interrupted",)
 
 
 def undo_trial(path: Path | None, writer: FileWriter, files: LiveFiles, loader: DatabaseLoader) -> tuple[Skipped, ...]:
     """Bring back what a killed trial had exchanged, and restart its server; give what cannot come back."""
     trial = read_state(path, _parse, None) if path else None
     if trial is None:
-        return ()
+        return _undo_unknown(path, writer, files, loader) if path and path.exists() else ()
     changed = tuple(step.item for step in trial.steps)
     skipped = tuple(item for step in reversed(trial.steps) for item in _recover_file(step, writer, files))
     journal = TrialJournal(path)
@@ -89,6 +94,46 @@ def undo_trial(path: Path | None, writer: FileWriter, files: LiveFiles, loader: 
     if not reason:
         journal.end()
     return (*skipped, explain_down(trial.engine, reason)) if reason else skipped
+
+
+def _undo_unknown(path: Path, writer: FileWriter, files: LiveFiles, loader: DatabaseLoader) -> tuple[Skipped, ...]:
+    """Bring back every configuration file that waits, where the journal is damaged; give what is to be looked at."""
+    reason = f"the journal of the interrupted trial is damaged ({path})"
+    skipped: list[Skipped] = []
+    for engine in ENGINES.values():
+        waiting = [found for top in engine.settings for found in _find_waiting(top, files)]
+        skipped += [_put_back(own, reason, writer, files) for own in waiting]
+        failure = loader.recover(engine.word, waiting, _note_nothing) if waiting else ""
+        skipped += [explain_down(engine.word, failure)] if failure else []
+    log.warning("%s; %d items are named", reason, len(skipped))
+    path.unlink(missing_ok=True)
+    return tuple(skipped) or (Skipped(os.fsencode(path), f"{reason}; no file was waiting"),)
+
+
+def _find_waiting(path: bytes, files: LiveFiles, depth: int = 0) -> Iterator[bytes]:
+    """The paths, a file or those below a folder, whose own file waits beside."""
+    if files.entry(path + WAITING):
+        yield path
+    entry = files.entry(path)
+    inside = files.names(path) if entry and entry.kind == "dir" and depth < _DEEPEST else ()
+    for name in sorted({name.removesuffix(WAITING) for name in inside}):
+        yield from _find_waiting(path + b"/" + name, files, depth + 1)
+
+
+def _put_back(path: bytes, reason: str, writer: FileWriter, files: LiveFiles) -> Skipped:
+    """Put a file that waits in its place; the one that is there goes beside it."""
+    beside = path + BESIDE
+    if files.entry(path):
+        writer.delete(beside)
+        writer.move_back(beside, path)
+        reason = f"{reason}; the file that was in place is {printable(beside)}"
+    if not writer.move_back(path, path + WAITING):
+        return Skipped(path, f"{reason}; it cannot come back from {printable(path + WAITING)}")
+    return Skipped(path, f"{reason}; this machine's own is in place again")
+
+
+def _note_nothing(_move: DataMove) -> None:
+    """Nothing is known of a move."""
 
 
 def _recover_file(step: Step, writer: FileWriter, files: LiveFiles) -> tuple[Skipped, ...]:
