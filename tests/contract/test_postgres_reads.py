@@ -224,8 +224,18 @@ def last_session(box: Appliance, is_taken: bool) -> Iterator[None]:
     session = box.popen([*PSQL, "-d", "postgres", "-c", f"SELECT pg_sleep({15 if is_taken else 0})"], stdout=DEVNULL)
     time.sleep(2)
     yield
-    assert (session.poll() is None) is is_taken
     session.wait()
+
+
+def test_dump_of_a_full_server_waits_for_a_session_as_long_as_for_a_locked_table(box: Appliance) -> None:
+    """Not one session is free at first, not even of those for administrators."""
+    make(box, "waits", "CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
+    with full_pool(box, 1), last_session(box, is_taken=True):
+        with pytest.raises(AssertionError, match=r"(too many clients|connection slots).*waited [4-7] seconds"):
+            dump(box, "/root/dump", overrides=only("waits"), lock_seconds=4)
+        box.run(["rm", "-rf", "/root/dump"])
+        taken = dump(box, "/root/dump", overrides=only("waits"), lock_seconds=60)
+    assert whole(taken, "waits") == {"public.t": 1}
 
 
 @pytest.mark.parametrize("left", some([0, 1, 3, 4, 6, 2, 5], 2))

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.lab
 TARGET, KEY = "file:///mnt/share/target", "/mnt/share/key"
 FROM_A = ("restore", "--target", TARGET, "--key", KEY, "--skip", "packages")
 REPORTS, SHOP, JAIL = "pgsql@15/reports", "mysql@shop", "mysql@jail"
+OFF = ("pgsql@15/old-disabled:*", "pgsql@15/old-manual:*")
 
 
 class Trip(NamedTuple):
@@ -49,7 +50,8 @@ def trip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     binds = {tmp_path_factory.mktemp("share"): "/mnt/share"}
     with database_clone("bookworm", "postgresql", tklb=True, binds=binds) as a:
         a.run(["pg_createcluster", "15", "reports"])
-        a.run(["pg_createcluster", "--start-conf=manual", "15", "old"])
+        for start in ("manual", "disabled"):
+            a.run(["pg_createcluster", f"--start-conf={start}", "15", f"old-{start}"])
         a.run(["pg_ctlcluster", "15", "reports", "start"])
         for port, rows in ((5432, 1), (5433, 5)):
             psql(a, port, "postgres", "CREATE DATABASE app;")
@@ -57,7 +59,7 @@ def trip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         psql(a, 5433, "postgres", "CREATE ROLE reporter LOGIN;")
         a.run(["tklb", "init", "--target", TARGET])
         a.run(["tklb", "key", "escrow", "--no-passphrase", KEY])
-        delta, backup = told(a, "delta"), told(a, "backup", statuses=(3,))
+        delta, backup = told(a, "delta"), told(a, "backup", statuses=(0,))
         a.run(["pg_ctlcluster", "15", "main", "stop"])
         down = told(a, "backup", statuses=(50,))
     with database_clone(request.param, "postgresql", tklb=True, hostname="b", binds=binds) as b:
@@ -80,13 +82,13 @@ def test_every_cluster_is_a_server_of_its_own(trip: Trip) -> None:
 
 
 def test_cluster_that_nobody_expects_to_run_is_named_and_no_failure(trip: Trip) -> None:
-    assert {item["item"]: item.get("status", 3) for item in trip.backup["skipped"]} == {"pgsql@15/old:*": 3}
+    assert {item["item"]: item.get("status", 3) for item in trip.backup["skipped"]} == dict.fromkeys(OFF, 0)
 
 
 def test_dead_cluster_is_named_and_not_taken_for_the_live_one(trip: Trip) -> None:
     assert {item["item"]: item.get("status", 3) for item in trip.down["skipped"]} == {
         "pgsql:*": 50,
-        "pgsql@15/old:*": 3,
+        **dict.fromkeys(OFF, 0),
     }
     assert trip.down["databases"][REPORTS] == ["app"]
 
@@ -96,7 +98,7 @@ def test_cluster_comes_back_by_its_name_and_is_made_where_it_is_not_here(trip: T
     assert loads == ["pgsql:app", f"{REPORTS}:app"]
     assert any(REPORTS in line for line in trip.plan["warnings"])
     named = {item for item in items(trip.report) if not item.startswith("/etc/postgresql/")}  # the server's trial
-    assert named == {"pgsql@15/old:*"}
+    assert named == set(OFF)
     assert [rows.strip() for rows in trip.rows] == ["1", "5"]
     assert "reporter" in trip.roles.split()
 

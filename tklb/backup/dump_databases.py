@@ -15,7 +15,7 @@ from tklb.databases.filter import DatabaseFilter, build_filter, spell_item
 from tklb.databases.interface import DatabaseServer
 from tklb.databases.servers import KnownServer, find_server, list_servers
 from tklb.diff.rules import Override
-from tklb.errors import DatabaseFailed, NoSpace
+from tklb.errors import COMPLETE, INCOMPLETE, DatabaseFailed, NoSpace
 from tklb.lazy_dataclass import dataclass
 from tklb.model.databases import ENGINES, Database, SavedServer, find_engine
 from tklb.model.report import Skipped
@@ -79,7 +79,9 @@ def _list_servers(session: Session, overrides: tuple[Override, ...]) -> tuple[Kn
 
 def _ask_server(session: Session, known: KnownServer, scope: DatabaseFilter, ask: AskServer) -> Dumps:
     if known.lack:
-        return Dumps(skipped=(Skipped(f"{known.word}:*".encode(), known.lack),))
+        is_asked = any(override.include for override in scope.overrides)
+        status = COMPLETE if known.is_off and not is_asked else INCOMPLETE
+        return Dumps(skipped=(Skipped(f"{known.word}:*".encode(), known.lack, status),))
     try:
         server = find_server(known.word, session.config.databases)
         return ask(server, scope) if server else Dumps(skipped=tuple(_list_absent(scope, known.word, ())))

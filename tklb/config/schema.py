@@ -100,8 +100,8 @@ class DatabaseConfig:
     )
     lock_seconds: int = key(
         60,
-        """The time that tklb waits for a table that somebody else has locked.
-        After that, a dump leaves out the table, and a load gives up its database.
+        """The time that tklb waits for a table that somebody else has locked, and for a free session of a full server.
+        After that, a dump leaves out the table or the server, and a load gives up its database.
         tklb reports this and continues with the rest.""",
         between=(1, 3600),
     )

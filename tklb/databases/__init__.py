@@ -43,6 +43,7 @@ What an engine needs and the other does not, one of them alone:
     mariadb/load/server_settings   settings of the server that refuse a load, put aside for its time
     mariadb/load/server_watch      whether a server that loads still does something
     mariadb/load/storage_engines   plugins of storage engines, for the tables that need them
+    postgresql/cluster/role_settings   settings of roles and databases, and why sessions do not get them
     postgresql/dump/details        properties, large objects and positions of sequences, into files
     postgresql/dump/pg_dump        pg_dump and pg_restore: the definitions as two scripts
     postgresql/dump/remarks        what a dump lacks, and constraints that rows may break

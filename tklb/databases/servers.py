@@ -13,16 +13,20 @@ from tklb.databases.interface import DatabaseServer
 from tklb.databases.named_server import NamedServer
 from tklb.errors import DatabaseFailed
 from tklb.lazy_dataclass import dataclass
-from tklb.model.databases import ENGINES, find_engine
+from tklb.model.databases import ENGINES, FoundServer, find_engine
 from tklb.model.report import FoundPath
 
 
 @dataclass(frozen=True, slots=True)
 class KnownServer:
-    """A server of this machine. `lack` says why it cannot be asked, and nobody expects it to answer."""
+    """A server of this machine. `lack` says why it cannot be asked.
+
+    `is_off`: it is down because the administrator wants it so, which is no failure of a backup.
+    """
 
     word: str
     lack: str = ""
+    is_off: bool = False
 
 
 def list_servers(config: DatabaseConfig) -> tuple[KnownServer, ...]:
@@ -30,17 +34,18 @@ def list_servers(config: DatabaseConfig) -> tuple[KnownServer, ...]:
 
     Raises DatabaseFailed where the servers of an engine cannot be listed.
     """
-    known: dict[str, str] = {}
+    known: dict[str, KnownServer] = {}
     for engine in ENGINES:
-        known[engine] = ""
         logins = _read_logins(config, engine)
-        known |= {f"{engine}@{name}": "" for name in logins}
         module = _find_module(engine)
         entered = [container for login in logins.values() if (container := parse_container(login))]
-        foreign = list_foreign_servers(module.PROGRAMS, entered)
-        for name, lack in (*module.list_names(config), *foreign):
-            known.setdefault(f"{engine}@{name}", lack)
-    return tuple(KnownServer(word, lack) for word, lack in known.items())
+        foreign = (FoundServer(*pair) for pair in list_foreign_servers(module.PROGRAMS, entered))
+        others = tuple(module.list_names(config))
+        default = [each for each in others if not each.name] or [FoundServer("")]
+        for each in (*default, *map(FoundServer, logins), *others, *foreign):
+            word = f"{engine}@{each.name}" if each.name else engine
+            known.setdefault(word, KnownServer(word, each.lack, each.is_off))
+    return tuple(known.values())
 
 
 def find_server(word: str, config: DatabaseConfig) -> DatabaseServer | None:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import field
+from typing import NamedTuple
 
 from tklb.lazy_dataclass import dataclass
 
@@ -51,6 +52,17 @@ def find_configured(path: bytes) -> str:
 
 def _is_within(path: bytes, top: bytes) -> bool:
     return path == top or path.startswith(top + b"/")
+
+
+class FoundServer(NamedTuple):
+    """A server that was found, by its name; that of the default one is empty.
+
+    `lack` says why it cannot be asked. `is_off`: it is down because the administrator wants it so.
+    """
+
+    name: str
+    lack: str = ""
+    is_off: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -50,7 +50,8 @@ MORE = (
     "SET SESSION sort_buffer_size = GREATEST(@@sort_buffer_size, 262144)",
 )
 _CONNECT_SECONDS = 20
-_PAUSES = (0.05, 0.2, 0.5)  # seconds
+GRACE = 1.0  # seconds; the server ends a session a while after its client
+_PAUSE = 0.05  # seconds
 _FULL = frozenset({1040, 1203})  # too many connections
 _PACKET = 1 << 20
 _PACKET_ROOM = 512  # bytes of a packet beside its content
@@ -161,12 +162,15 @@ class ServerConnection:
         self._driver.write_packet(b"")
 
 
-def open_connection(login: Login, database: str = "", seconds: float | None = None) -> ServerConnection:
+def open_connection(
+    login: Login, database: str = "", seconds: float | None = None, patience: float = GRACE
+) -> ServerConnection:
     """Connect, with the neutral settings of a dump; `database` is the one in use. Raises ServerError.
 
-    `seconds` is how long an answer may take; None waits for ever.
+    `seconds` is how long an answer may take; None waits for ever. Where the server has no session free, wait `patience`
+    seconds for one: long only where none of ours is open.
     """
-    driver = _connect(_find_place(login))
+    driver = _connect(_find_place(login), patience)
     connection = ServerConnection(driver)
     try:
         _prepare(connection, login, database)
@@ -177,13 +181,21 @@ def open_connection(login: Login, database: str = "", seconds: float | None = No
     return connection
 
 
-def _connect(place: dict[str, Any]) -> pymysql.Connection:  # type: ignore[type-arg,unused-ignore]
-    """Connect. Where all sessions are in use, try again for a moment: the server ends one a while after its client."""
-    for pause in _PAUSES:
-        with contextlib.suppress(ServerFullError):
-            return _connect_once(place)
-        time.sleep(pause)
-    return _connect_once(place)
+def _connect(place: dict[str, Any], patience: float) -> pymysql.Connection:  # type: ignore[type-arg,unused-ignore]
+    begin = time.monotonic()
+    while isinstance(found := _try_connect(place), ServerFullError):
+        if (passed := time.monotonic() - begin) > patience:
+            waited = f"; tklb waited {passed:.0f} seconds (databases.lock_seconds)" if patience > GRACE else ""
+            raise ServerFullError(found.number, found.words + waited)
+        time.sleep(max(_PAUSE, min(1.0, passed / 10)))
+    return found
+
+
+def _try_connect(place: dict[str, Any]) -> "pymysql.Connection | ServerFullError":  # type: ignore[type-arg,unused-ignore]
+    try:
+        return _connect_once(place)
+    except ServerFullError as exc:
+        return exc
 
 
 def _connect_once(place: dict[str, Any]) -> pymysql.Connection:  # type: ignore[type-arg,unused-ignore]

@@ -14,7 +14,7 @@ from tklb.config.schema import DatabaseConfig
 from tklb.databases.foreign_servers import list_own_servers
 from tklb.databases.mariadb import SOCKETS
 from tklb.databases.mariadb.locations import read_options
-from tklb.model.databases import MARIADB
+from tklb.model.databases import MARIADB, FoundServer
 
 __all__ = ["list_names", "make_instance"]
 
@@ -26,9 +26,9 @@ _LISTENING = "00010000"  # __SO_ACCEPTCON of linux/net.h, as /proc/net/unix has 
 _PLAIN_NAMES = frozenset((*PROGRAMS, *MARIADB.services))
 
 
-def list_names(config: DatabaseConfig) -> tuple[tuple[str, str], ...]:
-    """Give the names of all instances but the default server, each with the reason why it cannot be asked, if any."""
-    return tuple((name, "") for name in find_instances(config.mysql_defaults_file))
+def list_names(config: DatabaseConfig) -> tuple[FoundServer, ...]:
+    """Give all instances but the default server."""
+    return tuple(FoundServer(name) for name in find_instances(config.mysql_defaults_file))
 
 
 def make_instance(name: str) -> str:

@@ -97,7 +97,8 @@ class Server:
         return ""
 
     def list_databases(self) -> tuple[Database, ...]:
-        with convert_errors(ENGINE), open_connection(self.login) as connection:
+        patience = self.login.lock_seconds
+        with convert_errors(ENGINE), open_connection(self.login, patience=patience) as connection:
             return list_databases(connection)
 
     def read_features(self) -> ServerFeatures:

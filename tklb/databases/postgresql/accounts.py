@@ -13,6 +13,12 @@ from typing import Any
 
 from tklb.databases.dump_format import DumpFolder, write_json
 from tklb.databases.postgresql import ENGINE
+from tklb.databases.postgresql.cluster.role_settings import (
+    give_setting,
+    make_setting_locales,
+    quote_setting_name,
+    split_setting,
+)
 from tklb.databases.postgresql.connection import ServerConnection, ServerError, quote_name, quote_text
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed
@@ -39,16 +45,6 @@ ACL_AS_JSON = (
     " CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END, a.privilege_type, a.is_grantable))"
     " FROM aclexplode({acl}) a), CASE WHEN {acl} IS NOT NULL THEN '[]'::json END)"
 )  # null where the access control list is the default one
-_LISTS = (
-    "local_preload_libraries",
-    "search_path",
-    "session_preload_libraries",
-    "shared_preload_libraries",
-    "temp_tablespaces",
-    "unix_socket_directories",
-)
-
-
 # ---------------------------------------------------------------- privileges and settings as statements
 
 
@@ -88,41 +84,6 @@ def format_grants(thing: str, owner: str, grants: tuple[Grant, ...] | None) -> t
             )
         statements.append(statement)
     return tuple(statements)
-
-
-def split_setting(role: str, line: str) -> tuple[str, str, str]:
-    """`name=value` as pg_db_role_setting has it."""
-    name, _, value = line.partition("=")
-    return role, name, value
-
-
-def quote_setting_name(name: str) -> str:
-    return ".".join(quote_name(part) for part in name.split("."))
-
-
-def quote_setting(name: str, value: str) -> str:
-    """A setting's text as SET wants it: lists of names one by one."""
-    if name.lower() not in _LISTS:
-        return quote_text(value)
-    return ", ".join(quote_text(part) for part in _split_list(value)) or "''"
-
-
-def _split_list(value: str) -> Iterator[str]:
-    """Cut a list of names at its commas, as SplitGUCList of varlena.c does."""
-    part, in_quotes, place = "", False, 0
-    while place < len(value):
-        sign = value[place]
-        if sign == '"' and in_quotes and value[place + 1 : place + 2] == '"':
-            part, place = part + sign, place + 1
-        elif sign == '"':
-            in_quotes = not in_quotes
-        elif sign == "," and not in_quotes:
-            yield part
-            part = ""
-        elif in_quotes or not sign.isspace():
-            part += sign
-        place += 1
-    yield part
 
 
 # ---------------------------------------------------------------- out of the server
@@ -225,15 +186,21 @@ class _RoleLoad:
             name = str(role["name"])
             created = () if name in here else (f"CREATE ROLE {quote_name(name)}",)
             self._try(name, [*created, *_format_role(role, ends=here.get(name) is not None)])
-        for role, setting, value in self._saved["settings"]:
-            target = f"ROLE {quote_name(role)}" if role else "ROLE ALL"
-            statement = f"ALTER {target} SET {quote_setting_name(setting)} TO {quote_setting(setting, value)}"
-            self._try(role or "all", [statement], f"its setting {setting}: ")
+        self._set([(str(role), str(name), str(value)) for role, name, value in self._saved["settings"]])
         self._join(list(self._saved["memberships"]))
         owner, password = _read_administrator(self._connection)
         self._set_password(owner, password)
         for parameter in self._saved["parameters"]:
             self._grant_parameter(str(parameter["name"]), owner, parameter["grants"])
+
+    def _set(self, settings: Sequence[tuple[str, str, str]]) -> None:
+        """Give roles, or all of them, their settings."""
+        for note in make_setting_locales(self._connection, [setting[1:] for setting in settings]):
+            self._report.note(note)
+        for role, name, value in settings:
+            target = f"ROLE {quote_name(role)}" if role else "ROLE ALL"
+            if reason := give_setting(self._connection, target, name, value):
+                self._report.skip_other(f"role {role or 'all'}", f"its setting {name}: {reason}")
 
     def _set_password(self, owner: str, here: str | None) -> None:
         """Give the administrator its saved password where it has none: the saved pg_hba.conf may ask for it."""

@@ -11,10 +11,13 @@ from dataclasses import replace
 
 from tklb.databases.locales import SETTINGS, spell_locale
 from tklb.databases.postgresql import ENGINE, Login
-from tklb.databases.postgresql.accounts import ACL_AS_JSON, Grant, quote_setting, read_grants, split_setting
+from tklb.databases.postgresql.accounts import ACL_AS_JSON, Grant, read_grants
+from tklb.databases.postgresql.cluster.role_settings import quote_setting, split_setting
 from tklb.databases.postgresql.connection import (
+    GRACE,
     ServerConnection,
     ServerError,
+    ServerFullError,
     open_connection,
     quote_name,
     quote_text,
@@ -122,13 +125,17 @@ def list_collation_locales(connection: ServerConnection) -> tuple[str, ...]:
     return tuple(sorted({spell_locale(name) for row in rows for name in row if name} - {"C", "POSIX"}))
 
 
-def open_maintenance(login: Login, without: str = "") -> ServerConnection:
+def open_maintenance(login: Login, without: str = "", patience: float = GRACE) -> ServerConnection:
     """Connect with `postgres` or `template1`, whichever there is and is not `without`. Raises ServerError."""
     names = [name for name in BARE if name != without]
     for name in names[:-1]:
-        with contextlib.suppress(ServerError):
-            return open_connection(login, name)
-    return open_connection(login, names[-1])
+        try:
+            return open_connection(login, name, patience)
+        except ServerFullError:
+            raise
+        except ServerError:
+            continue
+    return open_connection(login, names[-1], patience)
 
 
 def read_version(connection: ServerConnection) -> str:

@@ -35,7 +35,7 @@ __all__ = ["ServerConnection", "ServerError", "convert_errors", "open_connection
 
 LOCK_NOT_AVAILABLE, OUT_OF_LOCKS = "55P03", "53200"
 _MOST_DETAIL = 200  # of what may be a whole row
-_GRACE = 2.0  # seconds; a server with few sessions may still end the one that we have just closed
+GRACE, _PAUSE = 2.0, 0.05  # seconds; a full server may still end the session that we have just closed
 _PASSING = re.compile(r"FATAL:[^\"»«]*\Z")  # it is about no account or database: full, or starting up, in any language
 _REFUSAL = re.compile(r"(?:ERROR|FATAL|PANIC): +(.*?)(?: / |$)")  # one line of stderr among others
 _TEXT = ("utf-8", "surrogateescape")
@@ -73,6 +73,10 @@ class ServerError(Exception):
     def is_about_values(self) -> bool:
         """Whether values, or code that they went through, are the reason; a damaged COPY is not."""
         return self.state.startswith(_ABOUT_VALUES) and self.state != _BAD_COPY
+
+
+class ServerFullError(ServerError):
+    """No session was free within the time that is allowed."""
 
 
 class ServerConnection:
@@ -256,20 +260,23 @@ class ServerConnection:
         return result
 
 
-def open_connection(login: Login, database: str) -> ServerConnection:
+def open_connection(login: Login, database: str, patience: float = GRACE) -> ServerConnection:
     """Connect with a database, with the settings of a dump. Raises ServerError; DatabaseFailed where it is down.
 
+    Where the server has no session free, wait for one for `patience` seconds: long only where none of ours is open.
     The whole process has the effective ids of the administrator's account meanwhile: no other thread may be at work.
     """
-    return _prepare(ServerConnection(login, database, _log_in(login, database)), format_settings(login))
+    return _prepare(ServerConnection(login, database, _log_in(login, database, patience)), format_settings(login))
 
 
-def _log_in(login: Login, database: str) -> PGconn:
-    deadline = time.monotonic() + _GRACE
+def _log_in(login: Login, database: str, patience: float = GRACE) -> PGconn:
+    begin = time.monotonic()
     while isinstance(found := _try_log_in(login, database), ServerError):
-        if time.monotonic() > deadline or not _PASSING.search(str(found)):
+        if not _PASSING.search(str(found)):
             raise found
-        time.sleep(0.05)
+        if (passed := time.monotonic() - begin) > patience:
+            raise ServerFullError(f"{found}; tklb waited {passed:.0f} seconds (databases.lock_seconds)")
+        time.sleep(max(_PAUSE, min(1.0, passed / 10)))
     return found
 
 
@@ -280,13 +287,6 @@ def _try_log_in(login: Login, database: str) -> PGconn | ServerError:
             return _connect(list_words(login, database, options))
     except ServerError as exc:
         return exc
-
-
-# a table that became a view after it was listed must not run the view's functions (CVE-2024-7348)
-ONLY_TABLES = (
-    "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings"
-    " WHERE name = 'restrict_nonsystem_relation_kind'"
-)
 
 
 def _prepare(connection: ServerConnection, settings: str = "") -> ServerConnection:

@@ -17,7 +17,7 @@ from tklb.base.process import run
 from tklb.config.schema import DatabaseConfig
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
 from tklb.lazy_dataclass import dataclass
-from tklb.model.databases import POSTGRESQL
+from tklb.model.databases import POSTGRESQL, FoundServer
 
 __all__ = ["list_names", "make_instance"]
 
@@ -30,7 +30,7 @@ _SECONDS = 300  # to make a cluster
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """One cluster. `name` is VERSION/NAME; `lack` says why nobody expects it to run."""
+    """One cluster. `name` is VERSION/NAME; `lack` says why nobody expects it to run, `is_off` that it must not."""
 
     name: str
     port: str
@@ -38,10 +38,11 @@ class Cluster:
     data: str
     is_running: bool = False
     lack: str = ""
+    is_off: bool = False
 
 
-def list_names(config: DatabaseConfig) -> tuple[tuple[str, str], ...]:
-    """Give the names of all clusters but the default one, each with the reason why it cannot be asked, if any.
+def list_names(config: DatabaseConfig) -> tuple[FoundServer, ...]:
+    """Give all clusters but the default one, and that one too where nobody expects it to run.
 
     Where the configuration names a service of libpq, that is the default server, and the clusters are its business.
     Raises DatabaseFailed.
@@ -50,7 +51,8 @@ def list_names(config: DatabaseConfig) -> tuple[tuple[str, str], ...]:
         return ()
     clusters = list_clusters()
     default = _choose_default(clusters)
-    return tuple((each.name, each.lack) for each in clusters if each is not default)
+    found = ((each, "" if each is default else each.name) for each in clusters)
+    return tuple(FoundServer(name, each.lack, each.is_off) for each, name in found if name or each.is_off)
 
 
 def make_instance(name: str) -> str:
@@ -141,12 +143,12 @@ def _read_clusters() -> list[Cluster]:
 def _read_row(row: list[str]) -> Cluster:
     version, name, port, status, owner, data, *_ = row
     is_running = status.startswith("online")
-    lack = ""
+    lack, is_off = "", False
     if "binaries_missing" in status:
         lack = f"it is down, and the programs of PostgreSQL {version} are not installed"
     elif not is_running and (start := _read_start(version, name)) != "auto":
-        lack = f"it is down, and does not start with the machine ({start} in start.conf)"
-    return Cluster(f"{version}/{name}", port, owner, data, is_running, lack)
+        lack, is_off = f"it is down, and does not start with the machine ({start} in start.conf)", True
+    return Cluster(f"{version}/{name}", port, owner, data, is_running, lack, is_off)
 
 
 def _read_start(version: str, name: str) -> str:

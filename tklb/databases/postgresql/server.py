@@ -76,7 +76,7 @@ class Server:
         return describe_carried(self.login, files)
 
     def list_databases(self) -> tuple[Database, ...]:
-        with self._open() as connection:
+        with convert_errors(ENGINE), open_maintenance(self.login, patience=self.login.lock_seconds) as connection:
             return list_databases(connection)
 
     def read_features(self) -> ServerFeatures:

@@ -11,6 +11,11 @@ from tklb.databases.postgresql import MONETARY, Login
 __all__ = ["format_login", "format_options", "format_settings", "join_words", "list_words"]
 
 NAME = "tklb"
+# a table that became a view after it was listed must not run the view's functions (CVE-2024-7348)
+ONLY_TABLES = (
+    "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings"
+    " WHERE name = 'restrict_nonsystem_relation_kind'"
+)
 LIMITS_TRANSACTIONS = 17  # the first version that has such a limit, and a switch for event triggers
 _AT_START = {
     "statement_timeout": "0",

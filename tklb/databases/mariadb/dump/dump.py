@@ -32,7 +32,7 @@ Found = dict[tuple[str, str], Definition]  # by kind and name
 def dump_databases(login: Login, scope: DatabaseScope, folder: Path, progress: Progress) -> DumpResult:
     """Dump every database in scope, and all accounts, into the folder. Raises ServerError."""
     report = DatabaseReport(ENGINE)
-    with open_connection(login) as control:
+    with open_connection(login, patience=login.lock_seconds) as control:
         control.run(_BINARY)
         schemas = {name: each for name, each in list_schemas(control).items() if scope.has_database(name)}
         found = {name: _show_definitions(control, schema, report) for name, schema in schemas.items()}

@@ -29,9 +29,9 @@ from tklb.databases.postgresql.catalogue import (
     read_version,
 )
 from tklb.databases.postgresql.connection import (
-    ONLY_TABLES,
     ServerConnection,
     ServerError,
+    ServerFullError,
     find_refusal,
     open_connection,
 )
@@ -46,6 +46,7 @@ from tklb.databases.postgresql.dump.dump_rows import RowSource, dump_rows
 from tklb.databases.postgresql.dump.manual_script import write_manual_script
 from tklb.databases.postgresql.dump.pg_dump import DefinitionsDump, PgDump, is_lock_timeout, is_without_room
 from tklb.databases.postgresql.dump.remarks import list_remarks
+from tklb.databases.postgresql.session_settings import ONLY_TABLES
 from tklb.databases.postgresql.settings_trial import dump_settings
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
@@ -61,7 +62,7 @@ def dump_databases(login: Login, scope: DatabaseScope, folder: Path, progress: P
     """Dump every database in scope, and all roles, into the folder. Raises ServerError, DatabaseFailed."""
     report = DatabaseReport(ENGINE)
     saved: list[SavedDatabase] = []
-    with open_maintenance(login) as connection:
+    with open_maintenance(login, patience=login.lock_seconds) as connection:
         accounts = dump_accounts(connection, folder)
         version, settings = read_version(connection), dump_settings(connection)
         names = [database.name for database in list_databases(connection) if scope.has_database(database.name)]
@@ -91,10 +92,10 @@ class _DatabaseDump:
     def run(self) -> tuple[SavedDatabase, ...]:
         """Dump it; nothing where it failed, which the report then says."""
         try:
-            with open_connection(self._login, self._name) as connection:
+            with open_connection(self._login, self._name, self._login.lock_seconds) as connection:
                 return (self._dump(connection),)
         except (ServerError, ProgramFailed, ProgramMissing, DatabaseFailed) as exc:
-            self.has_waited |= is_lock_timeout(exc)
+            self.has_waited |= is_lock_timeout(exc) or isinstance(exc, ServerFullError)
             self._begin_again()
             self.report.skip(self._name, "", find_refusal(str(exc)))
             return ()

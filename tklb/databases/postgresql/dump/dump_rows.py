@@ -23,8 +23,9 @@ from tklb.base.concurrency import Background
 from tklb.databases.dump_format import ROWS, encode_file_name
 from tklb.databases.postgresql import ENGINE
 from tklb.databases.postgresql.catalogue import Table
-from tklb.databases.postgresql.connection import ONLY_TABLES, ServerConnection, ServerError
+from tklb.databases.postgresql.connection import ServerConnection, ServerError
 from tklb.databases.postgresql.dump.psql_stream import Blocks, PsqlStream, is_for_psql, open_psql
+from tklb.databases.postgresql.session_settings import ONLY_TABLES
 from tklb.databases.report import DatabaseReport
 from tklb.databases.row_files import RowWriter
 from tklb.errors import ProgramFailed, ProgramMissing

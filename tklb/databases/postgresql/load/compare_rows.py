@@ -11,10 +11,11 @@ from contextlib import ExitStack
 
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.postgresql.catalogue import LARGE_OBJECTS, Table
-from tklb.databases.postgresql.connection import ONLY_TABLES, ServerConnection, ServerError, open_connection
+from tklb.databases.postgresql.connection import ServerConnection, ServerError, open_connection
 from tklb.databases.postgresql.definitions import POST_DATA
 from tklb.databases.postgresql.dump.psql_stream import PsqlStream, is_for_psql, open_psql
 from tklb.databases.postgresql.load.adapt_rows import adapt_rows
+from tklb.databases.postgresql.session_settings import ONLY_TABLES
 from tklb.databases.read_back import ReadBack, RowComparison, explain_difference
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing, printable
 from tklb.model.databases import SavedTable

@@ -9,7 +9,8 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 
-from tklb.databases.postgresql.accounts import FLAGS, quote_setting, quote_setting_name, split_setting
+from tklb.databases.postgresql.accounts import FLAGS
+from tklb.databases.postgresql.cluster.role_settings import quote_setting, quote_setting_name, split_setting
 from tklb.databases.postgresql.connection import ServerConnection, ServerError, quote_name, quote_text
 from tklb.lazy_dataclass import dataclass
 

@@ -22,7 +22,7 @@ from tklb.databases.postgresql.catalogue import (
     read_large_objects,
     read_page_size,
 )
-from tklb.databases.postgresql.connection import ONLY_TABLES, ServerConnection, convert_errors
+from tklb.databases.postgresql.connection import ServerConnection, convert_errors
 from tklb.databases.postgresql.definitions import RefusedEntry, ScriptTarget, load_definitions
 from tklb.databases.postgresql.load.compare_rows import find_difference
 from tklb.databases.postgresql.load.fingerprint import keep_roles
@@ -38,6 +38,7 @@ from tklb.databases.postgresql.load.load_rows import Loaders, format_copy, load_
 from tklb.databases.postgresql.load.load_tables import load_tables
 from tklb.databases.postgresql.load.scratch import LoadRun, choose_versions, define, make_scratch, set_properties
 from tklb.databases.postgresql.load.swap import Swap, drop_leftovers, has_database, list_slots, swap_database
+from tklb.databases.postgresql.session_settings import ONLY_TABLES
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed
 from tklb.model.callbacks import Progress

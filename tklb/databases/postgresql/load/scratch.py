@@ -16,6 +16,7 @@ from tklb.databases.locales import make_locales
 from tklb.databases.postgresql import ENGINE, Login
 from tklb.databases.postgresql import definitions as files
 from tklb.databases.postgresql.catalogue import Table
+from tklb.databases.postgresql.cluster.role_settings import give_setting
 from tklb.databases.postgresql.connection import (
     ServerConnection,
     ServerError,
@@ -226,4 +227,9 @@ def set_properties(loading: LoadRun, connection: ServerConnection, swap: Swap) -
             connection.run(statement)
         except ServerError as exc:
             loading.report.skip(loading.load.into, "", f"its {about}: {exc}")
+    this = f"DATABASE {quote_name(swap.scratch)}"
+    for role, name, value in loading.saved.properties.settings:
+        target = f"ROLE {quote_name(role)} IN {this}" if role else this
+        if reason := give_setting(connection, target, name, value):
+            loading.report.skip(loading.load.into, "", f"its setting {name}: {reason}")
     set_comment(connection, swap.scratch, loading.saved.properties.comment)

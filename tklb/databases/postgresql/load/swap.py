@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tklb.databases.postgresql.accounts import format_grants, quote_setting, quote_setting_name
+from tklb.databases.postgresql.accounts import format_grants
 from tklb.databases.postgresql.catalogue import IS_OURS, LOADING, Properties
 from tklb.databases.postgresql.connection import (
     ServerConnection,
@@ -88,17 +88,11 @@ def _format_creation(name: str, properties: Properties, version: int) -> str:
 
 
 def list_property_statements(name: str, properties: Properties) -> Iterator[tuple[str, str]]:
-    """Statements that give database `name` the saved properties, each with the property that it is about."""
+    """Statements that give database `name` its saved properties but settings, each with what it is about."""
     this = f"DATABASE {quote_name(name)}"
     yield "owner", f"ALTER {this} OWNER TO {quote_name(properties.owner)}"
     for statement in format_grants(this, properties.owner, properties.grants):
         yield "privileges", statement
-    for role, setting, value in properties.settings:
-        target = f"ROLE {quote_name(role)} IN {this}" if role else this
-        yield (
-            f"setting {setting}",
-            f"ALTER {target} SET {quote_setting_name(setting)} TO {quote_setting(setting, value)}",
-        )
     template = "true" if properties.is_template else "false"
     yield "limits", f"ALTER {this} CONNECTION LIMIT {properties.limit} IS_TEMPLATE {template}"
 
