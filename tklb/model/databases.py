@@ -33,6 +33,8 @@ MARIADB = DatabaseEngine("mysql", "tklb.databases.mariadb", ("mariadb", "mysql")
 POSTGRESQL = DatabaseEngine("pgsql", "tklb.databases.postgresql", ("postgresql",), _CLUSTERS, _OF_POSTGRESQL, True)
 ENGINES = {engine.word: engine for engine in (MARIADB, POSTGRESQL)}  # the only place that lists them
 
+_CONFIGURED = tuple((engine.word, tuple(top + b"/" for top in engine.settings)) for engine in ENGINES.values())
+
 IN_MEMORY = "engine:MEMORY"  # a need of databases with rows that do not survive a restart of their server
 
 _WORD = re.compile(r"([a-z]+)(?:@[A-Za-z0-9][A-Za-z0-9_.+/-]{0,99})?")
@@ -46,12 +48,7 @@ def find_engine(word: str) -> DatabaseEngine | None:
 
 def find_configured(path: bytes) -> str:
     """Give the word of the engine whose servers read their configuration at `path`; empty where none does."""
-    words = (engine.word for engine in ENGINES.values() if any(_is_within(path, top) for top in engine.settings))
-    return next(words, "")
-
-
-def _is_within(path: bytes, top: bytes) -> bool:
-    return path == top or path.startswith(top + b"/")
+    return next((word for word, tops in _CONFIGURED if (path + b"/").startswith(tops)), "")
 
 
 class FoundServer(NamedTuple):

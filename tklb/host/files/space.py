@@ -10,6 +10,7 @@ from itertools import groupby
 
 from tklb.errors import NoSpace
 from tklb.host.files.openat import RootedTree
+from tklb.host.mounts import is_within
 from tklb.lazy_dataclass import dataclass
 from tklb.model.files import FileEntry
 
@@ -35,8 +36,9 @@ def ensure_room(root: bytes, stage: bytes, entries: Iterable[FileEntry]) -> None
     staged = os.stat(stage).st_dev
     needs: dict[int, _Need] = {}
     with RootedTree(root, follows_root_links=True) as live:
-        for parent, inside in groupby(entries, key=lambda entry: entry.path.rpartition(b"/")[0] or b"/"):
-            folder = _open_nearest(live, parent)
+        nearest = _NearestFolder(live)
+        for parent, inside in groupby(entries, key=lambda entry: _parent(entry.path)):
+            folder = nearest.open(parent)
             device = os.fstat(folder).st_dev
             if device == staged:
                 continue
@@ -46,13 +48,25 @@ def ensure_room(root: bytes, stage: bytes, entries: Iterable[FileEntry]) -> None
         _check_need(need)
 
 
-def _open_nearest(live: RootedTree, path: bytes) -> int:
-    """Give the open folder `path`, or the nearest folder above it that exists."""
-    while True:
-        try:
-            return live.folder(path)
-        except OSError:
-            path = path.rpartition(b"/")[0] or b"/"
+class _NearestFolder:
+    """Opens folders, or the nearest ones above them that exist. It remembers the last one that does not exist."""
+
+    def __init__(self, live: RootedTree) -> None:
+        self._live = live
+        self._missing = b""
+
+    def open(self, path: bytes) -> int:
+        if self._missing and is_within(path, self._missing):
+            path = _parent(self._missing)
+        while True:
+            try:
+                return self._live.folder(path)
+            except OSError:
+                self._missing, path = path, _parent(path)
+
+
+def _parent(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0] or b"/"
 
 
 def _round_up(size: int) -> int:
