@@ -22,10 +22,11 @@ from typing import Any, NamedTuple
 
 from tests.lab import warm_tklb
 from tests.lab.box import Box, Command, encode, end
-from tests.lab.roots import allow_no_services, base_of, is_profile, layer, root
+from tests.lab.roots import allow_no_services, core_of, is_profile, layer, root
 
 TREE = Path(__file__).parents[2]
 INSTALLED = ("tklb", "profiles", "hooks", "man", "scripts/install", "requirements.txt", "pyproject.toml")
+NOTE = "opt/tklb/packages"
 RESOLVER = "10.0.2.3"  # slirp4netns answers there
 # A server may keep the output of its script open as long as it runs: whoever reads a pipe to its end waits for ever.
 START = 'file=/run/started.$$; "$1" start >$file 2>&1; status=$?; cat $file; exit $status'
@@ -113,7 +114,7 @@ def stack(name: str, hostname: str, *, tklb: bool = False) -> tuple[Path, ...]:
     """The lower folders of a fresh machine, the topmost first."""
     if not tklb:
         return _started(name, hostname)
-    return tklb_layer(name), *prepare(name, hostname)
+    return *tklb_layers(name), *prepare(name, hostname)
 
 
 def prepare(name: str, hostname: str) -> tuple[Path, ...]:
@@ -129,8 +130,19 @@ def _started(name: str, hostname: str) -> tuple[Path, Path]:
 
 def tklb_layer(name: str) -> Path:
     """The working tree's tklb, to be laid over any root of the same release: it is installed once, on the core's."""
-    lowers = [root(base_of(name))] if is_profile(name) else [needs_layer(name), root(name)]
-    return layer(f"tklb {tree_digest()}", lowers, install_tklb_alone)
+    return layer(f"tklb {tree_digest()}", [root(core_of(name))], install_tklb_alone)
+
+
+def tklb_layers(name: str) -> tuple[Path, ...]:
+    """The same, and above it the note of the packages that came along, where they did."""
+    if is_profile(name):
+        return (tklb_layer(name),)
+    lowers = [tklb_layer(name), needs_layer(name), root(name)]
+    return layer("tklb-packages", lowers, lambda box: note_packages(box, lowers[1])), lowers[0]
+
+
+def note_packages(box: Box, needs: Path) -> None:
+    shutil.copy(needs / NOTE, box.root / NOTE)
 
 
 def needs_layer(name: str) -> Path:

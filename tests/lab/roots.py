@@ -2,8 +2,8 @@
 
 `root("lamp")` gives the folder, building it first where the cache lacks it (a minute for a core, less for what is
 built on one). Recipes are those of the shipped profiles, and of `recipes/`: machines that nobody shaped for tklb.
-A root's key is a digest of its recipe's [root] table, of its base's and of `FORM`. Also keeps *layers*: what some
-steps changed on top of a root, made once and laid over it ever after.
+A root's key is a digest of its recipe's [root] table, of its base's, of `packages.txt` and of `FORM`. Also keeps
+*layers*: what some steps changed on top of a root, made once and laid over it ever after.
 Touches: the cache below `LAB`, the Debian mirror the host's apt uses. Needs root.
 By hand: `python3 -m tests.lab.roots [NAME]…` builds and prints the folders.
 """
@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.lab import package_lists
 from tests.lab.box import ENVIRONMENT, LAB, Box, remove_stray_clones
 
 PROFILES = Path(__file__).parents[2] / "profiles"
@@ -58,6 +59,11 @@ def root(name: str) -> Path:
 def base_of(name: str) -> str:
     """The profile that a root is built on; its own where it is built on none."""
     return str(_recipe(name)["root"].get("base", name))
+
+
+def core_of(name: str) -> str:
+    """The profile of the same release that all others are built on."""
+    return "core" if _recipe(base_of(name))["root"]["suite"] == "bookworm" else "trixie-core"
 
 
 def is_profile(name: str) -> bool:
@@ -122,7 +128,7 @@ def _recipe(name: str) -> dict[str, Any]:
 
 def _key(recipe: dict[str, Any]) -> str:
     base = recipe["root"].get("base")
-    material = [recipe["root"], _key(_recipe(base)) if base else "", FORM]
+    material = [recipe["root"], _key(_recipe(base)) if base else "", digest_of(str(package_lists.NAMES)), FORM]
     return hashlib.sha256(json.dumps(material, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -146,6 +152,7 @@ def _build(recipe: dict[str, Any], draft: Path) -> None:
         _extend(recipe["root"], draft)
     else:
         _bootstrap(recipe["root"], draft)
+    package_lists.shorten(draft)
     _cache_package_lists(draft)
     for name in BORN_LATER:
         (draft / name).unlink(missing_ok=True)
@@ -193,6 +200,9 @@ def _extend(recipe: dict[str, Any], draft: Path) -> None:
         box.run(["apt-get", "clean"])
         (box.root / POLICY).unlink()
         subprocess.run(["cp", "-a", "--one-file-system", box.root, draft], check=True)
+    # Copied files are new to the file system, as those are that somebody changed after their package came.
+    for listing in (draft / "var/lib/dpkg/info").glob("*.list"):
+        listing.touch()
 
 
 if __name__ == "__main__":
