@@ -520,9 +520,10 @@ HARMS: tuple[Callable[[Path], object], ...] = (
 
 def test_increment_is_right_whatever_happened_to_the_cache(machine: Machine) -> None:
     filled(machine.source, 1)
-    edited = [written(machine.source / f"edited{number}", b"before") for number in range(len(HARMS))]
+    harms = some(HARMS, 2)
+    edited = [written(machine.source / f"edited{number}", b"before") for number in range(len(harms))]
     machine.encode()
-    for harm, path in zip(HARMS, edited, strict=True):
+    for harm, path in zip(harms, edited, strict=True):
         harm(machine.engine.cache / "archive-a")
         written(path, b"after it", 1_700_000_009)
         assert set(machine.encode().as_read) == {bytes(path)}

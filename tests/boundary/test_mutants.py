@@ -27,7 +27,7 @@ from tklb.storage.kinds import open_backend
 from tklb.storage.transfer import download_volume
 from tklb.verify.result import VerifyRequest, VerifyResult
 
-BATCHES, MUTANTS = 20 if SOAK else 2, 100
+BATCHES, MUTANTS = 20 if SOAK else 1, 100
 VOLUMES, LEDGER, KEY = "volumes/", "ledger/", "key.asc"
 Objects = dict[str, bytes]
 

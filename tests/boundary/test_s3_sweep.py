@@ -300,7 +300,7 @@ def check_backup(world: World, folder: Path) -> Callable[[Outcome, bool], None]:
     return check
 
 
-@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("fault", some(Fault, 2))
 def test_backup_is_true_and_the_next_one_clean_whatever_request_breaks(
     world: World, tmp_path: Path, fault: Fault
 ) -> None:

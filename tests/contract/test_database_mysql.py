@@ -178,6 +178,7 @@ def shop(box: Appliance) -> Appliance:
 # ---------------------------------------------------------------- everything, there and back
 
 
+@pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1; a journey of tklb itself does the same")
 def test_dump_takes_all_but_what_it_names(full: tuple[Path, Any, checker.Record]) -> None:
     _, answer, _ = full
     assert items(answer) == HISTORY | {"server 'it\\'s `far`'"}
@@ -185,6 +186,7 @@ def test_dump_takes_all_but_what_it_names(full: tuple[Path, Any, checker.Record]
     assert not [note for note in answer["notes"] if "could not be held" in note or "reported" in note]
 
 
+@pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1; test_database.py does the same with less")
 def test_unchanged_server_gives_the_same_bytes(full: tuple[Path, Any, checker.Record]) -> None:
     share, _, _ = full
     done = subprocess.run(["diff", "-r", share / "one", share / "two"], capture_output=True, text=True, check=False)

@@ -12,6 +12,7 @@ import pytest
 from tests.contract.s3_targets import aimed_at
 from tests.lab import s3 as lab
 from tests.lab.fault_proxy import Dialect, FaultProxy
+from tests.lab.soak import some
 from tklb.errors import AccessRefused, TargetUnfit, TklbError
 from tklb.storage.backend import VOLUMES, Creation
 from tklb.storage.probe import check_target
@@ -27,7 +28,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-@pytest.fixture(scope="module", params=["rclone", "moto"])
+@pytest.fixture(scope="module", params=some(["rclone", "moto"], 2))
 def service(request: pytest.FixtureRequest) -> lab.Service:
     return lab.shared(request.param)
 

@@ -148,6 +148,7 @@ PYTHONPATH=/mnt/site exec python3 -m awscli "$@"
 """
 
 
+@pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1; test_key_trip.py follows a sheet to a folder")
 def test_a_stranger_follows_the_sheet_with_stock_tools_alone(a: Appliance, tmp_path: Path) -> None:
     site = Path(sys.prefix, f"lib/python3.{sys.version_info.minor}/site-packages")
     bare = layer("stock duplicity core", stack("core", "rescue"), install_duplicity, "rescue")
@@ -199,6 +200,9 @@ def follow(rescue: Box, near: Box, commands: list[str], env: dict[str, str]) -> 
 # ---------------------------------------------------------------- a new key
 
 
+@pytest.mark.skipif(
+    not SOAK, reason="a soak alone: TKLB_SOAK=1; test_key_trip.py restores after a change of the key, too"
+)
 def test_after_a_change_of_the_key_the_new_one_alone_restores_all_and_the_old_one_what_is_old(
     a: Appliance, b: Appliance
 ) -> None:

@@ -99,6 +99,9 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield request.param, Place(machine, time.monotonic() - began)
 
 
+@pytest.mark.skipif(
+    not SOAK, reason="a soak alone: TKLB_SOAK=1; test_faults.py kills backups, test_dead_server.py uploads"
+)
 def test_backups_killed_at_any_moment_are_repaired_by_the_next(place: tuple[str, Place]) -> None:
     kind, (machine, seconds) = place
     for number in range(BACKUPS[kind]):
