@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.lab import s3 as lab
+from tests.lab.seaweedfs import shared_seaweedfs
 from tklb.config.schema import S3Config
 from tklb.storage.s3.backend import S3Backend
 from tklb.storage.url import parse_url
@@ -18,6 +19,18 @@ def on_rclone(folder: Path) -> S3Backend:
 
 def on_moto(folder: Path) -> S3Backend:
     return made_on(lab.shared("moto"), folder)
+
+
+def on_localbucket(folder: Path) -> S3Backend:
+    return made_on(lab.shared("localbucket"), folder)
+
+
+def on_s3rver(folder: Path) -> S3Backend:
+    return made_on(lab.shared("s3rver"), folder)
+
+
+def on_seaweedfs(folder: Path) -> S3Backend:
+    return made_on(shared_seaweedfs().service, folder)
 
 
 def made_on(service: lab.Service, folder: Path, config: S3Config = PLAIN, prefix: str = "some/prefix") -> S3Backend:

@@ -12,7 +12,9 @@ import pytest
 
 from tests.contract.distant import on_sshd, on_webdav
 from tests.contract.memory_target import MemoryTarget
-from tests.contract.s3_targets import on_moto, on_rclone
+from tests.contract.s3_targets import on_localbucket, on_moto, on_rclone, on_s3rver, on_seaweedfs
+from tests.lab.s3 import find_s3rver
+from tests.lab.soak import SOAK
 from tklb.config.schema import Config
 from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable
 from tklb.storage.backend import LEDGER, VOLUMES, Backend, Creation
@@ -41,10 +43,14 @@ KINDS: dict[str, Maker] = {
     "other": on_webdav,
     "new": lambda folder: on_new_kind(),
 }
+if SOAK:
+    KINDS |= {"s3-localbucket": on_localbucket, "s3-seaweedfs": on_seaweedfs}
+if SOAK and find_s3rver():
+    KINDS["s3-s3rver"] = on_s3rver
 
 
-CANNOT_EXCLUDE = {"s3-rclone", "other"}  # other writers: rclone ignores conditions
-DISTANT = {"s3-moto", "s3-rclone", "sftp", "other"}
+CANNOT_EXCLUDE = {"s3-rclone", "s3-s3rver", "other"}  # other writers: these ignore conditions
+DISTANT = {"s3-moto", "s3-rclone", "s3-localbucket", "s3-s3rver", "s3-seaweedfs", "sftp", "other"}
 
 pytestmark = pytest.mark.quick
 

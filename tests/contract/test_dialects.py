@@ -113,15 +113,19 @@ def test_service_that_refuses_conditions_gets_new_objects_all_the_same(
 
 
 def test_leftovers_that_may_not_be_deleted_stay_and_stop_nothing(
-    service: lab.Service, proxy: FaultProxy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    service: lab.Service, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     target = reach(service, proxy, tmp_path)
     put(target, tmp_path, VOLUMES + OLD, b"x")
     proxy.dialect = Dialect.APPEND
-    assert remove_leftovers(Retry(target, pytest.fail, lambda: 0.5), ()) == ()
-    assert "1 volume of an interrupted run must stay" in caplog.text
+    left = remove_leftovers(Retry(target, pytest.fail, lambda: 0.5), ())
+    assert left[:2] == ((), (OLD,))
+    assert "s3:DeleteObject" in left.refusal
+    proxy.break_at(None)
+    assert remove_leftovers(target, (), is_write_once=True) == ((), (OLD,), "")
+    assert {seen.method for seen in proxy.seen} == {"GET"}
     proxy.dialect = None
-    assert remove_leftovers(target, ()) == (OLD,)
+    assert remove_leftovers(target, ()) == ((OLD,), (), "")
     target.close()
 
 

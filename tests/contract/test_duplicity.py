@@ -6,6 +6,7 @@ Takes `rclone serve webdav`, rclone and rsync; touches folders of the test and t
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import signal
@@ -25,13 +26,22 @@ from hypothesis import strategies as st
 from tests.contract.distant import written
 from tests.lab.webdav import RCLONE, WebDav
 from tklb.config.schema import Config
-from tklb.errors import AccessRefused, ConfigInvalid, TargetDamaged, TargetUnreachable, TklbError, UsageWrong
+from tklb.errors import (
+    AccessRefused,
+    ConfigInvalid,
+    TargetDamaged,
+    TargetFull,
+    TargetUnfit,
+    TargetUnreachable,
+    TklbError,
+    UsageWrong,
+)
 from tklb.model.secret import Secret
 from tklb.storage.backend import LEDGER, VOLUMES, Moved, ignore_moved
 from tklb.storage.duplicity.backend import DuplicityBackend
 from tklb.storage.duplicity.client import HelperProcess
 from tklb.storage.duplicity.environment import parse_environment, read_environment
-from tklb.storage.duplicity.helper import rsync_sizes
+from tklb.storage.duplicity.helper import kind_of_failure, rsync_sizes
 from tklb.storage.kinds import open_backend
 from tklb.storage.url import parse_url
 
@@ -434,6 +444,50 @@ def test_every_failure_is_one_of_ours(tmp_path: Path) -> None:
         ):
             with pytest.raises(TklbError):
                 attempt()
+
+
+@pytest.mark.parametrize(
+    ("line", "failure", "is_transient"),
+    [
+        ("400 Bad Request", TargetUnfit, False),
+        ("405 Method Not Allowed", TargetUnfit, False),
+        ("413 Too Large", TargetUnfit, False),
+        ("501 Not Implemented", TargetUnfit, False),
+        ("403 Forbidden", AccessRefused, False),
+        ("423 Locked", AccessRefused, False),
+        ("507 Insufficient Storage", TargetFull, False),
+        ("500 400 of 501 nodes are down", TargetUnreachable, True),
+        ("503 Quota of requests used up, not allowed for 405 s", TargetUnreachable, True),
+        ("429 Too Many Requests", TargetUnreachable, True),
+    ],
+)
+def test_failure_by_http_is_classed_by_its_status_and_not_by_its_text(
+    line: str, failure: type[TklbError], is_transient: bool, tmp_path: Path
+) -> None:
+    def answer(request: bytes) -> bytes:
+        if request.startswith(b"PROPFIND"):  # there is nothing yet
+            return b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        return f"HTTP/1.1 {line}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
+
+    with odd_target(tmp_path, answer) as target, pytest.raises(TklbError) as caught:
+        put(target, tmp_path, "volumes/a", b"abc")
+    assert (type(caught.value), caught.value.is_transient) == (failure, is_transient)
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), "full"),
+        (OSError(errno.EROFS, "Read-only file system"), "denied"),
+        (ValueError("lftp: volumes/400.405.501 ended"), "other"),
+        (ValueError("rsync: write failed: No space left on device (28)"), "full"),
+        (ValueError("rsync: mkstemp failed: Read-only file system (30)"), "denied"),
+        (ValueError("550 File name too long"), "unfit"),
+        (ValueError("Host not found"), "other"),
+    ],
+)
+def test_failure_of_a_program_is_classed_by_words_and_never_by_a_number_in_them(failure: Exception, kind: str) -> None:
+    assert kind_of_failure(failure) == kind
 
 
 def _variable(pid: int, name: str) -> str:

@@ -841,3 +841,22 @@ def test_memory_does_not_grow_with_an_object(tmp_path: Path, whole: int) -> None
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 16 * 1024  # kB
     assert (tmp_path / "copy").stat().st_size == size
+
+
+def test_source_whose_credentials_have_expired_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, config = tmp_path / "give", tmp_path / "config"
+    script.write_text(
+        """#!/bin/sh
+echo '{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S", "SessionToken": "T",
+"Expiration": "2020-01-01T00:00:00Z"}'
+"""
+    )
+    script.chmod(0o700)
+    config.write_text(f"[profile role]\ncredential_process = {script}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    with faking(lambda *_: (200, {}, b"")) as fake:
+        lab.write_credentials(tmp_path / "none", "", "").write_text("")
+        target = aimed_at(fake.service, tmp_path, S3Config(profile="role", credentials_file=str(tmp_path / "none")))
+        with pytest.raises(AccessRefused, match="source of the credentials"):
+            target.read(NAME, 100)
+        assert fake.seen == []

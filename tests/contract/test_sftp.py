@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from tests.contract.distant import config_of
 from tests.lab.sshd import Sshd, make_key, public
 from tklb.config.schema import SftpConfig
-from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnreachable
-from tklb.storage.backend import LEDGER, VOLUMES, Moved, ignore_moved
+from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnfit, TargetUnreachable
+from tklb.storage.backend import LEDGER, VOLUMES, Creation, Moved, ignore_moved
 from tklb.storage.sftp import ssh
 from tklb.storage.sftp.backend import SftpBackend
 from tklb.storage.sftp.wire import WRITE_NEW, Garbled, RequestRefused, Wire
@@ -506,3 +506,36 @@ def test_disk_mounted_read_only_is_refused(server: Sshd, small_disk: Path, tmp_p
     with pytest.raises(AccessRefused, match="read-only"):
         put(target, tmp_path, "volumes/a", b"abc")
     target.close()
+
+
+def test_read_only_disk_is_named_where_the_target_is_made_or_cleaned_up(
+    server: Sshd, small_disk: Path, tmp_path: Path
+) -> None:
+    target = target_on(server, small_disk / "t")
+    target.make()
+    put(target, tmp_path, "volumes/a", b"abc")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(AccessRefused, match="read-only"):
+        target.delete("volumes/a")
+    with pytest.raises(AccessRefused, match="read-only"):
+        target_on(server, small_disk / "deep/t").make()
+    target.close()
+
+
+def test_name_that_is_too_long_is_permanent(target: SftpBackend, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"abc")
+    with pytest.raises(TargetUnfit) as caught:  # it is written beside, under a longer name
+        target.upload(f"volumes/{'n' * 254}", tmp_path / "source", hashlib.sha256(b"abc").hexdigest())
+    assert not caught.value.is_transient
+
+
+def test_new_object_on_a_server_without_links_is_made_and_never_replaces_one(tmp_path: Path) -> None:
+    with Sshd(tmp_path / "sshd", subsystem="/usr/lib/openssh/sftp-server -P hardlink,posix-rename") as server:
+        target = target_on(server, tmp_path / "t")
+        target.make()
+        (tmp_path / "source").write_bytes(b"abc")
+        digest = hashlib.sha256(b"abc").hexdigest()
+        assert target.upload_new("ledger/1", tmp_path / "source", digest) is Creation.UNSURE
+        assert target.upload_new("ledger/1", tmp_path / "source", digest) is Creation.EXISTS
+        assert os.listdir(tmp_path / "t/ledger") == ["1"]
+        target.close()

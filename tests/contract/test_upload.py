@@ -276,7 +276,7 @@ def test_what_no_seal_names_goes_and_what_is_no_volume_stays(tmp_path: Path) -> 
     target, volumes = MemoryTarget(), volumes_in(tmp_path, DAYS[0])
     upload_volumes(target, tmp_path, volumes, 1)
     target.objects["volumes/README"] = b"mine"
-    assert remove_leftovers(target, {volumes[0].name}) == (volumes[1].name, volumes[2].name)
+    assert remove_leftovers(target, {volumes[0].name}).gone == (volumes[1].name, volumes[2].name)
     assert sorted(target.objects) == ["volumes/README", VOLUMES + volumes[0].name]
 
 

@@ -61,6 +61,7 @@ class Dialect(Enum):
     S3RVER = "501 to a listing of uploads in parts"
     PREFIX = "403 to questions about the whole bucket, and to a listing of uploads"
     APPEND = "403 to deletes"
+    HIDING = "403 to a missing object, as to who may not list the whole bucket"
     UNCONDITIONAL = "501 to a condition on a PUT"
     BARE = "501 to checksums, to listings of uploads and to questions about the bucket; 403 to deletes"
 
@@ -282,6 +283,8 @@ class FaultProxy:
             server.endheaders(request.body or None)
             got = server.getresponse()
             answer = _Answer(got.status, got.reason, tuple(got.getheaders()), got.read())
+        if self.dialect is Dialect.HIDING and answer.status == 404:
+            return _error(403, "AccessDenied")
         if request.is_listing and answer.status == 200:
             with self._lock:
                 self._listings.setdefault(request.path, []).append(answer.body)

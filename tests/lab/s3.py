@@ -101,8 +101,8 @@ def rclone(folder: Path, *, tls: Certificate | None = None, box: Box | None = No
         "RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"', "HOME": "/nonexistent", "PATH": os.environ["PATH"],
         "RCLONE_CACHE_DIR": "/nonexistent",
     }  # fmt: skip
-    with _running(command, environment, box) as (process, said):
-        port = _waited(process, said, lambda: _found(_LISTENS, said))
+    with running(command, environment, box) as (process, said):
+        port = waited(process, said, lambda: _found(_LISTENS, said))
         endpoint = f"http{'s' if tls else ''}://127.0.0.1:{port}"
         yield Service(endpoint, access_key, secret_key, folder, process.pid)
 
@@ -112,9 +112,35 @@ def moto(folder: Path) -> Iterator[Service]:
     """moto's server: keeps all in memory, lets everybody in, and remembers what objects were put with."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _running(command, {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}) as (process, said):
-        _waited(process, said, lambda: _answers(port))
+    with running(command, {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}) as (process, said):
+        waited(process, said, lambda: _answers(port))
         yield Service(f"http://127.0.0.1:{port}", *new_keys(), folder, process.pid)
+
+
+@contextlib.contextmanager
+def localbucket(folder: Path) -> Iterator[Service]:
+    """LocalBucket: a small server that keeps buckets as folders and knows conditions, but no listing of uploads."""
+    port = free_port()
+    command = [str(TOOLS / "localbucket"), "--port", str(port), str(folder)]
+    with running(command, {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}) as (process, said):
+        waited(process, said, lambda: _answers(port))
+        yield Service(f"http://127.0.0.1:{port}", *new_keys(), folder, process.pid)
+
+
+def find_s3rver() -> Path | None:
+    """The program of s3rver, None where nobody ran `npm install --prefix .cache/s3rver s3rver@3.7.1`."""
+    script = Path(__file__).parents[2] / ".cache/s3rver/node_modules/s3rver/bin/s3rver.js"
+    return script if script.exists() else None
+
+
+@contextlib.contextmanager
+def s3rver(folder: Path) -> Iterator[Service]:
+    """s3rver, of npm: it checks signatures, and knows neither conditions nor a listing of uploads."""
+    port = free_port()
+    command = ["node", str(find_s3rver()), "--directory", str(folder), "--address", "127.0.0.1", "--port", str(port)]
+    with running(command, {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}) as (process, said):
+        waited(process, said, lambda: _answers(port))
+        yield Service(f"http://127.0.0.1:{port}", "S3RVER", "S3RVER", folder, process.pid)
 
 
 @dataclass(frozen=True)
@@ -135,8 +161,8 @@ def tinyproxy(folder: Path) -> Iterator[Proxy]:
     ]  # fmt: skip
     written = folder / "tinyproxy.conf"
     written.write_text("\n".join([*settings, ""]))
-    with _running(["tinyproxy", "-d", "-c", str(written)], {"PATH": os.environ["PATH"]}) as (process, said):
-        _waited(process, said, lambda: _answers(port))
+    with running(["tinyproxy", "-d", "-c", str(written)], {"PATH": os.environ["PATH"]}) as (process, said):
+        waited(process, said, lambda: _answers(port))
         yield Proxy(f"http://127.0.0.1:{port}", log)
 
 
@@ -161,13 +187,16 @@ def _read_once(path: str) -> object:
     return _read_description(path)
 
 
+_SERVERS = {"rclone": rclone, "moto": moto, "localbucket": localbucket, "s3rver": s3rver}
+
+
 @functools.cache
 def shared(kind: str) -> Service:
-    """One "rclone" or "moto" for all tests of this process."""
+    """One server of a kind, "rclone" for example, for all tests of this process."""
     stack = contextlib.ExitStack()
     atexit.register(stack.close)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tklb-s3-")))
-    return stack.enter_context({"rclone": rclone, "moto": moto}[kind](folder))
+    return stack.enter_context(_SERVERS[kind](folder))
 
 
 def free_port() -> int:
@@ -176,7 +205,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _running(
+def running(
     command: Sequence[str], environment: dict[str, str], box: Box | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Start a program that dies with this process; give it and the file that holds what it says."""
@@ -197,7 +226,7 @@ def _running(
                 process.wait()
 
 
-def _waited(process: subprocess.Popen[bytes], said: Path, look: Callable[[], T]) -> T:
+def waited(process: subprocess.Popen[bytes], said: Path, look: Callable[[], T]) -> T:
     """What `look` finds, as soon as it finds anything."""
     end = time.monotonic() + _SECONDS_TO_COME_UP
     while not (found := look()):

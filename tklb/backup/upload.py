@@ -17,11 +17,13 @@ from tklb.engine.duplicity import clean_spool
 from tklb.errors import TargetDamaged
 from tklb.ledger.seal import seal
 from tklb.model.snapshot import LedgerEntry, Volume
+from tklb.model.target import Permanence
 from tklb.session import Session
 from tklb.snapshot import metadata
 from tklb.snapshot.kept import keep_metadata
 from tklb.storage.backend import Backend
 from tklb.storage.copies import repair_chain
+from tklb.storage.probe import TargetTraits, read_traits, remember_traits
 from tklb.storage.upload import check_present, remove_leftovers, upload_volumes
 
 log = logging.getLogger(__name__)
@@ -36,10 +38,23 @@ def prepare_target(session: Session, chain: Chain, spool: Path, base: LedgerEntr
     if chain.backend.spool is not None:
         chain.backend.tidy()
         return
-    remove_leftovers(chain.backend, chain.volume_names)
+    _remove_leftovers(session, chain)
     volumes = base.volumes if base else ()
     if repair_chain(chain.backend, volumes, (spool,), session.paths.cache / "repair"):
         check_present(chain.backend, volumes, "so nothing can be added to it; `tklb backup --full` starts a new chain")
+
+
+def _remove_leftovers(session: Session, chain: Chain) -> None:
+    """Delete what killed runs left at the target. What must stay there is reported once, and in nobody's way."""
+    path, address = session.paths.target_traits, chain.backend.address
+    traits = read_traits(path, address)
+    left = remove_leftovers(chain.backend, chain.volume_names, is_write_once=traits.is_write_once)
+    if new := sorted(set(left.kept) - set(traits.left)):
+        count = format_count(len(new), "volume")
+        log.warning("%s of an interrupted run must stay at %s, and nothing reads them: %s", count, address, new[0])
+    permanence = Permanence.APPEND_ONLY if left.kept and not traits.is_write_once else traits.permanence
+    if left.kept != traits.left or permanence != traits.permanence:
+        remember_traits(path, TargetTraits(address, permanence, left.kept))
 
 
 def upload_and_seal(session: Session, chain: Chain, entry: LedgerEntry, folder: Path) -> LedgerEntry:

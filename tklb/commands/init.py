@@ -27,7 +27,7 @@ from tklb.profile.lint import lint_profile
 from tklb.session import make_identity, open_session_with
 from tklb.storage.backend import Backend
 from tklb.storage.kinds import make_backend, open_backend
-from tklb.storage.probe import check_target
+from tklb.storage.probe import TargetNotes, check_target
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +44,11 @@ class InitRequest:
 
 @dataclass(frozen=True, slots=True)
 class InitResult:
-    """`is_wrapped`: the key has a passphrase, and the target keeps a copy of it. `oddities` are notes for the user."""
+    """`is_wrapped`: the key has a passphrase, and the target keeps a copy of it."""
 
     config: Config
     is_wrapped: bool
-    oddities: tuple[str, ...] = ()
+    notes: TargetNotes = TargetNotes()
     outside: tuple[OutsideItem, ...] = ()  # of the owner's, and not taken
 
 
@@ -64,7 +64,7 @@ def initialise(paths: Paths, request: InitRequest, clock: Clock, progress: Progr
         profile = _choose_profile(paths, request)
         config = _configure(paths, request, profile)
         backend = make_backend(config.target, config, paths.regions)
-        notes = check_target(open_backend(config.target, config, paths.regions), clock)
+        notes = check_target(open_backend(config.target, config, paths.regions), clock, paths.target_traits)
         secret = make_identity(paths)
         if passphrase or has_passphrase(paths, secret):
             _refuse_foreign(paths, backend, secret)
@@ -75,9 +75,7 @@ def initialise(paths: Paths, request: InitRequest, clock: Clock, progress: Progr
         if has_passphrase(paths, secret):
             upload_key_file(open_session_with(config, paths, clock))
             log.info("%s keeps a copy of the key, which the passphrase opens", backend.address)
-    return InitResult(
-        config, has_passphrase(paths, secret), (*notes.odd, *notes.facts), _find_outside(config, paths, clock, progress)
-    )
+    return InitResult(config, has_passphrase(paths, secret), notes, _find_outside(config, paths, clock, progress))
 
 
 def _find_outside(config: Config, paths: Paths, clock: Clock, progress: Progress) -> tuple[OutsideItem, ...]:

@@ -1,7 +1,6 @@
 """Check how the backups of this machine are: the last run, the age of the last snapshot, the target."""
 
 from datetime import datetime, timedelta
-from functools import partial
 
 from tklb.backup.run_note import RunNote, read_note
 from tklb.backup.scope.outside_lines import describe_outside
@@ -14,10 +13,11 @@ from tklb.ledger.read import read_kept_entries
 from tklb.model.callbacks import Clock
 from tklb.model.report import OutsideItem, describe_skipped, status_of
 from tklb.model.snapshot import LedgerEntry, describe_long_chain
+from tklb.model.target import Permanence
 from tklb.restore.remainder import describe_interruption, read_remainder
 from tklb.session import Session, open_session
 from tklb.storage.kinds import open_backend
-from tklb.storage.probe import check_target
+from tklb.storage.probe import recheck_target
 from tklb.storage.url import parse_url
 
 LATE_AFTER = timedelta(hours=48)
@@ -38,6 +38,7 @@ class StatusReport:
     problems: tuple[str, ...]
     outside: tuple[OutsideItem, ...]  # what of the owner's the last run did not take
     exit_status: int
+    permanence: Permanence | None = None  # None where nobody could try the target yet
     unfinished_restore: str = ""  # the snapshot of a restore that was interrupted
 
 
@@ -54,16 +55,13 @@ def open_status_session(paths: Paths, clock: Clock) -> Session:
 def check_status(session: Session) -> StatusReport:
     """Check the last run, the age of the last snapshot, and the target, which includes a write to it."""
     note, target = read_note(session.paths), _check_target(session)
-    last = target.entries[-1] if target.entries else None
-    problems, status = list(target.problems), target.status
+    last, problems, status = (target.entries or (None,))[-1], list(target.problems), target.status
     problems += (f"{text}: repeat `tklb restore`" for text in describe_interruption(session.paths.remainder))
-    if note and note.error:
-        problems.append(f"the last backup failed: {note.error}")
+    problems += [f"the last backup failed: {note.error}"] if note and note.error else []
     state = "failing" if problems else _state(session, last, note)
     ended = note.status if note and note.status != INCOMPLETE else COMPLETE
     status = status or max(ended, status_of(last.skipped if last else ()))
-    if last and last.skipped:
-        problems.append(f"the last snapshot skipped {describe_skipped(last.skipped)}")
+    problems += [f"the last snapshot skipped {describe_skipped(last.skipped)}"] if last and last.skipped else []
     outside = note.outside if note else ()
     problems += [*(f"not taken: {line}" for line in describe_outside(outside)), *describe_long_chain(last)]
     return StatusReport(
@@ -77,6 +75,7 @@ def check_status(session: Session) -> StatusReport:
         problems=tuple(problems),
         outside=outside,
         exit_status=status or (COMPLETE if state == "ok" and not problems else INCOMPLETE),
+        permanence=target.permanence,
         unfinished_restore=read_remainder(session.paths.remainder).snapshot,
     )
 
@@ -86,13 +85,14 @@ class _TargetState:
     entries: tuple[LedgerEntry, ...]
     problems: tuple[str, ...] = ()
     status: int = COMPLETE
+    permanence: Permanence | None = None
 
 
 def _check_target(session: Session) -> _TargetState:
     """Read the ledger and use the target once; where that fails, give the entries that this machine remembers."""
     address, late = parse_url(session.config.target).text, f"no answer within {TARGET_SECONDS:g} seconds"
     try:
-        return call_within(TARGET_SECONDS, partial(_ask_target, session))
+        return call_within(TARGET_SECONDS, lambda: _ask_target(session))
     except TimeoutError:
         failure: TklbError = TargetUnreachable(address=address, reason=late)
     except TklbError as exc:
@@ -103,11 +103,11 @@ def _check_target(session: Session) -> _TargetState:
 
 
 def _ask_target(session: Session) -> _TargetState:
-    ledger, config = list_snapshots(session), session.config
+    ledger, config, paths = list_snapshots(session), session.config, session.paths
     try:
         ledger.check()
-        odd = check_target(open_backend(config.target, config, session.paths.regions), session.clock).odd
-        return _TargetState(ledger.entries, odd)
+        notes = recheck_target(open_backend(config.target, config, paths.regions), session.clock, paths.target_traits)
+        return _TargetState(ledger.entries, notes.odd, permanence=notes.permanence)
     except TklbError as exc:
         return _TargetState(ledger.entries, (str(exc),), exc.code)
 

@@ -126,6 +126,11 @@ class Paths:
         return self.state / "regions.json"
 
     @property
+    def target_traits(self) -> Path:
+        """What the target is, as far as tklb has found out by trying: whether a deletion there deletes."""
+        return self.state / "target.json"
+
+    @property
     def sample_turns(self) -> Path:
         """How far `tklb verify --sample` has got, by target."""
         return self.state / "sampled.json"

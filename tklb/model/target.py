@@ -1,6 +1,22 @@
 """The address of a target, parsed."""
 
+from enum import Enum
+
 from tklb.lazy_dataclass import dataclass
+
+
+class Permanence(Enum):
+    """What a deletion does at a target."""
+
+    DELETABLE = "deletable"  # what is deleted is gone
+    VERSIONED = "versioned"  # what is deleted is hidden, until a rule of the bucket removes it
+    APPEND_ONLY = "append-only"  # tklb may delete nothing
+    LOCKED = "locked"  # what is there stays until its retention ends
+
+    @property
+    def is_write_once(self) -> bool:
+        """Whether tklb should not even try to delete."""
+        return self in (Permanence.APPEND_ONLY, Permanence.LOCKED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from tklb.lazy_dataclass import dataclass
+from tklb.model.target import Permanence
 
 VOLUMES = "volumes/"
 LEDGER = "ledger/"
 KEY = "key.asc"
+PROBE = f"{LEDGER}probe-"  # begins the names of objects that only try whether a target works
 
 _NAME = re.compile(r"(volumes|ledger)/[A-Za-z0-9_][A-Za-z0-9._-]*|key\.asc")
 
@@ -38,12 +40,14 @@ class StoredObject:
     """The facts that a target reports about an object, without reading it.
 
     `size` is in bytes. `sha256` is in lowercase hex, None where the target does not know it. `modified` is aware, by
-    the clock of the target, None where the target reports none.
+    the clock of the target, None where the target reports none. `permanence` says what a deletion of this object would
+    do, as far as its status shows that; None where it shows nothing.
     """
 
     size: int
     sha256: str | None = None
     modified: datetime | None = None
+    permanence: Permanence | None = None
 
 
 class Creation(Enum):

@@ -33,7 +33,7 @@ from tklb.storage.backend import (
 from tklb.storage.url import local_path
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_LACKING = {errno.ENAMETOOLONG, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EILSEQ, errno.EMLINK}
+_LACKING = {errno.EFBIG, errno.ENAMETOOLONG, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EILSEQ, errno.EMLINK}
 _BLOCK = 1 << 20
 _NAMES = frozenset((VOLUMES.rstrip("/").encode(), LEDGER.rstrip("/").encode(), KEY.encode()))
 _BESIDE = ".new"  # the suffix that replace_file() writes to
@@ -224,15 +224,21 @@ def _is_private(folder: Path) -> bool:
 
 def explain_os_error(exc: OSError, address: str) -> TklbError:
     """The failure of a target that a failure of the system means."""
-    if exc.errno in _FULL:
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return TargetFull(address=address)
     if exc.errno in _REFUSED:
         return AccessRefused(address=address, reason=exc.strerror)
     if exc.errno in (errno.ENOENT, errno.ENOTDIR):
         return TargetUnreachable(address=address, reason="there is no tklb target (is its disk mounted?)")
     if exc.errno in _LACKING:
-        return TargetUnfit(address=address, reason=exc.strerror)
+        return TargetUnfit(address=address, reason=_explain_lack(exc))
     return TargetUnreachable(address=address, reason=exc.strerror)
+
+
+def _explain_lack(exc: OSError) -> str:
+    if exc.errno == errno.EFBIG:
+        return "a file is too large for its file system: set backup.volume_megabytes (FAT holds less than 4 GB)"
+    return exc.strerror or ""
 
 
 def copy_blocks(origin: IO[bytes], copy: IO[bytes], *callbacks: Callable[[bytes], object]) -> None:

@@ -9,10 +9,11 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from tklb.base.concurrency import Stop, run_side_by_side
 from tklb.base.fs import fresh_folder
-from tklb.base.measure import Stopwatch, format_count, format_transfer
+from tklb.base.measure import Stopwatch, format_transfer
 from tklb.errors import AccessRefused, TargetDamaged, TargetUnfit, TargetUnreachable, TklbError
 from tklb.model.snapshot import Volume
 from tklb.model.volume_names import INCOMING, VOLUME_NAME
@@ -108,30 +109,47 @@ def check_present(backend: Backend, volumes: Collection[Volume], so: str = "") -
             raise TargetDamaged(address=backend.address, reason=f"{volume.name} {reason}{', ' * bool(so)}{so}")
 
 
-def remove_leftovers(backend: Backend, sealed: Collection[str]) -> tuple[str, ...]:
-    """Delete from a distant target what a killed run left there and no run resumes. Gives the deleted names.
+class Leftovers(NamedTuple):
+    """Volumes that a killed run left at a target: those that are deleted now, and those that may not be."""
+
+    gone: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    refusal: str = ""  # why the target deletes nothing; "" where nobody tried
+
+
+def remove_leftovers(backend: Backend, sealed: Collection[str], *, is_write_once: bool = False) -> Leftovers:
+    """Delete from a distant target what a killed run left there and no run resumes.
 
     `sealed` are the names of all volumes to keep. Objects that are no volumes stay. What may not be deleted stays too:
-    nothing reads it.
+    nothing reads it. With `is_write_once` nothing is tried.
     """
-    backend.tidy()
     keep = frozenset(sealed)
+    refusal = "" if is_write_once else _tidy(backend)
     left = tuple(name for name in list_sizes(backend) if name not in keep and VOLUME_NAME.fullmatch(name))
     gone: list[str] = []
     try:
-        for name in left:
+        for name in left if not is_write_once else ():
             backend.delete(VOLUMES + name)
             gone.append(name)
     except (AccessRefused, TargetUnfit) as exc:
-        kept = format_count(len(left) - len(gone), "volume")
-        log.warning("%s of an interrupted run must stay at the target: %s", kept, exc)
-    return tuple(gone)
+        refusal = str(exc.facts.get("reason", ""))
+    return Leftovers(tuple(gone), left[len(gone) :], refusal)
+
+
+def _tidy(backend: Backend) -> str:
+    """Tidy a target; give why it refuses that, or ""."""
+    try:
+        backend.tidy()
+    except (AccessRefused, TargetUnfit) as exc:
+        log.info("cannot look for what interrupted uploads left: %s", exc)
+        return str(exc.facts.get("reason", ""))
+    return ""
 
 
 def _upload_volume(backend: Backend, spool: Path, volume: Volume, moved: Callable[[int], object]) -> None:
     failure: TklbError | None = None
     for _ in range(_TRIES):
-        stored = backend.upload(VOLUMES + volume.name, spool / volume.name, volume.sha256, moved)
+        stored = _upload_or_keep(backend, spool, volume, moved)
         if stored.size == volume.size and stored.sha256 == volume.sha256:
             return
         try:
@@ -141,6 +159,18 @@ def _upload_volume(backend: Backend, spool: Path, volume: Volume, moved: Callabl
         else:
             return
     raise TargetUnreachable(address=backend.address, reason=f"it does not keep what is sent: {failure}") from failure
+
+
+def _upload_or_keep(backend: Backend, spool: Path, volume: Volume, moved: Callable[[int], object]) -> StoredObject:
+    """Upload a volume. A target that replaces nothing may have it already, from a run that was killed."""
+    name = VOLUMES + volume.name
+    try:
+        return backend.upload(name, spool / volume.name, volume.sha256, moved)
+    except (AccessRefused, TargetUnfit):
+        known = backend.stat(name)
+        if known is None or known.size != volume.size:
+            raise
+        return StoredObject(known.size)
 
 
 def _read_back(backend: Backend, spool: Path, volume: Volume) -> None:

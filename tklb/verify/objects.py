@@ -10,6 +10,7 @@ from tklb.lazy_dataclass import dataclass
 from tklb.model.snapshot import LedgerEntry, Volume
 from tklb.model.volume_names import snapshot_of_volume
 from tklb.storage.check import ObjectProblem, check_objects, find_unexpected
+from tklb.storage.probe import read_traits
 from tklb.verify.open_target import Verification
 from tklb.verify.result import Depth
 from tklb.verify.sample import Turn, read_turn, take_share
@@ -59,7 +60,8 @@ def check_volumes(
     bad = {problem.volume for problem in listed}
     problems = listed + _hash(verification, [volume for volume in selection.due if volume.name not in bad])
     if verification.request.snapshot is None:
-        unexpected = find_unexpected(target, verification.ledger.volumes)
+        left = read_traits(verification.session.paths.target_traits, target.address).left  # a backup has reported them
+        unexpected = find_unexpected(target, (*verification.ledger.volumes, *left))
         problems += tuple(one for one in unexpected if snapshot_of_volume(one.volume) not in lost)
     return tuple(sorted(problems, key=lambda problem: problem.volume))
 

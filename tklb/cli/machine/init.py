@@ -39,12 +39,13 @@ def init(output: Output, target: str | None, profile: str | None, passphrase_fil
     with run_log(paths, "init", now()), progress_line(output.progress) as progress:
         ask = passphrase_source(passphrase_file) if passphrase_file else None
         made = initialise(paths, InitRequest(target, profile, ask, force), now, progress)
+    notes, word = (*made.notes.odd, *made.notes.facts), made.notes.permanence.value
     copy = f"{made.config.target}/key.asc (the passphrase opens it)" if made.is_wrapped else "no copy elsewhere yet"
     lines = (
         f"profile  {made.config.profile}",
-        f"target   {made.config.target}",
+        f"target   {made.config.target} ({word})",
         f"key      {paths.secret}; {copy}",
-        *(f"note: {oddity}" for oddity in made.oddities),
+        *(f"note: {oddity}" for oddity in notes),
         *(f"note: not taken: {line}" for line in describe_outside(made.outside)),
         "Next: `tklb backup`. And keep a copy of the key off this machine: `tklb key escrow FILE` or `key kit FILE`.",
     )
@@ -53,7 +54,8 @@ def init(output: Output, target: str | None, profile: str | None, passphrase_fil
         {
             **fields,
             "passphrase": made.is_wrapped,
-            "warnings": list(made.oddities),
+            "permanence": word,
+            "warnings": list(notes),
             "outside": outside_json(made.outside),
         },
         lines,

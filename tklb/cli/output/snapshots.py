@@ -66,6 +66,7 @@ def status_json(condition: StatusReport) -> Json:
         "last": entry_json(last) if last else None,
         "next": None,
         "target": condition.target,
+        "permanence": condition.permanence.value if condition.permanence else None,
         "profile": condition.profile,
         "stored_bytes": condition.stored_bytes,
         "snapshots": condition.snapshots,
@@ -82,6 +83,7 @@ def status_lines(condition: StatusReport, now: datetime) -> Iterator[str]:
     if condition.checked and last and condition.checked.replace(microsecond=0) > last.time:
         yield f"checked   {format_time(condition.checked)}: nothing had changed"
     amount = f"{format_count(condition.snapshots, 'snapshot')}, {format_size(condition.stored_bytes)}"
-    yield f"target    {condition.target}: {amount}"
+    word = f", {condition.permanence.value}" if condition.permanence else ""
+    yield f"target    {condition.target}: {amount}{word}"
     yield f"profile   {condition.profile}"
     yield from (f"problem   {problem}" for problem in condition.problems)

@@ -44,18 +44,21 @@ _TELL_EVERY = 1 << 18
 _LONGEST_LISTING = 64 << 20
 _OPTIONAL = "/usr/lib/python3/dist-packages"  # where Debian's packages put libraries that some backends want
 _WORDS = {
-    "missing": re.compile(r"\b404\b|\b409\b.*conflict|no such (file|object|key)|not found", re.IGNORECASE),
+    "missing": re.compile(r"no such (file|object|key)|(?<!host )not found", re.IGNORECASE),
     "denied": re.compile(
-        r"\b40[13]\b|permission denied|access denied|unauthori[sz]ed|forbidden|login (incorrect|failed)", re.IGNORECASE
+        r"permission denied|access denied|unauthori[sz]ed|forbidden|login (incorrect|failed)|read-only file system",
+        re.IGNORECASE,
     ),
-    "full": re.compile(r"\b507\b|no space left|quota|insufficient storage", re.IGNORECASE),
+    "full": re.compile(r"no space left|quota|insufficient storage|disk full", re.IGNORECASE),
+    "unfit": re.compile(r"not implemented|not allowed|name too long|file too large|not supported", re.IGNORECASE),
 }
-_WORDS["unfit"] = re.compile(
-    r"\b40[05]\b|\b501\b|not implemented|method not allowed|name too long|not supported", re.IGNORECASE
-)
 _CODES = {51: "denied", 52: "missing", 53: "full"}  # duplicity.log.ErrorCode
 _NUMBERS = {errno.ENOENT: "missing", errno.EACCES: "denied", errno.EPERM: "denied", errno.EROFS: "denied"}
 _NUMBERS |= {errno.ENOSPC: "full", errno.EDQUOT: "full", errno.ENAMETOOLONG: "unfit", errno.EOPNOTSUPP: "unfit"}
+_NUMBERS |= {errno.EFBIG: "unfit", errno.EINVAL: "unfit", errno.ENOSYS: "unfit"}
+_STATUSES = {401: "denied", 403: "denied", 404: "missing", 409: "missing", 410: "missing", 423: "denied", 507: "full"}
+_STATUSES |= dict.fromkeys((400, 405, 411, 413, 414, 415, 422, 501, 505), "unfit")
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
 _UNUSABLE = re.compile(r"\brequires?\b|not found|install|No module named|missing", re.IGNORECASE)
 _SIZES = '<?xml version="1.0"?><D:propfind xmlns:D="DAV:"><D:prop><D:getcontentlength/></D:prop></D:propfind>'
 
@@ -80,8 +83,10 @@ class Helper:
         self._open: dict[str, Untyped] = {}
         self._moved = 0
         self._counts = False
+        self.status = 0  # of the last answer by HTTP to this request
 
     def answer(self, request: Request) -> Request:
+        self.status = 0
         match request["do"]:
             case "open":
                 self._address = request["address"]
@@ -99,6 +104,10 @@ class Helper:
             case "delete":
                 self._end(request["folder"]).delete([os.fsencode(request["name"])])
         return {}
+
+    def note_status(self, status: int) -> None:
+        """Called for each answer by HTTP."""
+        self.status = status
 
     def count_sent(self, count: int) -> None:
         """Called for bytes that go out by HTTP."""
@@ -245,14 +254,30 @@ def _open_backend(address: str) -> Untyped:
         raise RequestFailed(kind, str(exc)) from exc
 
 
-def kind_of_failure(exc: BaseException) -> str:
-    """The kind of a failure, by duplicity's code, the number of the system, or its words: the backends differ."""
-    kind = _CODES.get(getattr(exc, "code", 0)) or _NUMBERS.get(getattr(exc, "errno", 0) or 0)
-    return kind or next((kind for kind, words in _WORDS.items() if words.search(str(exc))), "other")
+def kind_of_failure(exc: BaseException, status: int = 0) -> str:
+    """The kind of a failure, by the numbers that come with it; by its words where a program alone has spoken.
+
+    `status` is that of the last answer by HTTP, 0 for none. A number in the text says nothing: it may be a size or a
+    part of a name.
+    """
+    numbers = [number for one in _causes(exc) if (number := getattr(one, "errno", 0))]
+    kinds = [_CODES.get(getattr(exc, "code", 0)), *map(_NUMBERS.get, numbers), _STATUSES.get(status)]
+    if status in _PASSING or any(kinds):
+        return next(filter(None, kinds), "other")
+    return next((kind for kind, words in _WORDS.items() if words.search(str(exc))), "other")
 
 
-def _count_http(sent: Callable[[int], None]) -> None:
-    """Send by HTTP in slices, and count each: some backends hand over a whole volume at once."""
+def _causes(exc: BaseException | None) -> list[BaseException]:
+    """A failure and those that it came from."""
+    found: list[BaseException] = []
+    while exc is not None and exc not in found:
+        found.append(exc)
+        exc = exc.__cause__ or exc.__context__
+    return found
+
+
+def _watch_http(sent: Callable[[int], None], note_status: Callable[[int], None]) -> None:
+    """Send by HTTP in slices, count each, and note each status: some backends hand over a whole volume at once."""
     plain = http.client.HTTPConnection.send
 
     def send(connection: http.client.HTTPConnection, content: Untyped) -> None:
@@ -264,7 +289,15 @@ def _count_http(sent: Callable[[int], None]) -> None:
             plain(connection, view[start : start + _SLICE])
             sent(len(view[start : start + _SLICE]))
 
+    plain_answer = http.client.HTTPConnection.getresponse
+
+    def getresponse(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+        response = plain_answer(connection)
+        note_status(response.status)
+        return response
+
     http.client.HTTPConnection.send = send  # type: ignore[method-assign, assignment]
+    http.client.HTTPConnection.getresponse = getresponse  # type: ignore[method-assign, assignment]
 
 
 @cache
@@ -315,7 +348,7 @@ def main(_arguments: Sequence[str]) -> int:
         requests.get()
 
     helper = Helper(report)
-    _count_http(helper.count_sent)
+    _watch_http(helper.count_sent, helper.note_status)
     while True:
         say(_answer_or_explain(helper, json.loads(requests.get())))
 
@@ -327,4 +360,4 @@ def _answer_or_explain(helper: Helper, request: Request) -> Request:
     except RequestFailed as exc:
         return {"failed": exc.kind, "reason": exc.reason}
     except Exception as exc:  # noqa: BLE001 - backends raise what they like
-        return {"failed": kind_of_failure(exc), "reason": str(exc) or type(exc).__name__}
+        return {"failed": kind_of_failure(exc, helper.status), "reason": str(exc) or type(exc).__name__}

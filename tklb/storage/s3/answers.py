@@ -16,12 +16,15 @@ from tklb.lazy_dataclass import dataclass
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
+_UNKNOWN_KEY = {"InvalidAccessKeyId", "InvalidToken", "InvalidTokenId", "InvalidClientTokenId"}
 _REFUSED = {
     "AccessDenied": "these credentials may not do that: grant them {right}",
     "AllAccessDisabled": "the service has closed this account or bucket",
     "AccountProblem": "the service has closed this account",
     "InvalidAccessKeyId": "the service does not know this access key",
+    "InvalidClientTokenId": "the service does not know this access key",
     "InvalidToken": "the session token is not valid",
+    "InvalidTokenId": "the session token is not valid",
     "InvalidSecurity": "the credentials are not valid",
     "NotSignedUp": "this account has not signed up for S3",
     "SignatureDoesNotMatch": "the secret key does not belong to the access key",
@@ -86,6 +89,10 @@ class Refusal:
     @property
     def is_expiry(self) -> bool:
         return self.code in _EXPIRED
+
+    @property
+    def is_unknown_key(self) -> bool:
+        return self.code in _UNKNOWN_KEY
 
     @property
     def is_bare(self) -> bool:

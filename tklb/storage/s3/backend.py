@@ -17,7 +17,7 @@ from typing import IO, Any, TypeVar
 from tklb.base.fs import open_plain
 from tklb.config.schema import S3Config
 from tklb.errors import AccessRefused, TargetDamaged, TargetUnfit, TargetUnreachable, TklbError
-from tklb.model.target import TargetUrl
+from tklb.model.target import Permanence, TargetUrl
 from tklb.storage.backend import LEDGER, Creation, ListedObject, Moved, StoredObject, check_name, ignore_moved, is_name
 from tklb.storage.local import create_private
 from tklb.storage.s3.body import FileChanged, UploadBody, digest_stretch
@@ -121,11 +121,33 @@ class S3Backend:
             answer = self._adapt(lambda _: self._service.ask("head_object", self._describe_wanted(name), about=name))
         except TargetDamaged:
             return None
+        except AccessRefused as exc:
+            self._raise_if_there(name, exc)
+            return None
         modified = answer.get("LastModified")
         with self._service.explain():
             return StoredObject(
-                int(answer["ContentLength"]), _whole_digest(answer), modified and modified.astimezone(UTC)
+                int(answer["ContentLength"]),
+                _whole_digest(answer),
+                modified and modified.astimezone(UTC),
+                _find_permanence(answer),
             )
+
+    def _raise_if_there(self, name: str, refusal: AccessRefused) -> None:
+        """Raise the refusal of an object, unless the object is missing.
+
+        Who may not list the whole bucket is refused a missing object, as if it were there.
+        """
+        if refusal.is_transient or self._is_listed(self._key(name)):
+            raise refusal
+
+    def _is_listed(self, key: str) -> bool:
+        try:
+            page = self._service.ask("list_objects_v2", {"Prefix": key, "MaxKeys": 1})
+        except AccessRefused:
+            return True  # as far as anybody can tell
+        with self._service.explain():
+            return any(entry["Key"] == key for entry in page.get("Contents", ()))
 
     def _describe_wanted(self, name: str) -> dict[str, str]:
         return {"Key": self._key(name), **({"ChecksumMode": "ENABLED"} if self._sends_checksums else {})}
@@ -276,7 +298,11 @@ class S3Backend:
 
     @contextlib.contextmanager
     def _content(self, key: str, name: str) -> Iterator[IO[bytes]]:
-        answer = self._service.ask("get_object", {"Key": key}, about=name)
+        try:
+            answer = self._service.ask("get_object", {"Key": key}, about=name)
+        except AccessRefused as exc:
+            self._raise_if_there(name, exc)
+            raise TargetDamaged(address=self.address, reason=f"{name} is missing") from exc
         with contextlib.closing(answer["Body"]) as content:
             yield content
 
@@ -312,6 +338,13 @@ def _whole_digest(answer: Mapping[str, Any]) -> str | None:
         digest = base64.b64decode(str(answer.get("ChecksumSHA256", "")), validate=True)
         return digest.hex() if len(digest) == hashlib.sha256().digest_size else None
     return None
+
+
+def _find_permanence(answer: Answer) -> Permanence | None:
+    """What the service does with this object where it is deleted, None where the answer does not show that."""
+    if answer.get("ObjectLockMode"):
+        return Permanence.LOCKED
+    return Permanence.VERSIONED if answer.get("VersionId") not in (None, "null") else None
 
 
 def _etag_bytes(etag: str) -> bytes:

@@ -38,6 +38,11 @@ _CONNECTIONS = 40  # more than a configuration may ask for side by side
 _SYSTEM_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _SIGNER = "tklb-s3v4"
 _MEASURED, _MEASURED_SECONDS = 3, 3
+_EXPIRED = (
+    "the session token has expired, or is not valid: give new credentials, or credential_process in the profile, which "
+    "gives new ones by itself"
+)
+_SOURCE_EXPIRED = "the source of the credentials gives such that have expired: run it by hand to see why"
 
 for _library in ("boto3", "botocore", "s3transfer", "urllib3"):  # headers and signatures are not for a log
     logging.getLogger(_library).propagate = False
@@ -66,7 +71,9 @@ class S3Service:
     def __init__(self, address: TargetUrl, config: S3Config) -> None:
         self._address, self._config = address, config
         self._lock = threading.RLock()
+        self._session: Session | None = None
         self._client: BaseClient | None = None
+        self._refused: set[str] = set()  # session tokens that the service refused
 
     @property
     def region(self) -> str:
@@ -81,21 +88,27 @@ class S3Service:
         """
         with self.explain(about):
             client = self._client_or_connect()
+            token = self._read_token()
             try:
                 answer: Answer = getattr(client, operation)(Bucket=self._address.bucket, **parameters)
             except errors.ClientError as exc:
-                refusal = Refusal.read(exc.response, str(exc.operation_name))
-                if refusal.code in accept:
+                if Refusal.read(exc.response).code in accept:
                     return {}
-                if operation.startswith("head_") and refusal.is_bare and refusal.status < 500:
-                    self._ask_for_reason(client)
-                raise
+                failure = self._find_reason(client, operation, exc)
+                self._raise_expiry(failure, token)
+                raise failure from exc
         return answer
 
-    def _ask_for_reason(self, client: BaseClient) -> None:
-        """Send a request whose refusal has content. The refusal of a HEAD has none, so it does not give the reason."""
+    def _find_reason(self, client: BaseClient, operation: str, failure: errors.ClientError) -> errors.ClientError:
+        """Give the refusal that has a reason: that of a HEAD has no content, so it needs another request."""
+        refusal = Refusal.read(failure.response)
         prefix = f"{self._address.path}/" if self._address.path else ""
-        client.list_objects_v2(Bucket=self._address.bucket, Prefix=prefix, MaxKeys=1)
+        if operation.startswith("head_") and refusal.is_bare and refusal.status < 500:
+            try:
+                client.list_objects_v2(Bucket=self._address.bucket, Prefix=prefix, MaxKeys=1)
+            except errors.ClientError as exc:
+                return errors.ClientError(exc.response, failure.operation_name)
+        return failure
 
     def close(self) -> None:
         with self._lock:
@@ -110,16 +123,40 @@ class S3Service:
             yield
         except errors.ClientError as exc:
             refusal = Refusal.read(exc.response, str(exc.operation_name))
-            if refusal.is_expiry:
-                self.close()  # the next try reads new credentials
             raise explain_refusal(refusal, self._address.text, self._address.bucket, name) from exc
         except (errors.BotoCoreError, HTTPError, ResponseParserError, OSError, ValueError, KeyError) as exc:
             raise _failure_of_connection(exc, self._address.text, self._config.profile) from exc
 
+    def _raise_expiry(self, failure: errors.ClientError, token: str) -> None:
+        """Raise what an expired session token means. Another try helps where its source has a new one by now.
+
+        Some services call an expired token an unknown access key.
+        """
+        refusal = Refusal.read(failure.response)
+        if not refusal.is_expiry and not (token and refusal.is_unknown_key):
+            return
+        self._refused.update({token} if token else ())
+        if self._read_token() == token:  # another thread may have the new one
+            self.close()
+        is_new = self._read_token() not in self._refused
+        if not is_new:
+            self.close()
+        raise AccessRefused(address=self._address.text, reason=_EXPIRED, is_transient=is_new) from failure
+
+    def _read_token(self) -> str:
+        """The session token in use, "" for none."""
+        with self._lock:
+            self._client_or_connect()
+            credentials = self._session.get_credentials() if self._session else None
+            try:
+                return str(credentials.get_frozen_credentials().token or "") if credentials else ""
+            except RuntimeError as exc:  # botocore's
+                raise AccessRefused(address=self._address.text, reason=_SOURCE_EXPIRED) from exc
+
     def _client_or_connect(self) -> BaseClient:
         with self._lock:
             if self._client is None:
-                self._client = _connect(self._address, self._config)
+                self._session, self._client = _connect(self._address, self._config)
             return self._client
 
 
@@ -129,7 +166,8 @@ def measure_answer(address: TargetUrl, config: S3Config, clock: Callable[[], flo
     The requests are not signed, so they need no credentials; a refusal counts as an answer. Raises TargetUnreachable.
     """
     seconds = []
-    with S3Service(address, config).explain(), contextlib.closing(_connect(address, config, is_signed=False)) as client:
+    connected = S3Service(address, config).explain()
+    with connected, contextlib.closing(_connect(address, config, is_signed=False)[1]) as client:
         for _ in range(_MEASURED + 1):
             begun = clock()
             with contextlib.suppress(errors.ClientError):
@@ -138,8 +176,8 @@ def measure_answer(address: TargetUrl, config: S3Config, clock: Callable[[], flo
     return statistics.median(seconds[1:])
 
 
-def _connect(address: TargetUrl, config: S3Config, *, is_signed: bool = True) -> BaseClient:
-    """A client of boto3, which connects when it is used."""
+def _connect(address: TargetUrl, config: S3Config, *, is_signed: bool = True) -> tuple[Session, BaseClient]:
+    """A client of boto3, which connects when it is used, and its session, which has the credentials."""
     session = Session(profile=config.profile or None)
     if is_signed:
         _choose_credentials(session, config)
@@ -167,7 +205,7 @@ def _connect(address: TargetUrl, config: S3Config, *, is_signed: bool = True) ->
     )
     client.meta.events.register_first("choose-signer.s3", _choose_signer)
     client.meta.events.register_last("before-parameter-build.s3", _stay_here)
-    return client
+    return session, client
 
 
 def _stay_here(**event: Any) -> None:

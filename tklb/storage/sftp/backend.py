@@ -37,7 +37,8 @@ from tklb.storage.sftp.wire import (
     FULL,
     NO_SUCH_FILE,
     READ,
-    UNSUPPORTED,
+    READ_ONLY,
+    UNFIT,
     WRITE_NEW,
     Attributes,
     Disk,
@@ -47,6 +48,7 @@ from tklb.storage.sftp.wire import (
 )
 
 _BESIDE = ".part"
+_READ_ONLY = "its file system is read-only"
 _LEAST_ROOM = 1 << 20  # bytes; where less is left, a write failed because of it
 
 
@@ -81,7 +83,7 @@ class SftpBackend:
     def make(self) -> None:
         parts = self._folder.split(b"/")
         above = [b"/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-        with self._session() as wire:
+        with self._session() as wire, self._explain_full_disk(wire, "its folder"):
             for folder in (*filter(None, above), self._path(VOLUMES[:-1]), self._path(LEDGER[:-1])):
                 self._make_folder(wire, folder)
 
@@ -148,8 +150,9 @@ class SftpBackend:
         return StoredObject(known.size, modified=modified)
 
     def delete(self, name: str) -> None:
-        with self._session(name) as wire:
-            wire.remove(self._path(check_name(name)))
+        path = self._path(check_name(name))
+        with self._session(name) as wire, self._explain_full_disk(wire, name):
+            wire.remove(path)
 
     def tidy(self) -> None:
         with self._session() as wire:
@@ -240,14 +243,11 @@ class SftpBackend:
                 raise TargetFull(address=self.address) from exc
             if exc.code != FAILURE:
                 raise
-            disk = None
-            with contextlib.suppress(RequestRefused):
-                disk = wire.disk(posixpath.dirname(self._path(name)))
-            raise self._explain_write(name, exc, disk) from exc
+            raise self._explain_write(name, exc, _find_disk(wire, self._folder)) from exc
 
     def _explain_write(self, name: str, exc: RequestRefused, disk: Disk | None) -> TklbError:
         if disk and disk.is_read_only:
-            return AccessRefused(address=self.address, reason="its file system is read-only")
+            return AccessRefused(address=self.address, reason=_READ_ONLY)
         if disk and disk.room < _LEAST_ROOM:
             return TargetFull(address=self.address)
         reason = f"it cannot write {name}: {exc.text} (is a quota used up?)"
@@ -273,7 +273,9 @@ class SftpBackend:
             return self._miss_target()
         if exc.code == DENIED:
             return AccessRefused(address=self.address, reason=f"{name}: {exc.text}" if name else exc.text)
-        kind = TargetUnfit if exc.code == UNSUPPORTED else TargetUnreachable
+        if exc.code == READ_ONLY:
+            return AccessRefused(address=self.address, reason=_READ_ONLY)
+        kind = TargetUnfit if exc.code in UNFIT else TargetUnreachable
         return kind(address=self.address, reason=f"{name}: {exc.text}" if name else exc.text)
 
     def _lose(self, reason: str) -> TargetUnreachable:
@@ -284,6 +286,15 @@ class SftpBackend:
 
     def _damage(self, name: str, reason: str) -> TargetDamaged:
         return TargetDamaged(address=self.address, reason=f"{name} {reason}")
+
+
+def _find_disk(wire: Wire, folder: bytes) -> Disk | None:
+    """The file system of a folder, or of the nearest one above it that is there; None where the server gives none."""
+    while folder:
+        with contextlib.suppress(RequestRefused):
+            return wire.disk(folder)
+        folder = posixpath.dirname(folder) if folder != b"/" else b""
+    return None
 
 
 def _name_new(wire: Wire, beside: bytes, path: bytes) -> Creation:

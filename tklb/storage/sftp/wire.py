@@ -14,7 +14,8 @@ from typing import NamedTuple, Protocol
 from tklb.lazy_dataclass import dataclass
 
 NO_SUCH_FILE, DENIED, FAILURE = 2, 3, 4
-UNSUPPORTED = 8  # the server lacks the operation
+UNFIT = (5, 8, 20)  # a name or value that is not possible (OpenSSH calls it a bad message), an operation that it lacks
+READ_ONLY = 12  # write protected: of later versions, too
 FULL = (14, 15)  # no space, quota exceeded: of later versions, which some servers use all the same
 READ, WRITE_NEW = 0x01, 0x2A  # SSH_FXF_READ; _WRITE | _CREAT | _EXCL
 
