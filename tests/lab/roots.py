@@ -22,6 +22,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -200,12 +201,11 @@ def _extend(recipe: dict[str, Any], draft: Path) -> None:
         box.run(["apt-get", "clean"])
         (box.root / POLICY).unlink()
         subprocess.run(["cp", "-a", "--one-file-system", box.root, draft], check=True)
-    # Copied files are new to the file system, as those are that somebody changed after their package came.
-    for listing in (draft / "var/lib/dpkg/info").glob("*.list"):
-        listing.touch()
 
 
 if __name__ == "__main__":
     remove_stray_clones()
-    for wanted in sys.argv[1:] or SHORT:
-        print(wanted, root(wanted))
+    names = sorted(sys.argv[1:] or SHORT, key=lambda name: base_of(name) != name)  # bases first, side by side
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for wanted, found in zip(names, pool.map(root, names), strict=True):
+            print(wanted, found)
