@@ -13,7 +13,7 @@ from tests.lab.appliance import Appliance
 from tests.lab.databases import database_clone
 from tests.lab.inside import TREE_INSIDE, call
 from tests.lab.postgresql import BARE_PSQL, ident, sql
-from tests.lab.soak import SOAK
+from tests.lab.soak import SOAK, some
 
 pytestmark = pytest.mark.lab
 
@@ -191,7 +191,10 @@ CREATE OR REPLACE FUNCTION gain() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
 """
 
 
-@pytest.mark.parametrize("deed", ["ALTER ROLE carol PASSWORD 'stolen'", "ALTER ROLE carol SET search_path = bobs"])
+DEEDS = ("ALTER ROLE carol PASSWORD 'stolen'", "ALTER ROLE carol SET search_path = bobs")
+
+
+@pytest.mark.parametrize("deed", some(DEEDS, 2))
 def test_a_role_that_changed_is_put_back_and_fails_the_load(box: Appliance, shared: str, deed: str) -> None:
     log_in(box, "bob", shared, "GRANT ALL ON SCHEMA public TO carol")
     log_in(box, "carol", shared, "CREATE TABLE t (a text CHECK (gain())); INSERT INTO t VALUES ('x')")
@@ -214,7 +217,7 @@ def test_definitions_that_a_function_changes_meanwhile_fail_the_load(box: Applia
     assert leftovers(box) == ""
 
 
-@pytest.mark.parametrize("attacked", ["check", "domain constraint", "index of a constant"], indirect=True)
+@pytest.mark.parametrize("attacked", some(["check", "domain constraint", "index of a constant"], 2), indirect=True)
 @pytest.mark.parametrize("is_here", [True, False])
 def test_single_tables_gain_nothing_either(box: Appliance, attacked: str, is_here: bool) -> None:
     before = state(box)

@@ -242,6 +242,7 @@ def wait_for(box: Appliance, question: str, database: str = "postgres") -> None:
     )
 
 
+@pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1; test_database.py does the same for every engine")
 def test_single_tables_come_into_a_database_that_stays(box: Appliance, shop: str) -> None:
     dump(box, "/root/single", overrides=only(shop))
     sql(box, "CREATE TABLE own (a int); INSERT INTO own VALUES (1); DROP TABLE bill CASCADE", shop)
@@ -271,6 +272,7 @@ def test_rows_that_lose_what_they_point_to_are_told(box: Appliance, shop: str) -
     assert "1 rows of public.bill miss their rows in public.customer" in note
 
 
+@pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1; test_database.py does the same for every engine")
 def test_a_locked_table_is_named_and_the_rest_is_taken(box: Appliance, shop: str) -> None:
     script = "BEGIN; LOCK TABLE customer IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600);"
     session = box.popen(["runuser", "-u", "postgres", "--", "psql", "-X", "-d", shop, "-c", script])
@@ -325,6 +327,7 @@ def test_owner_who_queues_for_each_table_behind_the_dump_holds_it_up_only_once(b
     sql(box, "DROP DATABASE queued WITH (FORCE)")
 
 
+@pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1; test_database.py does the same for every engine")
 def test_a_killed_load_is_brought_home_by_the_next(box: Appliance, shop: str) -> None:
     dump(box, "/root/killed", overrides=only(shop))
     sql(box, "DELETE FROM bill", shop)

@@ -28,7 +28,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-@pytest.fixture(scope="module", params=some(["rclone", "moto"], 2))
+@pytest.fixture(scope="module", params=some(["moto", "rclone"], 2))
 def service(request: pytest.FixtureRequest) -> lab.Service:
     return lab.shared(request.param)
 

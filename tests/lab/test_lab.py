@@ -198,7 +198,7 @@ def test_databases_start_and_answer() -> None:
 
 
 def test_every_clean_root_is_without_identity_and_asks_for_no_repair() -> None:
-    for name in SHORT:
+    for name in some(SHORT, 3):
         clean = root(name)
         assert (clean / "etc/machine-id").read_bytes() == b""
         assert not (clean / "etc/hostname").exists()
@@ -243,6 +243,7 @@ def test_forked_tklb_finds_the_libraries_of_its_machine() -> None:
             assert "shop" in {one["name"] for one in delta["databases"]}
 
 
+@in_a_soak
 @pytest.mark.parametrize("name", some(["lamp", "trixie-core"], 2, first=1))
 def test_a_lived_in_machine_differs_in_every_way_and_so_does_a_target(name: str) -> None:
     with clone(name) as fresh:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.appliance import Appliance, clone
+from tests.lab.soak import SOAK
 from tests.lab.wordpress import (
     ADMINISTRATOR,
     DATABASE,
@@ -23,7 +24,7 @@ from tests.lab.wordpress import (
     read_post,
 )
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.skipif(not SOAK, reason="a soak alone: TKLB_SOAK=1; a journey has it, too")]
 TITLE = "Grüße & 💩 “quoted” it's"
 TEXT = "First line with ünïcödé 日本語 and 💩."
 
