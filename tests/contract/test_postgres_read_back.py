@@ -130,6 +130,24 @@ def test_row_that_changed_on_the_way_is_named_and_the_old_database_stays(box: Ap
     assert leftovers(box) == ""
 
 
+def test_index_that_the_rows_do_not_hold_is_named_where_those_of_large_tables_are_made_side_by_side(
+    box: Appliance,
+) -> None:
+    box.run(["rm", "-rf", "/root/indexes"])
+    box.run(["cp", "-a", "/root/dump", "/root/indexes"])
+    script = box.root / "root/indexes/forms/post-data.sql"
+    head = "--\n-- Name: {name}; Type: INDEX; Schema: public; Owner: postgres\n--\n\n"
+    made = head + 'CREATE {unique} "{name}" ON "public"."forms" USING "btree" ("day");\n\n\n'
+    twice, fine = (made.format(name=n, unique=u) for n, u in (("twice", "UNIQUE INDEX"), ("fine", "INDEX")))
+    end = "--\n-- PostgreSQL database dump complete"
+    script.write_text(script.read_text().replace(end, twice + fine + end))
+    answer = load(box, "/root/indexes", "forms", into="target2")
+    assert [item for item, _ in answer["skipped"]] == ["pgsql:target2/public.twice"]
+    listed = sql(box, "SELECT indexname FROM pg_indexes WHERE tablename = 'forms' ORDER BY 1", "target2")
+    assert listed == "fine\nforms_pkey\n"
+    assert leftovers(box) == ""
+
+
 # ---------------------------------------------------------------- single tables
 
 ALWAYS = "CREATE TRIGGER late BEFORE INSERT ON forms FOR EACH ROW WHEN (NEW.id = 2222) EXECUTE FUNCTION changed()"

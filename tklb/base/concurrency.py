@@ -104,6 +104,37 @@ def run_side_by_side(work: Callable[[T, Stop], object], items: Iterable[T], coun
         raise failures.get()
 
 
+def run_until_ended(calls: Iterable[Callable[[], object]], cancel: Callable[[], object]) -> None:
+    """Run calls, each in a thread of its own, and return when all have ended: none is ever left behind.
+
+    The first failure, Ctrl-C among them, is raised at the end. From then on `cancel` is called again and again, which
+    ends what the calls wait for.
+    """
+    failures = SimpleQueue[BaseException]()
+    threads = [Background(partial(_keep_failure, call, failures)) for call in calls]
+    try:
+        for thread in threads:
+            _wait(thread, failures)
+    finally:
+        for thread in threads:
+            _end(thread, cancel)
+    if not failures.empty():
+        raise failures.get()
+
+
+def _end(thread: Background, cancel: Callable[[], object]) -> None:
+    while not thread.has_ended:
+        cancel()
+        thread.wait(_A_MOMENT)
+
+
+def _keep_failure(call: Callable[[], object], failures: SimpleQueue[BaseException]) -> None:
+    try:
+        call()
+    except BaseException as exc:  # noqa: BLE001 - raised where run_until_ended() was called
+        failures.put(exc)
+
+
 def map_side_by_side(
     work: Callable[[T, Stop], R], items: Iterable[T], count: int, grace: float = _GRACE
 ) -> tuple[R, ...]:

@@ -184,15 +184,7 @@ class ServerConnection:
         except ServerError:
             self._give_up_copy()
             raise
-        lines: list[bytes] = []
-        size = 0
-        while line := self._receive_line():
-            lines.append(line)
-            size += len(line)
-            if size > 1 << 20:
-                yield b"".join(lines)
-                lines, size = [], 0
-        yield b"".join(lines)
+        yield from self._receive_blocks()
         return sum(result.command_tuples or 0 for result in self._receive())
 
     def cancel(self) -> None:
@@ -208,14 +200,21 @@ class ServerConnection:
         with contextlib.suppress(ServerError):
             self.wait()
 
-    def _receive_line(self) -> bytes:
+    def _receive_blocks(self) -> Iterator[bytes]:
+        lines: list[bytes] = []
+        count = size = 0
         with _convert_driver_errors():
-            count, data = self._driver.get_copy_data(1)
-            while count == 0:
-                select.select([self._driver.socket], [], [])
-                self._driver.consume_input()
+            while count >= 0:
                 count, data = self._driver.get_copy_data(1)
-        return bytes(data) if count > 0 else b""
+                if count > 0:
+                    lines.append(bytes(data))
+                    size += count
+                elif count == 0:
+                    select.select([self._driver.socket], [], [])
+                    self._driver.consume_input()
+                if size > 1 << 20 or count < 0:
+                    yield b"".join(lines)
+                    lines, size = [], 0
 
     def _begin_copy(self, wanted: pq.ExecStatus) -> None:
         result = self._receive_result()

@@ -13,10 +13,14 @@ it. Source: pg_dump(1).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from tklb.base.concurrency import run_until_ended
 from tklb.databases.dump_format import DumpFolder, write_file
 from tklb.databases.filter import spell_item
 from tklb.databases.postgresql import ENGINE, MONETARY
@@ -32,7 +36,7 @@ from tklb.databases.postgresql.connection import (
     quote_text,
 )
 from tklb.databases.postgresql.load.weaken import weaken
-from tklb.databases.postgresql.script import Entry, Statement, read_entries
+from tklb.databases.postgresql.script import KEY, Entry, Statement, find_indexed, read_entries
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed
 from tklb.lazy_dataclass import dataclass
@@ -160,14 +164,61 @@ def report_refusals(refusals: Iterable[RefusedEntry], target: ScriptTarget, repo
             names.add(name)
 
 
+def make_indexes(
+    connections: Sequence[ServerConnection], script: bytes, target: ScriptTarget, tables: Sequence[Table]
+) -> tuple[Entry, ...]:
+    """Make the keys and indexes of some tables, by all connections side by side; give the rest of the script.
+
+    What the server refuses is part of the rest. Nobody else may change the tables meanwhile: nothing limits a wait.
+    Raises DatabaseFailed where a connection breaks.
+    """
+    entries = tuple(read_entries(script))
+    keys: dict[bytes, list[Entry]] = {table.sql.encode(*_TEXT): [] for table in tables}
+    others: dict[bytes, list[Entry]] = {name: [] for name in keys}
+    for entry in entries:
+        name = find_indexed(entry)
+        (keys if entry.first.kind == KEY else others).get(name, []).append(entry)
+    made = _make_units(connections, keys.values(), target)  # a key locks its table against others
+    made |= _make_units(connections, [[entry] for some in others.values() for entry in some], target)
+    return tuple(entry for entry in entries if id(entry) not in made)
+
+
+def _make_units(
+    connections: Sequence[ServerConnection], units: Iterable[Sequence[Entry]], target: ScriptTarget
+) -> set[int]:
+    """Make units side by side, the entries of one in their order; give the identities of the entries that came."""
+    made: set[int] = set()
+    waiting: SimpleQueue[Sequence[Entry]] = SimpleQueue()
+    for unit in units:
+        waiting.put(unit)
+
+    def work_off(connection: ServerConnection) -> None:
+        trial = _Trial(connection, target, DatabaseReport(ENGINE))
+        connection.run("SET lock_timeout = 0")
+        with suppress(Empty):
+            while True:
+                made.update(id(entry) for entry in waiting.get_nowait() if trial.make(entry))
+        connection.run(f"SET lock_timeout = '{connection.login.lock_seconds}s'")
+
+    def cancel() -> None:
+        with suppress(Empty):
+            while True:
+                waiting.get_nowait()
+        for connection in connections:
+            connection.cancel()
+
+    run_until_ended([partial(work_off, each) for each in connections], cancel)
+    return made
+
+
 def load_definitions(
     connection: ServerConnection,
-    script: bytes,
+    script: bytes | Sequence[Entry],
     target: ScriptTarget,
     report: DatabaseReport,
     left: Iterable[RefusedEntry] = (),
 ) -> tuple[RefusedEntry, ...]:
-    """Run a script of a dump, and what is left of those before; give the definitions that the server refuses.
+    """Run a script of a dump, or some entries of one, and what is left of those before; give what the server refuses.
 
     They are tried in as many rounds as make progress, then in a weaker form, which is reported. Raises DatabaseFailed
     where the dump is not as it should be, and where the server ends the work.
@@ -181,11 +232,16 @@ class _Trial:
     def __init__(self, connection: ServerConnection, target: ScriptTarget, report: DatabaseReport) -> None:
         self._connection, self._target, self._report = connection, target, report
 
-    def run(self, script: bytes, left: Iterable[RefusedEntry]) -> tuple[RefusedEntry, ...]:
+    def make(self, entry: Entry) -> bool:
+        """Run one entry that evaluates nothing; say whether the server took it."""
+        self._check(entry)
+        return self._send(self._connection, entry.first.schema, entry.text) is None
+
+    def run(self, script: bytes | Sequence[Entry], left: Iterable[RefusedEntry]) -> tuple[RefusedEntry, ...]:
         refusals = list(left)
         late: list[Entry] = []
         batch: list[Entry] = []
-        for entry in read_entries(script):
+        for entry in read_entries(script) if isinstance(script, bytes) else script:
             self._check(entry)
             if entry.is_event_trigger:  # they could refuse the rounds
                 late.append(entry)

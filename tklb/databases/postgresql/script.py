@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tklb.lazy_dataclass import dataclass
 
-__all__ = ["Entry", "Statement", "read_entries", "split_script"]
+__all__ = ["Entry", "Statement", "find_indexed", "read_entries", "split_script"]
 
 SKIPPED = rb"""--[^\n]* | '(?:[^']|'')*' | "(?:[^"]|"")*" | [Ee]'(?:[^'\\]|\\.|'')*'
            | (?P<dollar>\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$) .*? (?P=dollar)"""
@@ -28,6 +28,12 @@ _SETTING = re.compile(rb"(?:SET\s+\w+\s*=|SELECT\s+pg_catalog\.set_config\()")
 _CHANGES_OWNER = re.compile(rb"OWNER TO [^;]*;\s*\Z")
 NOT_VALID = b" NOT VALID;"
 _LISTS = ("ACL", "DEFAULT ACL")
+KEY = "CONSTRAINT"  # of one table: a primary, unique or excluding one
+_QUOTED = rb'"(?:[^"]|"")*"'
+_INDEXED = re.compile(
+    rb"(?:ALTER TABLE ONLY (?P<key>%(name)s\.%(name)s)\n    ADD CONSTRAINT"
+    rb"|CREATE (?:UNIQUE )?INDEX %(name)s ON (?P<index>%(name)s\.%(name)s) USING)" % {b"name": _QUOTED}
+)
 _KNOWN = 60  # of the text of a statement that no header is about
 
 
@@ -153,6 +159,14 @@ def read_entries(script: bytes) -> Iterator[Entry]:
         unit.append(statement)
     if unit:
         yield Entry(tuple(unit))
+
+
+def find_indexed(entry: Entry) -> bytes:
+    """The table that an entry makes a key or an index of, as the script names it; empty for other entries."""
+    if entry.first.kind not in (KEY, "INDEX"):
+        return b""
+    found = _INDEXED.search(entry.first.text)
+    return (found["key"] or found["index"]) if found else b""
 
 
 def split_script(script: bytes) -> Iterator[Statement]:

@@ -13,8 +13,8 @@ __all__ = ["format_login", "format_options", "format_settings", "join_words", "l
 NAME = "tklb"
 # a table that became a view after it was listed must not run the view's functions (CVE-2024-7348)
 ONLY_TABLES = (
-    "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings"
-    " WHERE name = 'restrict_nonsystem_relation_kind'"
+    "SELECT set_config(name, 'view, foreign-table', false) FROM (SELECT 'restrict_nonsystem_relation_kind' AS name) one"
+    " WHERE current_setting(name, true) IS NOT NULL"  # pg_settings would render all settings for this one
 )
 LIMITS_TRANSACTIONS = 17  # the first version that has such a limit, and a switch for event triggers
 _AT_START = {

@@ -61,8 +61,7 @@ def dump_rows(source: RowSource, tables: Sequence[Table], report: DatabaseReport
     large_first = sorted(tables, key=lambda table: -table.size)
     try:
         left = copying.run_side_by_side(large_first) if copying.total > _SMALL else large_first
-        for table in left:
-            copying.copy_alone(table)
+        copying.copy_alone(left)
     finally:
         copying.close()
     for table in tables:
@@ -97,16 +96,18 @@ class _Copying:
         self._wait()
         return [table for table in tables if table.oid not in self.saved]
 
-    def copy_alone(self, table: Table) -> None:
-        """Copy a table by the connection itself; its verdict is final."""
+    def copy_alone(self, tables: Sequence[Table]) -> None:
+        """Copy tables by the connection itself, which has them locked anyway; its verdict is final."""
         connection = self._source.connection
         connection.run("SAVEPOINT a_table")
-        try:
-            self._copy(table, connection.copy_out(table.copy_out(connection.encoding)))
-        except ServerError as exc:
-            self.failures[table.oid] = str(exc)
+        for table in tables:
+            try:
+                self._copy(table, connection.copy_out(table.copy_out(connection.encoding)))
+            except ServerError as exc:
+                self.failures[table.oid] = str(exc)
+                connection.run("ROLLBACK TO SAVEPOINT a_table")
+            self._report_progress()
         connection.run("ROLLBACK TO SAVEPOINT a_table; RELEASE SAVEPOINT a_table")
-        self._report_progress()
 
     def close(self) -> None:
         """End the programs, and with them the threads."""

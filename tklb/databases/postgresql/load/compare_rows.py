@@ -8,6 +8,8 @@ import contextlib
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
 
 from tklb.databases.dump_format import DumpFolder
 from tklb.databases.postgresql.catalogue import LARGE_OBJECTS, Table
@@ -20,10 +22,11 @@ from tklb.databases.read_back import ReadBack, RowComparison, explain_difference
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing, printable
 from tklb.model.databases import SavedTable
 
-__all__ = ["Differ", "compare_rows"]
+__all__ = ["Differ", "Proof", "compare_rows"]
 
 Job = tuple[Table, SavedTable]
 Differ = Callable[[Table, str], None]  # with the reason
+_NO_LIMIT = "SET lock_timeout = 0"  # only a key of ours that is being made has a table locked
 _LARGE = 1 << 20  # bytes of a table that psql reads faster, although it must start
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
@@ -47,10 +50,46 @@ def compare_rows(
         return
     with open_connection(loader.login, loader.database) as reader:
         reader.fetch_rows(ONLY_TABLES)
+        reader.run(_NO_LIMIT)
         comparing = _Comparing(reader, dump, encoding, label, differ)
         with ReadBack(comparing.check, comparing.cancel) as read_back:
             yield read_back
             read_back.finish()
+
+
+class Proof:
+    """The comparison of some tables, which ends with the block or by `finish`: their indexes may be made meanwhile.
+
+    Nobody may connect until it has ended. So `helper` is a session for these indexes, where the server has room for it.
+    """
+
+    def __init__(self, *, has_helper: bool = True) -> None:
+        self.helper: ServerConnection | None = None
+        self._has_helper, self._stack = has_helper, ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.helper = None
+        self._stack.__exit__(kind, failure, trace)
+
+    def begin(
+        self, loader: ServerConnection, dump: DumpFolder, encoding: str, label: str, differ: Differ | None
+    ) -> ReadBack[Job] | None:
+        """Begin to compare, as `compare_rows` does."""
+        if self._has_helper:
+            with contextlib.suppress(ServerError):
+                self.helper = self._stack.enter_context(open_connection(loader.login, loader.database))
+        return self._stack.enter_context(compare_rows(loader, dump, encoding, label, differ))
+
+    def finish(self) -> None:
+        """Wait for its end. Raises what `compare_rows` raises."""
+        self.helper = None
+        self._stack.close()
 
 
 class _Comparing:
@@ -101,7 +140,7 @@ class _Comparing:
         """A psql for the tables of a batch, where the server has room for it."""
         if self._psql is None:
             with contextlib.suppress(ServerError, ProgramFailed, ProgramMissing):
-                self._psql = self._stack.enter_context(open_psql(self._reader, ONLY_TABLES))
+                self._psql = self._stack.enter_context(open_psql(self._reader, ONLY_TABLES, _NO_LIMIT))
         return self._psql
 
 

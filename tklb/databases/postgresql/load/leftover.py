@@ -12,6 +12,7 @@ from dataclasses import replace
 from tklb.databases.postgresql import Login
 from tklb.databases.postgresql.connection import ServerConnection, ServerError
 from tklb.databases.postgresql.definitions import RefusedEntry, load_definitions, report_refusals
+from tklb.databases.postgresql.load.compare_rows import Proof
 from tklb.databases.postgresql.load.fingerprint import keep_roles
 from tklb.databases.postgresql.load.load_rows import Job, Loaders, load_rows
 from tklb.databases.postgresql.load.relax import lift_constraint
@@ -65,16 +66,23 @@ def split_jobs(
     return found, lost
 
 
-def load_jobs(loading: LoadRun, loaders: Loaders, jobs: Iterable[Job]) -> list[tuple[Job, ServerError]]:
-    """Load the rows of each owner's tables in sessions that may do no more than that owner."""
+def load_jobs(
+    loading: LoadRun, loaders: Loaders, jobs: Iterable[Job], last: Proof | None = None
+) -> list[tuple[Job, ServerError]]:
+    """Load the rows of each owner's tables in sessions that may do no more than that owner.
+
+    `last` takes the comparison of the last owner's tables, which may go on after this.
+    """
     saved = {job[0].full_name: job for job in jobs}
     refused = []
-    for tables in loaders.group(table for table, _ in saved.values()).values():
+    groups = tuple(loaders.group(table for table, _ in saved.values()).values())
+    for tables in groups:
         chosen = [saved[table.full_name] for table in tables]
-        with loaders.lend(tables[0], _SIDE_BY_SIDE) as connections:
+        with loaders.lend(tables[0], _SIDE_BY_SIDE) as connections, Proof(has_helper=False) as own:
             for connection in connections:
                 connection.run("SET synchronous_commit = off")
-            refused += load_rows(loading.make_row_target(*connections), chosen, loading.progress)
+            proof = last if last and tables is groups[-1] else own
+            refused += load_rows(loading.make_row_target(*connections), chosen, loading.progress, proof)
     return refused
 
 

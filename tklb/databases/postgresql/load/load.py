@@ -9,6 +9,7 @@ Rows come first. A definition that the server refuses is reported, and ends no l
 after all loads. Takes a dump and a load; touches the server.
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -23,8 +24,8 @@ from tklb.databases.postgresql.catalogue import (
     read_page_size,
 )
 from tklb.databases.postgresql.connection import ServerConnection, convert_errors
-from tklb.databases.postgresql.definitions import RefusedEntry, ScriptTarget, load_definitions
-from tklb.databases.postgresql.load.compare_rows import find_difference
+from tklb.databases.postgresql.definitions import RefusedEntry, ScriptTarget, load_definitions, make_indexes
+from tklb.databases.postgresql.load.compare_rows import Proof, find_difference
 from tklb.databases.postgresql.load.fingerprint import keep_roles
 from tklb.databases.postgresql.load.leftover import (
     Leftover,
@@ -34,10 +35,11 @@ from tklb.databases.postgresql.load.leftover import (
     split_jobs,
     try_again,
 )
-from tklb.databases.postgresql.load.load_rows import Loaders, format_copy, load_table
+from tklb.databases.postgresql.load.load_rows import Job, Loaders, format_copy, load_table
 from tklb.databases.postgresql.load.load_tables import load_tables
 from tklb.databases.postgresql.load.scratch import LoadRun, choose_versions, define, make_scratch, set_properties
 from tklb.databases.postgresql.load.swap import Swap, drop_leftovers, has_database, list_slots, swap_database
+from tklb.databases.postgresql.script import Entry
 from tklb.databases.postgresql.session_settings import ONLY_TABLES
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed
@@ -53,6 +55,7 @@ PUT_PAGES = (
     "SELECT CASE WHEN length(data) = 0 THEN pg_catalog.lo_truncate64(pg_catalog.lo_open(loid, 131072), pageno * {size})"
     " = 0 ELSE pg_catalog.lo_put(loid, pageno * {size}, data) IS NULL END FROM tklb_pages ORDER BY loid, pageno"
 )
+_LARGE = 1 << 20  # bytes of a table whose indexes take longer than to send them one by one
 _FOR_SPEED = "SET synchronous_commit = off; SET maintenance_work_mem = '128MB'"
 
 
@@ -140,20 +143,41 @@ def _fill(loading: LoadRun, first: ServerConnection, live: ServerConnection | No
             first.run(MAKE_PAGES)
         tables = [job for job in loading.saved.tables if job[1].name != LARGE_OBJECTS]
         present, lost = split_jobs(first, tables, refusals)
-        with loaders.let_insert([table for table, _ in present]):
-            refused = load_jobs(loading, loaders, [job for job in present if loading.loads(job)])
-            _load_pages(loading, first)
-            if live:
-                _keep_rows(loading, live, first, loaders)
+        with Proof() as proof:
+            with loaders.let_insert([table for table, _ in present]):
+                refused = load_jobs(loading, loaders, [job for job in present if loading.loads(job)], proof)
+                _load_pages(loading, first)
+                if live:
+                    proof.finish()
+                    _keep_rows(loading, live, first, loaders)
+            rest = _make_indexes(loading, first, target, [] if refused else present, proof)
         lifted, more = repeat_rows(loading, first, loaders, refused)
         left = Leftover(loading, (*refusals, *lifted), tuple(one for one in (*lost, *more) if loading.loses(one.job)))
         if loading.is_here:
             protect_rows(loading, [one for one in left.lost if not one.waits], loading.load.into)
-        return replace(left, refusals=_define_rest(loading, first, target, left.refusals))
+        return replace(left, refusals=_define_rest(loading, first, target, left.refusals, rest))
+
+
+def _make_indexes(
+    loading: LoadRun, first: ServerConnection, target: ScriptTarget, jobs: Sequence[Job], proof: Proof
+) -> bytes | Sequence[Entry]:
+    """Make keys and indexes of large tables while the last ones are read back; the rest of the definitions."""
+    script = loading.dump.read(files.POST_DATA)
+    sizes = [(sum(loading.dump.path(name).stat().st_size for name in saved.files), table) for table, saved in jobs]
+    large = sorted((one for one in sizes if one[0] >= _LARGE), key=lambda one: -one[0])  # in the order of their load
+    if not large or not proof.helper:
+        return script
+    loading.progress(f"{loading.item}: keys and indexes", 0, 0)
+    proof.helper.run(_FOR_SPEED)
+    return make_indexes((first, proof.helper), script, target, [table for _, table in large])
 
 
 def _define_rest(
-    loading: LoadRun, first: ServerConnection, target: ScriptTarget, refusals: tuple[RefusedEntry, ...]
+    loading: LoadRun,
+    first: ServerConnection,
+    target: ScriptTarget,
+    refusals: tuple[RefusedEntry, ...],
+    rest: bytes | Sequence[Entry],
 ) -> tuple[RefusedEntry, ...]:
     dump, report = loading.dump, loading.report
     if dump.has(files.LARGE_OBJECTS):
@@ -161,7 +185,7 @@ def _define_rest(
         _compare_pages(loading, first)
     refusals = load_definitions(first, dump.read(files.SEQUENCES), target, report, refusals)
     loading.progress(f"{loading.item}: keys, indexes and triggers", 0, 0)
-    return load_definitions(first, dump.read(files.POST_DATA), target, report, refusals)
+    return load_definitions(first, rest, target, report, refusals)
 
 
 def put_pages(connection: ServerConnection, page_size: int) -> None:

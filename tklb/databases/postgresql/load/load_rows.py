@@ -25,7 +25,7 @@ from tklb.databases.postgresql.connection import (
 )
 from tklb.databases.postgresql.definitions import retry_with_path
 from tklb.databases.postgresql.load.adapt_rows import adapt_rows
-from tklb.databases.postgresql.load.compare_rows import Differ, compare_rows
+from tklb.databases.postgresql.load.compare_rows import Differ, Proof
 from tklb.databases.postgresql.load.fingerprint import FINGERPRINT
 from tklb.databases.postgresql.load.fresh_table import fill_fresh
 from tklb.databases.postgresql.load.swap import OUR_COMMENT
@@ -73,14 +73,13 @@ class RowTarget:
     differ: Differ | None = None
 
 
-def load_rows(target: RowTarget, tables: Sequence[Job], progress: Progress) -> list[RefusedRows]:
+def load_rows(target: RowTarget, tables: Sequence[Job], progress: Progress, proof: Proof) -> list[RefusedRows]:
     """Load the rows of all tables, and compare them; give those tables whose rows the server refuses: they are empty.
 
     Raises DatabaseFailed, ServerError; an interruption ends all connections' work first.
     """
-    loader = target.connections[0]
-    with compare_rows(loader, target.dump, target.encoding, target.item, target.differ) as read_back:
-        return _RowLoad(target, tables, progress, read_back).run()
+    read_back = proof.begin(target.connections[0], target.dump, target.encoding, target.item, target.differ)
+    return _RowLoad(target, tables, progress, read_back).run()
 
 
 def load_table(connection: ServerConnection, target: RowTarget, job: Job, read: ReadBlocks | None = None) -> None:
