@@ -135,6 +135,9 @@ def test_backup_through_a_fault_is_true_and_the_next_one_clean(place: Place, fau
     assert differences(decoded(machine, "latest"), record(machine.root, SCOPE)) == []
 
 
+@pytest.mark.skipif(
+    not SOAK, reason="a soak alone: TKLB_SOAK=1; test_s3_sweep.py restores through faults without a machine"
+)
 @pytest.mark.parametrize("fault", some(FAULTS, 10, first=7))
 def test_restore_through_a_fault_is_right_or_says_that_it_is_not(place: Place, fault: Fault) -> None:
     machine, reached = place.machine, True
