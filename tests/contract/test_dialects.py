@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from tests.contract.s3_targets import aimed_at
 from tests.lab import s3 as lab
 from tests.lab.fault_proxy import Dialect, FaultProxy
-from tests.lab.soak import some
+from tests.lab.seaweedfs import shared_seaweedfs
+from tests.lab.soak import SOAK, some
 from tklb.errors import AccessRefused, TargetUnfit, TklbError
 from tklb.storage.backend import VOLUMES, Creation
 from tklb.storage.probe import check_target
@@ -149,4 +151,29 @@ def test_what_a_service_lacks_is_neither_tried_again_nor_called_out_of_reach(
     assert not caught.value.is_transient
     assert "cannot reach" not in str(caught.value)
     assert "NotImplemented to ListMultipartUploads" in str(caught.value)
+    target.close()
+
+
+@pytest.mark.parametrize("kind", ["localbucket", *(["s3rver", "seaweedfs", "rclone", "moto"] if SOAK else [])])
+def test_listing_of_more_than_one_page_is_whole(kind: str, tmp_path: Path) -> None:
+    if kind == "s3rver" and not lab.find_s3rver():
+        pytest.skip("needs s3rver")
+    service = shared_seaweedfs().service if kind == "seaweedfs" else lab.shared(kind)
+    target = aimed_at(service, tmp_path)
+    target.make()
+    wanted = [f"volumes/duplicity-full.20260101T000000Z.vol{number}.difftar.gpg" for number in range(1, 1006)]
+    if kind == "localbucket":  # which has each object as a file
+        folder = service.folder / target._address.bucket / "some/prefix/volumes"
+        folder.mkdir(parents=True)
+        for name in wanted:
+            (folder.parent / name).write_bytes(b"x")
+    else:
+        source = tmp_path / "source"
+        source.write_bytes(b"x")
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda name: target.upload(name, source, hashlib.sha256(b"x").hexdigest()), wanted))
+    assert [name for name, _ in target.list(VOLUMES)] == sorted(wanted)
+    assert remove_leftovers(target, [name.removeprefix(VOLUMES) for name in wanted[3:]]).gone == tuple(
+        sorted(name.removeprefix(VOLUMES) for name in wanted[:3])
+    )
     target.close()

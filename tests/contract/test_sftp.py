@@ -10,13 +10,17 @@ import contextlib
 import hashlib
 import io
 import os
+import pwd
 import re
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import paramiko
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +29,7 @@ from tests.contract.distant import config_of
 from tests.lab.soak import some
 from tests.lab.sshd import Sshd, make_key, public
 from tklb.config.schema import SftpConfig
-from tklb.errors import AccessRefused, NoSpace, TargetDamaged, TargetFull, TargetUnfit, TargetUnreachable
+from tklb.errors import AccessRefused, ConfigInvalid, NoSpace, TargetDamaged, TargetFull, TargetUnfit, TargetUnreachable
 from tklb.storage.backend import LEDGER, VOLUMES, Creation, Moved, ignore_moved
 from tklb.storage.sftp import ssh
 from tklb.storage.sftp.backend import SftpBackend
@@ -540,3 +544,54 @@ def test_new_object_on_a_server_without_links_is_made_and_never_replaces_one(tmp
         assert target.upload_new("ledger/1", tmp_path / "source", digest) is Creation.EXISTS
         assert os.listdir(tmp_path / "t/ledger") == ["1"]
         target.close()
+
+
+# ---------------------------------------------------------------- by way of another host, and with passwords alone
+
+
+def test_server_behind_another_host_is_reached_through_it(server: Sshd, tmp_path: Path) -> None:
+    with Sshd(tmp_path / "jump") as jump:
+        (jump.folder / "authorized_keys").write_bytes(public(server.identity))
+        known = tmp_path / "known_hosts"
+        known.write_text(server.known_hosts.read_text() + jump.known_hosts.read_text())
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        config = SftpConfig(str(server.identity), str(known), f"{user}@127.0.0.1:{jump.port}")
+        target = SftpBackend(parse_url(server.address(tmp_path / "t")), config)
+        target.make()
+        put(target, tmp_path, "volumes/a", b"abc")
+        assert target.read("volumes/a", 10) == b"abc"
+        assert len(jump.sessions()) >= 1
+        target.close()
+        known.write_text(server.known_hosts.read_text())
+        with pytest.raises(AccessRefused, match=f"{jump.port}.*its host key is not known"):
+            SftpBackend(parse_url(server.address(tmp_path / "t")), config).list(VOLUMES)
+    with pytest.raises(TargetUnreachable):
+        SftpBackend(parse_url(server.address(tmp_path / "t")), config).list(VOLUMES)
+    with pytest.raises(ConfigInvalid, match=r"sftp\.jump"):
+        SftpBackend(parse_url(server.address(tmp_path / "t")), replace(config, jump="a b:c/")).list(VOLUMES)
+
+
+class PasswordsAlone(paramiko.ServerInterface):
+    def get_allowed_auths(self, username: str) -> str:
+        return "password,keyboard-interactive"
+
+
+def test_server_that_takes_passwords_alone_is_named_with_the_ways_out(server: Sshd, tmp_path: Path) -> None:
+    key = paramiko.RSAKey.generate(2048)
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        transport = paramiko.Transport(connection)
+        transport.add_server_key(key)
+        transport.start_server(server=PasswordsAlone())
+        transport.join(20)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        (tmp_path / "known").write_text(f"[127.0.0.1]:{port} ssh-rsa {key.get_base64()}\n")
+        threading.Thread(target=serve, daemon=True).start()
+        target = SftpBackend(
+            parse_url(f"sftp://me@127.0.0.1:{port}/t"), SftpConfig(str(server.identity), str(tmp_path / "known"))
+        )
+        with pytest.raises(AccessRefused, match=r"takes no key of me, only password, key.*lftp\+sftp"):
+            target.list(VOLUMES)

@@ -137,7 +137,18 @@ def find_s3rver() -> Path | None:
 def s3rver(folder: Path) -> Iterator[Service]:
     """s3rver, of npm: it checks signatures, and knows neither conditions nor a listing of uploads."""
     port = free_port()
-    command = ["node", str(find_s3rver()), "--directory", str(folder), "--address", "127.0.0.1", "--port", str(port)]
+    options = ["--openssl-legacy-provider"]  # it encrypts the places of its pages by DES
+    command = [
+        "node",
+        *options,
+        str(find_s3rver()),
+        "--directory",
+        str(folder),
+        "--address",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     with running(command, {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}) as (process, said):
         waited(process, said, lambda: _answers(port))
         yield Service(f"http://127.0.0.1:{port}", "S3RVER", "S3RVER", folder, process.pid)

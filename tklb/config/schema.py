@@ -186,6 +186,11 @@ class SftpConfig:
         tklb refuses a host that is not in them.""",
         is_file=True,
     )
+    jump: str = key(
+        "",
+        """A host to go through, as *USER@HOST:PORT* or *HOST*, where this machine does not reach the server itself.
+        The same keys and known hosts hold for it. tklb does not read *~/.ssh/config* and its **ProxyJump**.""",
+    )
 
 
 @dataclass(frozen=True, slots=True)

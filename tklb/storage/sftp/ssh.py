@@ -24,9 +24,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from tklb.base.fs import is_plain
 from tklb.config.schema import SftpConfig
-from tklb.errors import AccessRefused, TargetUnreachable
+from tklb.errors import AccessRefused, ConfigInvalid, TargetUnreachable, UsageWrong
 from tklb.lazy_dataclass import dataclass
 from tklb.model.target import TargetUrl
+from tklb.storage.url import parse_url
 
 PORT = 22
 _IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
@@ -59,8 +60,8 @@ class Connection:
     Sending and receiving raise ConnectionError and TimeoutError.
     """
 
-    def __init__(self, transport: Untyped) -> None:
-        self._transport = transport
+    def __init__(self, transport: Untyped, opened: contextlib.ExitStack) -> None:
+        self._transport, self._opened = transport, opened
         self._channel: Untyped = transport.open_session(timeout=_CONNECTING)
         self._channel.settimeout(_PATIENCE)
         self._channel.invoke_subsystem("sftp")
@@ -78,7 +79,17 @@ class Connection:
             return bytes(self._channel.recv(size))
 
     def close(self) -> None:
-        self._transport.close()
+        self._opened.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Login:
+    """What this machine shows to servers, and the files of the hosts that it knows. `account` is the usual user."""
+
+    keys: tuple[Untyped, ...]
+    files: tuple[Path, ...]
+    account: str
+    asks_agent: bool
 
 
 def connect(address: TargetUrl, config: SftpConfig, *, home: Path | None = None) -> Connection:
@@ -89,22 +100,52 @@ def connect(address: TargetUrl, config: SftpConfig, *, home: Path | None = None)
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it prints the failures that it raises
     account = pwd.getpwuid(os.geteuid())
     folder = (home or Path(account.pw_dir)) / ".ssh"
-    keys = tuple(_identities(config, folder))
     files = (Path(config.known_hosts),) if config.known_hosts else (folder / "known_hosts", _KNOWN_HOSTS)
-    known = find_known_keys(files, host_name(address))
-    with _explain_connect(address):
-        stream = socket.create_connection((address.host, address.port or PORT), timeout=_CONNECTING)
-        transport: Untyped = None
-        try:
-            transport = paramiko.Transport(stream, default_window_size=_WINDOW, default_max_packet_size=_PACKET)
-            _agree(transport, known)
-            _check_host(address, files[0], transport.get_remote_server_key(), known)
-            _log_in(address, transport, address.user or account.pw_name, keys, asks_agent=not config.identity_file)
-            transport.set_keepalive(_KEEP_ALIVE)
-            return Connection(transport)
-        except BaseException:
-            (transport or stream).close()
-            raise
+    keys = tuple(_identities(config, folder))
+    login = _Login(keys, files, account.pw_name, asks_agent=not config.identity_file)
+    opened = contextlib.ExitStack()
+    try:
+        hop = _open_hop(_parse_jump(config.jump), login, opened) if config.jump else None
+        with _explain_connect(address):
+            transport = _open_transport(address, _open_stream(address, hop), login, opened)
+            return Connection(transport, opened)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _parse_jump(text: str) -> TargetUrl:
+    """The host to go through. Raises ConfigInvalid."""
+    try:
+        return parse_url(f"sftp://{text}/x")
+    except UsageWrong as exc:
+        raise ConfigInvalid(file="tklb.toml", reason=f"sftp.jump: `{text}` is no USER@HOST:PORT") from exc
+
+
+def _open_hop(hop: TargetUrl, login: _Login, opened: contextlib.ExitStack) -> Untyped:
+    with _explain_connect(hop):
+        return _open_transport(hop, _open_stream(hop, None), login, opened)
+
+
+def _open_stream(address: TargetUrl, hop: Untyped) -> Untyped:
+    """A connection to the port of a server, by way of the transport `hop` if there is one."""
+    place = (address.host, address.port or PORT)
+    if hop is None:
+        return socket.create_connection(place, timeout=_CONNECTING)
+    return hop.open_channel("direct-tcpip", place, ("127.0.0.1", 0), timeout=_CONNECTING)
+
+
+def _open_transport(address: TargetUrl, stream: Untyped, login: _Login, opened: contextlib.ExitStack) -> Untyped:
+    """Log in over an open connection, which ends with `opened`."""
+    opened.callback(stream.close)
+    known = find_known_keys(login.files, host_name(address))
+    transport = paramiko.Transport(stream, default_window_size=_WINDOW, default_max_packet_size=_PACKET)
+    opened.callback(transport.close)
+    _agree(transport, known)
+    _check_host(address, login.files[0], transport.get_remote_server_key(), known)
+    _log_in(address, transport, address.user or login.account, login.keys, asks_agent=login.asks_agent)
+    transport.set_keepalive(_KEEP_ALIVE)
+    return transport
 
 
 def host_name(address: TargetUrl) -> str:
@@ -236,7 +277,7 @@ def _check_host(address: TargetUrl, file: Path, key: Untyped, known: tuple[Known
 
 
 def _log_in(address: TargetUrl, transport: Untyped, user: str, keys: tuple[Untyped, ...], *, asks_agent: bool) -> None:
-    tried = []
+    tried: list[str] = []
     with contextlib.closing(paramiko.Agent()) if asks_agent else contextlib.nullcontext() as agent:
         offered = agent.get_keys()[:_MOST_AGENT_KEYS] if agent else ()
         for key in (*keys, *offered):
@@ -255,11 +296,23 @@ def _is_accepted(address: TargetUrl, transport: Untyped, user: str, key: Untyped
     """Whether the server accepts a key. Raises AccessRefused where it wants more than one."""
     try:
         more = transport.auth_publickey(user, key)
+    except paramiko.BadAuthenticationType as exc:
+        if "publickey" in exc.allowed_types:
+            return False
+        raise AccessRefused(address=address.text, reason=_describe_other_login(user, exc.allowed_types)) from exc
     except paramiko.AuthenticationException:
         return False
     if more:
         raise AccessRefused(address=address.text, reason=f"it wants more of {user} than a key: {', '.join(more)}")
     return True
+
+
+def _describe_other_login(user: str, ways: Iterable[str]) -> str:
+    names = ", ".join(name for name in ways if name in ("password", "keyboard-interactive", "hostbased"))
+    return (
+        f"it takes no key of {user}, only {names or 'what tklb does not know'}: have it take one; or use the address"
+        " lftp+sftp://… with BACKEND_PASSWORD in /etc/tklb/environment"
+    )
 
 
 @contextlib.contextmanager
