@@ -107,3 +107,76 @@ def test_only_cluster_of_a_machine_may_be_down_where_start_conf_says_so(
     assert (f"{start} in start.conf" in lack) is is_off
     box.run(["sh", "-c", "echo auto >/etc/postgresql/15/main/start.conf"])
     box.start("postgresql")
+
+
+SPACES = """
+CREATE ROLE keeper;
+CREATE TABLESPACE fast OWNER keeper LOCATION '/srv/fast/pg' WITH (random_page_cost = 1.25);
+CREATE TABLESPACE slow LOCATION '/srv/slow'; COMMENT ON TABLESPACE slow IS 'of old disks';
+GRANT CREATE ON TABLESPACE slow TO keeper;
+CREATE TABLESPACE home LOCATION '/home/user/pg';
+CREATE TABLESPACE taken LOCATION '/srv/taken';
+CREATE DATABASE spaced TEMPLATE template0 TABLESPACE slow;
+"""
+IN_SPACES = """
+CREATE TABLE here (a int); INSERT INTO here VALUES (1);
+CREATE TABLE there (a int, b text) TABLESPACE fast;
+INSERT INTO there SELECT n, repeat('x', 9999) FROM generate_series(1, 50) n;
+CREATE UNIQUE INDEX on_fast ON here (a) TABLESPACE fast;
+ALTER TABLE there ADD CONSTRAINT odd_key PRIMARY KEY (a) USING INDEX TABLESPACE fast;
+CREATE MATERIALIZED VIEW shown TABLESPACE fast AS SELECT a FROM there;
+CREATE TABLE parts (a int) PARTITION BY LIST (a) TABLESPACE fast; CREATE TABLE part PARTITION OF parts DEFAULT;
+INSERT INTO parts VALUES (1), (2);
+CREATE TABLE lost (a int) TABLESPACE home; INSERT INTO lost VALUES (7);
+CREATE TABLE gone (a int) TABLESPACE taken; INSERT INTO gone VALUES (8);
+"""
+WHERE = """
+SELECT string_agg(relname || ' ' || spcname, ',' ORDER BY relname) FROM pg_class c
+JOIN pg_tablespace t ON t.oid = reltablespace WHERE t.oid >= 16384 AND relnamespace = 'public'::regnamespace;
+SELECT t.spcname FROM pg_database JOIN pg_tablespace t ON t.oid = dattablespace WHERE datname = current_database();
+"""
+ABOUT = """
+SELECT spcname, pg_get_userbyid(spcowner), spcoptions, pg_tablespace_location(oid),
+  shobj_description(oid, 'pg_tablespace'), spcacl FROM pg_tablespace WHERE spcname IN ('fast', 'slow') ORDER BY 1
+"""
+
+
+def test_tablespaces_are_made_where_their_folders_can_be_and_hold_what_they_held(box: Appliance) -> None:
+    for folder in ("/srv/fast/pg", "/srv/slow", "/home/user/pg", "/srv/taken"):
+        box.run(["install", "-d", "-o", "postgres", folder])
+    for statement in filter(str.strip, SPACES.split(";")):
+        sql(box, statement)
+    sql(box, IN_SPACES, "spaced")
+    about, where = sql(box, ABOUT), sql(box, WHERE, "spaced")
+    dump(box, "/root/spaces", overrides=only("spaced"))
+    sql(box, "DROP DATABASE spaced")
+    for name in ("fast", "slow", "home", "taken"):
+        sql(box, f"DROP TABLESPACE {name}")
+    sql(box, "DROP ROLE keeper")
+    box.run(["sh", "-ec", "rm -r /srv/fast /srv/slow /home/user/pg; chown nobody /home/user; chown nobody /srv/taken"])
+    answer = load(box, "/root/spaces", "spaced", accounts=True)
+    assert answer["failed"] is None
+    reasons = dict(answer["skipped"])
+    assert "cannot be made safely" in reasons["pgsql:tablespace home"]
+    assert "does not belong to postgres" in reasons["pgsql:tablespace taken"]
+    assert set(reasons) == {"pgsql:tablespace home", "pgsql:tablespace taken"}
+    assert any("tablespaces home, taken is in the default one" in note for note in answer["notes"])
+    assert sql(box, ABOUT) == about
+    assert sql(box, WHERE, "spaced") == where.replace("gone taken,", "").replace("lost home,", "")
+    counts = "SELECT (SELECT count(*) FROM there), (SELECT sum(a) FROM shown), (SELECT sum(a) FROM parts), a FROM lost"
+    assert sql(box, counts, "spaced") == "50|1275|3|7\n"
+    check = ["runuser", "-u", "postgres", "--", "/usr/lib/postgresql/15/bin/pg_amcheck", "--install-missing"]
+    assert box.run([*check, "--heapallindexed", "spaced"], cwd="/").stdout == ""
+    assert box.run(["stat", "-c", "%U %a", "/srv/fast/pg"]).stdout == "postgres 700\n"
+
+
+def test_single_database_says_that_its_tablespaces_are_not_here(box: Appliance) -> None:
+    """Nothing makes a tablespace for a part of a snapshot."""
+    sql(box, "DROP DATABASE spaced WITH (FORCE)")
+    sql(box, "DROP TABLESPACE fast")
+    sql(box, "DROP TABLESPACE slow")
+    answer = load(box, "/root/spaces", "spaced")
+    assert (answer["failed"], answer["skipped"]) == (None, [])
+    assert any("it is in the default tablespace: slow is not here" in note for note in answer["notes"])
+    assert any("tablespaces fast, home, taken is in the default one" in note for note in answer["notes"])
+    assert sql(box, "SELECT count(*) FROM there", "spaced") == "50\n"

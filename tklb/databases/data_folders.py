@@ -163,7 +163,10 @@ def _prepare(path: str, wanted: os.stat_result) -> str:
 
 
 def _make(path: str, uid: int, gid: int, mode: int) -> None:
-    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    above = Path(path).parent
+    for folder in reversed([each for each in (above, *above.parents) if not each.exists()]):
+        folder.mkdir()
+        folder.chmod(0o755)  # whatever the umask: the account has to get through
     os.mkdir(path, 0o700)
     os.chown(path, uid, gid)
     os.chmod(path, mode)

@@ -19,6 +19,7 @@ from tklb.databases.postgresql.cluster.role_settings import (
     quote_setting_name,
     split_setting,
 )
+from tklb.databases.postgresql.cluster.tablespaces import list_tablespaces, make_tablespace
 from tklb.databases.postgresql.connection import ServerConnection, ServerError, quote_name, quote_text
 from tklb.databases.report import DatabaseReport
 from tklb.errors import DatabaseFailed
@@ -115,6 +116,8 @@ def dump_accounts(connection: ServerConnection, folder: Path) -> tuple[str, ...]
             )
         ],
     }
+    if spaces := list_tablespaces(connection, ACL_AS_JSON.format(acl="spcacl")):
+        value["tablespaces"] = spaces
     write_json(folder / ROLES, value)
     return tuple(str(role["name"]) for role in roles)
 
@@ -186,6 +189,8 @@ class _RoleLoad:
             name = str(role["name"])
             created = () if name in here else (f"CREATE ROLE {quote_name(name)}",)
             self._try(name, [*created, *_format_role(role, ends=here.get(name) is not None)])
+        for space in self._saved.get("tablespaces", ()):
+            self._make_space(space, *_read_administrator(self._connection)[:1])
         self._set([(str(role), str(name), str(value)) for role, name, value in self._saved["settings"]])
         self._join(list(self._saved["memberships"]))
         owner, password = _read_administrator(self._connection)
@@ -202,6 +207,23 @@ class _RoleLoad:
             if reason := give_setting(self._connection, target, name, value):
                 self._report.skip_other(f"role {role or 'all'}", f"its setting {name}: {reason}")
 
+    def _make_space(self, space: Mapping[str, Any], administrator: str) -> None:
+        """Make a tablespace with its privileges, where it is not here."""
+        was = self._saved["administrator"]
+        owner = administrator if space["owner"] == was else str(space["owner"])
+        label = f"tablespace {space['name']}"
+        if reason := make_tablespace(self._connection, space, owner):
+            self._report.skip_other(label, reason)
+            return
+        grants = self._read_grants(space["grants"], administrator)
+        for statement in format_grants(f"TABLESPACE {quote_name(str(space['name']))}", owner, grants)[2:]:
+            self._try("*", [statement], f"privileges on the {label}: ")
+
+    def _read_grants(self, saved: Sequence[Any] | None, administrator: str) -> tuple[Grant, ...] | None:
+        """Read saved privileges, with the administrator of this server in the place of the saved one."""
+        names = {self._saved["administrator"]: administrator}
+        return read_grants([[names.get(who, who) for who in grant[:2]] + grant[2:] for grant in saved or []])
+
     def _set_password(self, owner: str, here: str | None) -> None:
         """Give the administrator its saved password where it has none: the saved pg_hba.conf may ask for it."""
         saved = self._saved.get("administrator_password")
@@ -213,9 +235,7 @@ class _RoleLoad:
             self._report.note(f"{ENGINE}:role {owner}: it keeps its own password, not that of the snapshot")
 
     def _grant_parameter(self, name: str, owner: str, grants: Sequence[Any] | None) -> None:
-        was = self._saved["administrator"]
-        ours = [[owner if who == was else who for who in grant[:2]] + grant[2:] for grant in grants or []]
-        statements = format_grants(f"PARAMETER {quote_setting_name(name)}", owner, read_grants(ours))
+        statements = format_grants(f"PARAMETER {quote_setting_name(name)}", owner, self._read_grants(grants, owner))
         for statement in statements[2:]:  # others' privileges stay
             self._try("*", [statement], f"privileges on the parameter {name}: ")
 

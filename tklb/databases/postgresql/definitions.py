@@ -30,6 +30,7 @@ from tklb.databases.postgresql.catalogue import (
     Properties,
     Table,
 )
+from tklb.databases.postgresql.cluster.tablespaces import RelationPlace, parse_places
 from tklb.databases.postgresql.connection import (
     ServerConnection,
     ServerError,
@@ -61,7 +62,8 @@ _SHAPING = ("default_table_access_method", "default_tablespace")
 class SavedDefinitions:
     """The contents of database.json. `tables` are in the order of the saved database's.
 
-    `versions` are those of extensions, `monetary` is the locale of money: a dump of before says none.
+    `versions` are those of extensions, `monetary` is the locale of money: a dump of before says none. `space` is the
+    tablespace of the database, `places` are its relations in others.
     """
 
     properties: Properties
@@ -72,6 +74,8 @@ class SavedDefinitions:
     tables: tuple[tuple[Table, SavedTable], ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     monetary: str = ""
+    space: str = ""
+    places: tuple[RelationPlace, ...] = ()
 
 
 def dump_definitions(folder: Path, pre_data: bytes, post_data: bytes) -> None:
@@ -96,6 +100,8 @@ def read_definitions(dump: DumpFolder, saved: SavedDatabase) -> SavedDefinitions
             tables=tuple(zip(tables, saved.tables, strict=True)),
             versions={str(name): str(version) for name, version in value.get("extension_versions", {}).items()},
             monetary=MONETARY if value.get("lc_monetary") == MONETARY else "",
+            space=str(value.get("tablespace", "")),
+            places=parse_places(value.get("places", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise DatabaseFailed(item=dump.item, reason=f"{DETAILS} of its dump is not as it should be: {exc}") from exc

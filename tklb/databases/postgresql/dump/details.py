@@ -21,6 +21,7 @@ from tklb.databases.postgresql.catalogue import (
     list_sequences,
     read_page_size,
 )
+from tklb.databases.postgresql.cluster.tablespaces import list_places, read_default_space
 from tklb.databases.postgresql.connection import ServerConnection, ServerError, quote_name, quote_text
 from tklb.databases.postgresql.definitions import DETAILS, LARGE_OBJECTS, SEQUENCES
 from tklb.databases.report import DatabaseReport
@@ -38,7 +39,7 @@ def write_details(
     """Write database.json and the large objects. `has_gaps`: some relations are left out."""
     if any(table.full_name == PAGES for table in tables):
         write_file(folder / LARGE_OBJECTS, "".join(_format_large_objects(connection)).encode(*_TEXT))
-    details = {
+    details: dict[str, object] = {
         "properties": asdict(properties),
         "roles": list_roles(connection),
         "extensions": list_extensions(connection),
@@ -58,6 +59,10 @@ def write_details(
             for table in tables
         ],
     }
+    if space := read_default_space(connection):
+        details["tablespace"] = space
+    if places := list_places(connection):
+        details["places"] = places
     write_json(folder / DETAILS, details)
 
 

@@ -5,6 +5,7 @@ and the number of each table's rows, which the server counts. The stage definiti
 a login, a scope and an empty folder; gives what was dumped. Reads only; writes below the folder.
 """
 
+import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -73,6 +74,9 @@ def dump_databases(login: Login, scope: DatabaseScope, folder: Path, progress: P
         version, settings = read_version(connection), dump_settings(connection)
         found = [database for database in list_databases(connection) if scope.has_database(database.name)]
         closed = {database.name for database in found if is_closed(connection, database.name)}
+    if login.data and os.path.islink(f"{login.data}/pg_wal"):
+        place = os.path.realpath(f"{login.data}/pg_wal")
+        report.note(f"{ENGINE}: the write-ahead log is in {place}: a restore leaves it in the data of its cluster")
     series = _Series(login, scope, folder, progress)
     series.run([database for database in found if database.name not in closed])
     saved: list[SavedDatabase] = []

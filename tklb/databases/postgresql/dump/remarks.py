@@ -6,7 +6,6 @@ more, and the planner calls functions of the owners for it: a restore finds them
 Takes a connection; reads only.
 """
 
-from tklb.databases.postgresql.catalogue import RELATIONS
 from tklb.databases.postgresql.connection import ServerConnection
 
 __all__ = ["list_remarks"]
@@ -15,8 +14,6 @@ _MOST_NAMES = 20
 _DATABASE = "(SELECT oid FROM pg_database WHERE datname = current_database())"
 _PREPARED = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY 1"
 _LABELS = f"SELECT provider FROM pg_shseclabel WHERE classoid = 'pg_database'::regclass AND objoid = {_DATABASE}"
-_OWN_SPACE = f"SELECT dattablespace::text FROM pg_database WHERE dattablespace <> 1663 AND oid = {_DATABASE}"
-_ELSEWHERE = f"SELECT n.nspname || '.' || c.relname {RELATIONS} AND c.reltablespace <> 0 ORDER BY 1"
 _NOT_VALID = """
 SELECT coalesce(nullif(conrelid, 0)::regclass::text, contypid::regtype::text) || ' ' || conname FROM pg_constraint
 WHERE NOT convalidated AND conparentid = 0 AND contype IN ('c', 'f') ORDER BY 1"""
@@ -43,8 +40,6 @@ _QUESTIONS = (
     ),
     ("transactions prepared for two-phase commit", _PREPARED, "what they would write is not in the dump"),
     ("the database's security labels", _LABELS, "they are not in the dump"),
-    ("a tablespace of its own", _OWN_SPACE, "a restore puts it into the default one"),
-    ("tables in tablespaces of their own", _ELSEWHERE, "a restore puts them into the default one"),
     ("constraints that are NOT VALID", _NOT_VALID, "older rows may break them; a restore leaves them NOT VALID"),
     ("foreign keys whose triggers are off", _SWITCHED_OFF, "rows may break them; a restore checks the rows"),
     ("indexes that are not valid", _HALF_MADE, "they are not in the dump: REINDEX or drop them"),

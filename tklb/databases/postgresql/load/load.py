@@ -37,7 +37,14 @@ from tklb.databases.postgresql.load.leftover import (
 )
 from tklb.databases.postgresql.load.load_rows import Job, Loaders, format_copy, load_table
 from tklb.databases.postgresql.load.load_tables import load_tables
-from tklb.databases.postgresql.load.scratch import LoadRun, choose_versions, define, make_scratch, set_properties
+from tklb.databases.postgresql.load.scratch import (
+    LoadRun,
+    choose_versions,
+    define,
+    make_scratch,
+    place_relations,
+    set_properties,
+)
 from tklb.databases.postgresql.load.swap import Swap, drop_leftovers, has_database, list_slots, swap_database
 from tklb.databases.postgresql.script import Entry
 from tklb.databases.postgresql.session_settings import ONLY_TABLES
@@ -185,7 +192,9 @@ def _define_rest(
         _compare_pages(loading, first)
     refusals = load_definitions(first, dump.read(files.SEQUENCES), target, report, refusals)
     loading.progress(f"{loading.item}: keys, indexes and triggers", 0, 0)
-    return load_definitions(first, rest, target, report, refusals)
+    refusals = load_definitions(first, rest, target, report, refusals)
+    place_relations(loading, first, indexes=True)
+    return refusals
 
 
 def put_pages(connection: ServerConnection, page_size: int) -> None:

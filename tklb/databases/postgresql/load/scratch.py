@@ -17,6 +17,7 @@ from tklb.databases.postgresql import ENGINE, Login
 from tklb.databases.postgresql import definitions as files
 from tklb.databases.postgresql.catalogue import Table
 from tklb.databases.postgresql.cluster.role_settings import give_setting
+from tklb.databases.postgresql.cluster.tablespaces import has_tablespace, move_relations
 from tklb.databases.postgresql.connection import (
     ServerConnection,
     ServerError,
@@ -47,7 +48,7 @@ from tklb.errors import DatabaseFailed
 from tklb.model.callbacks import Progress
 from tklb.model.databases import DatabaseLoad
 
-__all__ = ["LoadRun", "choose_versions", "define", "make_scratch", "set_properties"]
+__all__ = ["LoadRun", "choose_versions", "define", "make_scratch", "place_relations", "set_properties"]
 
 _INSTEAD = "--rename-database brings the saved database beside this one"
 
@@ -159,7 +160,8 @@ def make_scratch(loading: LoadRun, *, is_free: bool = False) -> Iterator[tuple[S
             _make_roles(loading, chief)
             for note in make_locales(_find_absent(loading)):
                 loading.note(note)
-            if lack := create_database(chief, swap.scratch, loading.saved.properties):
+            space = _choose_space(loading, chief)
+            if lack := create_database(chief, swap.scratch, loading.saved.properties, space):
                 loading.note(lack)
             if is_free:
                 mark_database(chief, swap)
@@ -206,7 +208,29 @@ def define(
         connection.run("DROP SCHEMA public")
     else:
         connection.run("COMMENT ON SCHEMA public IS NULL")
-    return load_definitions(connection, loading.dump.read(files.PRE_DATA), target, report)
+    refusals = load_definitions(connection, loading.dump.read(files.PRE_DATA), target, report)
+    place_relations(loading, connection, indexes=False)
+    return refusals
+
+
+def place_relations(loading: LoadRun, connection: ServerConnection, *, indexes: bool) -> None:
+    """Put tables, while they are empty, or indexes into the tablespaces that they were in, where these are here."""
+    here = {name or "" for (name,) in connection.fetch_rows("SELECT spcname FROM pg_tablespace")}
+    places = [place for place in loading.saved.places if place.space in here]
+    for text in move_relations(connection, places, indexes=indexes):
+        loading.note(text)
+    lost = sorted({place.space for place in loading.saved.places} - here)
+    if lost and not indexes:
+        loading.note(f"what was in the tablespaces {', '.join(lost)} is in the default one: they are not here")
+
+
+def _choose_space(loading: LoadRun, connection: ServerConnection) -> str:
+    """The tablespace of the saved database, where it is here."""
+    space = loading.saved.space
+    if not space or has_tablespace(connection, space):
+        return space
+    loading.note(f"it is in the default tablespace: {space} is not here")
+    return ""
 
 
 def choose_versions(connection: ServerConnection, wanted: Mapping[str, str]) -> dict[str, str]:

@@ -57,10 +57,14 @@ def has_database(connection: ServerConnection, name: str) -> bool:
     return bool(connection.fetch_rows("SELECT FROM pg_database WHERE datname = $1", name))
 
 
-def create_database(connection: ServerConnection, name: str, properties: Properties) -> str:
-    """Make an empty database; return the part of the saved one's locale that it could not have, empty for none."""
+def create_database(connection: ServerConnection, name: str, properties: Properties, space: str = "") -> str:
+    """Make an empty database; return the part of the saved one's locale that it could not have, empty for none.
+
+    `space` is a tablespace of the server for it; empty for the default one.
+    """
+    place = f" TABLESPACE {quote_name(space)}" if space else ""
     try:
-        connection.run(_format_creation(name, properties, connection.version))
+        connection.run(_format_creation(name, properties, connection.version) + place)
         return ""
     except ServerError as exc:
         first = exc
