@@ -185,24 +185,74 @@ port = 3377
 """
 
 
-def test_instance_that_the_new_machine_lacks_is_made_there(a: Appliance, share: Path) -> None:
-    """Of a group [mariadbd.NAME], and of one of mysqld_multi; in the second, its log has a folder of its own."""
-    (a.root / "etc/mysql/mariadb.conf.d/70-multi.cnf").write_text(MULTI)
+GROUP = """[mariadbd.{name}]
+socket = /run/mysqld/{name}.sock
+datadir = /var/lib/mysql-{name}
+skip-networking
+pid-file = /run/mysqld/{name}.pid
+log-error = /var/lib/mysql-{name}/log
+max_connections = {sessions}
+"""
+
+
+def make_instance(machine: Appliance, name: str, rows: int, *, suffix: str = "") -> None:
+    """Make the data of an instance that option files have, start it, and fill a table."""
+    suffix = suffix or f".{name}"
+    machine.run(["install", "-d", "-o", "mysql", f"/var/lib/mysql-{name}", "/run/mysqld"])
+    machine.run(["mariadb-install-db", f"--defaults-group-suffix={suffix}", "--user=mysql", "--skip-test-db"])
+    socket = f"/run/mysqld/{name}.sock"
+    start_server(machine, ["mariadbd", f"--defaults-group-suffix={suffix}", "--user=mysql"], Path(socket))
+    at(machine, socket, f"CREATE DATABASE app; USE app; CREATE TABLE app.t AS SELECT seq FROM seq_1_to_{rows}")
+
+
+class Instances(NamedTuple):
+    """B, which had an instance `shop` of its own before the restore, and what the restore reported."""
+
+    b: Appliance
+    report: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def instances(a: Appliance, share: Path) -> Iterator[Instances]:
+    """A's instances: of groups [mariadbd.NAME], and of one of mysqld_multi, whose log has a folder of its own."""
+    folder = "etc/mysql/mariadb.conf.d"
+    (a.root / folder / "70-multi.cnf").write_text(MULTI)
+    (a.root / folder / "71-news.cnf").write_text(GROUP.format(name="news", sessions=44))
+    (a.root / folder / "60-shop.cnf").write_text(GROUP.format(name="shop", sessions=66))
+    (a.root / folder / "80-bad.cnf").write_text("[mariadbd.shop]\nquery_cach_size = 1M\n")
     a.run(["install", "-d", "-o", "mysql", "/srv/seven/data", "/srv/seven/log"])
     a.run(["mariadb-install-db", "--defaults-group-suffix=7", "--user=mysql", "--skip-test-db"])
     start_server(a, ["mariadbd", "--defaults-group-suffix=7", "--user=mysql"], Path("/run/mysqld/seven.sock"))
     at(a, "/run/mysqld/seven.sock", "CREATE DATABASE app; USE app; CREATE TABLE app.t AS SELECT seq FROM seq_1_to_7")
     at(a, "/run/mysqld/seven.sock", "CREATE USER seven@localhost")
+    make_instance(a, "news", 9)
     told(a, "backup", statuses=(0, 3))
     a.run(["cp", "-a", "/mnt/target", "/mnt/share/target"])
     a.run(["tklb", "key", "escrow", "--no-passphrase", KEY])
     with database_clone("bookworm", "mariadb", tklb=True, hostname="b", binds={share: "/mnt/share"}, start=False) as b:
         allow_services(b)
-        report = told(b, *FROM_A, "--yes", statuses=(0, 3, 50))
-        assert not [item for item in items(report) if item.startswith(("mysql@shop", "mysql@7", "/etc/mysql"))], report
-        assert at(b, "/run/mysqld/shop.sock", "SELECT COUNT(*) FROM app.t") == "2\n"
-        assert at(b, "/run/mysqld/seven.sock", "SELECT COUNT(*) FROM app.t; SELECT @@port") == "7\n3377\n"
-        assert at(b, "/run/mysqld/seven.sock", "SELECT COUNT(*) FROM mysql.user WHERE User = 'seven'") == "1\n"
-        assert at(b, "/run/mysqld/mysqld.sock", "SELECT COUNT(*) FROM shop.orders") == "2\n"
-        assert (b.root / "srv/seven/log/error.log").is_file()
-        assert b.run(["stat", "-c", "%U %a", "/srv/seven/data"]).stdout == "mysql 700\n"
+        (b.root / folder / "60-shop.cnf").write_text(GROUP.format(name="shop", sessions=33))
+        make_instance(b, "shop", 1)
+        yield Instances(b, told(b, *FROM_A, "--yes", statuses=(0, 3, 50)))
+
+
+def test_instance_that_the_new_machine_lacks_is_made_there(instances: Instances) -> None:
+    b, report = instances
+    named = {item for item in items(report) if item.startswith(("mysql@", "/etc/mysql"))}
+    assert named == {"/etc/mysql/mariadb.conf.d/80-bad.cnf", f"{JAIL}:*"} & named, report["skipped"]
+    assert at(b, "/run/mysqld/news.sock", "SELECT COUNT(*), @@max_connections FROM app.t") == "9\t44\n"
+    assert at(b, "/run/mysqld/seven.sock", "SELECT COUNT(*) FROM app.t; SELECT @@port") == "7\n3377\n"
+    assert at(b, "/run/mysqld/seven.sock", "SELECT COUNT(*) FROM mysql.user WHERE User = 'seven'") == "1\n"
+    assert at(b, "/run/mysqld/mysqld.sock", "SELECT COUNT(*) FROM shop.orders") == "2\n"
+    assert (b.root / "srv/seven/log/error.log").is_file()
+    assert b.run(["stat", "-c", "%U %a", "/srv/seven/data"]).stdout == "mysql 700\n"
+
+
+def test_instance_that_runs_is_restarted_with_its_new_settings(instances: Instances) -> None:
+    seen = at(instances.b, "/run/mysqld/shop.sock", "SELECT COUNT(*) FROM app.t; SELECT @@max_connections")
+    assert seen == "2\n66\n"
+
+
+def test_setting_that_an_instance_does_not_survive_is_beside_and_named(instances: Instances) -> None:
+    (reason,) = (item["reason"] for item in instances.report["skipped"] if "80-bad" in item["item"])
+    assert "unknown variable 'query_cach_size=1M'" in reason

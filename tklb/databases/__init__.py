@@ -37,6 +37,7 @@ Both engines have the same files, a stage each:
 What an engine needs and the other does not, one of them alone:
 
     mariadb/new_instance           the data of an instance that this machine lacks, and its start
+    mariadb/running_instances      the instances that run, restarted with another configuration
     mariadb/dump/split_output      the output of the dump program, split into the rows of tables
     mariadb/load/compare_rows      loaded rows against the dump
     mariadb/load/generated_values  generated values in the time zone that they belong to
@@ -44,6 +45,7 @@ What an engine needs and the other does not, one of them alone:
     mariadb/load/server_watch      whether a server that loads still does something
     mariadb/load/storage_engines   plugins of storage engines, for the tables that need them
     postgresql/cluster/role_settings   settings of roles and databases, and why sessions do not get them
+    postgresql/cluster/tablespaces   tablespaces, and the relations in them
     postgresql/dump/details        properties, large objects and positions of sequences, into files
     postgresql/dump/pg_dump        pg_dump and pg_restore: the definitions as two scripts
     postgresql/dump/remarks        what a dump lacks, and constraints that rows may break

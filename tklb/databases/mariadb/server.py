@@ -19,6 +19,7 @@ from tklb.databases.mariadb.dump.dump import dump_databases
 from tklb.databases.mariadb.load.load import describe_programs, load_database
 from tklb.databases.mariadb.load.server_settings import put_settings_aside
 from tklb.databases.mariadb.present_rows import find_rows
+from tklb.databases.mariadb.running_instances import RunningInstances
 from tklb.databases.mariadb.settings import (
     TIME_ZONES,
     explain_start,
@@ -57,6 +58,7 @@ class Server:
     def __init__(self, login: Login) -> None:
         self.login = login
         self._data = ""  # where its data are, once it was restarted
+        self._instances = RunningInstances()
         self._grants: list[WaitingGrant] = []
         self._views: list[tuple[str, Definition, str]] = []  # database, view, why it cannot be made yet
 
@@ -73,9 +75,10 @@ class Server:
             raise
 
     def restart(self, _changed: Sequence[bytes], note: NoteMove) -> str:
+        self._instances.look(self.login)
         ended = restart_server(self.login, note, self._data)
         self.login, self._data = ended.login, ended.data
-        return ended.reason
+        return ended.reason or self._instances.restart(self.login, note)
 
     def recover(self, _changed: Sequence[bytes], note: NoteMove) -> str:
         ended = recover_server(self.login, note)

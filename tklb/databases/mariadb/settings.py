@@ -30,6 +30,9 @@ _START, _STOP, _LOGIN, _LOOK = 180, 300, 5, 0.2  # seconds
 _MOST_LOG = 1 << 16
 TIME_ZONES = "time_zone_tables"
 _ZONES = "/usr/share/zoneinfo"
+_FIRST_ZONE = b"INSERT INTO time_zone ("
+_UNFINISHED = "tklb fills these tables"
+_HAS_ZONES = f"SELECT COUNT(*) > 0 AND SUM(Name = '{_UNFINISHED}') = 0 FROM mysql.time_zone_name"
 _FILES = ("log_error", "general_log_file", "slow_query_log_file", "log_bin", "relay_log", "server_audit_file_path")
 _FOLDERS = ("tmpdir", "slave_load_tmpdir", "innodb_undo_directory", "innodb_tmpdir", "secure_file_priv")
 _PARTS = {  # settings that name a folder, and a file in it that the server must find
@@ -142,16 +145,22 @@ def dump_settings(connection: ServerConnection) -> tuple[tuple[str, str], ...]:
 
 
 def fill_time_zones(login: Login) -> None:
-    """Fill empty tables of time zones from those of this machine. Raises ProgramFailed, ProgramMissing."""
+    """Fill empty tables of time zones from those of this machine. Raises ProgramFailed, ProgramMissing.
+
+    These tables know no transaction. A mark says that the names are not all in, so that a killed run is repeated.
+    """
     try:
         with open_connection(login) as connection:
-            if connection.fetch_value("SELECT COUNT(*) FROM mysql.time_zone_name") != "0":
+            if connection.fetch_value(_HAS_ZONES) == "1":
                 return
     except ServerError:
         return  # it does not run
     # one that is missing is named by its first name, when it is run
     program = find_program("mariadb-tzinfo-to-sql", "mysql_tzinfo_to_sql") or "mariadb-tzinfo-to-sql"
     statements = run([program, _ZONES], timeout=_START).stdout
+    mark = f"INSERT INTO time_zone_name VALUES ('{_UNFINISHED}', 0);\n".encode()
+    statements = statements.replace(_FIRST_ZONE, mark + _FIRST_ZONE, 1)
+    statements += f"DELETE FROM time_zone_name WHERE Name = '{_UNFINISHED}';\n".encode()
     client = login.find_client("mariadb", "mysql") or "mariadb"
     run([*login.make_command(client), "mysql"], stdin=statements, timeout=_START, environment=login.environment)
 
@@ -228,7 +237,8 @@ class _LogTail:
 @contextlib.contextmanager
 def _follow_log(options: Mapping[str, str]) -> Iterator[_LogTail]:
     name = options.get("log_error", "")
-    yield _LogTail(os.path.join(options.get("datadir", DATA), name) if name else "")
+    name += "" if os.path.splitext(name)[1] else ".err"  # as the server does
+    yield _LogTail(os.path.join(options.get("datadir", DATA), name) if "log_error" in options else "")
 
 
 def _watch_start(login: Login, server: Conversation, log: _LogTail) -> str:
