@@ -99,6 +99,7 @@ def prepare_mariadb(a: Appliance) -> None:
         "61-word": "query_cach_size = 1M",
         "62-page": "innodb_page_size = 32k",
         "64-system": "innodb_data_home_dir = /srv/system",
+        "65-library": "plugin_load_add = ha_nowhere\nnowhere_size = 7",
         "63-language": "lc_messages = de_DE.UTF-8",
         **{f"7{number}-more": f"loose_number_{number} = 1" for number in range(8)},
         "79-last": "max_connect_errors = 55",
@@ -147,6 +148,7 @@ def test_files_of_a_mariadb_server_travel_in_no_other_way_than_as_dumps(mariadb:
         ("61-word", "unknown variable 'query_cach_size=1M'"),
         ("62-page", "uses page size 16384"),
         ("64-system", "innodb_data_home_dir is /srv/system, and ibdata1 is in"),
+        ("65-library", "ha_nowhere"),
         ("63-language", "de_DE.UTF-8"),
     ],
 )
@@ -226,6 +228,7 @@ def prepare_postgresql(a: Appliance) -> None:
         "15-language": "lc_monetary = 'de_DE.UTF-8'",
         "20-language": "lc_messages = 'xx_XX.UTF-8'",
         "30-library": "shared_preload_libraries = 'pg_nowhere'",
+        "31-session": "session_preload_libraries = 'auto_explain,pg_gone'",
         "40-word": "serch_path = 'x'",
         "50-memory": "shared_buffers = 4000GB",
         "51-pages": "huge_pages = on",
@@ -277,8 +280,8 @@ def test_passwords_of_administrators_travel_so_that_they_can_log_in_by_the_login
 
 
 def test_rows_of_a_tablespace_come_and_folders_that_settings_name_are_made(postgresql: Arrival) -> None:
-    space = "SELECT count(*), max(n) FROM spaced; SELECT reltablespace FROM pg_class WHERE relname = 'spaced'"
-    assert query(postgresql.b, space, "secret") == "5|5\n0"
+    space = "SELECT spcname FROM pg_class c JOIN pg_tablespace t ON t.oid = reltablespace WHERE relname = 'spaced'"
+    assert query(postgresql.b, f"SELECT count(*), max(n) FROM spaced; {space}", "secret") == "5|5\nspace"
     assert (postgresql.b.root / "srv/sockets/.s.PGSQL.5477").exists()
     assert list((postgresql.b.root / "srv/log").glob("postgresql-*.log"))
 
@@ -328,6 +331,7 @@ def test_settings_of_another_release_are_carried_over_or_named(newer: Arrival) -
     [
         ("conf.d/20-language.conf", "lc_messages"),
         ("conf.d/30-library.conf", "pg_nowhere"),
+        ("conf.d/31-session.conf", "nobody could log in: session_preload_libraries has the library pg_gone"),
         ("conf.d/40-word.conf", 'unrecognized configuration parameter "serch_path"'),
         ("conf.d/50-memory.conf", "its shared memory (shared_buffers) takes"),
         ("conf.d/51-pages.conf", "could not map anonymous shared memory"),

@@ -20,6 +20,7 @@ from tklb.databases.locales import SETTINGS as LOCALES
 from tklb.databases.locales import make_absent_locales
 from tklb.databases.postgresql import ADMINISTRATOR, ENGINE, Login
 from tklb.databases.postgresql.catalogue import open_maintenance
+from tklb.databases.postgresql.cluster.role_settings import find_lockout
 from tklb.databases.postgresql.connection import ServerError
 from tklb.databases.postgresql.locations import CLUSTERS, SETTINGS, read_settings
 from tklb.errors import DatabaseFailed, ProgramFailed, ProgramMissing
@@ -221,8 +222,8 @@ def _note_password(login: Login) -> Login:
 
 def _try_login(login: Login) -> str:
     try:
-        with open_maintenance(login):
-            return ""
+        with open_maintenance(login) as connection:
+            return find_lockout(connection)
     except ServerError as exc:
         return str(exc)
     except DatabaseFailed as exc:

@@ -61,6 +61,18 @@ def _try_in_session(connection: ServerConnection, name: str, value: str) -> str:
     return ""
 
 
+def find_lockout(connection: ServerConnection) -> str:
+    """Say which setting of the configuration files refuses every login but ours; empty where none does."""
+    rows = connection.fetch_rows(
+        "SELECT name, setting FROM pg_file_settings WHERE applied AND name = ANY (string_to_array($1, ','))",
+        ",".join(_LIBRARIES),
+    )
+    for name, value in rows:
+        if missing := _find_missing_library(connection, name or "", value or ""):
+            return f"nobody could log in: {name} has the library {missing}, which is not there"
+    return ""
+
+
 def _find_missing_library(connection: ServerConnection, name: str, value: str) -> str:
     """The first library of a list that is not where the server looks; empty where all are there."""
     if name.lower() not in _LIBRARIES:
