@@ -139,6 +139,15 @@ def test_server_in_a_container_is_dumped_and_loaded_by_the_clients_in_it(shop: t
     assert read(client, a) == kind.wanted
 
 
+def test_docker_is_asked_by_the_same_commands(shop: tuple[Kind, Appliance]) -> None:
+    """Debian's podman-docker gives podman this name: the commands and their answers are Docker's."""
+    kind, a = shop
+    a.run(["sh", "-ec", "ln -sf podman /usr/bin/docker && sed -i s/=podman:/=docker:/ /etc/tklb/tklb.toml"])
+    assert "=docker:" in (a.root / "etc/tklb/tklb.toml").read_text()
+    assert told(a, "backup", "--full", statuses=(0,))["databases"][kind.word] == ["app"]
+    a.run(["sed", "-i", "s/=docker:/=podman:/", "/etc/tklb/tklb.toml"])
+
+
 def test_container_that_is_down_is_named_at_backup_and_restore(shop: tuple[Kind, Appliance]) -> None:
     kind, a = shop
     podman(a, "stop", "--time", "20", NAME)
