@@ -12,6 +12,7 @@ import pytest
 from tests.contract.s3_targets import aimed_at
 from tests.lab import s3
 from tests.lab.seaweedfs import WEED, SeaweedFs, read_policy, shared_seaweedfs
+from tests.lab.soak import some
 from tklb.config.schema import S3Config
 from tklb.errors import AccessRefused, TargetDamaged
 from tklb.model.snapshot import Volume
@@ -46,7 +47,7 @@ def reach(server: SeaweedFs, word: str, folder: Path) -> S3Backend:
     return aimed_at(server.add_user(policy), folder, prefix=PREFIX, bucket=bucket)
 
 
-@pytest.fixture(params=POLICIES)
+@pytest.fixture(params=some(POLICIES, 2))
 def target(request: pytest.FixtureRequest, server: SeaweedFs, tmp_path: Path) -> Iterator[S3Backend]:
     target = reach(server, request.param, tmp_path)
     yield target
