@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from tests.lab.databases import database_clone
 from tests.lab.inside import TREE_INSIDE
 from tests.lab.postgresql import PSQL, ident, sql
 from tests.lab.soak import SOAK, some
+from tklb.databases.postgresql.script import cut_script
 
 pytestmark = pytest.mark.lab
 
@@ -354,3 +356,54 @@ def test_dump_says_which_constraints_rows_may_break_and_which_indexes_it_lacks(b
         "pgsql:loose: indexes that are not valid (public.half",
         "pgsql:loose: indexes on text that an older version of a collation sorted (public.by_text",
     }
+
+
+KINDS = r"""
+CREATE SCHEMA s; COMMENT ON SCHEMA s IS 'x; -- Name: a; Type: INDEX; Schema: s; Owner: b';
+CREATE TYPE s.mood AS ENUM ('a'); CREATE DOMAIN s.d AS text CHECK (value <> ''); CREATE SEQUENCE s.q;
+CREATE TABLE s.t (id serial PRIMARY KEY, a int UNIQUE, b s.d DEFAULT 'x', m s.mood, CHECK (a > 0));
+CREATE TABLE s.p (id int, k int) PARTITION BY RANGE (k);
+CREATE TABLE s.p1 PARTITION OF s.p FOR VALUES FROM (0) TO (10);
+CREATE INDEX pi ON s.p (id); CREATE UNIQUE INDEX ON s.t (b, a); COMMENT ON INDEX s.pi IS 'index';
+ALTER TABLE s.p1 ADD FOREIGN KEY (id) REFERENCES s.t; ALTER TABLE s.t ADD CONSTRAINT nv CHECK (id < 100) NOT VALID;
+CREATE VIEW s.v AS SELECT * FROM s.t; COMMENT ON VIEW s.v IS 'view';
+CREATE FUNCTION s.f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+--
+-- Name: z; Type: INDEX; Schema: s; Owner: b
+--
+RETURN NEW; END$$;
+REVOKE ALL ON FUNCTION s.f() FROM PUBLIC; GRANT SELECT ON s.t TO PUBLIC; GRANT SELECT (a) ON s.t TO PUBLIC;
+CREATE FUNCTION s.g(int) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT $1; END;
+CREATE TRIGGER tr BEFORE INSERT ON s.t FOR EACH ROW EXECUTE FUNCTION s.f(); COMMENT ON TRIGGER tr ON s.t IS 'trigger';
+ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT SELECT ON TABLES TO PUBLIC;
+CREATE AGGREGATE s.ag (int) (sfunc = int4pl, stype = int);
+CREATE OPERATOR s.=== (FUNCTION = int4eq, LEFTARG = int, RIGHTARG = int);
+CREATE MATERIALIZED VIEW s.mv AS SELECT 1 AS a WITH NO DATA;
+"""
+
+
+def strip_guard(script: bytes) -> bytes:
+    return re.sub(rb"\\(un)?restrict \w+\n\n", b"", script).rstrip(b"\n") + b"\n"
+
+
+def test_short_script_is_cut_where_pg_restore_cuts_it(box: Appliance) -> None:
+    make(box, "kinds", KINDS)
+    programs = "/usr/lib/postgresql/15/bin"
+    options = "--quote-all-identifiers --section=pre-data --section=post-data kinds"
+
+    def run(command: str) -> bytes:
+        return bytes(box.run(["runuser", "-u", "postgres", "--", "sh", "-c", command], text=False).stdout)
+
+    cut = cut_script(strip_guard(run(f"{programs}/pg_dump --no-tablespaces {options}")))
+    archive = f"{programs}/pg_dump -Fc -Z0 {options} | {programs}/pg_restore --no-tablespaces -f -"
+    expected = [strip_guard(run(f"{archive} --section={name}")) for name in ("pre-data", "post-data")]
+    assert cut is not None
+    assert [text.replace(b'"', b"") for text in cut] == [text.replace(b'"', b"") for text in expected]
+
+
+def test_script_with_an_unknown_kind_is_left_to_pg_restore(box: Appliance) -> None:
+    make(box, "strange", "CREATE TABLE t (a int); CREATE PUBLICATION p FOR TABLE t")
+    script = box.run(["runuser", "-u", "postgres", "--", "pg_dump", "--schema-only", "strange"], text=False).stdout
+    assert cut_script(strip_guard(bytes(script))) is None
+    assert dump(box, "/root/strange", overrides=["-pgsql:*", "pgsql:strange"])["skipped"] == []
+    assert "CREATE PUBLICATION" in (box.root / "root/strange/strange/post-data.sql").read_text()

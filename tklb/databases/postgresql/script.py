@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tklb.lazy_dataclass import dataclass
 
-__all__ = ["Entry", "Statement", "find_indexed", "read_entries", "split_script"]
+__all__ = ["Entry", "Statement", "cut_script", "find_indexed", "read_entries", "split_script"]
 
 SKIPPED = rb"""--[^\n]* | '(?:[^']|'')*' | "(?:[^"]|"")*" | [Ee]'(?:[^'\\]|\\.|'')*'
            | (?P<dollar>\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$) .*? (?P=dollar)"""
@@ -27,6 +27,20 @@ _ROUTINE = re.compile(rb"CREATE\s+(OR\s+REPLACE\s+)?(FUNCTION|PROCEDURE)\b")
 _SETTING = re.compile(rb"(?:SET\s+\w+\s*=|SELECT\s+pg_catalog\.set_config\()")
 _CHANGES_OWNER = re.compile(rb"OWNER TO [^;]*;\s*\Z")
 NOT_VALID = b" NOT VALID;"
+END = b"--\n-- PostgreSQL database dump complete\n--\n"
+# of section pre-data; unlisted kinds are left to pg_restore
+_BEFORE = frozenset(
+    (
+        *("ACL", "AGGREGATE", "CAST", "COLLATION", "CONVERSION", "DEFAULT", "DOMAIN", "EXTENSION", "FOREIGN TABLE"),
+        *("FUNCTION", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY", "PROCEDURE", "SCHEMA", "SEQUENCE", "SERVER"),
+        *("SEQUENCE OWNED BY", "TABLE", "TABLE ATTACH", "TYPE", "VIEW", "MATERIALIZED VIEW", "SHELL TYPE"),
+    )
+)
+_AFTER = frozenset(
+    ("CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAINT", "INDEX", "INDEX ATTACH", "TRIGGER", "DEFAULT ACL")
+)
+_ABOUT_LAST = frozenset(("COMMENT", "SECURITY LABEL"))
+_GRANTS = "ACL"
 _LISTS = ("ACL", "DEFAULT ACL")
 KEY = "CONSTRAINT"  # of one table: a primary, unique or excluding one
 _QUOTED = rb'"(?:[^"]|"")*"'
@@ -159,6 +173,37 @@ def read_entries(script: bytes) -> Iterator[Entry]:
         unit.append(statement)
     if unit:
         yield Entry(tuple(unit))
+
+
+def cut_script(script: bytes) -> tuple[bytes, bytes] | None:
+    """The sections `pre-data` and `post-data` of a script, as pg_restore gives them; None where that is not sure.
+
+    pg_dump writes grants after all other definitions, and a comment after what it is about.
+    """
+    (_, head), *units = _split_units(script.removesuffix(END))
+    before, after = [head], [head]
+    for kind, text in units:
+        is_after = len(after) > 1 or kind in _AFTER
+        if kind not in _BEFORE | _AFTER | _ABOUT_LAST or (is_after and kind in _BEFORE - {_GRANTS}):
+            return None
+        (after if is_after and kind != _GRANTS else before).append(text)
+    return b"".join((*before, END)), b"".join((*after, END))
+
+
+def _split_units(body: bytes) -> Iterator[tuple[str, bytes]]:
+    """The kind of each object, and what is said about it; the settings at the beginning have none."""
+    kind, begin, place = "", 0, 0
+    ahead: int | None = None  # where settings begin that are for the next object
+    for statement in split_script(body):
+        start = place + len(statement.text) - len(statement.text.lstrip(b"\n"))
+        place += len(statement.text)
+        if statement.kind and statement.has_header:
+            cut = start if ahead is None else ahead
+            yield kind, body[begin:cut]
+            kind, begin = statement.kind, cut
+        is_ahead = bool(kind) and not statement.kind
+        ahead = (start if ahead is None else ahead) if is_ahead else None
+    yield kind, body[begin:]
 
 
 def find_indexed(entry: Entry) -> bytes:

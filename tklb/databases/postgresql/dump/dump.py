@@ -50,7 +50,13 @@ from tklb.databases.postgresql.dump.consistent_snapshot import (
 from tklb.databases.postgresql.dump.details import write_details, write_sequences
 from tklb.databases.postgresql.dump.dump_rows import RowSource, dump_rows
 from tklb.databases.postgresql.dump.manual_script import write_manual_script
-from tklb.databases.postgresql.dump.pg_dump import DefinitionsDump, PgDump, is_lock_timeout, is_without_room
+from tklb.databases.postgresql.dump.pg_dump import (
+    DefinitionsDump,
+    PgDump,
+    find_choices,
+    is_lock_timeout,
+    is_without_room,
+)
 from tklb.databases.postgresql.dump.remarks import list_remarks
 from tklb.databases.postgresql.session_settings import ONLY_TABLES
 from tklb.databases.postgresql.settings_trial import dump_settings
@@ -230,12 +236,13 @@ class _DatabaseDump:
 
     def _dump(self, connection: ServerConnection) -> SavedDatabase:
         snapshot = self._open_snapshot(connection)
+        program = replace(find_choices(connection), has_labels=True)  # for a moment when there may be some
         try:
             return self._dump_by_two_sessions(connection, snapshot)
         except (ProgramFailed, ServerError) as exc:  # either may meet the server's last lock
             if not is_without_room(exc):
                 raise
-        return self._dump_by_one_session(connection, _list_names(snapshot))
+        return self._dump_by_one_session(connection, program, _list_names(snapshot))
 
     def _dump_beside(self, connection: ServerConnection) -> SavedDatabase:
         try:
@@ -253,19 +260,21 @@ class _DatabaseDump:
         finally:
             definitions.close()
 
-    def _dump_by_one_session(self, connection: ServerConnection, without: Sequence[tuple[str, str]]) -> SavedDatabase:
+    def _dump_by_one_session(
+        self, connection: ServerConnection, program: PgDump, without: Sequence[tuple[str, str]]
+    ) -> SavedDatabase:
         """Dump where the server has no room for us beside pg_dump: it runs before and after, and must give the same."""
         connection.close()
         self._begin_again()
         try:
-            before = PgDump(connection).dump_sections_alone(without)
+            before = program.dump_sections_alone(without)
         except ProgramFailed as exc:
             connection.reopen()
             raise explain_locks(connection, exc) from exc
         connection.reopen()
         saved = self._take(connection, self._open_snapshot(connection), None)
         connection.close()
-        if PgDump(connection).dump_sections_alone(without) != before:
+        if program.dump_sections_alone(without) != before:
             reason = "its definitions changed meanwhile, and the server has no room for pg_dump beside our own session"
             raise DatabaseFailed(item=f"{ENGINE}:{self._name}", reason=reason)
         dump_definitions(self._folder, *before)

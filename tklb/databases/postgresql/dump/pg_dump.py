@@ -1,28 +1,33 @@
 """pg_dump and pg_restore of the server's own release: the definitions of a database as the two sections of a script.
 
 One pg_dump reads the definitions, in the snapshot of the dump, while rows are copied; pg_restore cuts what it gave into
-the sections. Takes a connection; gives scripts.
+the sections. A short script of well-known kinds we cut ourselves: two starts of pg_restore would take longer than all
+rows of a small database. Takes a connection; gives scripts.
 """
 
 import contextlib
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tklb.base.concurrency import Background, map_side_by_side
 from tklb.base.process import run
 from tklb.databases.postgresql.catalogue import Table
 from tklb.databases.postgresql.connection import ServerConnection, quote_name
+from tklb.databases.postgresql.script import END, cut_script
 from tklb.databases.postgresql.session_settings import format_login
 from tklb.errors import Interrupted, ProgramFailed
 from tklb.lazy_dataclass import dataclass
 
 __all__ = ["DefinitionsDump", "PgDump"]
 
-_END = b"--\n-- PostgreSQL database dump complete\n--\n"
 _GUARD = re.compile(rb"\A(--\n-- PostgreSQL database dump\n--\n\n)\\restrict ([A-Za-z0-9]+)\n\n")
 _SECTIONS = ("pre-data", "post-data")
-_HAS_LABELS = "SELECT EXISTS (SELECT FROM pg_seclabel) OR EXISTS (SELECT FROM pg_shseclabel)"
+# whether there are security labels; whether so few objects that a script of them is cut sooner than pg_restore starts
+_FACTS = """
+SELECT EXISTS (SELECT FROM pg_seclabel) OR EXISTS (SELECT FROM pg_shseclabel),
+  (SELECT count(*) FROM pg_class WHERE oid >= 16384) + (SELECT count(*) FROM pg_proc WHERE oid >= 16384) < 300"""
 _ATTEMPTS = 3
 _LOOK = 0.5  # seconds between two looks at others who wait
 
@@ -36,11 +41,10 @@ class DefinitionsDump:
 
     def __init__(self, connection: ServerConnection, snapshot: str, without: Sequence[tuple[str, str]]) -> None:
         self._connection = connection
-        has_labels = connection.fetch_value(_HAS_LABELS) == "t"
-        self._program = PgDump(connection, self._check, has_labels)
+        self._program = replace(find_choices(connection), watch=self._check)
         self._choice = (snapshot, without)
         self._thread: Background | None = None
-        self._archive = b""
+        self._sections = b"", b""
         self._failure: BaseException | None = None
         self._is_over = False
 
@@ -69,7 +73,7 @@ class DefinitionsDump:
             self._wait()
         if self._failure:
             raise self._failure
-        return self._program.cut_sections(self._archive)
+        return self._sections
 
     def close(self) -> None:
         self._is_over = True
@@ -83,7 +87,7 @@ class DefinitionsDump:
 
     def _work(self) -> None:
         try:
-            self._archive = self._program.dump_archive(*self._choice)
+            self._sections = self._program.dump_sections(*self._choice)
         except BaseException as exc:  # noqa: BLE001 - raised again where it is waited for
             self._failure = exc
 
@@ -96,21 +100,33 @@ class DefinitionsDump:
 class PgDump:
     """pg_dump for the database of a connection. `watch` is called while it runs, and may raise.
 
-    `has_labels`: something there may have a security label.
+    `has_labels`: something there may have a security label. `is_short`: its script is short enough for `cut_script`.
     """
 
     connection: ServerConnection
     watch: Callable[[], None] | None = None
     has_labels: bool = True
+    is_short: bool = False
+
+    def dump_sections(self, snapshot: str, without: Sequence[tuple[str, str]]) -> tuple[bytes, bytes]:
+        """The sections `pre-data` and `post-data`, without some relations. Raises ProgramFailed, ProgramMissing."""
+        found = cut_script(self.dump_script(snapshot, without)) if self.is_short else None
+        return found or self.cut_sections(self.dump_archive(snapshot, without))
 
     def dump_archive(self, snapshot: str, without: Sequence[tuple[str, str]]) -> bytes:
         """All definitions, without some relations, in a form that `cut_sections` reads.
 
         Raises ProgramFailed, ProgramMissing.
         """
+        return self._dump("--format=custom", "--compress=0", snapshot=snapshot, without=without)
+
+    def dump_script(self, snapshot: str, without: Sequence[tuple[str, str]]) -> bytes:
+        """All definitions, without some relations, as one script. Raises ProgramFailed, ProgramMissing."""
+        return _strip_guard(self._dump("--no-tablespaces", snapshot=snapshot, without=without))
+
+    def _dump(self, *form: str, snapshot: str, without: Sequence[tuple[str, str]]) -> bytes:
         return self._run(
-            "--format=custom",
-            "--compress=0",
+            *form,
             "--section=pre-data",
             "--section=post-data",
             *([f"--snapshot={snapshot}"] if snapshot else []),
@@ -123,9 +139,9 @@ class PgDump:
         """Both sections as they are at this moment, without any other session. Raises ProgramFailed, ProgramMissing."""
         for _ in range(_ATTEMPTS):
             with contextlib.suppress(ProgramFailed):  # the server may still end a session that we have closed
-                return self.cut_sections(self.dump_archive("", without))
+                return self.dump_sections("", without)
             time.sleep(_LOOK)
-        return self.cut_sections(self.dump_archive("", without))
+        return self.dump_sections("", without)
 
     def cut_sections(self, archive: bytes) -> tuple[bytes, bytes]:
         """The sections `pre-data` and `post-data` of an archive, as scripts. Raises ProgramFailed, ProgramMissing."""
@@ -153,6 +169,12 @@ class PgDump:
         return run(command, user=connection.login.account, watch=self.watch).stdout
 
 
+def find_choices(connection: ServerConnection) -> PgDump:
+    """pg_dump for the database of a connection, as is best for what it has now."""
+    ((labels, few),) = connection.fetch_rows(_FACTS)
+    return PgDump(connection, has_labels=labels == "t", is_short=few == "t")
+
+
 def is_lock_timeout(failure: Exception) -> bool:
     """Whether a pg_dump failed because somebody had something locked; our sessions have the server's own words."""
     return any(f"canceling statement due to {cause}" in str(failure) for cause in ("lock timeout", "user request"))
@@ -166,14 +188,14 @@ def is_without_room(failure: Exception) -> bool:
 def _strip_guard(output: bytes) -> bytes:
     """The output without the two lines that guard psql: their key is another one each time. Raises ProgramFailed."""
     guard = _GUARD.match(output)
-    tail = _END + b"\n"
+    tail = END + b"\n"
     if guard:
         tail += b"\\unrestrict " + guard[2] + b"\n\n"
         output = output[guard.end() :]
     if not output.endswith(tail):
         raise ProgramFailed(program="pg_dump", reason="it ended early, although its exit status is that of success")
     head = guard[1] if guard else b""
-    return head + output[: -len(tail)] + _END
+    return head + output[: -len(tail)] + END
 
 
 def _end_long_waits(connection: ServerConnection) -> None:
