@@ -281,7 +281,7 @@ def test_function_of_the_owner_comes_with_its_owner_or_not_at_all(box: Appliance
     sql(box, "ALTER FUNCTION f() OWNER TO bob; CREATE TABLE t (a int)", name)
     dump(box, f"/root/{name}", overrides=only(name))
     for path in (box.root / f"root/{name}").rglob("pre-data.sql"):
-        path.write_bytes(path.read_bytes().replace(b"OWNER TO bob;", b'OWNER TO "nobody here";'))
+        path.write_bytes(path.read_bytes().replace(b'OWNER TO "bob";', b'OWNER TO "nobody here";'))
     sql(box, f"DROP DATABASE {name}")
     found = named(load(box, f"/root/{name}", name), name)
     assert found.keys() == {"public.f()"}
