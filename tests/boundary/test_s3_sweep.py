@@ -18,7 +18,7 @@ from tests.lab.fault_proxy import Fault, FaultProxy
 from tests.lab.s3 import rclone
 from tests.lab.soak import SOAK, some
 from tklb.backup import resume
-from tklb.backup.chain import Chain
+from tklb.backup.chain import Chain, hold_target
 from tklb.backup.upload import prepare_target, resume_upload, upload_pending
 from tklb.base.fs import private_folder
 from tklb.config.paths import Paths
@@ -44,6 +44,7 @@ pytestmark = pytest.mark.slow
 SECRET = make_secret(lambda count: b"s" * count)
 TIMES = ("", "20260101T000000Z", "20260102T000000Z", "20260103T000000Z")
 FAULTS = list(Fault)
+INSTALLATION = "5e" * 16
 PATIENCE = 60.0
 STALLS = 0.5  # seconds of patience where a stall is meant to happen
 PARTS = ("vol1.difftar", "vol2.difftar", "vol3.difftar", "vol4.difftar", "vol5.difftar", "manifest")
@@ -147,18 +148,19 @@ def back_up(world: World, sequence: int, patience: float = PATIENCE, abreast: in
     setting = Session(paths, config, SECRET, "0123", None, lambda: datetime.now(UTC), ignore_progress)  # type: ignore[arg-type]
     ledger = read_ledger(target, SECRET, paths.ledger)
     ledger.check()
-    chain = Chain(target, ledger.entries, ledger, plan_place(ledger, paths.ledger), "")
+    chain = Chain(target, ledger.entries, ledger, plan_place(ledger, paths.ledger), INSTALLATION)
     if earlier := resume_upload(setting, chain):
         return earlier
     if chain.head and chain.head.sequence >= sequence:
         return chain.head
-    prepare_target(setting, chain, spool, chain.head)
-    for name in names(sequence):
-        (spool / name).write_bytes(content(name))
-    stage = private_folder(paths.state / "stage")
-    (stage / "manifest.mtree").write_text(f"set {sequence}\n")
-    record = next_record(chain, stage, sequence)
-    return upload_pending(setting, chain, resume.note_pending(paths, SECRET, target.address, record, stage))
+    with hold_target(setting, chain):
+        prepare_target(setting, chain, spool, chain.head)
+        for name in names(sequence):
+            (spool / name).write_bytes(content(name))
+        stage = private_folder(paths.state / "stage")
+        (stage / "manifest.mtree").write_text(f"set {sequence}\n")
+        record = next_record(chain, stage, sequence)
+        return upload_pending(setting, chain, resume.note_pending(paths, SECRET, target.address, record, stage))
 
 
 def next_record(chain: Chain, stage: Path, sequence: int) -> LedgerEntry:
@@ -214,7 +216,9 @@ def check_server(world: World, sequences: range) -> None:
     objects = world.objects()
     wanted = {f"volumes/{name}": content(name) for number in sequences for name in names(number)}
     assert {name: held for name, held in objects.items() if name.startswith("volumes/")} == wanted
-    assert sorted(set(objects) - set(wanted)) == [f"ledger/{number:08}-{TIMES[number]}" for number in sequences]
+    assert sorted(set(objects) - set(wanted)) == [
+        f"ledger/{number:08}-{TIMES[number]}-{INSTALLATION[:8]}" for number in sequences
+    ]
 
 
 def check_machine(world: World, *sealed: str) -> None:
@@ -225,7 +229,7 @@ def check_machine(world: World, *sealed: str) -> None:
 
 def sealed_sets(world: World) -> list[int]:
     """The sets whose entries lie at the server, by the entries' names."""
-    return sorted(int(name[7:15]) for name in world.objects() if name.startswith("ledger/"))
+    return sorted(int(name[7:15]) for name in world.objects() if name.startswith("ledger/0"))
 
 
 # ---------------------------------------------------------------- the sweeps

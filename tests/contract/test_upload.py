@@ -88,7 +88,7 @@ def a_set(setting: Session, sequence: int = 1, base: tuple[Volume, ...] = ()) ->
 def chain_of(setting: Session, target: MemoryTarget) -> Chain:
     ledger = read_ledger(target, setting.secret, setting.paths.ledger)
     ledger.check()
-    return Chain(target, ledger.entries, ledger, plan_place(ledger, setting.paths.ledger), "")
+    return Chain(target, ledger.entries, ledger, plan_place(ledger, setting.paths.ledger), "5e" * 16)
 
 
 def holds(target: MemoryTarget, volumes: tuple[Volume, ...]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
@@ -24,8 +25,9 @@ from tklb.ledger.memory import read_lineage
 from tklb.ledger.read import Ledger, read_ledger
 from tklb.ledger.seal import finish_minted, follow_lineage, plan_place, seal
 from tklb.ledger.takeover import record_takeover
+from tklb.ledger.turn import TargetTurn, has_turns, hold_turn
 from tklb.model.snapshot import Counts, Excuse, Kind, LedgerEntry, Shard, Volume, snapshot_id, snapshot_time
-from tklb.storage.backend import VOLUMES, StoredObject
+from tklb.storage.backend import VOLUMES, Creation, StoredObject
 
 SECRET = make_secret(lambda count: b"l" * count)
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -37,37 +39,56 @@ class CutOff(BaseException):
 
 
 class Target(MemoryTarget):
-    """A target of which the next write below ledger/ goes as `fault` says."""
+    """A target of which a write below ledger/ goes as `fault` says: the next one, or that after `wait` more.
 
-    def __init__(self, name: str) -> None:
+    Where it does not exclude other writers, it has no conditional requests.
+    """
+
+    def __init__(self, name: str, *, excludes: bool = True) -> None:
         super().__init__()
-        self.name = name
-        self.fault: Callable[[Callable[[], StoredObject]], StoredObject] | None = None
+        self.name, self.excludes, self.wait = name, excludes, 0
+        self.fault: Callable[[Callable[[], Any]], Any] | None = None
 
     @property
     def address(self) -> str:
         return f"memory:{self.name}"
 
     def upload(self, name: str, source: Path, sha256: str, *rest: object) -> StoredObject:
-        fault, self.fault = (self.fault, None) if name.startswith("ledger/") else (None, self.fault)
-        store = lambda: super(Target, self).upload(name, source, sha256)  # noqa: E731
-        return fault(store) if fault else store()
+        stored: StoredObject = self._write(name, lambda: super(Target, self).upload(name, source, sha256))
+        return stored
+
+    def upload_new(self, name: str, source: Path, sha256: str) -> Creation:
+        if self.excludes:
+            made: Creation = self._write(name, lambda: super(Target, self).upload_new(name, source, sha256))
+            return made
+        if name in self.objects:
+            return Creation.EXISTS
+        self.upload(name, source, sha256)
+        return Creation.UNSURE
+
+    def _write(self, name: str, store: Callable[[], Any]) -> Any:
+        fault = self.fault if name.startswith("ledger/") and self.wait == 0 else None
+        self.wait = max(0, self.wait - 1) if name.startswith("ledger/") else self.wait
+        if fault:
+            self.fault = None
+            return fault(store)
+        return store()
 
 
-def lose_answer(store: Callable[[], StoredObject]) -> StoredObject:
+def lose_answer(store: Callable[[], object]) -> None:
     store()
     raise TargetUnreachable(address="memory:", reason="no answer")
 
 
-def refuse(_store: Callable[[], StoredObject]) -> StoredObject:
+def refuse(_store: Callable[[], object]) -> None:
     raise TargetUnreachable(address="memory:", reason="gone")
 
 
-def cut_before(_store: Callable[[], StoredObject]) -> StoredObject:
+def cut_before(_store: Callable[[], object]) -> None:
     raise CutOff
 
 
-def cut_after(store: Callable[[], StoredObject]) -> StoredObject:
+def cut_after(store: Callable[[], object]) -> None:
     store()
     raise CutOff
 
@@ -92,8 +113,10 @@ class Machine:
         place = plan_place(ledger, self.folder)
         after = snapshot_time(place.newest) + timedelta(seconds=1) if place.newest else BEGIN
         entry = make_entry(place.sequence, snapshot_id(after), self.name, installation=self.installation)
-        target.objects[VOLUMES + entry.own_volumes[0]] = b"x" * entry.volumes[0].size
-        return seal(target, SECRET, self.folder, entry, excuses_lost=full).snapshot
+        turn = TargetTurn(ledger.writer.number if ledger.writer else 0, self.installation)
+        with hold_turn(target, SECRET, self.folder, ledger, turn, lambda _: None):
+            target.objects[VOLUMES + entry.own_volumes[0]] = b"x" * entry.volumes[0].size
+            return seal(target, SECRET, self.folder, entry, excuses_lost=full).snapshot
 
     def _open(self, target: Target, full: bool) -> Ledger:
         ledger = self.read(target)
@@ -104,7 +127,7 @@ class Machine:
 
     def take_over(self, target: Target) -> None:
         ledger = self.read(target)
-        if find_leader(ledger) != self.installation or ledger.strays:
+        if find_leader(ledger) != self.installation or ledger.strays or has_turns(ledger):
             record_takeover(target, SECRET, self.folder, ledger, self.installation, NOW, "takeover")
 
 
@@ -176,14 +199,16 @@ def test_head_of_another_installation_is_refused_until_a_takeover(target: Target
 
 
 def test_two_backups_at_one_moment_give_one_snapshot_and_both_go_on(target: Target, a: Machine, b: Machine) -> None:
-    """Another one seals while the entry of the first one is on its way: who looks second sees both."""
+    """Another one that takes no turn seals while the entry of the first one is on its way: the second look sees it."""
 
     def meanwhile(store: Callable[[], StoredObject]) -> StoredObject:
-        reported.append(b.backup(target))
+        entry = make_entry(1, snapshot_id(BEGIN), "b", installation=b.installation)
+        target.objects[VOLUMES + entry.own_volumes[0]] = b"x" * 10
+        reported.append(seal(target, SECRET, b.folder, entry).snapshot)
         return store()
 
     reported: list[str] = []
-    target.fault = meanwhile
+    target.fault, target.wait = meanwhile, 1
     with pytest.raises(TakenOver, match="at the same time"):
         a.backup(target)
     for machine in (a, b):
@@ -243,22 +268,24 @@ def test_id_changes_with_each_fact_and_with_nothing_else(tmp_path: Path) -> None
 # ---------------------------------------------------------------- what is cut off, and what is lost
 
 
+@pytest.mark.parametrize("wait", [0, 1], ids=["turn", "entry"])
 @pytest.mark.parametrize("fault", ["lost", "refused", "before", "after"])
-def test_entry_is_minted_once_whatever_became_of_the_answer(target: Target, a: Machine, fault: str) -> None:
+def test_entry_is_minted_once_whatever_became_of_the_answer(target: Target, a: Machine, fault: str, wait: int) -> None:
     a.backup(target)
-    target.fault = FAULTS[fault]
+    target.fault, target.wait = FAULTS[fault], wait
     with pytest.raises((TargetUnreachable, CutOff)):
         a.backup(target)
     a.backup(target)
     ledger = a.read(target)
     ledger.check()
-    assert names(ledger) == [(1, "a"), (2, "a"), (3, "a")]
+    assert names(ledger) == [(1, "a"), (2, "a"), (3, "a")][: 2 + wait]
     assert ledger.strays == ()
+    assert not [name for name in target.objects if "turn" in name]
 
 
 def test_minted_entry_whose_volumes_are_gone_is_given_up(target: Target, a: Machine) -> None:
     a.backup(target)
-    target.fault = cut_before
+    target.fault, target.wait = cut_before, 1
     with pytest.raises(CutOff):
         a.backup(target)
     del target.objects[max(name for name in target.objects if name.startswith(VOLUMES))]
@@ -372,6 +399,9 @@ def test_history_after_a_hole_goes_on_where_an_older_end_of_it_came_back(target:
 # ---------------------------------------------------------------- all of it, in any order
 
 
+PLACES, WAITS = st.sampled_from(("first", "second")), st.integers(0, 3)
+
+
 class Histories(RuleBasedStateMachine):
     """Backups and takeovers of two installations at two targets, with faults; whatever happens, both can go on."""
 
@@ -380,7 +410,7 @@ class Histories(RuleBasedStateMachine):
         self.stack = ExitStack()
         top = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="tklb-")))
         self.machines = {name: Machine(top / name, name) for name in "ab"}
-        self.targets = {name: Target(name) for name in ("first", "second")}
+        self.targets = {"first": Target("first"), "second": Target("second", excludes=False)}
         self.reported: dict[str, set[str]] = {name: set() for name in self.targets}
         self.fresh = top / "fresh"
 
@@ -395,38 +425,50 @@ class Histories(RuleBasedStateMachine):
             assert {entry.snapshot for entry in machine.read(target).snapshots} >= self.reported[name]
         self.stack.close()
 
-    @rule(who=st.sampled_from("ab"), where=st.sampled_from(("first", "second")), fault=st.sampled_from(sorted(FAULTS)))
-    def backup(self, who: str, where: str, fault: str) -> None:
-        self.targets[where].fault = FAULTS[fault]
+    @rule(who=st.sampled_from("ab"), where=PLACES, fault=st.sampled_from(sorted(FAULTS)), wait=WAITS)
+    def backup(self, who: str, where: str, fault: str, wait: int) -> None:
+        self.targets[where].fault, self.targets[where].wait = FAULTS[fault], wait
         with suppress(TakenOver, TargetUnreachable, CutOff):
             self.reported[where].add(self.machines[who].backup(self.targets[where]))
         self.targets[where].fault = None
 
-    @rule(who=st.sampled_from("ab"), where=st.sampled_from(("first", "second")), other_first=st.booleans())
-    def backup_at_once(self, who: str, where: str, other_first: bool) -> None:
+    @rule(who=st.sampled_from("ab"), where=PLACES, other_first=st.booleans(), wait=WAITS)
+    def backup_at_once(self, who: str, where: str, other_first: bool, wait: int) -> None:
         target, other = self.targets[where], self.machines["a" if who == "b" else "b"]
 
-        def meanwhile(store: Callable[[], StoredObject]) -> StoredObject:
+        winners: list[str] = []
+
+        def meanwhile(store: Callable[[], Any]) -> Any:
             stored = None if other_first else store()
-            with suppress(TakenOver):
-                self.reported[where].add(other.backup(target))
+            with suppress(TakenOver, TargetDamaged):
+                winners.append(other.backup(target))
             return stored or store()
 
-        target.fault = meanwhile
+        target.fault, target.wait = meanwhile, wait
         with suppress(TakenOver, TargetDamaged):  # the other one was faster: nothing was sealed
-            self.reported[where].add(self.machines[who].backup(target))
+            winners.append(self.machines[who].backup(target))
+        assert len(winners) <= 1
+        self.reported[where].update(winners)
         target.fault = None
 
-    @rule(who=st.sampled_from("ab"), where=st.sampled_from(("first", "second")), fault=st.sampled_from(sorted(FAULTS)))
+    @rule(who=st.sampled_from("ab"), where=PLACES, fault=st.sampled_from(sorted(FAULTS)))
     def take_over(self, who: str, where: str, fault: str) -> None:
-        self.targets[where].fault = FAULTS[fault]
+        self.targets[where].fault, self.targets[where].wait = FAULTS[fault], 0
         with suppress(TargetUnreachable, CutOff):
             self.machines[who].take_over(self.targets[where])
         self.targets[where].fault = None
 
     @rule(
-        where=st.sampled_from(("first", "second")),
-        name=st.sampled_from(("00000001-20250101T000000Z", "00000009-20260101T000000Z", "writer-00000007-aaaaaaaa")),
+        where=PLACES,
+        name=st.sampled_from(
+            (
+                "00000001-20250101T000000Z",
+                "00000009-20260101T000000Z",
+                "writer-00000007-aaaaaaaa",
+                "turn-00000000",
+                "turn-00000001-cccccccc",
+            )
+        ),
     )
     def throw_rubbish(self, where: str, name: str) -> None:
         self.targets[where].objects[f"ledger/{name}"] = b"junk"

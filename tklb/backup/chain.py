@@ -2,6 +2,9 @@
 
 import logging
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tklb.base.fs import private_folder, remove_tree
@@ -14,7 +17,8 @@ from tklb.ledger.installation import read_installation
 from tklb.ledger.leader import check_leader
 from tklb.ledger.place import Place
 from tklb.ledger.read import Ledger, read_ledger
-from tklb.ledger.seal import finish_minted, follow_lineage, plan_place
+from tklb.ledger.seal import finish_minted, follow_lineage, plan_place, read_minted
+from tklb.ledger.turn import TargetTurn, hold_turn
 from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry
 from tklb.session import Session
@@ -98,9 +102,20 @@ def open_chain(session: Session, *, excuses_lost: bool = False) -> Chain:
     chain = read_chain(session, excuses_lost=excuses_lost)
     check_leader(chain.ledger, chain.installation)
     follow_lineage(session.paths.ledger, chain.ledger)
-    if finish_minted(chain.backend, session.secret, session.paths.ledger, chain.ledger):
-        return read_chain(session, excuses_lost=excuses_lost)
-    return chain
+    if not read_minted(session.paths.ledger):
+        return chain
+    with hold_target(session, chain):
+        is_finished = finish_minted(chain.backend, session.secret, session.paths.ledger, chain.ledger)
+    return read_chain(session, excuses_lost=excuses_lost) if is_finished else chain
+
+
+@contextmanager
+def hold_target(session: Session, chain: Chain) -> Iterator[None]:
+    """Have the turn to write at the target while the block runs. Raises TakenOver where another installation has it."""
+    ledger = chain.ledger
+    turn = TargetTurn(ledger.writer.number if ledger.writer else 0, chain.installation)
+    with hold_turn(chain.backend, session.secret, session.paths.ledger, ledger, turn, time.sleep):
+        yield
 
 
 def read_chain(session: Session, *, excuses_lost: bool = False) -> Chain:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tklb.backup import resume
-from tklb.backup.chain import Chain
+from tklb.backup.chain import Chain, hold_target
 from tklb.backup.resume import PendingUpload
 from tklb.base.measure import Stopwatch, format_count, format_transfer
 from tklb.engine.duplicity import clean_spool
@@ -104,7 +104,8 @@ def resume_upload(session: Session, chain: Chain) -> LedgerEntry | None:
     if pending and chain.backend.spool is None and _can_resume(chain, pending, session.paths.spool):
         left, all_volumes = len(pending.unconfirmed_volumes), format_count(len(pending.own_volumes), "volume")
         log.info("resuming the upload of snapshot %s: %d of %s left", pending.entry.snapshot, left, all_volumes)
-        return upload_pending(session, chain, pending)
+        with hold_target(session, chain):
+            return upload_pending(session, chain, pending)
     if pending and _is_sealed(chain, pending):  # the run that sealed it was killed before it could note that
         keep_metadata(session.paths, pending.folder)
         trim_spool(session.paths.spool, chain.entries, session.config.keep_local)

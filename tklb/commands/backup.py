@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tklb.backup.chain import open_chain
+from tklb.backup.chain import hold_target, open_chain
 from tklb.backup.changes import compare_with_last
 from tklb.backup.collect import collect_state
 from tklb.backup.dump_databases import list_databases
@@ -67,9 +67,10 @@ def _take_snapshot(session: Session, request: BackupRequest, begin: datetime) ->
             return report_snapshot(delta, resumed, resumed) if resumed else replace(delta, snapshot=chain.head.snapshot)
         base = chain.head if last else None
         counts = count_snapshot(difference, totals, state, request.parts, Kind.INCREMENTAL if last else Kind.FULL)
-        prepare_target(session, chain, open_spool(session, chain.backend), base)
-        entry = encode_snapshot(session, chain, EncodeJob(folder, work, difference, counts, totals.skipped, base))
-        sealed = upload_and_seal(session, chain, entry, folder)
+        with hold_target(session, chain):
+            prepare_target(session, chain, open_spool(session, chain.backend), base)
+            entry = encode_snapshot(session, chain, EncodeJob(folder, work, difference, counts, totals.skipped, base))
+            sealed = upload_and_seal(session, chain, entry, folder)
         update_key_file(session, chain.backend)
     seconds = (session.clock() - begin).total_seconds()
     return replace(report_snapshot(delta, sealed, resumed), counts=counts, seconds=seconds)

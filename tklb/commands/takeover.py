@@ -8,6 +8,7 @@ from tklb.errors import TakenOver
 from tklb.lazy_dataclass import dataclass
 from tklb.ledger.leader import check_leader, find_leader
 from tklb.ledger.takeover import record_takeover
+from tklb.ledger.turn import has_turns
 from tklb.session import Session
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def take_over_lineage(session: Session) -> Takeover:
         own, after = chain.installation, chain.head.snapshot if chain.head else ""
         try:
             check_leader(chain.ledger, own)
-            if find_leader(chain.ledger) == own:
+            if find_leader(chain.ledger) == own and not has_turns(chain.ledger):
                 log.info("this installation leads already at %s", chain.backend.address)
                 return Takeover(chain.backend.address, own, after, is_new=False)
             reason = ""

@@ -75,6 +75,7 @@ class Ledger:
     is_set_back: bool = False  # the newest entry that this machine has seen is gone
     later: int = 0  # how many entries after the newest one were sealed with a key that is not at hand
     writer: Writer | None = None
+    names: frozenset[str] = frozenset()  # all that was seen there
 
     def check(self, *, excuses_lost: bool = False) -> None:
         """Raise TargetDamaged where anything is wrong: a run must not add to such a target, or remove from it.
@@ -130,7 +131,9 @@ def read_ledger(
         _refuse(backend, found)
     keep_copies(backend, folder, found.authentic)
     ledger, order = _build_ledger(backend, found, secrets, folder, key_name(authentication_key(secret)))
-    ledger = replace(ledger, writer=_read_writer(backend, ledger, secret, listed))
+    ledger = replace(
+        ledger, writer=_read_writer(backend, ledger, secret, listed), names=frozenset((*listed, *found.contents))
+    )
     if ledger.entries and not ledger.problems:
         newest = NewestEntry(ledger.entries[-1].sequence, ledger.head, order.entries[-1][0])
         remember_newest(backend, folder, newest)

@@ -29,7 +29,7 @@ from tklb.ledger.entry import (
 )
 from tklb.ledger.leader import check_leader
 from tklb.ledger.memory import NewestEntry, keep_copies, read_lineage, remember_lineage, remember_newest
-from tklb.ledger.order import open_entries, sequence_in
+from tklb.ledger.order import open_entries
 from tklb.ledger.place import Place, end_of, find_place
 from tklb.ledger.read import Ledger, read_content, read_ledger
 from tklb.model.secret import Secret
@@ -175,10 +175,8 @@ def _check_alone(backend: Backend, folder: Path, ledger: Ledger, minted: MintedE
 
     Of two, the second one sees the first. Then its entry is a stray for ever, and the other one is the newest.
     """
-    known = {minted.name, *map(entry_name, ledger.snapshots), *ledger.foreign}
-    names = {name for name, _ in backend.list(LEDGER) if ENTRY_NAME.fullmatch(name)} - known
-    later = [name for name in names if sequence_in(name) >= sequence_in(minted.name)]
-    contents = {name: read_content(backend, name, LONGEST_ENTRY) for name in later}
+    names = {name for name, _ in backend.list(LEDGER) if ENTRY_NAME.fullmatch(name)} - ledger.names - {minted.name}
+    contents = {name: read_content(backend, name, LONGEST_ENTRY) for name in names}
     if others := open_entries(contents, ledger.secrets.values()).opened:
         other = others[min(others)]
         remember_newest(backend, folder, NewestEntry(other.sequence, other.digest, min(others)))
@@ -188,8 +186,11 @@ def _check_alone(backend: Backend, folder: Path, ledger: Ledger, minted: MintedE
 
 
 def _check_place(ledger: Ledger, place: Place, entry: LedgerEntry) -> None:
-    """Raise TargetDamaged where the entry does not come right after the newest one."""
+    """Raise TargetDamaged, or TakenOver, where the entry does not come right after the newest one."""
     last = ledger.entries[-1] if ledger.entries else None
-    if entry.sequence != place.sequence or (place.newest and entry.snapshot <= place.newest):
-        newest = f"another run sealed {last.snapshot} meanwhile" if last else "its ledger is empty"
-        raise TargetDamaged(address=ledger.address, reason=newest)
+    if entry.sequence == place.sequence and not (place.newest and entry.snapshot <= place.newest):
+        return
+    if last and last.installation and last.installation != entry.installation:
+        raise TakenOver(address=ledger.address, reason=f"{last.hostname} sealed {last.snapshot} meanwhile")
+    newest = f"another run sealed {last.snapshot} meanwhile" if last else "its ledger is empty"
+    raise TargetDamaged(address=ledger.address, reason=newest)

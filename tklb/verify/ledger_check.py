@@ -17,6 +17,7 @@ from tklb.ledger.entry import ENTRY_NAME, LONGEST_ENTRY, entry_name
 from tklb.ledger.memory import list_copies, read_newest
 from tklb.ledger.order import OTHER_KEY
 from tklb.ledger.read import Ledger
+from tklb.ledger.turn import TURN_NAME
 from tklb.ledger.writer import WRITER_NAME
 from tklb.model.snapshot import Excuse
 from tklb.model.volume_names import snapshot_of_volume
@@ -116,7 +117,9 @@ def _check_stranger(backend: Backend, name: str, reason: str, evidence: EntryEvi
 
 
 def _is_takeover(name: str, ledger: Ledger) -> bool:
-    """Whether an object can be the record of a takeover that counts, or counted before."""
+    """Whether an object can be the record of a takeover that counts, or counted before, or a turn of a run."""
+    if TURN_NAME.fullmatch(name):
+        return True
     match = WRITER_NAME.fullmatch(name)
     return match is not None and ledger.writer is not None and int(match[1]) <= ledger.writer.number
 
