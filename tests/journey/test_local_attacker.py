@@ -142,6 +142,7 @@ def test_folders_that_she_moves_meanwhile_give_her_nothing(
 
 
 def test_racing_user_gains_nothing_by_many_backups(a: Appliance, b: Appliance) -> None:
+    done(a, "takeover")  # after restores onto the other machine
     end, taken = time.monotonic() + RACE, set()
     with attacker.attack(a, PROGRAMS["loop"], *FOLDERS):
         while time.monotonic() < end:

@@ -63,8 +63,8 @@ def hold_turn(
 ) -> Iterator[None]:
     """Have the turn while the block writes to the target, and give it back where the block ends well.
 
-    Of two that meet, the one with the lower id tries once more after `pause`. A run that is interrupted, or loses the
-    target, keeps its turn, and the next one resumes. Raises TakenOver where another one has the
+    Of two that meet, the one with the lower id tries once more after `pause`. A run that loses a distant target, or is
+    interrupted there, keeps its turn, and the next one resumes. Raises TakenOver where another one has the
     turn, or has sealed or taken over since `ledger` was read, and what the target raises.
     """
     key = authentication_key(secret)
@@ -81,22 +81,23 @@ def hold_turn(
     try:
         _check_nobody_came(backend, ledger, names)
         yield
-    except (TargetUnreachable, Interrupted):
-        raise
-    except TklbError:
-        _remove(backend, (name for name in (turn.name, turn.own_name) if _read_turn(backend, name, key) == turn))
+    except (TklbError, KeyboardInterrupt) as exc:
+        is_cut_off = isinstance(exc, (TargetUnreachable, Interrupted, KeyboardInterrupt))
+        if backend.spool is not None or not is_cut_off:  # a distant target would take its time
+            _remove(backend, (name for name in (turn.name, turn.own_name) if _read_turn(backend, name, key) == turn))
         raise
     _remove(backend, (name for name in (*names, turn.name, turn.own_name) if _is_over(name, turn)))
 
 
 def _take(backend: Backend, turn: TargetTurn, source: Path, key: bytes) -> TargetTurn | None:
     """Take the turn; gives None, or the turn of another installation. Then no object of this one is left."""
-    result = create_object(backend, turn.name, source)
+    holder = _read_turn(backend, turn.name, key)
+    result = Creation.MADE if holder == turn else create_object(backend, turn.name, source)
     if result is Creation.EXISTS:
         holder = _read_turn(backend, turn.name, key)
         if holder and holder.installation != turn.installation:
             return holder
-    if result is not Creation.MADE:
+    if result is not Creation.MADE and _read_turn(backend, turn.own_name, key) != turn:
         upload_object(backend, turn.own_name, source)
     if result is Creation.UNSURE:  # both may have written it, so it says nothing
         _remove(backend, (turn.name,))
