@@ -23,7 +23,7 @@ from tklb.ledger.installation import read_installation
 from tklb.ledger.leader import check_leader, find_leader
 from tklb.ledger.memory import read_lineage
 from tklb.ledger.read import Ledger, read_ledger
-from tklb.ledger.seal import finish_minted, follow_lineage, plan_place, seal
+from tklb.ledger.seal import finish_minted, follow_lineage, has_minted, plan_place, seal
 from tklb.ledger.takeover import record_takeover
 from tklb.ledger.turn import TargetTurn, has_turns, hold_turn
 from tklb.model.snapshot import Counts, Excuse, Kind, LedgerEntry, Shard, Volume, snapshot_id, snapshot_time
@@ -281,6 +281,15 @@ def test_entry_is_minted_once_whatever_became_of_the_answer(target: Target, a: M
     assert names(ledger) == [(1, "a"), (2, "a"), (3, "a")][: 2 + wait]
     assert ledger.strays == ()
     assert not [name for name in target.objects if "turn" in name]
+
+
+def test_minted_entry_is_no_matter_of_another_target(target: Target, a: Machine) -> None:
+    a.backup(target)
+    target.fault, target.wait = cut_before, 1
+    with pytest.raises(CutOff):
+        a.backup(target)
+    assert has_minted(target, a.folder)
+    assert not has_minted(Target("second"), a.folder)
 
 
 def test_minted_entry_whose_volumes_are_gone_is_given_up(target: Target, a: Machine) -> None:

@@ -17,7 +17,7 @@ from tklb.ledger.installation import read_installation
 from tklb.ledger.leader import check_leader
 from tklb.ledger.place import Place
 from tklb.ledger.read import Ledger, read_ledger
-from tklb.ledger.seal import finish_minted, follow_lineage, plan_place, read_minted
+from tklb.ledger.seal import finish_minted, follow_lineage, has_minted, plan_place
 from tklb.ledger.turn import TargetTurn, hold_turn
 from tklb.model.secret import Secret
 from tklb.model.snapshot import LedgerEntry
@@ -102,7 +102,7 @@ def open_chain(session: Session, *, excuses_lost: bool = False) -> Chain:
     chain = read_chain(session, excuses_lost=excuses_lost)
     check_leader(chain.ledger, chain.installation)
     follow_lineage(session.paths.ledger, chain.ledger)
-    if not read_minted(session.paths.ledger):
+    if not has_minted(chain.backend, session.paths.ledger):
         return chain
     with hold_target(session, chain):
         is_finished = finish_minted(chain.backend, session.secret, session.paths.ledger, chain.ledger)

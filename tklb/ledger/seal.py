@@ -113,7 +113,7 @@ def finish_minted(backend: Backend, secret: Secret, folder: Path, ledger: Ledger
     Where another entry has its place, or the target lacks a volume of it, it is given up: its snapshot never existed.
     """
     minted = read_minted(folder)
-    if minted is None or minted.address != backend.address:
+    if minted is None or not has_minted(backend, folder):
         return False
     try:
         opened = open_entry(minted.name, minted.content, authentication_key(secret))
@@ -146,6 +146,12 @@ def mint(folder: Path, minted: MintedEntry) -> MintedEntry:
 def read_minted(folder: Path) -> MintedEntry | None:
     """The entry that a run minted and did not see at the target; None for none."""
     return read_state(folder / "minted", lambda fields: MintedEntry(fields[0], fields[1], fields[2].encode()), None)
+
+
+def has_minted(backend: Backend, folder: Path) -> bool:
+    """Whether a run minted an entry for this target and did not see it there."""
+    minted = read_minted(folder)
+    return minted is not None and minted.address == backend.address
 
 
 def forget_minted(folder: Path) -> None:
